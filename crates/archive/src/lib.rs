@@ -1,0 +1,2 @@
+//! archive
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! cgroup
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! monitor
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! registry
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! seccomp
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Chores of the project: test images, tests, benchmarks.
+fn main() {}
