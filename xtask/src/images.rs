@@ -18,6 +18,7 @@ mod rootfs;
 
 use layer::{Compression, Layer};
 use recipes::{Image, RECIPES};
+pub use rootfs::mirror;
 
 /// Where the archives are: `NAME.oci.tar` and `NAME.docker.tar`.
 pub fn directory() -> Result<PathBuf> {

@@ -10,6 +10,7 @@ mod images;
 mod paths;
 mod registry;
 mod setup;
+mod vm;
 
 const USAGE: &str = "\
 usage: cargo xtask VERB
@@ -17,6 +18,8 @@ usage: cargo xtask VERB
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
   registry [--port PORT]        serve the test images on loopback until interrupted
+  vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
+       --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
 ";
 
 fn main() -> ExitCode {
@@ -29,6 +32,10 @@ fn main() -> ExitCode {
         ["images", "--only", name] => images::run(Some(name)),
         ["registry"] => registry::run(5000),
         ["registry", "--port", port] => port.parse().map_err(Into::into).and_then(registry::run),
+        ["vm", words @ ..] => match vm::run(words) {
+            Ok(status) => return ExitCode::from(status),
+            Err(error) => Err(error),
+        },
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

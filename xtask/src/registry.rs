@@ -67,8 +67,9 @@ impl Server {
         );
         let file = storage.join("configuration.yml");
         fs::write(&file, configuration)?;
-        let child = Command::new("docker-registry")
-            .arg("serve")
+        // It ends when we do, however we end.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

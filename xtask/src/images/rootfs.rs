@@ -53,10 +53,7 @@ pub fn debian(tree: &Path) -> Result<()> {
         "mmdebstrap",
         ["--quiet", "--mode=root", "--variant=minbase", "--format=directory", "--dpkgopt=force-unsafe-io", "bookworm"],
     );
-    bootstrap.arg(tree);
-    if let Some(mirror) = mirror() {
-        bootstrap.arg(mirror);
-    }
+    bootstrap.arg(tree).args(mirror());
     run(bootstrap.env("SOURCE_DATE_EPOCH", EPOCH))?;
     // The machine's name and resolver are its own.
     for file in ["etc/hostname", "etc/resolv.conf"] {
