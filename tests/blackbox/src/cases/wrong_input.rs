@@ -204,7 +204,7 @@ fn no_user_namespaces(sandbox: &Sandbox) -> Result<()> {
     let mut outer = Command::new("unshare");
     outer.args(["--user", "--map-current-user", "--keep-caps", "sh", "-c", script, "sh"]);
     outer.arg(inner.get_program()).args(inner.get_args());
-    if !host::succeed(Command::new("unshare").args(["--user", "--map-current-user", "--keep-caps", "true"])).is_ok() {
+    if host::succeed(Command::new("unshare").args(["--user", "--map-current-user", "--keep-caps", "true"])).is_err() {
         return skip("unshare cannot make the namespace that forbids");
     }
     sandbox.finish_command(outer, "")?.fails(125, &["user namespace"])
