@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod command;
 mod elf;
 mod images;
@@ -23,6 +24,7 @@ usage: cargo xtask VERB
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
   registry [--port PORT]        serve the test images on loopback until interrupted
+  bench start|load [--rounds N] dhow beside crun, runc, podman and docker
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
 ";
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         ["test", words @ ..] => test::run(words),
         ["tidy"] => tidy::run(false),
         ["tidy", "--bless"] => tidy::run(true),
+        ["bench", words @ ..] => bench::run(words),
         ["vm", words @ ..] => match vm::run(words) {
             Ok(status) => return ExitCode::from(status),
             Err(error) => Err(error),
