@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-mod linux;
-mod resources;
-mod seccomp;
+pub mod linux;
+pub mod resources;
+pub mod seccomp;
 
 pub use linux::*;
 pub use resources::*;
