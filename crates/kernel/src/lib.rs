@@ -1,1 +1,3 @@
 //! kernel
+pub mod heap;
+pub mod signals;
