@@ -8,12 +8,14 @@ pub mod clone;
 pub mod descriptors;
 pub mod error;
 pub mod exe;
+pub mod heap;
 pub mod keyring;
 pub mod lsm;
 pub mod mount;
 pub mod namespaces;
 pub mod prctl;
 pub mod seccomp;
+pub mod signals;
 pub mod terminal;
 
 pub use error::{Error, Result};
