@@ -31,6 +31,7 @@ mod lower;
 mod names;
 mod networks;
 pub mod roles;
+pub mod rootless;
 mod sweep;
 pub mod xray;
 
