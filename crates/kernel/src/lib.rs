@@ -13,6 +13,7 @@ pub mod keyring;
 pub mod lsm;
 pub mod mount;
 pub mod namespaces;
+pub mod netlink;
 pub mod prctl;
 pub mod seccomp;
 pub mod signals;
