@@ -67,7 +67,11 @@ fn default_subnet(database: &mut Database) -> Result<Subnet> {
     if let Some(subnet) = recorded(database.read())? {
         return Ok(subnet);
     }
-    let chosen = network::pools::choose(&[]).kind(Kind::Unavailable, || "cannot choose a range for the default network".into())?;
+    let failed = || "cannot choose a range for the default network".to_owned();
+    let observed = network::observe_here().internal(failed)?;
+    let name_of = |index| observed.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+    let used = network::pools::of_routes(&observed.routes, name_of);
+    let chosen = network::pools::choose(&network::pools::default_network(), &used).kind(Kind::Unavailable, failed)?;
     let subnet = Subnet::new(chosen);
     database.write(|t| {
         t.execute(

@@ -3,6 +3,7 @@
 //! The only crate with `unsafe`. It decides nothing, keeps no state and knows neither containers nor images.
 
 pub mod beneath;
+pub mod bpf;
 pub mod capabilities;
 pub mod clone;
 pub mod descriptors;
