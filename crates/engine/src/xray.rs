@@ -91,10 +91,9 @@ impl Engine {
         if !membership.contains(&path) {
             differences.push(format!("the records say that the cgroup is {path}; the kernel does not"));
         }
-        let hierarchy = cgroup::Hierarchy::detect().internal(failed)?;
-        if let Some(group) = cgroup::Cgroup::open_existing(&hierarchy, &path).internal(failed)? {
-            for (file, value) in group.limits().internal(failed)? {
-                section.add(file, value);
+        if let Some(group) = crate::group::find(&path)? {
+            for limit in group.limits().internal(failed)? {
+                section.add(limit.file, limit.value);
             }
         }
         Ok(section)

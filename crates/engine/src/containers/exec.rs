@@ -52,7 +52,8 @@ impl Engine {
             return Err(Error::new(Kind::Conflict, format!("container {wanted} is paused, unpause the container before exec")));
         }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
-        let plan = self.exec_plan(&container, &process)?;
+        let user = options.user.as_deref().unwrap_or(&container.settings.user);
+        let plan = self.exec_plan(&container, &process, user)?;
         let id = crate::names::identifier()?;
         let request = monitor::Exec {
             id: id.clone(),

@@ -3,6 +3,7 @@
 use super::{lock, table};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
+use store::Writable;
 
 impl Engine {
     /// Removes a container; one that runs only with `force`, which kills it.
@@ -41,14 +42,8 @@ impl Engine {
     }
 
     pub(crate) fn remove_directories(&self, id: &str) -> Result<()> {
-        self.store()?.writable().remove(id).internal(|| format!("cannot remove the files of container {id}"))?;
-        let directory = self.directories().container(id);
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).internal(|| format!("cannot remove {}", directory.display()))
-            }
-            _ => Ok(()),
-        }
+        let failed = || format!("cannot remove the files of container {id}");
+        Writable::open(self.store()?, id).internal(failed)?.remove_all().internal(failed)
     }
 
     /// Kills a container and waits for its end.

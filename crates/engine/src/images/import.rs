@@ -51,17 +51,17 @@ impl Engine {
     pub(crate) fn import_image(&self, incoming: Incoming<'_>, progress: &mut dyn PullProgress) -> Result<String> {
         let config = ImageConfig::parse(&incoming.config).kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
         let store = self.store()?;
-        let _in_use = store.lock_for_use().internal(|| "cannot lock the store".into())?;
+        let _held = self.rely_on_layers()?;
         import_layers(store, &incoming.layers, progress)?;
         let id = Digest::sha256(&incoming.config);
         let manifest = Digest::sha256(&incoming.manifest);
         for (digest, bytes) in [(&id, &incoming.config), (&manifest, &incoming.manifest)] {
-            store.blobs().write(digest, bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
+            store.blobs().put(bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
         }
         let layers: Vec<String> = incoming.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
         let mut size = 0;
         for layer in &incoming.layers {
-            size += store.layers().size(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?;
+            size += store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
         }
         self.database()?.write(|t| {
             table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
@@ -132,9 +132,9 @@ fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<
 }
 
 /// Gives a failure of the store its kind: a stream that does not match is corrupt data, a full disk has a hint.
-fn storing(message: &str, error: store::Error) -> Error {
-    let kind = if error.is_corrupt() { Kind::Corrupt } else { Kind::Internal };
-    let full = error.is_disk_full();
+fn storing(message: &str, error: store::StoreError) -> Error {
+    let full = matches!(error.errno(), Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT));
+    let kind = if error.errno().is_some() { Kind::Internal } else { Kind::Corrupt };
     let wrapped = Error::caused(kind, message, error);
     if full { wrapped.hint("the disk is full: free some space, for example with `dhow rmi`") } else { wrapped }
 }

@@ -51,7 +51,7 @@ impl Engine {
         if source.stream_position().is_ok() {
             return Ok(source);
         }
-        let mut file = self.store()?.nameless_file().internal(|| "cannot make a temporary file".into())?;
+        let mut file = self.nameless_file()?;
         std::io::copy(&mut source, &mut file).internal(|| "cannot keep the archive while it is read".into())?;
         Ok(file)
     }
