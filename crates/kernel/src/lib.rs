@@ -1,1 +1,3 @@
 //! kernel
+
+pub mod private_umask;
