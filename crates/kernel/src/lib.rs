@@ -16,6 +16,7 @@ pub mod mount;
 pub mod namespaces;
 pub mod netlink;
 pub mod prctl;
+pub mod private_umask;
 pub mod seccomp;
 pub mod signals;
 pub mod terminal;
