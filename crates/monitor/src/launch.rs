@@ -119,7 +119,10 @@ fn spawn(command: &Command, stdio: Stdio) -> std::io::Result<(Running, Option<Ow
             Some(master)
         }
     };
+    // std passes the mask on. (The runtime resets it itself.)
+    let unblocked = kernel::signals::Unblocked::new()?;
     let child = process.spawn()?;
+    drop(unblocked);
     let pid = Pid::from_child(&child);
     // The child is not waited for through `child`, so its number cannot have been used again.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;

@@ -21,9 +21,13 @@
 //! What it does not do: it knows no database, no image, no name; it never decides whether to restart. Its caller does.
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod clock;
+pub mod detach_keys;
 pub mod error;
 mod exec_session;
+pub mod foreground;
+pub mod handover;
 mod json_line;
 mod launch;
 pub mod log_file;
@@ -34,6 +38,7 @@ mod requests;
 mod run_directory;
 mod session;
 mod supervisor;
+pub mod terminal;
 mod turn;
 pub mod wire;
 

@@ -54,7 +54,8 @@ impl RunDirectory {
     pub(crate) fn clear(&self) {
         for name in [SOCKET, "state.json"] {
             // Nothing there is as good as removed, and whoever comes next replaces both.
-            drop(rustix::fs::unlinkat(&self.directory, name, rustix::fs::AtFlags::empty()));
+            let result = rustix::fs::unlinkat(&self.directory, name, rustix::fs::AtFlags::empty());
+            drop(result.map_err(std::io::Error::from));
         }
     }
 }

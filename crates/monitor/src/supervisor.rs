@@ -306,9 +306,6 @@ impl Monitor {
         record::replace(&self.directory.file("state.json"), &self.state)
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.sessions.get(&CONTAINER).is_some_and(|session| session.exit.is_none())
-    }
 
     fn everything_is_over(&self) -> bool {
         let now = Instant::now();
