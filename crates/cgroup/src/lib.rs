@@ -10,14 +10,20 @@
 
 mod apply;
 mod check;
+#[cfg(test)]
+mod contract;
 mod controller;
 mod convert;
 mod devices;
 mod error;
 mod files;
+mod freeze;
 mod group;
 mod hierarchy;
+mod live;
+mod oom;
 mod path;
+mod stats;
 mod table;
 
 pub use apply::Unenforced;
@@ -27,3 +33,6 @@ pub use devices::default_device_rules;
 pub use error::{Error, FailedCall, Invalid, Result};
 pub use group::{Cgroup, Description, remove_if_empty};
 pub use hierarchy::{Hierarchy, Layout, Mount, Version};
+pub use live::{Limits, LiveGroup, LiveValue};
+pub use oom::OomWatch;
+pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
