@@ -108,7 +108,7 @@ fn allocate(transaction: &Transaction<'_>, subnet: &Subnet, container: &str) -> 
         return Ok(own.into());
     }
     let mut statement = transaction
-        .prepare_cached("SELECT ipv4 FROM address WHERE network = ?1 ORDER BY ipv4")
+        .prepare("SELECT ipv4 FROM address WHERE network = ?1 ORDER BY ipv4")
         .sql("look up addresses")?;
     let taken = statement.query_map([DEFAULT], |row| row.get::<_, u32>(0)).sql("look up addresses")?;
     let mut candidate = u32::from(first) + 1;

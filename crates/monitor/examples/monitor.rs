@@ -15,14 +15,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), monitor::Error> {
-    let (plan, control) = monitor::handover::receive()?;
+    let monitor::handover::Received { plan, control, lock } = monitor::handover::receive()?;
     let mut restarts: u32 = std::env::var("DHOW_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let clean_marker = plan.run_directory.join("cleaned");
     monitor::detach_from_session()?;
     if restarts == 0 {
-        return monitor::supervise(plan, control, |_| drop(std::fs::write(clean_marker, ""))).map(drop);
+        return monitor::supervise(plan, control, lock, |_| drop(std::fs::write(clean_marker, ""))).map(drop);
     }
-    let mut monitor = Monitor::new(plan, control)?;
+    let mut monitor = Monitor::new(plan, control, lock)?;
     loop {
         let exit = monitor.run_once()?;
         if restarts == 0 || exit.requested || monitor.idle(Duration::from_millis(200))? == Wake::Stop {

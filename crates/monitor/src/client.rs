@@ -102,7 +102,9 @@ impl Connection {
     /// # Errors
     /// [`Kind::NotRunning`], or a broken connection.
     pub fn stop(self, signal: Option<i32>, timeout_seconds: Option<i64>) -> Result<Exit, Error> {
-        self.exited(&Request::Stop { signal, timeout_seconds })
+        let exit = self.exited(&Request::Stop { signal, timeout_seconds })?;
+        self.until_clean()?;
+        Ok(exit)
     }
 
     /// Waits for the end of the container or of an exec session.
@@ -110,7 +112,11 @@ impl Connection {
     /// # Errors
     /// [`Kind::Invalid`] for an unknown session, [`Error::Closed`] when the monitor ended first: then the exit record tells.
     pub fn wait(self, session: Option<&str>) -> Result<Exit, Error> {
-        self.exited(&Request::Wait { session: session.map(str::to_owned) })
+        let exit = self.exited(&Request::Wait { session: session.map(str::to_owned) })?;
+        if session.is_none() {
+            self.until_clean()?;
+        }
+        Ok(exit)
     }
 
     /// Freezes the container.
@@ -147,10 +153,23 @@ impl Connection {
         }
     }
 
-    fn exited(self, request: &Request) -> Result<Exit, Error> {
+    fn exited(&self, request: &Request) -> Result<Exit, Error> {
         match self.call(request)? {
             Reply::Exited(exit) => Ok(exit),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits until the monitor closes the connection, which it does when it has cleaned up behind the container: whoever
+    /// looks next sees the end recorded.
+    fn until_clean(&self) -> Result<(), Error> {
+        let mut rest = [0; 64];
+        loop {
+            match rustix::net::recv(&self.socket, &mut rest, RecvFlags::empty()) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error).call(|| "recvfrom(<monitor.sock>)".to_owned()),
+            }
         }
     }
 

@@ -27,10 +27,13 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Takes the lock and opens the socket.
-    pub(crate) fn hold(path: &Path) -> Result<Self, Error> {
+    /// Takes the lock, or over the lock that the starter holds and hands on, and opens the socket.
+    pub(crate) fn hold(path: &Path, lock: Option<OwnedFd>) -> Result<Self, Error> {
         let directory = open_directory(path)?;
-        let lock = take_lock(&directory, path)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => take_lock(&directory, path)?,
+        };
         match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => Err(error).call(|| format!("unlinkat(<{}>, {SOCKET:?}, 0)", path.display()))?,
@@ -120,13 +123,13 @@ mod tests {
         std::fs::create_dir(&long).unwrap();
         assert!(!is_held(&long));
         assert!(matches!(connect(&long), Err(Error::NoMonitor { .. })));
-        let held = RunDirectory::hold(&long).unwrap();
+        let held = RunDirectory::hold(&long, None).unwrap();
         assert!(is_held(&long));
         connect(&long).unwrap();
-        assert!(matches!(RunDirectory::hold(&long), Err(Error::Locked { .. })));
+        assert!(matches!(RunDirectory::hold(&long, None), Err(Error::Locked { .. })));
         held.clear();
         drop(held);
         assert!(!is_held(&long));
-        RunDirectory::hold(&long).unwrap();
+        RunDirectory::hold(&long, None).unwrap();
     }
 }

@@ -96,9 +96,10 @@ pub fn detach_from_session() -> Result<(), Error> {
 pub fn supervise(
     plan: MonitorPlan,
     control: OwnedFd,
+    lock: Option<OwnedFd>,
     cleanup: impl FnOnce(&Result<Exit, Error>),
 ) -> Result<Exit, Error> {
-    let mut monitor = match Monitor::new(plan, control) {
+    let mut monitor = match Monitor::new(plan, control, lock) {
         Ok(monitor) => monitor,
         Err(error) => {
             let result = Err(error);
@@ -118,8 +119,8 @@ impl Monitor {
     ///
     /// # Errors
     /// [`Error::Locked`], or a failing system call; `control` has been told.
-    pub fn new(plan: MonitorPlan, control: OwnedFd) -> Result<Self, Error> {
-        match Self::prepare(plan) {
+    pub fn new(plan: MonitorPlan, control: OwnedFd, lock: Option<OwnedFd>) -> Result<Self, Error> {
+        match Self::prepare(plan, lock) {
             Ok(mut monitor) => {
                 monitor.control = Some(control);
                 Ok(monitor)
@@ -131,11 +132,11 @@ impl Monitor {
         }
     }
 
-    fn prepare(plan: MonitorPlan) -> Result<Self, Error> {
+    fn prepare(plan: MonitorPlan, lock: Option<OwnedFd>) -> Result<Self, Error> {
         const HUP: i32 = rustix::process::Signal::HUP.as_raw();
         const INT: i32 = rustix::process::Signal::INT.as_raw();
         const TERM: i32 = rustix::process::Signal::TERM.as_raw();
-        let directory = RunDirectory::hold(&plan.run_directory)?;
+        let directory = RunDirectory::hold(&plan.run_directory, lock)?;
         let signals =
             kernel::signals::Blocked::new(&[HUP, INT, TERM]).call(|| "signalfd4(-1, [HUP INT TERM])".to_owned())?;
         let state = State {
@@ -168,6 +169,12 @@ impl Monitor {
             buffer: vec![0; READ],
             oom_before: 0,
         })
+    }
+
+    /// When the present or last run began: RFC 3339, UTC, nanoseconds; empty if there was none.
+    #[must_use]
+    pub fn started_at(&self) -> &str {
+        &self.state.started_at
     }
 
     /// The plan, for a caller that changes it between two runs.
