@@ -22,6 +22,8 @@ const ERROR_MESSAGE: u16 = 1;
 const DUMP_ATTEMPTS: usize = 16;
 /// The kernel never makes a datagram larger than 32 KiB for a reader that offers as much (`netlink_dump`).
 const BUFFER: usize = 32 << 10;
+/// A datagram that every socket takes.
+const ROOMY: usize = 64 << 10;
 
 /// The netlink protocols that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +160,12 @@ impl Socket {
 
     /// Sends a datagram that carries its own sequence numbers (nf_tables' batches).
     pub(crate) fn send(&mut self, datagram: &[u8]) -> Result<(), Failure> {
+        // The default of the kernel is 208 KiB, bookkeeping included; hundreds of networks at once are more.
+        if datagram.len() > ROOMY {
+            let size = datagram.len() * 2;
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&self.fd, size)
+                .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&self.fd, size))?;
+        }
         loop {
             match rustix::net::send(&self.fd, datagram, SendFlags::empty()) {
                 Ok(_) => return Ok(()),
