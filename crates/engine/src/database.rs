@@ -56,7 +56,11 @@ const MIGRATIONS: &[&str] = &[
         container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
         PRIMARY KEY (network, ipv4)
     ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX address_container ON address (container, network);",
+    CREATE UNIQUE INDEX address_container ON address (container, network);
+    CREATE TABLE publication (
+        container TEXT PRIMARY KEY REFERENCES container ON DELETE CASCADE,
+        ports TEXT NOT NULL              -- network::Publication
+    ) WITHOUT ROWID;",
 ];
 
 /// An open database.

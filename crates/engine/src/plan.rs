@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::error::{Context, Kind, Result};
 use oci::digest::Digest;
 use oci::runtime::{Process, Spec};
-use runtime::{ExecPlan, Plan, PlanOptions, RootSource};
+use runtime::{Plan, PlanOptions, ProcessPlan, RootSource};
 use store::Writable;
 
 impl Engine {
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// The plan of another program in a running container.
-    pub(crate) fn exec_plan(&self, container: &Container, process: &Process, user: &str) -> Result<ExecPlan> {
+    pub(crate) fn exec_plan(&self, container: &Container, process: &Process, user: &str) -> Result<ProcessPlan> {
         let options = PlanOptions {
             id: container.id.clone(),
             bundle: container.directory.clone(),
@@ -67,7 +67,7 @@ impl Engine {
             oom_score_adj_is_a_wish: true,
             ..PlanOptions::default()
         };
-        let filter = crate::lower::confinement(&container.settings, self.host()?)?.seccomp;
-        runtime::plan_exec(process, filter.as_ref(), &options).kind(Kind::InvalidArgument, || "the program cannot be executed as asked".into())
+        // The system call filter is the container's own, which the monitor has.
+        runtime::plan_process(process, &options, None).kind(Kind::InvalidArgument, || "the program cannot be executed as asked".into())
     }
 }

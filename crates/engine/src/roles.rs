@@ -6,11 +6,10 @@ use crate::containers::record::Run;
 use crate::containers::table;
 use crate::engine::{Config, Engine};
 use crate::error::{Context, Result};
-use crate::networks;
 use monitor::client::Connection;
 use monitor::{Exit, Monitor, MonitorPlan};
 use std::ffi::OsStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -39,7 +38,7 @@ pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan)
     // host (CVE-2019-5736).
     let program = kernel::exe::sealed_self().internal(failed)?;
     let directories = engine.directories();
-    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    let mut command = Command::new(program.path());
     command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
     let (control, _child) = monitor::handover::spawn(&mut command, plan, Some(lock)).internal(failed)?;
     Ok(control)
@@ -79,7 +78,7 @@ impl Engine {
     ///
     /// The caller holds the container's lock; the directory of the run, and the lock in it, are gone afterwards.
     pub(crate) fn end_of_run(&self, id: &str, exit: &Exit, started_at: String) -> Result<()> {
-        networks::leave(&*self.database()?, id)?;
+        self.leave_networks(id)?;
         let goes = table::goes_after_run(self.database()?.read(), id)?;
         if goes != Some(false) {
             return self.remove_held(id);

@@ -44,6 +44,8 @@ pub struct MonitorPlan {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Launch {
+    /// A container.
+    Container(Box<ContainerLaunch>),
     /// An ordinary process with no isolation at all, for measuring and testing the monitor by itself.
     Command(Command),
 }
@@ -52,8 +54,34 @@ pub enum Launch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ExecLaunch {
+    /// A process in the container.
+    Container(Box<ContainerExec>),
     /// An ordinary process, beside [`Launch::Command`].
     Command(Command),
+}
+
+/// A container and what surrounds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerLaunch {
+    /// The container; its `cgroup` is filled in by the monitor, which makes the group.
+    pub plan: runtime::Plan,
+    /// Path of its cgroup in every tree; made at each start, removed at each end.
+    pub cgroup: String,
+    /// Limits of the cgroup.
+    pub resources: oci::runtime::LinuxResources,
+    /// Networks to join.
+    pub attachments: Vec<network::Attachment>,
+    /// The network namespace is the container's own and needs its loopback device.
+    pub loopback: bool,
+}
+
+/// A process to start in a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerExec {
+    /// The process; cgroup, keyring and system call filter are the container's and filled in by the monitor.
+    pub process: runtime::ProcessPlan,
+    /// Without the container's system call filter.
+    pub unfiltered: bool,
 }
 
 /// An ordinary process.

@@ -151,12 +151,11 @@ impl Monitor {
             sessions: Vec::new(),
         };
         let log = LogFile::open(&plan.log)?;
-        let confinement = Confinement::of(&plan)?;
         Ok(Self {
             plan,
             state,
             sessions: BTreeMap::new(),
-            confinement,
+            confinement: Confinement::default(),
             requested: false,
             stop_deadline: None,
             log,
@@ -189,7 +188,6 @@ impl Monitor {
     /// When the container could not be started. The exit record has been written and the control connection been told.
     pub fn run_once(&mut self) -> Result<Exit, Error> {
         (self.requested, self.stop_deadline) = (false, None);
-        self.oom_before = self.confinement.oom_kills();
         if let Err(error) = self.launch() {
             return Err(self.never_started(error));
         }
@@ -246,6 +244,8 @@ impl Monitor {
             let (stdio, ends) = session::pipes(self.plan.stdin_open, true)?;
             (stdio, Some(ends))
         };
+        self.confinement = Confinement::of(&self.plan)?;
+        self.oom_before = self.confinement.oom_kills();
         let mut created = launch::create(&self.plan, stdio, &self.confinement)?;
         let terminal = created.terminal.take().map(Terminal::new);
         if let (Some(terminal), Some(size)) = (&terminal, self.plan.size) {
@@ -282,6 +282,8 @@ impl Monitor {
         // Whatever got as far as being created must not stay.
         drop(self.confinement.kill_all());
         self.reap();
+        let oom_killed = self.confinement.oom_kills() > self.oom_before;
+        drop(self.confinement.remove());
         let failure = error.to_failure();
         let exit_code = match failure.kind {
             Kind::NotFound => 127,
@@ -291,7 +293,7 @@ impl Monitor {
         let exit = Exit {
             exit_code,
             signal: None,
-            oom_killed: self.confinement.oom_kills() > self.oom_before,
+            oom_killed,
             finished_at: crate::clock::now(),
             error: Some(failure.to_string()),
             requested: self.requested,
@@ -336,6 +338,9 @@ impl Monitor {
             exit.error = Some(format!("{} lines of output could not be written to the log", self.log.lost_lines()));
         }
         if let Err(error) = record::replace(&self.plan.exit_record, &exit) {
+            exit.error = Some(error.to_failure().to_string());
+        }
+        if let Err(error) = self.confinement.remove() {
             exit.error = Some(error.to_failure().to_string());
         }
         (self.state.pid, self.state.pid_start_time, self.state.network_namespace) = (0, 0, 0);

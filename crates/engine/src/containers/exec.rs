@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lower;
 use monitor::client::{Attachment, Connection};
+use monitor::plan::ContainerExec;
 
 /// What `exec` may ask for.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +58,7 @@ impl Engine {
         let id = crate::names::identifier()?;
         let request = monitor::wire::Exec {
             id: id.clone(),
-            process: monitor::plan::ExecLaunch::Container(Box::new(plan)),
+            process: monitor::plan::ExecLaunch::Container(Box::new(ContainerExec { process: plan, unfiltered: options.privileged })),
             terminal: options.terminal,
             size: None,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),

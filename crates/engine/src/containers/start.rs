@@ -122,8 +122,8 @@ impl Engine {
         if entry.settings.network != crate::NetworkMode::Bridge {
             return Ok(None);
         }
-        let joined = networks::join(&mut *self.database()?, &entry.id)?;
-        networks::ensure(&joined)?;
+        let joined = networks::join(&mut *self.database()?, &entry.id, &entry.settings)?;
+        self.set_up_network(&joined)?;
         entry.address = Some(joined.address.clone());
         Ok(Some(joined))
     }
@@ -141,6 +141,8 @@ impl Engine {
             id: entry.id.clone(),
             launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
                 plan: self.runtime_plan(entry, spec)?,
+                cgroup: crate::lower::cgroup_path(settings, &entry.id),
+                resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
                 attachments: network.map(|joined| joined.attachment).into_iter().collect(),
                 loopback: settings.network != crate::NetworkMode::Host,
             })),
