@@ -1,3 +1,6 @@
-//! The command line.
+//! wip
 #![forbid(unsafe_code)]
+mod display;
+mod template;
+mod values;
 fn main() {}
