@@ -61,12 +61,14 @@ impl Session {
     /// Opens the engine on the directories of this user or of the flags. An ordinary user's process enters the user
     /// namespace in which the user is root; it must not have started threads before.
     pub fn engine(&self) -> Result<engine::Engine, Failure> {
-        engine::rootless::enter()?;
         Ok(engine::Engine::open(self.config()?)?)
     }
 
     fn config(&self) -> Result<engine::Config, Failure> {
-        let mut config = engine::Config::for_this_user();
+        let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let data_home = directory("XDG_DATA_HOME").or_else(|| Some(directory("HOME")?.join(".local/share")));
+        let is_root = rustix::process::geteuid().is_root();
+        let mut config = engine::Config::for_user(is_root, data_home, directory("XDG_RUNTIME_DIR"))?;
         if let Some(root) = &self.globals.root {
             config.data_root = absolute(root)?;
         }

@@ -118,9 +118,8 @@ pub fn root() -> Command {
 
 /// A verb's own command line, under the name by which it was called.
 pub fn command(verb: &Verb, path: &str) -> Command {
-    let name = format!("dhow {path}");
-    let usage = format!("{name} {}", verb.usage);
-    let command = (verb.flags)(Command::new(name).no_binary_name(true))
+    let usage = format!("dhow {path} {}", verb.usage);
+    let command = (verb.flags)(Command::new("dhow").no_binary_name(true))
         .about(verb.about)
         .override_usage(usage)
         .disable_help_flag(true)

@@ -3,5 +3,7 @@
 pub mod amount;
 pub mod elapsed;
 pub mod number;
+pub mod ports;
+pub mod progress;
 pub mod status;
 pub mod table;

@@ -2,15 +2,15 @@
 
 use crate::failure::Failure;
 use crate::values::streams::Stream;
-use engine::Attach;
+use engine::Streams;
 use rustix::termios::isatty;
 
 /// The streams of `run`: those named by `-a`, or output and errors, and input with `-i`.
-pub fn choose(named: &[Stream], interactive: bool) -> Attach {
+pub fn choose(named: &[Stream], interactive: bool) -> Streams {
     if named.is_empty() {
-        return Attach { stdin: interactive, stdout: true, stderr: true };
+        return Streams { stdin: interactive, stdout: true, stderr: true };
     }
-    Attach {
+    Streams {
         stdin: named.contains(&Stream::Stdin),
         stdout: named.contains(&Stream::Stdout),
         stderr: named.contains(&Stream::Stderr),
@@ -23,4 +23,16 @@ pub fn check_terminal(container_has_terminal: bool, stdin: bool) -> Result<(), F
         return Err(Failure::outside("the input device is not a TTY"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_streams_only() {
+        assert_eq!(choose(&[], false), Streams { stdin: false, stdout: true, stderr: true });
+        assert_eq!(choose(&[], true), Streams { stdin: true, stdout: true, stderr: true });
+        assert_eq!(choose(&[Stream::Stderr], true), Streams { stdin: false, stdout: false, stderr: true });
+    }
 }

@@ -12,8 +12,6 @@ mod parse;
 mod printf;
 mod value;
 
-pub use value::text;
-
 /// A template that has been read.
 #[derive(Debug)]
 pub struct Template {
