@@ -13,6 +13,7 @@ pub mod lsm;
 pub mod mount;
 pub mod namespaces;
 pub mod prctl;
+pub mod reaper;
 pub mod seccomp;
 pub mod terminal;
 
