@@ -131,13 +131,21 @@ fn a_read_only_root() {
 }
 
 fn masked_and_read_only_paths() {
-    let output = shell(
-        "cat /proc/kcore | wc -c; cat /proc/keys | wc -c; ls /sys/firmware | wc -l; ls /proc/acpi 2>/dev/null | wc -l; \
-         echo 1 > /proc/sys/kernel/sysrq; echo h > /proc/sysrq-trigger; touch /sys/firmware/x; stat -c %t:%T /proc/kcore",
-    );
+    let bundle = Bundle::new();
+    // Files and directories that every kernel has, beside Docker's list.
+    let mut spec = spec(&[
+        "sh",
+        "-c",
+        "cat /proc/cpuinfo | wc -c; cat /proc/version | wc -c; ls /sys/firmware | wc -l; ls /sys/block | wc -l; \
+         echo 9000 > /proc/sys/kernel/msgmax; touch /sys/firmware/x; touch /sys/block/x; stat -c %t:%T /proc/cpuinfo; \
+         stat -f -c %T /sys/block",
+    ]);
+    let linux = spec.linux.as_mut().unwrap();
+    linux.masked_paths.extend(["/proc/cpuinfo", "/proc/version", "/sys/block", "/no/such"].map(str::to_owned));
+    let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert!(output.text.starts_with("0\n0\n0\n0\n"), "{}", output.text);
     assert_eq!(output.text.matches("Read-only file system").count(), 3, "{}", output.text);
-    assert!(output.text.ends_with("1:3\n"), "{}", output.text);
+    assert!(output.text.ends_with("1:3\ntmpfs\n"), "{}", output.text);
 }
 
 fn capabilities_as_pid_1_sees_them() {
@@ -225,8 +233,9 @@ fn links_in_the_image_do_not_lead_out() {
     let bundle = Bundle::new();
     std::fs::create_dir_all(bundle.lower().join("dev")).unwrap();
     std::os::unix::fs::symlink("/proc/sys/kernel/core_pattern", bundle.lower().join("dev/null")).unwrap();
-    let mut spec = spec(&["sh", "-c", "stat -c %t:%T /proc/kcore"]);
+    let mut spec = spec(&["sh", "-c", "stat -c %t:%T /proc/cpuinfo"]);
     spec.mounts.retain(|mount| !mount.destination.starts_with("/dev"));
+    spec.linux.as_mut().unwrap().masked_paths.push("/proc/cpuinfo".into());
     let output = run(&bundle.plan(&spec));
     if let Ok(output) = output {
         assert_eq!(output.text, "1:3\n");
@@ -382,7 +391,7 @@ fn namespaces_by_path() {
     let first = runtime::create(&bundle.plan(&spec(&["sleep", "100"])), stdio, |_| Ok(())).unwrap().start().unwrap();
     let second = Bundle::new();
     let mut joined =
-        spec(&["sh", "-c", "hostname; ps | grep -c 'sleep 100'; readlink /proc/self/ns/net /proc/1/ns/net"]);
+        spec(&["sh", "-c", "hostname; ps | grep -c 'sleep 100'; readlink /proc/self/ns/net; readlink /proc/1/ns/net"]);
     joined.hostname = None;
     for namespace in &mut joined.linux.as_mut().unwrap().namespaces {
         let name = match namespace.kind {
