@@ -17,6 +17,7 @@ mod bridge;
 mod cidr;
 mod error;
 mod firewall;
+mod gate;
 mod links;
 mod namespace;
 mod netlink;
@@ -30,7 +31,7 @@ pub use bridge::{ensure_bridge, remove_bridge};
 pub use cidr::{Cidr, InvalidCidr};
 pub use error::{Error, Refusal};
 pub use firewall::{
-    Ensured, RuleCounter, ensure_rules, publish, remove_rules, rule_counters, rules_present, unpublish,
+    Ensured, RuleCounter, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_present, unpublish,
 };
 pub use links::{Link, Traffic, Upper, check_name, list as links};
 pub use namespace::within;

@@ -81,26 +81,28 @@ impl Socket {
         Ok(Socket { fd, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends requests, each to be acknowledged, and waits for all answers. The first refusal is the error; the other
-    /// requests were carried out nevertheless.
+    /// Sends requests and waits until all are done. The first refusal is the error; the other requests were carried out
+    /// nevertheless.
     pub(crate) fn execute(&mut self, requests: &mut [Request]) -> Result<(), Failure> {
+        // The kernel works through them in order and always says what it refuses: one acknowledgement, of the last, is
+        // enough to know that the others went well.
+        let Some(last) = requests.last_mut() else { return Ok(()) };
+        last.add_flags(ACK);
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         for request in requests.iter_mut() {
-            request.add_flags(ACK);
-            self.sequence = self.sequence.wrapping_add(1);
-            datagram.extend_from_slice(request.finish(self.sequence));
+            datagram.extend_from_slice(request.finish(self.next_sequence()));
         }
         self.send(&datagram)?;
         let mut failure = None;
-        let mut missing = requests.len();
-        while missing > 0 {
+        let mut is_done = false;
+        while !is_done {
             self.receive(|message| {
                 let index = message.sequence.wrapping_sub(first) as usize;
                 if message.kind != ERROR || index >= requests.len() {
                     return;
                 }
-                missing = missing.saturating_sub(1);
+                is_done |= index + 1 == requests.len();
                 if let Err(refusal) = acknowledgement(index, message) {
                     failure.get_or_insert(refusal);
                 }
@@ -109,18 +111,19 @@ impl Socket {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Sends one request and hands out the answers (`kind`, payload) up to its acknowledgement.
+    /// Asks for one thing and hands out the answer (`kind`, payload).
     pub(crate) fn query(&mut self, request: &mut Request, mut each: impl FnMut(u16, &[u8])) -> Result<(), Failure> {
-        request.add_flags(ACK);
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
+        let sequence = self.next_sequence();
         self.send(request.finish(sequence))?;
         let mut end = None;
         while end.is_none() {
             self.receive(|message| match message.kind {
                 _ if message.sequence != sequence => {}
                 ERROR => end = Some(acknowledgement(0, message)),
-                kind => each(kind, message.payload),
+                kind => {
+                    each(kind, message.payload);
+                    end = Some(Ok(()));
+                }
             })?;
         }
         end.unwrap_or(Ok(()))
@@ -131,8 +134,7 @@ impl Socket {
     pub(crate) fn dump(&mut self, request: &mut Request) -> Result<Vec<(u16, Vec<u8>)>, Failure> {
         request.add_flags(DUMP);
         for _ in 0..DUMP_ATTEMPTS {
-            self.sequence = self.sequence.wrapping_add(1);
-            let sequence = self.sequence;
+            let sequence = self.next_sequence();
             self.send(request.finish(sequence))?;
             let mut entries = Vec::new();
             let mut interrupted = false;

@@ -38,10 +38,10 @@ pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Failure> {
     Ok(generation)
 }
 
-/// Chains, sets and rules of `inet NAME`, in the order of the kernel. Empty when there is no such table.
-pub(crate) fn table(socket: &mut Socket, name: &str) -> Result<Found, Failure> {
+/// Chains, sets and rules of a table, in the order of the kernel. Empty when there is no such table.
+pub(crate) fn table(socket: &mut Socket, family: u8, name: &str) -> Result<Found, Failure> {
     let mut found = Found::default();
-    for payload in dump(socket, GETCHAIN, name, None)? {
+    for payload in dump(socket, GETCHAIN, family, name, None)? {
         let attributes = attributes(&payload);
         if attributes.text(1).as_deref() == Some(name) {
             found.chains.extend(attributes.text(3));
@@ -50,13 +50,13 @@ pub(crate) fn table(socket: &mut Socket, name: &str) -> Result<Found, Failure> {
     if found.chains.is_empty() {
         return Ok(found);
     }
-    for payload in dump(socket, GETSET, name, None)? {
+    for payload in dump(socket, GETSET, family, name, None)? {
         let attributes = attributes(&payload);
         if attributes.text(1).as_deref() == Some(name) {
             found.sets.extend(attributes.text(2));
         }
     }
-    for payload in dump(socket, GETRULE, name, None)? {
+    for payload in dump(socket, GETRULE, family, name, None)? {
         let attributes = attributes(&payload);
         if attributes.text(1).as_deref() == Some(name) {
             found.rules.extend(rule(attributes));
@@ -68,7 +68,7 @@ pub(crate) fn table(socket: &mut Socket, name: &str) -> Result<Found, Failure> {
 /// The keys and values (empty for verdicts and plain sets) of a set of `inet TABLE`.
 pub(crate) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
     let mut found = Vec::new();
-    for payload in dump(socket, GETSETELEM, table, Some(set))? {
+    for payload in dump(socket, GETSETELEM, INET, table, Some(set))? {
         for (_, element) in attributes(&payload).nested(3) {
             let element = Attributes(element);
             let key = element.nested(1).find(1).unwrap_or_default().to_vec();
@@ -104,9 +104,9 @@ fn attributes(payload: &[u8]) -> Attributes<'_> {
 }
 
 /// A dump that is confined to a table (and a set); a table that is not there is empty.
-fn dump(socket: &mut Socket, kind: u16, table: &str, set: Option<&str>) -> Result<Vec<Vec<u8>>, Failure> {
+fn dump(socket: &mut Socket, kind: u16, family: u8, table: &str, set: Option<&str>) -> Result<Vec<Vec<u8>>, Failure> {
     let mut request = Request::new(kind, 0);
-    request.raw(&header(INET, 0)).text(1, table);
+    request.raw(&header(family, 0)).text(1, table);
     if let Some(set) = set {
         request.text(2, set);
     }

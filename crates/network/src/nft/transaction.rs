@@ -14,9 +14,7 @@ const BATCH_GENERATION: u16 = 1;
 const NEWTABLE: u16 = SUBSYSTEM;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
-const DELCHAIN: u16 = SUBSYSTEM | 5;
 const NEWRULE: u16 = SUBSYSTEM | 6;
-const DELRULE: u16 = SUBSYSTEM | 8;
 const NEWSET: u16 = SUBSYSTEM | 9;
 const NEWSETELEM: u16 = SUBSYSTEM | 12;
 const DELSETELEM: u16 = SUBSYSTEM | 14;
@@ -100,7 +98,8 @@ impl Element {
     }
 }
 
-/// Changes that are made together; for one table of one family.
+/// Changes that are made together, in tables of one name. They are of the family `inet` until [`Transaction::family`] says
+/// otherwise.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     family: u8,
@@ -113,6 +112,11 @@ impl Transaction {
     /// Changes of `inet TABLE`.
     pub(crate) fn new(table: &'static str) -> Transaction {
         Transaction { family: INET, table, messages: Vec::new(), set_id: 0 }
+    }
+
+    /// What follows is for the table of this family.
+    pub(crate) fn family(&mut self, family: u8) {
+        self.family = family;
     }
 
     /// Nothing to do?
@@ -154,12 +158,6 @@ impl Transaction {
         }
     }
 
-    /// Removes a chain that nothing jumps to any more.
-    pub(crate) fn delete_chain(&mut self, name: &str) {
-        let table = self.table;
-        self.message(DELCHAIN, 0).text(1, table).text(3, name);
-    }
-
     /// Adds a rule at the end of its chain.
     pub(crate) fn add_rule(&mut self, rule: &Rule) {
         let table = self.table;
@@ -170,12 +168,6 @@ impl Transaction {
             }
         });
         message.bytes(7, &comment(&rule.comment));
-    }
-
-    /// Removes every rule of a chain.
-    pub(crate) fn empty_chain(&mut self, chain: &str) {
-        let table = self.table;
-        self.message(DELRULE, 0).text(1, table).text(2, chain);
     }
 
     /// Makes a set.
