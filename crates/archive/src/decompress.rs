@@ -175,11 +175,9 @@ impl<R: Read> Decompressor<R> {
         let format = Compression::detect(input.available());
         let state = match format {
             Compression::Plain => State::Plain,
-            Compression::Gzip => State::GzipBoundary(Box::new(Gzip {
-                inflate: Decompress::new(false),
-                crc: Crc::new(),
-                first: true,
-            })),
+            Compression::Gzip => {
+                State::GzipBoundary(Box::new(Gzip { inflate: Decompress::new(false), crc: Crc::new(), first: true }))
+            }
             Compression::Zstd => State::Zstd { decoder: zstd_decoder(&limits)?, in_frame: false },
             other => return Err(DecompressError::Unsupported { name: other.name() }),
         };
@@ -189,6 +187,11 @@ impl<R: Read> Decompressor<R> {
     /// What was recognised.
     pub fn format(&self) -> Compression {
         self.format
+    }
+
+    /// Gives the source back, to read what is left of it. What is in the input buffer is lost.
+    pub fn into_source(self) -> R {
+        self.input.source
     }
 
     /// Bytes taken from the source and used so far.
@@ -340,10 +343,7 @@ fn corrupt(format: &'static str, offset: u64, reason: impl Into<String>) -> Deco
 }
 
 /// Reads a member's header; `None` at the end of the stream.
-fn gzip_boundary<R: Read>(
-    input: &mut Input<R>,
-    mut gzip: Box<Gzip>,
-) -> Result<Option<Box<Gzip>>, DecompressError> {
+fn gzip_boundary<R: Read>(input: &mut Input<R>, mut gzip: Box<Gzip>) -> Result<Option<Box<Gzip>>, DecompressError> {
     input.gather(1)?;
     if input.available().is_empty() && !gzip.first {
         return Ok(None);

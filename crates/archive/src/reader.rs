@@ -260,8 +260,7 @@ impl<R: BufRead> Reader<R> {
     fn read_up_to(&mut self, out: &mut [u8]) -> Result<usize, TarError> {
         let mut got = 0;
         while got < out.len() {
-            let available =
-                fill(&mut self.source).map_err(|source| TarError::Read { offset: self.offset, source })?;
+            let available = fill(&mut self.source).map_err(|source| TarError::Read { offset: self.offset, source })?;
             if available.is_empty() {
                 break;
             }
@@ -276,8 +275,7 @@ impl<R: BufRead> Reader<R> {
 
     fn skip(&mut self, mut count: u64, inside: &'static str) -> Result<(), TarError> {
         while count > 0 {
-            let available =
-                fill(&mut self.source).map_err(|source| TarError::Read { offset: self.offset, source })?;
+            let available = fill(&mut self.source).map_err(|source| TarError::Read { offset: self.offset, source })?;
             if available.is_empty() {
                 return Err(TarError::Truncated { offset: self.offset, inside });
             }
@@ -370,8 +368,8 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn sparse(&mut self, entry: &mut Entry, pairs: &[u64], real_size: u64, at: u64) -> Result<(), TarError> {
-        let map = Map::new(pairs, real_size, self.body.remaining)
-            .map_err(|field| TarError::Invalid { offset: at, field })?;
+        let map =
+            Map::new(pairs, real_size, self.body.remaining).map_err(|field| TarError::Invalid { offset: at, field })?;
         self.body.map = Some(map);
         entry.size = real_size;
         entry.sparse = true;

@@ -65,7 +65,7 @@ impl Engine {
             images: self.images()?.len(),
             data_root: self.directories().data.clone(),
             run_root: self.directories().run.clone(),
-            cgroup_version: hierarchy.version_name().to_owned(),
+            cgroup_version: layout_name(hierarchy.layout()).to_owned(),
             security,
             kernel: text(names.release()),
             architecture: text(names.machine()),
@@ -74,6 +74,14 @@ impl Engine {
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: memory(),
         })
+    }
+}
+
+fn layout_name(layout: cgroup::Layout) -> &'static str {
+    match layout {
+        cgroup::Layout::Unified => "2",
+        cgroup::Layout::Legacy => "1",
+        cgroup::Layout::Hybrid => "1 (hybrid)",
     }
 }
 

@@ -23,6 +23,7 @@ mod directories;
 pub mod engine;
 mod error;
 mod files;
+mod group;
 mod hello;
 mod host;
 pub mod images;
@@ -30,7 +31,9 @@ mod info;
 mod lower;
 mod names;
 mod networks;
+mod plan;
 pub mod roles;
+pub mod rootless;
 mod sweep;
 pub mod xray;
 

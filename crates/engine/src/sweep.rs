@@ -37,7 +37,7 @@ impl Engine {
             || format!("/dhow/{id}"),
             |entry| crate::lower::cgroup_path(&entry.settings, id),
         );
-        self.kill_cgroup(&cgroup)?;
+        kill_cgroup(&cgroup)?;
         let Some(entry) = known else {
             // Killed before it was recorded, or after it was forgotten.
             self.remove_directories(id)?;
@@ -52,21 +52,21 @@ impl Engine {
                 self.remove_held(id)
             }
             (None, None) => {
-                crate::networks::leave(&*self.database()?, id)?;
+                self.leave_networks(id)?;
                 table::release_address(&mut *self.database()?, id)?;
                 lock::release(self.directories(), id)
             }
         }
     }
 
-    /// Kills what is left in a container's cgroup and removes it.
-    fn kill_cgroup(&self, path: &str) -> Result<()> {
-        let gone = || format!("cannot remove the cgroup {path}");
-        let hierarchy = cgroup::Hierarchy::detect().internal(gone)?;
-        let Some(group) = cgroup::Cgroup::open_existing(&hierarchy, path).internal(gone)? else { return Ok(()) };
-        group.kill().internal(gone)?;
-        group.remove().internal(gone)
-    }
+}
+
+/// Kills what is left in a container's cgroup and removes it.
+fn kill_cgroup(path: &str) -> Result<()> {
+    let Some(mut group) = crate::group::find(path)? else { return Ok(()) };
+    let failed = || format!("cannot remove the cgroup {path}");
+    group.kill().internal(failed)?;
+    group.remove().internal(failed)
 }
 
 /// Docker's exit status for a process whose end nobody saw is 255 after a restart of the daemon; the reason is said.

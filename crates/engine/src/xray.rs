@@ -91,10 +91,11 @@ impl Engine {
         if !membership.contains(&path) {
             differences.push(format!("the records say that the cgroup is {path}; the kernel does not"));
         }
-        let hierarchy = cgroup::Hierarchy::detect().internal(failed)?;
-        if let Some(group) = cgroup::Cgroup::open_existing(&hierarchy, &path).internal(failed)? {
-            for (file, value) in group.limits().internal(failed)? {
-                section.add(file, value);
+        if let Some(group) = crate::group::find(&path)? {
+            for tree in group.limits().internal(failed)?.groups {
+                for value in tree.values {
+                    section.add(value.file, value.value);
+                }
             }
         }
         Ok(section)
@@ -157,10 +158,7 @@ fn file_system(pid: i32, container: &Container) -> Section {
 /// Bits of a capability set as names.
 fn names(hexadecimal: &str) -> Vec<String> {
     let bits = u64::from_str_radix(hexadecimal, 16).unwrap_or(0);
-    kernel::capabilities::Capability::all()
-        .filter(|capability| bits & (1 << capability.number()) != 0)
-        .map(|capability| capability.name().to_owned())
-        .collect()
+    kernel::capabilities::Set::from_bits(bits).names().map(str::to_owned).collect()
 }
 
 fn capabilities(status: &str, container: &Container, differences: &mut Vec<String>) -> Section {
@@ -211,14 +209,55 @@ fn network(pid: i32, container: &Container, differences: &mut Vec<String>) -> Re
     let namespace = fs::File::open(&path).map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
     use std::os::fd::AsFd;
     let observed = network::observe(namespace.as_fd()).internal(failed)?;
-    for line in observed.describe() {
-        section.note(line.0, line.1, line.2);
-    }
-    if let Some(address) = &container.address {
-        section.note("host side", network::host_interface(&container.id, 0), format!("on the bridge, gateway {}", address.gateway));
-        if !observed.has_address(&address.ipv4) {
-            differences.push(format!("the records give the container {}; the kernel does not", address.ipv4));
+    for link in &observed.links {
+        let mac = link.mac.map(|mac| format!(" {mac}")).unwrap_or_default();
+        let state = if link.up { "up" } else { "down" };
+        section.note(
+            link.name.clone(),
+            format!("{}{mac} mtu {} {state}", link.kind.as_deref().unwrap_or("device"), link.mtu),
+            format!("received {} B, sent {} B", link.traffic.rx_bytes, link.traffic.tx_bytes),
+        );
+        for address in observed.addresses.iter().filter(|address| address.index == link.index) {
+            section.add(format!("{} address", link.name), address.address.to_string());
         }
     }
+    for route in &observed.routes {
+        let way = route.gateway.map_or_else(|| "on the link".into(), |gateway| format!("by {gateway}"));
+        section.add(format!("route {}", route.destination), way);
+    }
+    if container.settings.network == crate::NetworkMode::Bridge {
+        host_side(container, &observed, &mut section)?;
+    }
+    if let Some(address) = &container.address
+        && !observed.addresses.iter().any(|seen| seen.address.address().to_string() == address.ipv4)
+    {
+        differences.push(format!("the records give the container {}; the kernel does not", address.ipv4));
+    }
     Ok(section)
+}
+
+/// From the container's end of the veth pair over the host's end to the bridge.
+fn host_side(container: &Container, inside: &network::Observed, section: &mut Section) -> Result<()> {
+    let outside = network::observe_here().internal(|| "cannot look at the host's network".into())?;
+    let name = network::host_interface(&container.id, 0);
+    let Some(end) = outside.links.iter().find(|link| link.name == name) else {
+        section.note("host side", name, "missing");
+        return Ok(());
+    };
+    let peer = inside.links.iter().find(|link| Some(link.index) == end.link).map_or("?", |link| &link.name);
+    section.note("host side", name, format!("the other end of {peer}"));
+    if let Some(bridge) = outside.links.iter().find(|link| Some(link.index) == end.master) {
+        let addresses: Vec<String> = outside
+            .addresses
+            .iter()
+            .filter(|address| address.index == bridge.index && address.scope == 0)
+            .map(|address| address.address.to_string())
+            .collect();
+        section.note("bridge", bridge.name.clone(), addresses.join(" "));
+    }
+    for route in outside.routes.iter().filter(|route| route.destination.prefix() == 0) {
+        let device = outside.links.iter().find(|link| Some(link.index) == route.index).map_or("?", |link| &link.name);
+        section.note("wire", device, route.gateway.map(|gateway| format!("by {gateway}")).unwrap_or_default());
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! The only crate with `unsafe`. It decides nothing, keeps no state and knows neither containers nor images.
 
 pub mod beneath;
+pub mod bpf;
 pub mod capabilities;
 pub mod clone;
 pub mod descriptors;
@@ -13,7 +14,10 @@ pub mod keyring;
 pub mod lsm;
 pub mod mount;
 pub mod namespaces;
+pub mod netlink;
 pub mod prctl;
+pub mod private_umask;
+pub mod reaper;
 pub mod seccomp;
 pub mod signals;
 pub mod terminal;

@@ -85,6 +85,29 @@ pub fn unblock_all() -> io::Result<()> {
     set_mask(libc::SIG_SETMASK, &set_of(&[])?).map(drop)
 }
 
+/// No signal blocked, until this is dropped: for starting a program that should not inherit our mask.
+#[derive(Debug)]
+pub struct Unblocked {
+    previous: libc::sigset_t,
+}
+
+impl Unblocked {
+    /// Unblocks everything in the calling thread. A signal that waits takes effect at once.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { previous: set_mask(libc::SIG_SETMASK, &set_of(&[])?)? })
+    }
+}
+
+impl Drop for Unblocked {
+    fn drop(&mut self) {
+        // As for `Blocked`.
+        drop(set_mask(libc::SIG_SETMASK, &self.previous));
+    }
+}
+
 /// Sends `signal`, real-time signals included (which rustix cannot name), to the process behind `pidfd`.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use crate::images::PullProgress;
 use crate::lower::{self, Place};
 use crate::names;
 use std::os::fd::OwnedFd;
+use store::Writable;
 
 /// A container that was made.
 #[derive(Clone, Debug)]
@@ -121,10 +122,14 @@ impl Engine {
     /// The container's directories; those that exist stay as they are.
     pub(crate) fn make_directories(&self, entry: &Entry) -> Result<()> {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
-        self.store()?
-            .writable()
-            .create(&entry.id)
-            .internal(|| format!("cannot make the directories of container {}", entry.id))?;
+        let failed = || format!("cannot make the directories of container {}", entry.id);
+        let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
+        if writable.upper().exists() && writable.work().exists() {
+            return Ok(());
+        }
+        let mut layers = self.layer_digests(entry)?;
+        layers.reverse();
+        Writable::create(self.store()?, &entry.id, &layers).internal(failed)?;
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use super::start::Streams;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lower;
-use monitor::client::Connection;
+use monitor::client::{Attachment, Connection};
+use monitor::plan::ContainerExec;
 
 /// What `exec` may ask for.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +35,7 @@ pub struct Exec {
     /// Process id as this process sees it.
     pub pid: i32,
     /// Its streams; they end with its exit status.
-    pub stream: Option<Connection>,
+    pub stream: Option<Attachment>,
 }
 
 impl Engine {
@@ -52,14 +53,15 @@ impl Engine {
             return Err(Error::new(Kind::Conflict, format!("container {wanted} is paused, unpause the container before exec")));
         }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
-        let plan = self.exec_plan(&container, &process)?;
+        let user = options.user.as_deref().unwrap_or(&container.settings.user);
+        let plan = self.exec_plan(&container, &process, user)?;
         let id = crate::names::identifier()?;
-        let request = monitor::Exec {
+        let request = monitor::wire::Exec {
             id: id.clone(),
-            process: monitor::ExecLaunch::Container(Box::new(plan)),
+            process: monitor::plan::ExecLaunch::Container(Box::new(ContainerExec { process: plan, unfiltered: options.privileged })),
             terminal: options.terminal,
             size: None,
-            attach: options.streams.map(|streams| monitor::Attach { streams, patience_seconds: None }),
+            attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
         let connection = Connection::open(&self.run_directory(&container)).internal(|| format!("cannot reach the monitor of container {wanted}"))?;
         let (pid, stream) = connection.exec(request).map_err(|error| failure(&options.command[0], error))?;

@@ -3,6 +3,7 @@
 use super::{lock, table};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
+use store::Writable;
 
 impl Engine {
     /// Removes a container; one that runs only with `force`, which kills it.
@@ -41,20 +42,14 @@ impl Engine {
     }
 
     pub(crate) fn remove_directories(&self, id: &str) -> Result<()> {
-        self.store()?.writable().remove(id).internal(|| format!("cannot remove the files of container {id}"))?;
-        let directory = self.directories().container(id);
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).internal(|| format!("cannot remove {}", directory.display()))
-            }
-            _ => Ok(()),
-        }
+        let failed = || format!("cannot remove the files of container {id}");
+        Writable::open(self.store()?, id).internal(failed)?.remove_all().internal(failed)
     }
 
     /// Kills a container and waits for its end.
     fn kill_for_removal(&self, id: &str) -> Result<()> {
         let directory = self.directories().container_run(id);
-        match monitor::client::stop(&directory, Some(9), Some(0)) {
+        match monitor::client::Connection::open(&directory).and_then(|monitor| monitor.stop(Some(9), Some(0))) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == monitor::Kind::Gone => Ok(()),
             Err(error) => Err(error).internal(|| format!("cannot kill container {id}")),

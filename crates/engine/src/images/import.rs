@@ -20,7 +20,7 @@ use store::Store;
 const PARALLEL: usize = 3;
 
 /// Opens a layer's stream, compressed or not.
-pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send + 'a>> + Sync + 'a>;
+pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Sync + 'a>;
 
 /// A layer that is on its way.
 pub(crate) struct IncomingLayer<'a> {
@@ -51,17 +51,17 @@ impl Engine {
     pub(crate) fn import_image(&self, incoming: Incoming<'_>, progress: &mut dyn PullProgress) -> Result<String> {
         let config = ImageConfig::parse(&incoming.config).kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
         let store = self.store()?;
-        let _in_use = store.lock_for_use().internal(|| "cannot lock the store".into())?;
+        let _held = self.rely_on_layers()?;
         import_layers(store, &incoming.layers, progress)?;
         let id = Digest::sha256(&incoming.config);
         let manifest = Digest::sha256(&incoming.manifest);
         for (digest, bytes) in [(&id, &incoming.config), (&manifest, &incoming.manifest)] {
-            store.blobs().write(digest, bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
+            store.blobs().put(bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
         }
         let layers: Vec<String> = incoming.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
         let mut size = 0;
         for layer in &incoming.layers {
-            size += store.layers().size(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?;
+            size += store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
         }
         self.database()?.write(|t| {
             table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
@@ -93,7 +93,7 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
             .map(|_| {
                 let (sender, missing, next) = (sender.clone(), &missing, &next);
                 scope.spawn(move || {
-                    while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(&layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if let Err(error) = import_layer(store, layer, &sender) {
                             // Nobody begins another layer of an image that cannot be completed.
                             next.store(usize::MAX / 2, Ordering::Relaxed);
@@ -119,9 +119,13 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
     })
 }
 
-fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<(String, PullEvent)>) -> Result<()> {
+fn import_layer(
+    store: &Store,
+    layer: &IncomingLayer<'_>,
+    events: &mpsc::Sender<(String, PullEvent)>,
+) -> Result<()> {
     let stream = (layer.open)()?;
-    let counted = Counted { stream, done: 0, told: 0, layer, events };
+    let counted = Counted { stream, done: 0, told: 0, label: &layer.label, total: layer.size, events };
     store
         .layers()
         .import(Some(&layer.diff_id), counted)
@@ -132,9 +136,9 @@ fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<
 }
 
 /// Gives a failure of the store its kind: a stream that does not match is corrupt data, a full disk has a hint.
-fn storing(message: &str, error: store::Error) -> Error {
-    let kind = if error.is_corrupt() { Kind::Corrupt } else { Kind::Internal };
-    let full = error.is_disk_full();
+fn storing(message: &str, error: store::StoreError) -> Error {
+    let full = matches!(error.errno(), Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT));
+    let kind = if error.errno().is_some() { Kind::Internal } else { Kind::Corrupt };
     let wrapped = Error::caused(kind, message, error);
     if full { wrapped.hint("the disk is full: free some space, for example with `dhow rmi`") } else { wrapped }
 }
@@ -144,7 +148,8 @@ struct Counted<'a, R> {
     stream: R,
     done: u64,
     told: u64,
-    layer: &'a IncomingLayer<'a>,
+    label: &'a str,
+    total: u64,
     events: &'a mpsc::Sender<(String, PullEvent)>,
 }
 
@@ -154,8 +159,8 @@ impl<R: Read> Read for Counted<'_, R> {
         self.done += count as u64;
         if self.done - self.told >= 1 << 20 || self.told == 0 {
             self.told = self.done;
-            let event = PullEvent::Progress { done: self.done, total: self.layer.size };
-            self.events.send((self.layer.label.clone(), event)).unwrap_or_default();
+            let event = PullEvent::Progress { done: self.done, total: self.total };
+            self.events.send((self.label.to_owned(), event)).unwrap_or_default();
         }
         Ok(count)
     }

@@ -1,5 +1,6 @@
 //! Images: what the store holds, under which names, and how it gets there and goes again.
 
+mod claim;
 mod import;
 mod load;
 mod pull;
@@ -101,7 +102,7 @@ impl Engine {
 
     fn summary(&self, row: table::Row) -> Result<ImageSummary> {
         let config = self.image_config(&row.id)?;
-        let labels = config.config.as_ref().map(|config| config.labels.clone()).unwrap_or_default();
+        let labels = config.config.labels.clone();
         let (mut names, mut digests) = (Vec::new(), Vec::new());
         for name in &row.names {
             match Reference::parse(name) {
@@ -179,18 +180,18 @@ impl Engine {
 
     fn defaults(&self, row: table::Row) -> Result<ImageDefaults> {
         let image = self.image_config(&row.id)?;
-        let config = image.config.unwrap_or_default();
+        let config = image.config;
         Ok(ImageDefaults {
             id: row.id,
             layers: row.layers,
-            entrypoint: config.entrypoint,
-            command: config.cmd,
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
             env: config.env,
             user: config.user,
             working_directory: config.working_dir,
             labels: config.labels,
-            exposed_ports: config.exposed_ports,
-            volumes: config.volumes,
+            exposed_ports: config.exposed_ports.into_iter().collect(),
+            volumes: config.volumes.into_iter().collect(),
             stop_signal: config.stop_signal,
         })
     }

@@ -81,7 +81,7 @@ impl Engine {
     /// somebody does, nothing is deleted here: the next removal or sweep does it.
     fn collect_layers(&self, row: &table::Row) -> Result<Vec<Removed>> {
         let store = self.store()?;
-        let Some(_alone) = store.lock_for_removal().internal(|| "cannot lock the store".into())? else {
+        let Some(_alone) = self.claim_unnamed_layers()? else {
             return Ok(Vec::new());
         };
         let mut done = Vec::new();

@@ -187,7 +187,7 @@ pub(crate) fn exec_process(settings: &Settings, options: &crate::ExecOptions, ho
     }
     if options.privileged {
         settings.capabilities =
-            kernel::capabilities::Capability::all().map(|capability| capability.name().to_owned()).collect();
+            kernel::capabilities::Set::ALL.names().map(str::to_owned).collect();
     }
     let confinement = confinement(&settings, host)?;
     process(&settings, &confinement)

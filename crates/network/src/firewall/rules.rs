@@ -1,0 +1,400 @@
+//! The contents of the table for a ruleset. Pure.
+//!
+//! How a packet goes:
+//! - `guard` (before everything): what claims to be for 127.0.0.0/8 and comes from a container is dropped.
+//! - `prerouting`, `output`: what is for an address of this host looks its port up in the maps `published*`; one look-up,
+//!   however many ports there are.
+//! - `forward`: established connections pass; then one look-up of the outgoing and one of the incoming interface leads to
+//!   the chains of the bridge, if it is one of ours. What concerns none of our bridges is not judged.
+//! - `postrouting`: one look-up of the source address leads to the chain of its subnet, which masquerades.
+
+use crate::cidr::{bits, from_bits, octets};
+use crate::error::Error;
+use crate::links::check_name;
+use crate::nft::{
+    Chain, Element, Expression, Hook, IPV4, IPV6, KEY, Load, Operator, Rule, Set, SetKind, Verdict, data_type,
+};
+use crate::plan::{Bridge, Publication, Ruleset};
+
+/// The table, family `inet`.
+pub(super) const TABLE: &str = "dhow";
+/// The set of our bridges.
+pub(super) const BRIDGES: &str = "bridges";
+
+const INTO: &str = "into";
+const OUT_OF: &str = "out_of";
+const SUBNETS4: &str = "subnets4";
+const SUBNETS6: &str = "subnets6";
+const PUBLISHED4: &str = "published4";
+const PUBLISHED4_ANY: &str = "published4_any";
+const PUBLISHED6: &str = "published6";
+const PUBLISHED6_ANY: &str = "published6_any";
+
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED)`.
+const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+/// `IPS_DST_NAT`.
+const TRANSLATED: u32 = 1 << 5;
+/// `RTN_LOCAL`.
+const LOCAL: u32 = 2;
+
+/// Sets with their elements, chains, rules in order.
+pub(super) struct Contents {
+    pub(super) sets: Vec<(Set, Vec<Element>)>,
+    pub(super) chains: Vec<Chain>,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// What the table is to hold.
+pub(super) fn contents(ruleset: &Ruleset) -> Result<Contents, Error> {
+    let mut contents = Contents { sets: sets(ruleset)?, chains: base_chains(), rules: base_rules() };
+    for bridge in &ruleset.bridges {
+        check_name(&bridge.interface)?;
+        for name in [into_chain(bridge), out_of_chain(bridge), nat_chain(bridge)] {
+            contents.chains.push(Chain { name, hook: None });
+        }
+        contents.rules.extend(bridge_rules(bridge));
+    }
+    Ok(contents)
+}
+
+fn into_chain(bridge: &Bridge) -> String {
+    format!("into_{}", bridge.interface)
+}
+
+fn out_of_chain(bridge: &Bridge) -> String {
+    format!("out_of_{}", bridge.interface)
+}
+
+fn nat_chain(bridge: &Bridge) -> String {
+    format!("nat_{}", bridge.interface)
+}
+
+/// An interface name as a key: filled up to 16 bytes.
+pub(super) fn interface_key(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
+}
+
+fn sets(ruleset: &Ruleset) -> Result<Vec<(Set, Vec<Element>)>, Error> {
+    let plain = |name, key_type, key_length, kind| Set { name, key_type, key_length, kind, interval: false };
+    let interfaces = |kind, name| plain(name, data_type::INTERFACE, 16, kind);
+    let subnets =
+        |name, key_type, key_length| Set { interval: true, ..plain(name, key_type, key_length, SetKind::VerdictMap) };
+    let keys = |ruleset: &Ruleset, element: fn(Vec<u8>, &Bridge) -> Element| {
+        ruleset.bridges.iter().map(|bridge| element(interface_key(&bridge.interface), bridge)).collect::<Vec<_>>()
+    };
+    let mut sets = vec![
+        (interfaces(SetKind::Set, BRIDGES), keys(ruleset, |key, _| Element::Key(key))),
+        (
+            interfaces(SetKind::VerdictMap, INTO),
+            keys(ruleset, |key, bridge| Element::Verdict(key, Verdict::Jump(into_chain(bridge)))),
+        ),
+        (
+            interfaces(SetKind::VerdictMap, OUT_OF),
+            keys(ruleset, |key, bridge| Element::Verdict(key, Verdict::Jump(out_of_chain(bridge)))),
+        ),
+        (subnets(SUBNETS4, data_type::IPV4, 4), ranges(ruleset, false)),
+        (subnets(SUBNETS6, data_type::IPV6, 16), ranges(ruleset, true)),
+    ];
+    let mut elements = published(&ruleset.publications)?;
+    for set in published_sets() {
+        let position = elements.iter().position(|(name, _)| *name == set.name);
+        let elements = position.map(|position| elements.swap_remove(position).1).unwrap_or_default();
+        sets.push((set, elements));
+    }
+    Ok(sets)
+}
+
+fn published_sets() -> [Set; 4] {
+    use data_type::{IPV4, IPV6, PORT, PROTOCOL, row};
+    let set = |name, key_type, key_length, value_type, value_length| Set {
+        name,
+        key_type,
+        key_length,
+        kind: SetKind::Map(value_type, value_length),
+        interval: false,
+    };
+    let (to4, to6) = (row(&[IPV4, PORT]), row(&[IPV6, PORT]));
+    [
+        set(PUBLISHED4, row(&[IPV4, PROTOCOL, PORT]), 12, to4, 8),
+        set(PUBLISHED4_ANY, row(&[PROTOCOL, PORT]), 8, to4, 8),
+        set(PUBLISHED6, row(&[IPV6, PROTOCOL, PORT]), 24, to6, 20),
+        set(PUBLISHED6_ANY, row(&[PROTOCOL, PORT]), 8, to6, 20),
+    ]
+}
+
+/// The beginnings and ends of the subnets. An end is the first address that is outside; the subnet at the very end of all
+/// addresses has none.
+fn ranges(ruleset: &Ruleset, ipv6: bool) -> Vec<Element> {
+    let mut elements = Vec::new();
+    for bridge in &ruleset.bridges {
+        for subnet in bridge.subnets.iter().filter(|subnet| subnet.range.is_ipv6() == ipv6) {
+            let range = subnet.range.network();
+            elements.push(Element::Verdict(octets(range.address()), Verdict::Jump(nat_chain(bridge))));
+            let end = from_bits(bits(range.last()).wrapping_add(1), ipv6);
+            if !end.is_unspecified() {
+                elements.push(Element::End(octets(end)));
+            }
+        }
+    }
+    elements
+}
+
+/// The elements of the maps for published ports, by map.
+pub(super) fn published(publications: &[Publication]) -> Result<Vec<(&'static str, Vec<Element>)>, Error> {
+    let mut maps: Vec<(&'static str, Vec<Element>)> = Vec::new();
+    for publication in publications {
+        for port in &publication.ports {
+            let ipv6 = port.host_ip.is_ipv6();
+            let Some(address) = publication.addresses.iter().find(|address| address.is_ipv6() == ipv6) else {
+                continue;
+            };
+            if ipv6 && port.host_ip.is_loopback() {
+                // Linux never sends a packet from ::1 to another interface; the monitor relays those (docs/networks.md).
+                continue;
+            }
+            if port.host_port == 0 || port.container_port == 0 {
+                return Err(Error::Publish { port: port.to_string(), reason: "port 0 is no port".to_owned() });
+            }
+            let name = match (ipv6, port.host_ip.is_unspecified()) {
+                (false, false) => PUBLISHED4,
+                (false, true) => PUBLISHED4_ANY,
+                (true, false) => PUBLISHED6,
+                (true, true) => PUBLISHED6_ANY,
+            };
+            let mut key = if port.host_ip.is_unspecified() { Vec::new() } else { octets(port.host_ip) };
+            key.extend_from_slice(&[port.protocol.number(), 0, 0, 0]);
+            key.extend_from_slice(&padded(port.host_port));
+            let mut value = octets(*address);
+            value.extend_from_slice(&padded(port.container_port));
+            let element = Element::Value(key, value);
+            match maps.iter_mut().find(|(map, _)| *map == name) {
+                Some((_, elements)) => elements.push(element),
+                None => maps.push((name, vec![element])),
+            }
+        }
+    }
+    Ok(maps)
+}
+
+/// A port in network order, filled up to a register.
+fn padded(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+fn base_chains() -> Vec<Chain> {
+    let hooked = |name: &str, kind, number, priority| Chain {
+        name: name.to_owned(),
+        hook: Some(Hook { kind, number, priority }),
+    };
+    vec![
+        hooked("guard", "filter", 0, -300),
+        hooked("prerouting", "nat", 0, -100),
+        hooked("output", "nat", 3, -100),
+        hooked("forward", "filter", 2, 0),
+        hooked("postrouting", "nat", 4, 100),
+        Chain { name: "publish".to_owned(), hook: None },
+    ]
+}
+
+/// A rule being written.
+struct Writer {
+    rule: Rule,
+}
+
+impl Writer {
+    fn new(chain: &str, comment: impl Into<String>) -> Writer {
+        Writer { rule: Rule { chain: chain.to_owned(), comment: comment.into(), expressions: Vec::new() } }
+    }
+
+    fn add(mut self, expressions: impl IntoIterator<Item = Expression>) -> Writer {
+        self.rule.expressions.extend(expressions);
+        self
+    }
+
+    fn protocol(self, family: u8) -> Writer {
+        self.add([Expression::Load(Load::NetworkProtocol, KEY), Expression::Compare(Operator::Equal, vec![family])])
+    }
+
+    fn interface(self, load: Load, operator: Operator, name: &str) -> Writer {
+        self.add([Expression::Load(load, KEY), Expression::Compare(operator, interface_key(name))])
+    }
+
+    /// Some of these bits of a number in the machine's order are set.
+    fn any_bit(self, load: Load, bits: u32) -> Writer {
+        self.add([
+            Expression::Load(load, KEY),
+            Expression::Bits(bits.to_ne_bytes().to_vec()),
+            Expression::Compare(Operator::NotEqual, vec![0; 4]),
+        ])
+    }
+
+    fn loopback_network(self, offset: u32) -> Writer {
+        // The first byte of the address is enough.
+        self.add([Expression::Load(Load::Network(offset, 1), KEY), Expression::Compare(Operator::Equal, vec![127])])
+    }
+
+    fn end(self, verdict: Verdict) -> Rule {
+        self.add([Expression::Counter, Expression::Verdict(verdict)]).rule
+    }
+
+    fn statement(self, expression: Expression) -> Rule {
+        self.add([Expression::Counter, expression]).rule
+    }
+}
+
+/// Offsets of the addresses in the IPv4 and IPv6 headers.
+const SOURCE4: u32 = 12;
+const DESTINATION4: u32 = 16;
+const SOURCE6: u32 = 8;
+const DESTINATION6: u32 = 24;
+
+fn base_rules() -> Vec<Rule> {
+    let for_this_host = |chain| {
+        Writer::new(chain, "for an address of this host: look for a published port").add([
+            Expression::Load(Load::DestinationType, KEY),
+            Expression::Compare(Operator::Equal, LOCAL.to_ne_bytes().to_vec()),
+        ])
+    };
+    let bridges = |load, expression: Expression| [Expression::Load(load, KEY), expression];
+    let lookup = |chain, comment, load, map: &str| {
+        Writer::new(chain, comment).add([Expression::Load(load, KEY), Expression::VerdictMap(map.to_owned())]).rule
+    };
+    vec![
+        Writer::new("guard", "containers do not reach the host's 127.0.0.0/8")
+            .add(bridges(Load::InputInterface, Expression::InSet(BRIDGES.to_owned())))
+            .protocol(IPV4)
+            .loopback_network(DESTINATION4)
+            .end(Verdict::Drop),
+        Writer::new("prerouting", "loopback-published ports are for this host alone")
+            .protocol(IPV4)
+            .loopback_network(DESTINATION4)
+            .end(Verdict::Return),
+        for_this_host("prerouting").end(Verdict::Jump("publish".to_owned())),
+        for_this_host("output").end(Verdict::Jump("publish".to_owned())),
+        published_rule(IPV4, Some((DESTINATION4, 4)), PUBLISHED4),
+        published_rule(IPV4, None, PUBLISHED4_ANY),
+        published_rule(IPV6, Some((DESTINATION6, 16)), PUBLISHED6),
+        published_rule(IPV6, None, PUBLISHED6_ANY),
+        Writer::new("forward", "connections that were allowed go on")
+            .any_bit(Load::ConnectionState, ESTABLISHED_OR_RELATED)
+            .end(Verdict::Accept),
+        lookup("forward", "to a network of ours", Load::OutputInterface, INTO),
+        lookup("forward", "from a network of ours", Load::InputInterface, OUT_OF),
+        Writer::new("postrouting", "this host's 127.0.0.1 to a published port")
+            .add(bridges(Load::OutputInterface, Expression::InSet(BRIDGES.to_owned())))
+            .protocol(IPV4)
+            .loopback_network(SOURCE4)
+            .statement(Expression::Masquerade),
+        subnet_rule(IPV4, SOURCE4, 4, SUBNETS4),
+        subnet_rule(IPV6, SOURCE6, 16, SUBNETS6),
+    ]
+}
+
+fn published_rule(family: u8, address: Option<(u32, u32)>, map: &str) -> Rule {
+    let comment = match address {
+        Some(_) => "published on this very address",
+        None => "published on every address",
+    };
+    let mut next = KEY;
+    let mut writer = Writer::new("publish", comment).protocol(family);
+    if let Some((offset, length)) = address {
+        writer = writer.add([Expression::Load(Load::Network(offset, length), next)]);
+        next += length / 4;
+    }
+    writer
+        .add([
+            Expression::Load(Load::TransportProtocol, next),
+            Expression::Load(Load::DestinationPort, next + 1),
+            Expression::Map(map.to_owned()),
+        ])
+        .statement(Expression::DestinationNat(family))
+}
+
+fn subnet_rule(family: u8, offset: u32, length: u32, map: &str) -> Rule {
+    Writer::new("postrouting", "from a subnet of ours")
+        .protocol(family)
+        .add([Expression::Load(Load::Network(offset, length), KEY), Expression::VerdictMap(map.to_owned())])
+        .rule
+}
+
+fn bridge_rules(bridge: &Bridge) -> Vec<Rule> {
+    let name = bridge.interface.as_str();
+    let (into, out_of, nat) = (into_chain(bridge), out_of_chain(bridge), nat_chain(bridge));
+    let mut rules = Vec::new();
+    if bridge.icc {
+        rules.push(
+            Writer::new(&into, "between containers of the network")
+                .interface(Load::InputInterface, Operator::Equal, name)
+                .end(Verdict::Accept),
+        );
+    }
+    if !bridge.internal || !bridge.icc {
+        let mut writer = Writer::new(&into, "to a published port");
+        if bridge.internal {
+            writer = writer.interface(Load::InputInterface, Operator::Equal, name);
+        }
+        rules.push(writer.any_bit(Load::ConnectionStatus, TRANSLATED).end(Verdict::Accept));
+    }
+    rules.push(Writer::new(&into, "nothing else comes in").end(Verdict::Drop));
+    if bridge.internal {
+        rules.push(Writer::new(&out_of, "internal: nothing goes out").end(Verdict::Drop));
+    } else {
+        rules.push(Writer::new(&out_of, "containers may go out").end(Verdict::Accept));
+    }
+    rules.push(
+        Writer::new(&nat, "a container to a published port of its own network: answers must come back through here")
+            .interface(Load::OutputInterface, Operator::Equal, name)
+            .any_bit(Load::ConnectionStatus, TRANSLATED)
+            .statement(Expression::Masquerade),
+    );
+    if bridge.masquerade && !bridge.internal {
+        rules.push(
+            Writer::new(&nat, "out into the world with the address of this host")
+                .add([Expression::Load(Load::OutputInterface, KEY), Expression::NotInSet(BRIDGES.to_owned())])
+                .statement(Expression::Masquerade),
+        );
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Protocol, PublishedPort, Subnet};
+
+    fn port(host_ip: &str, host_port: u16) -> PublishedPort {
+        PublishedPort {
+            protocol: Protocol::Tcp,
+            host_ip: host_ip.parse().unwrap(),
+            host_port,
+            container_port: 80,
+            bypass_firewall: false,
+        }
+    }
+
+    #[test]
+    fn ports_go_to_the_map_of_their_kind() {
+        let publication = Publication {
+            addresses: vec!["10.88.0.2".parse().unwrap()],
+            ports: vec![port("0.0.0.0", 8080), port("127.0.0.1", 8081), port("::", 8080)],
+        };
+        let maps = published(&[publication]).unwrap();
+        assert_eq!(maps.len(), 2, "{maps:?}");
+        assert_eq!(
+            maps[0],
+            (PUBLISHED4_ANY, vec![Element::Value(vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0], vec![10, 88, 0, 2, 0, 80, 0, 0])])
+        );
+        assert_eq!(maps[1].0, PUBLISHED4);
+    }
+
+    #[test]
+    fn a_subnet_at_the_end_of_all_addresses_has_no_end() {
+        let bridge = Bridge::new("b", vec![Subnet::new("255.255.255.0/24".parse().unwrap())]);
+        let ruleset = Ruleset { bridges: vec![bridge], publications: vec![] };
+        // 256.0.0.0 does not fit into four bytes: the end would wrap to 0.0.0.0.
+        assert_eq!(ranges(&ruleset, false).len(), 1);
+    }
+}
