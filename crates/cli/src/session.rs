@@ -13,7 +13,7 @@ pub struct Globals {
     /// Directory of what lives until the next boot: locks, sockets
     #[arg(long, env = "DHOW_RUN_DIR", value_name = "DIR", hide_env_values = true)]
     pub run_dir: Option<PathBuf>,
-    /// Show the causes of warnings too; the same as --log-level debug
+    /// Show the kind of a failure too; the same as --log-level debug
     #[arg(short = 'D', long)]
     pub debug: bool,
     /// Which messages are shown: debug, info, warn, error or fatal
@@ -78,9 +78,14 @@ impl Session {
         Ok(config)
     }
 
+    /// Whether more is said about failures.
+    pub fn debug(&self) -> bool {
+        self.globals.debug || self.globals.log_level == Level::Debug
+    }
+
     /// Shows a warning unless only failures are wanted.
     pub fn warn(&self, text: &str) {
-        if self.globals.log_level <= Level::Warn || self.globals.debug {
+        if self.globals.log_level <= Level::Warn || self.debug() {
             crate::output::remark(&format!("WARNING: {text}"));
         }
     }

@@ -57,7 +57,6 @@ fn attached(engine: &Engine, name: &str, flags: &Flags) -> Result<(), Failure> {
     let Some(attachment) = attachment else {
         return streams::ended(Some(engine.wait(&container.id)?));
     };
-    let target =
-        Target { id: &container.id, session: None, terminal: settings.terminal, streams, signal_proxy: true };
+    let target = Target { id: &container.id, session: None, terminal: settings.terminal, streams, signal_proxy: true };
     streams::ended(streams::join(engine, target, &flags.join, attachment)?)
 }
