@@ -3,9 +3,10 @@
 //! `rules` says what the table holds for a [`Ruleset`](crate::Ruleset) (pure); this module compares that with the kernel
 //! and makes the difference, always in one transaction. docs/networks.md explains the table as `nft list` shows it.
 //!
-//! Never touches another table. Whoever calls a function that writes holds the engine's network lock from reading its
+//! Never touches another table, but for two rules in the forward chain of iptables where there is one (`coexist`). Whoever calls a function that writes holds the engine's network lock from reading its
 //! database to the end of the call; two that race cannot harm the kernel's table but can undo each other.
 
+mod coexist;
 mod rules;
 
 use crate::error::{Error, Refusal, refused};
@@ -45,14 +46,16 @@ pub enum Ensured {
 /// The kernel's refusal; `EOPNOTSUPP` or `EPROTONOSUPPORT` where it has no nftables.
 pub fn ensure_rules(ruleset: &Ruleset) -> Result<Ensured, Error> {
     let index = gate::ensure()?;
-    match ensure(ruleset, Some(index)) {
+    let added = coexist::ensure(&mut nft::open()?, ruleset)?;
+    let ensured = match ensure(ruleset, Some(index)) {
         // A kernel without the statement `dup` (CONFIG_NFT_DUP_IPV4, _IPV6): ports are published past the host's firewall, as
         // Docker does it; `asks_the_host` says so.
         Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT)) => {
             ensure(ruleset, None)
         }
         other => other,
-    }
+    }?;
+    Ok(if ensured == Ensured::Unchanged && added > 0 { Ensured::Completed { added, removed: 0 } } else { ensured })
 }
 
 /// Whether the host's input chains are asked about published ports: not where the kernel lacks nftables' `dup`.
@@ -181,7 +184,9 @@ pub fn remove_rules() -> Result<(), Error> {
         transaction.add_table();
         transaction.delete_table();
     }
-    transaction.commit(&mut nft::open()?, None).map_err(refused("NFT_MSG_DELTABLE(dhow)"))?;
+    let mut socket = nft::open()?;
+    transaction.commit(&mut socket, None).map_err(refused("NFT_MSG_DELTABLE(dhow)"))?;
+    coexist::remove(&mut socket)?;
     gate::remove()
 }
 

@@ -36,6 +36,8 @@ pub use firewall::{
 pub use links::{Link, Traffic, Upper, check_name, list as links};
 pub use namespace::within;
 pub use observe::{Observed, observe, observe_here};
-pub use plan::{Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, host_interface};
+pub use plan::{
+    Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
+};
 pub use routes::{Address, Route};
 pub use sweep::{is_ours, sweep};

@@ -130,6 +130,37 @@ fn moby_22054_the_hosts_input_policy_holds_for_published_ports() {
 }
 
 #[test]
+fn dockers_and_ufws_forward_policy_does_not_cut_us_off() {
+    if !can_run(&["ip", "nft", "iptables-nft", "ip6tables-nft"]) {
+        return;
+    }
+    let bed = Bed::new();
+    let _servers = (Server::start(&bed.one, "0.0.0.0:80"), Server::start(&bed.neighbour, "192.0.2.2:80"));
+    let _servers6 = Server::start(&bed.neighbour, "[2001:db8::2]:80");
+    bed.host.sh(
+        "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER",
+    );
+    let other = Bridge { interface: "custom0".into(), ..bridge(3) };
+    let all = ruleset(vec![bridge(0), other], vec![publication(vec![port("0.0.0.0", 8080)])]);
+    let ensure = || bed.host.run(|| network::ensure_rules(&all)).unwrap();
+    assert_eq!(ensure(), Ensured::Rebuilt);
+    assert_eq!(ensure(), Ensured::Unchanged);
+    assert!(connect(&bed.one, "192.0.2.2:80").is_some());
+    assert!(connect(&bed.one, "[2001:db8::2]:80").is_some());
+    assert!(connect(&bed.neighbour, "192.0.2.1:8080").is_some());
+    assert_eq!(connect(&bed.neighbour, "10.88.0.2:80"), None);
+    let listing = bed.host.sh("iptables-nft -S FORWARD");
+    assert!(
+        listing.contains(r#"-A FORWARD -i dhow+ -m comment --comment "dhow: out of dhow*" -j ACCEPT"#),
+        "{listing}"
+    );
+    bed.host.sh("iptables-nft -D FORWARD -i dhow+ -m comment --comment 'dhow: out of dhow*' -j ACCEPT");
+    assert_eq!(ensure(), Ensured::Completed { added: 1, removed: 0 });
+    bed.host.run(|| network::remove_rules().unwrap());
+    assert_eq!(bed.host.sh("iptables-nft -S FORWARD").trim(), "-P FORWARD DROP\n-A FORWARD -j DOCKER-USER");
+}
+
+#[test]
 fn udp_ports_go_through_the_gate_with_the_first_packet() {
     if !can_run(&["ip", "nft"]) {
         return;

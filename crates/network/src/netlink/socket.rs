@@ -37,8 +37,6 @@ pub(crate) enum Family {
 /// A request that the kernel refused, or the socket itself.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// Which request of the batch.
-    pub(crate) index: usize,
     /// The kernel's errno.
     pub(crate) errno: Errno,
     /// The kernel's sentence, where it has one.
@@ -47,7 +45,7 @@ pub(crate) struct Failure {
 
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
-        Failure { index: 0, errno, message: None }
+        Failure { errno, message: None }
     }
 }
 
@@ -103,7 +101,7 @@ impl Socket {
                     return;
                 }
                 is_done |= index + 1 == requests.len();
-                if let Err(refusal) = acknowledgement(index, message) {
+                if let Err(refusal) = acknowledgement(message) {
                     failure.get_or_insert(refusal);
                 }
             })?;
@@ -119,7 +117,7 @@ impl Socket {
         while end.is_none() {
             self.receive(|message| match message.kind {
                 _ if message.sequence != sequence => {}
-                ERROR => end = Some(acknowledgement(0, message)),
+                ERROR => end = Some(acknowledgement(message)),
                 kind => {
                     each(kind, message.payload);
                     end = Some(Ok(()));
@@ -146,7 +144,7 @@ impl Socket {
                     }
                     interrupted |= message.flags & DUMP_INTERRUPTED != 0;
                     match message.kind {
-                        DONE | ERROR => end = Some(acknowledgement(0, message)),
+                        DONE | ERROR => end = Some(acknowledgement(message)),
                         kind => entries.push((kind, message.payload.to_vec())),
                     }
                 })?;
@@ -210,12 +208,12 @@ fn from_kernel(sender: Option<&rustix::net::SocketAddrAny>) -> bool {
 
 /// Reads `struct nlmsgerr` (with `NETLINK_CAP_ACK`: code, the request's header, then attributes) or the code in front
 /// of `NLMSG_DONE`.
-pub(crate) fn acknowledgement(index: usize, message: Message<'_>) -> Result<(), Failure> {
+pub(crate) fn acknowledgement(message: Message<'_>) -> Result<(), Failure> {
     let code = u32_at(message.payload, 0).cast_signed();
     if code == 0 {
         return Ok(());
     }
     let attributes = if message.kind == ERROR { 20 } else { 4 };
     let text = Attributes(message.payload.get(attributes..).unwrap_or_default()).text(ERROR_MESSAGE);
-    Err(Failure { index, errno: Errno::from_raw_os_error(code.saturating_neg()), message: text })
+    Err(Failure { errno: Errno::from_raw_os_error(code.saturating_neg()), message: text })
 }

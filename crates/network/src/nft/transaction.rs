@@ -15,6 +15,7 @@ const NEWTABLE: u16 = SUBSYSTEM;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
 const NEWRULE: u16 = SUBSYSTEM | 6;
+const DELRULE: u16 = SUBSYSTEM | 8;
 const NEWSET: u16 = SUBSYSTEM | 9;
 const NEWSETELEM: u16 = SUBSYSTEM | 12;
 const DELSETELEM: u16 = SUBSYSTEM | 14;
@@ -160,8 +161,23 @@ impl Transaction {
 
     /// Adds a rule at the end of its chain.
     pub(crate) fn add_rule(&mut self, rule: &Rule) {
+        self.rule(CREATE | APPEND, rule);
+    }
+
+    /// Adds a rule at the beginning of its chain.
+    pub(crate) fn insert_rule(&mut self, rule: &Rule) {
+        self.rule(CREATE, rule);
+    }
+
+    /// Removes a rule.
+    pub(crate) fn delete_rule(&mut self, chain: &str, handle: u64) {
         let table = self.table;
-        let message = self.message(NEWRULE, CREATE | APPEND);
+        self.message(DELRULE, 0).text(1, table).text(2, chain).bytes(3, &handle.to_be_bytes());
+    }
+
+    fn rule(&mut self, flags: u16, rule: &Rule) {
+        let table = self.table;
+        let message = self.message(NEWRULE, flags);
         message.text(1, table).text(2, &rule.chain).nest(4, |list| {
             for expression in &rule.expressions {
                 expression.write(list);
@@ -256,7 +272,7 @@ impl Transaction {
                 if index > self.messages.len() {
                     return;
                 }
-                let answer = acknowledgement(index, message);
+                let answer = acknowledgement(message);
                 // A refusal of the batch itself is the only answer there is.
                 done |= message.sequence == last || (message.sequence == first && answer.is_err());
                 if let Err(refusal) = answer {
