@@ -61,7 +61,9 @@ impl Session {
     /// Opens the engine on the directories of this user or of the flags. An ordinary user's process enters the user
     /// namespace in which the user is root; it must not have started threads before.
     pub fn engine(&self) -> Result<engine::Engine, Failure> {
-        Ok(engine::Engine::open(self.config()?)?)
+        let config = self.config()?;
+        engine::rootless::enter(&config.run_root)?;
+        Ok(engine::Engine::open(config)?)
     }
 
     fn config(&self) -> Result<engine::Config, Failure> {

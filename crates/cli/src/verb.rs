@@ -211,7 +211,7 @@ fn usage_failure(verb: &Verb, path: &str, error: &clap::Error) -> Failure {
 /// Docker's sentence for a value that a flag does not take.
 fn sentence(error: &clap::Error, command: Option<&Command>) -> Option<String> {
     let flag = invalid(error)?;
-    let flag = flag.split([' ', '=']).next().unwrap_or_default().to_owned();
+    let flag = flag.split([' ', '=', '[']).next().unwrap_or_default().to_owned();
     let long = flag.trim_start_matches('-');
     let short = command
         .and_then(|command| command.get_arguments().find(|a| a.get_long() == Some(long)))
