@@ -4,8 +4,8 @@ use crate::failure::Failure;
 use crate::output;
 use clap::Args;
 use engine::{Engine, Streams};
-use monitor::DetachKeys;
 use monitor::client::Attachment;
+use monitor::detach_keys::DetachKeys;
 use monitor::foreground::{self, Ended};
 use std::os::fd::AsFd as _;
 

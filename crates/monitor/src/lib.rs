@@ -42,6 +42,7 @@ pub mod terminal;
 mod turn;
 pub mod wire;
 
+pub use detach_keys::DetachKeys;
 pub use error::{Error, Kind};
 pub use plan::{Launch, LogDriver, LogPlan, MonitorPlan};
 pub use record::{Exit, State};

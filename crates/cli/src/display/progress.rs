@@ -72,7 +72,9 @@ impl<W: Write> PullProgress for Show<W> {
         }
         let first = self.first(layer);
         match event {
-            PullEvent::Waiting | PullEvent::Progress { .. } if first => self.line(&format!("{layer}: Pulling fs layer")),
+            PullEvent::Waiting | PullEvent::Progress { .. } if first => {
+                self.line(&format!("{layer}: Pulling fs layer"))
+            }
             PullEvent::Waiting | PullEvent::Progress { .. } => {}
             PullEvent::Exists => self.line(&format!("{layer}: Already exists")),
             PullEvent::Complete => self.line(&format!("{layer}: Pull complete")),
