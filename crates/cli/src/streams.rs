@@ -64,6 +64,12 @@ pub fn join(
             }
             Ok(Some(exit.exit_code))
         }
+        // Whoever read our output has had enough; as with Docker, the process is left alone.
+        Err(monitor::Error::System { call, source })
+            if call.starts_with("write(") && source.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
+            Err(Failure::Output(source))
+        }
         Err(error) => Err(Failure::caused("the connection to the container is lost", error)),
     }
 }
