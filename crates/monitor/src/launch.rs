@@ -71,11 +71,7 @@ impl Created {
 }
 
 /// Starts a process in the container that `target` belongs to. Returns when its `execve` has succeeded.
-pub(crate) fn exec(
-    launch: &ExecLaunch,
-    stdio: Stdio,
-    _target: &Running,
-) -> Result<(Running, Option<OwnedFd>), Error> {
+pub(crate) fn exec(launch: &ExecLaunch, stdio: Stdio, _target: &Running) -> Result<(Running, Option<OwnedFd>), Error> {
     match launch {
         ExecLaunch::Command(command) => {
             spawn(command, stdio).map_err(|source| Error::Exec { kind: kind_of(&source), source: Box::new(source) })

@@ -43,6 +43,10 @@ mod turn;
 pub mod wire;
 
 pub use error::{Error, Kind};
-pub use plan::{Launch, LogDriver, LogPlan, MonitorPlan};
-pub use record::{Exit, State};
+pub use handover::{receive_plan, take_standard_streams};
+pub use log_file::Stream;
+pub use plan::{ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan};
+pub use record::{Exit, State, process_start_time};
+pub use run_directory::lock;
 pub use supervisor::{Monitor, Wake, detach_from_session, supervise};
+pub use wire::{Attach, Exec, Size, Streams};

@@ -4,7 +4,7 @@
 //! new ──► run_once ──► [idle ──► run_once]* ──► finish
 //!         launch: create ─ state.json ─ start ─ tell control
 //!         loop:   poll ─ output to log and clients ─ input ─ requests ─ reap ─ deadlines
-//!         end:    kill what is left ─ drain ─ exit record ─ tell everybody
+//!         end:    kill what is left ─ drain ─ exit record               finish: tell everybody, unlock
 //! ```
 //!
 //! Killed at any point: the kernel releases the lock; `state.json` has named the container's first process since before it
@@ -71,7 +71,7 @@ pub struct Monitor {
 /// before [`Monitor::new`].
 ///
 /// # Errors
-/// When `/dev/null` cannot be opened or the working directory not be changed.
+/// A failing system call; none is known to fail.
 pub fn detach_from_session() -> Result<(), Error> {
     // EPERM: already the leader of a session of its own, which is what we want.
     match rustix::process::setsid() {
@@ -79,13 +79,7 @@ pub fn detach_from_session() -> Result<(), Error> {
         Err(error) => Err(error).call(|| "setsid()".to_owned())?,
     }
     kernel::signals::unblock_all().call(|| "rt_sigprocmask(SIG_SETMASK, [])".to_owned())?;
-    rustix::process::chdir("/").call(|| "chdir(\"/\")".to_owned())?;
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
-        .call(|| "openat(AT_FDCWD, \"/dev/null\", O_RDWR|O_CLOEXEC)".to_owned())?;
-    rustix::stdio::dup2_stdin(&null).call(|| "dup2(</dev/null>, 0)".to_owned())?;
-    rustix::stdio::dup2_stdout(&null).call(|| "dup2(</dev/null>, 1)".to_owned())?;
-    rustix::stdio::dup2_stderr(&null).call(|| "dup2(</dev/null>, 2)".to_owned())
+    rustix::process::chdir("/").call(|| "chdir(\"/\")".to_owned())
 }
 
 /// The whole life of a monitor whose container runs once. `cleanup` is called when it has ended (or never started), while
@@ -96,9 +90,10 @@ pub fn detach_from_session() -> Result<(), Error> {
 pub fn supervise(
     plan: MonitorPlan,
     control: OwnedFd,
+    lock: OwnedFd,
     cleanup: impl FnOnce(&Result<Exit, Error>),
 ) -> Result<Exit, Error> {
-    let mut monitor = match Monitor::new(plan, control) {
+    let mut monitor = match Monitor::new(plan, control, lock) {
         Ok(monitor) => monitor,
         Err(error) => {
             let result = Err(error);
@@ -108,7 +103,9 @@ pub fn supervise(
     };
     let result = monitor.run_once();
     cleanup(&result);
-    monitor.finish();
+    if let Ok(exit) = &result {
+        monitor.finish(exit);
+    }
     result
 }
 
@@ -118,8 +115,8 @@ impl Monitor {
     ///
     /// # Errors
     /// [`Error::Locked`], or a failing system call; `control` has been told.
-    pub fn new(plan: MonitorPlan, control: OwnedFd) -> Result<Self, Error> {
-        match Self::prepare(plan) {
+    pub fn new(plan: MonitorPlan, control: OwnedFd, lock: OwnedFd) -> Result<Self, Error> {
+        match Self::prepare(plan, lock) {
             Ok(mut monitor) => {
                 monitor.control = Some(control);
                 Ok(monitor)
@@ -131,11 +128,11 @@ impl Monitor {
         }
     }
 
-    fn prepare(plan: MonitorPlan) -> Result<Self, Error> {
+    fn prepare(plan: MonitorPlan, lock: OwnedFd) -> Result<Self, Error> {
         const HUP: i32 = rustix::process::Signal::HUP.as_raw();
         const INT: i32 = rustix::process::Signal::INT.as_raw();
         const TERM: i32 = rustix::process::Signal::TERM.as_raw();
-        let directory = RunDirectory::hold(&plan.run_directory)?;
+        let directory = RunDirectory::hold(&plan.run_directory, lock)?;
         let signals =
             kernel::signals::Blocked::new(&[HUP, INT, TERM]).call(|| "signalfd4(-1, [HUP INT TERM])".to_owned())?;
         let state = State {
@@ -193,7 +190,7 @@ impl Monitor {
         Ok(self.conclude())
     }
 
-    /// Serves requests for at most `time` while no container runs: the pause before a restart.
+    /// After [`Self::announce`]: serves requests for at most `time` while no container runs: the pause before a restart.
     ///
     /// # Errors
     /// When polling fails.
@@ -210,9 +207,22 @@ impl Monitor {
         Ok(Wake::Elapsed)
     }
 
-    /// Gives up lock, socket and state, lets clients take what is kept for them (each as long as its patience), and closes
-    /// their connections, by which they see that everything has been cleaned.
-    pub fn finish(self) {
+    /// When the container was last started, RFC 3339 in UTC with nanoseconds; empty when it never was.
+    #[must_use]
+    pub fn started_at(&self) -> &str {
+        &self.state.started_at
+    }
+
+    /// Tells all who are attached or wait that the container has ended. For a caller that will run it again; otherwise
+    /// [`Self::finish`] does it.
+    pub fn announce(&mut self, exit: &Exit) {
+        self.tell_end(CONTAINER, exit);
+    }
+
+    /// Announces the end, gives up lock, socket and state, and lets clients take what is kept for them (each as long as its
+    /// patience). To be called after everything has been cleaned: who hears of the end may rely on that.
+    pub fn finish(mut self, exit: &Exit) {
+        self.announce(exit);
         let Self { directory, mut peers, .. } = self;
         directory.clear();
         drop(directory);
@@ -294,8 +304,6 @@ impl Monitor {
         if let Some(control) = self.control.take() {
             let mut peer = Peer::new(control);
             peer.reply(&Reply::Failed(failure));
-            peer.role = Role::Lingering;
-            self.peers.push(peer);
         }
         self.tell_end(CONTAINER, &exit);
         (self.state.pid, self.state.pid_start_time) = (0, 0);
@@ -305,7 +313,6 @@ impl Monitor {
     pub(crate) fn write_state(&self) -> Result<(), Error> {
         record::replace(&self.directory.file("state.json"), &self.state)
     }
-
 
     fn everything_is_over(&self) -> bool {
         let now = Instant::now();
@@ -336,7 +343,6 @@ impl Monitor {
         // Only says what the exit record says, too.
         drop(self.write_state());
         self.sessions.clear();
-        self.tell_end(CONTAINER, &exit);
         exit
     }
 
@@ -348,8 +354,7 @@ impl Monitor {
             match peer.role {
                 Role::Attached { session, .. } if session == key => {
                     peer.frame(Frame::Exit, &json);
-                    // An exec session leaves nothing that its client should wait for.
-                    peer.role = if key == CONTAINER { Role::Lingering } else { Role::Leaving };
+                    peer.role = Role::Leaving;
                 }
                 Role::Waiting { session } if session == key => {
                     peer.reply(&Reply::Exited(exit.clone()));
