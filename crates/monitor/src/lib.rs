@@ -31,6 +31,8 @@ pub mod handover;
 mod json_line;
 mod launch;
 pub mod log_file;
+mod log_line;
+pub mod logs;
 mod peer;
 pub mod plan;
 pub mod record;
