@@ -14,21 +14,40 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::mount::{self, Attributes, Change};
 
-/// A descriptor of this program's file to execute (by `/proc/self/fd/N`), through which, and through the `/proc/PID/exe`
+/// This program's file in a form that cannot be written through.
+#[derive(Debug)]
+pub struct SealedProgram(OwnedFd);
+
+impl SealedProgram {
+    /// The path by which to execute it, for as long as this value lives; `/proc/self/fd/N`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/proc/self/fd/{}", raw(&self.0))
+    }
+}
+
+impl AsFd for SealedProgram {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// This program's file to execute, through which, and through the `/proc/PID/exe`
 /// of whatever it becomes, the file cannot be written.
 ///
 /// It is the file seen through a read-only bind mount that is attached nowhere (Linux 5.12, `CAP_SYS_ADMIN`): the mount
 /// leaves its temporary namespace when this returns, so nobody can make it writable again, and the pages are shared with
 /// the original. Four system calls, 10 to 20 µs. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
 /// which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
-pub fn sealed_self() -> Result<OwnedFd> {
-    match read_only_mount() {
-        Ok(fd) => Ok(fd),
+pub fn sealed_self() -> Result<SealedProgram> {
+    let fd = match read_only_mount() {
+        Ok(fd) => fd,
         Err(_) => match already_sealed()? {
-            Some(fd) => Ok(fd),
-            None => copy_in_memory(),
+            Some(fd) => fd,
+            None => copy_in_memory()?,
         },
-    }
+    };
+    Ok(SealedProgram(fd))
 }
 
 const SELF: &str = "/proc/self/exe";
@@ -116,6 +135,25 @@ impl Strings {
     }
 }
 
+/// Gives every signal its default effect and blocks none, as a new program expects it.
+///
+/// A Rust program ignores SIGPIPE, and a monitor blocks what it reads from a signalfd; execve(2) keeps both.
+pub fn reset_signals() {
+    for signal in 1..=31 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: the default action needs no handler; the number is a valid standard signal.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is a valid value of the type, made by sigemptyset before it is read.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 /// Replaces the program (execve(2)). Returns only on failure.
 pub fn execute(path: &CStr, arguments: &Strings, environment: &Strings) -> Result<Infallible, Errno> {
     // SAFETY: both arrays end in null and point to strings that end in zero and live in `Strings`.
@@ -134,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_sealed_program_cannot_be_opened_for_writing() {
-        let sealed = sealed_self().unwrap();
+        let SealedProgram(sealed) = sealed_self().unwrap();
         assert!(matches!(reopened_for_writing(&sealed), Err(Errno::ROFS | Errno::TXTBSY)));
         assert!(!fcntl_getfl(&sealed).unwrap().intersects(OFlags::WRONLY | OFlags::RDWR));
         let copy = copy_in_memory().unwrap();

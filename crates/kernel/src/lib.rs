@@ -17,6 +17,7 @@ pub mod namespaces;
 pub mod netlink;
 pub mod prctl;
 pub mod private_umask;
+pub mod reaper;
 pub mod seccomp;
 pub mod signals;
 pub mod terminal;
