@@ -315,7 +315,7 @@ impl Connection {
             match self.fill(RecvFlags::DONTWAIT) {
                 Ok(true) => {}
                 Ok(false) => return Err(Error::Closed),
-                Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(Error::System { errno, .. }) if errno.kind() == std::io::ErrorKind::WouldBlock => {
                     return Ok(None);
                 }
                 Err(error) => return Err(error),

@@ -23,6 +23,7 @@
 
 pub mod client;
 mod clock;
+mod confinement;
 pub mod detach_keys;
 pub mod error;
 mod exec_session;
@@ -47,7 +48,7 @@ pub mod wire;
 pub use error::{Error, Kind};
 pub use handover::{receive_plan, take_standard_streams};
 pub use log_file::Stream;
-pub use plan::{ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan};
+pub use plan::{CgroupLaunch, ContainerLaunch, ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan};
 pub use record::{Exit, State, process_start_time};
 pub use run_directory::lock;
 pub use supervisor::{Monitor, Wake, detach_from_session, supervise};

@@ -44,14 +44,47 @@ pub struct MonitorPlan {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Launch {
+    /// A container.
+    Container(Box<ContainerLaunch>),
     /// An ordinary process with no isolation at all, for measuring and testing the monitor by itself.
     Command(Command),
+}
+
+/// A container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ContainerLaunch {
+    /// What the runtime executes. Its cgroup directories are filled in by the monitor.
+    pub plan: runtime::Plan,
+    /// Its cgroup, made for each run and removed after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupLaunch>,
+    /// Networks to join, from outside, while the container assembles its mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<network::Attachment>,
+    /// Set its loopback device up. Not with the host's network namespace.
+    #[serde(default)]
+    pub loopback: bool,
+}
+
+/// A container's cgroup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CgroupLaunch {
+    /// Below [`cgroup::Hierarchy::base`], such as `/dhow/<id>`.
+    pub path: String,
+    /// Its limits.
+    #[serde(default)]
+    pub resources: oci::runtime::LinuxResources,
+    /// Run without a cgroup where none can be made: for a user who asked for no limit and may not write there.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// What an exec session starts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ExecLaunch {
+    /// A process in the container. Its cgroup directories are filled in by the monitor.
+    Container(Box<runtime::ExecPlan>),
     /// An ordinary process, beside [`Launch::Command`].
     Command(Command),
 }

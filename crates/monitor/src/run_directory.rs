@@ -72,7 +72,7 @@ pub(crate) fn is_held(path: &Path) -> bool {
 
 /// Connects to the monitor's socket.
 pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Error> {
-    let gone = |source: std::io::Error| Error::NoMonitor { path: path.join(SOCKET), source };
+    let gone = |errno: std::io::Error| Error::NoMonitor { path: path.join(SOCKET), errno };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| gone(errno.into()))?;
     let socket = socket()?;

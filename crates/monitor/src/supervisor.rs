@@ -18,8 +18,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
+use crate::confinement::Confinement;
 use crate::error::{Call, Error, Kind};
-use crate::launch::{self, Confinement};
+use crate::launch;
 use crate::log_file::{LogFile, Stream};
 use crate::peer::{Peer, Role};
 use crate::plan::MonitorPlan;
@@ -64,7 +65,6 @@ pub struct Monitor {
     /// SIGPIPE, and thrown away.
     pub(crate) orphans: Vec<Option<OwnedFd>>,
     pub(crate) buffer: Vec<u8>,
-    oom_before: u64,
 }
 
 /// Leaves the session, the terminal and the directory of the command that started this process. For the role's `main`,
@@ -147,12 +147,11 @@ impl Monitor {
             sessions: Vec::new(),
         };
         let log = LogFile::open(&plan.log)?;
-        let confinement = Confinement::of(&plan)?;
         Ok(Self {
             plan,
             state,
             sessions: BTreeMap::new(),
-            confinement,
+            confinement: Confinement::default(),
             requested: false,
             stop_deadline: None,
             log,
@@ -163,7 +162,6 @@ impl Monitor {
             signals,
             orphans: Vec::new(),
             buffer: vec![0; READ],
-            oom_before: 0,
         })
     }
 
@@ -179,7 +177,6 @@ impl Monitor {
     /// When the container could not be started. The exit record has been written and the control connection been told.
     pub fn run_once(&mut self) -> Result<Exit, Error> {
         (self.requested, self.stop_deadline) = (false, None);
-        self.oom_before = self.confinement.oom_kills();
         if let Err(error) = self.launch() {
             return Err(self.never_started(error));
         }
@@ -249,7 +246,7 @@ impl Monitor {
             let (stdio, ends) = session::pipes(self.plan.stdin_open, true)?;
             (stdio, Some(ends))
         };
-        let mut created = launch::create(&self.plan, stdio, &self.confinement)?;
+        let mut created = launch::create(&mut self.plan, stdio, &mut self.confinement)?;
         let terminal = created.terminal.take().map(Terminal::new);
         if let (Some(terminal), Some(size)) = (&terminal, self.plan.size) {
             terminal.resize(size)?;
@@ -283,8 +280,10 @@ impl Monitor {
     /// Records and reports that the container could not be started.
     fn never_started(&mut self, error: Error) -> Error {
         // Whatever got as far as being created must not stay.
+        let oom_killed = self.confinement.oom_kills() > 0;
         drop(self.confinement.kill_all());
         self.reap();
+        drop(self.confinement.remove());
         let failure = error.to_failure();
         let exit_code = match failure.kind {
             Kind::NotFound => 127,
@@ -294,7 +293,7 @@ impl Monitor {
         let exit = Exit {
             exit_code,
             signal: None,
-            oom_killed: self.confinement.oom_kills() > self.oom_before,
+            oom_killed,
             finished_at: crate::clock::now(),
             error: Some(failure.to_string()),
             requested: self.requested,
@@ -332,6 +331,9 @@ impl Monitor {
         });
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
+        if let Err(error) = self.confinement.remove() {
+            exit.error = Some(error.to_failure().to_string());
+        }
         if self.log.lost_lines() > 0 {
             exit.error = Some(format!("{} lines of output could not be written to the log", self.log.lost_lines()));
         }
@@ -388,7 +390,7 @@ impl Monitor {
                     // The kernel has killed those in the container's pid namespace; the only error is that one has ended.
                     drop(session.signal(KILL));
                 }
-                exit.oom_killed = self.confinement.oom_kills() > self.oom_before;
+                exit.oom_killed = self.confinement.oom_kills() > 0;
                 exit.requested = self.requested;
                 self.stop_deadline = None;
                 // What shares the container's cgroup but not its pid namespace, for example with `--pid host`.
