@@ -13,7 +13,9 @@ impl Filters {
     pub fn new(flags: &[String], known: &[&str]) -> Result<Filters, String> {
         let mut values = Vec::new();
         for flag in flags {
-            let (key, value) = flag.split_once('=').ok_or("invalid argument for --filter: bad format of filter (expected name=value)")?;
+            let (key, value) = flag
+                .split_once('=')
+                .ok_or("invalid argument for --filter: bad format of filter (expected name=value)")?;
             let key = key.trim().to_ascii_lowercase();
             if !known.contains(&key.as_str()) {
                 return Err(format!("invalid filter '{key}'"));

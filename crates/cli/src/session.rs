@@ -13,7 +13,7 @@ pub struct Globals {
     /// Directory of what lives until the next boot: locks, sockets
     #[arg(long, env = "DHOW_RUN_DIR", value_name = "DIR", hide_env_values = true)]
     pub run_dir: Option<PathBuf>,
-    /// Show the causes of warnings too; the same as --log-level debug
+    /// Show the kind of a failure too; the same as --log-level debug
     #[arg(short = 'D', long)]
     pub debug: bool,
     /// Which messages are shown: debug, info, warn, error or fatal
@@ -61,7 +61,9 @@ impl Session {
     /// Opens the engine on the directories of this user or of the flags. An ordinary user's process enters the user
     /// namespace in which the user is root; it must not have started threads before.
     pub fn engine(&self) -> Result<engine::Engine, Failure> {
-        Ok(engine::Engine::open(self.config()?)?)
+        let config = self.config()?;
+        engine::rootless::enter(&config.run_root)?;
+        Ok(engine::Engine::open(config)?)
     }
 
     fn config(&self) -> Result<engine::Config, Failure> {
@@ -78,9 +80,14 @@ impl Session {
         Ok(config)
     }
 
+    /// Whether more is said about failures.
+    pub fn debug(&self) -> bool {
+        self.globals.debug || self.globals.log_level == Level::Debug
+    }
+
     /// Shows a warning unless only failures are wanted.
     pub fn warn(&self, text: &str) {
-        if self.globals.log_level <= Level::Warn || self.globals.debug {
+        if self.globals.log_level <= Level::Warn || self.debug() {
             crate::output::remark(&format!("WARNING: {text}"));
         }
     }

@@ -4,8 +4,8 @@ use crate::failure::Failure;
 use crate::output;
 use clap::Args;
 use engine::{Engine, Streams};
-use monitor::DetachKeys;
 use monitor::client::Attachment;
+use monitor::detach_keys::DetachKeys;
 use monitor::foreground::{self, Ended};
 use std::os::fd::AsFd as _;
 
@@ -63,6 +63,12 @@ pub fn join(
                 drop(attachment.wait_until_clean());
             }
             Ok(Some(exit.exit_code))
+        }
+        // Whoever read our output has had enough; as with Docker, the process is left alone.
+        Err(monitor::Error::System { call, source })
+            if call.starts_with("write(") && source.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
+            Err(Failure::Output(source))
         }
         Err(error) => Err(Failure::caused("the connection to the container is lost", error)),
     }

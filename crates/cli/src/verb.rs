@@ -31,17 +31,17 @@ pub type Entry = (&'static [&'static str], &'static Verb);
 
 /// Splits the command line, runs the verb, and says how the process ends.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let (class, result) = match start(arguments) {
-        Ok(Start { verb, path, session, rest }) => (verb.class, execute(verb, &path, &session, rest)),
-        Err(failure) => (Class::Other, Err(failure)),
+    let (class, debug, result) = match start(arguments) {
+        Ok(Start { verb, path, session, rest }) => (verb.class, session.debug(), execute(verb, &path, &session, rest)),
+        Err(failure) => (Class::Other, false, Err(failure)),
     };
-    match result {
-        Ok(()) => 0,
-        Err(failure) => {
-            output::failure(&failure);
-            crate::exit::code(class, &failure)
-        }
+    let Err(failure) = result else { return 0 };
+    output::failure(&failure);
+    let status = crate::exit::code(class, &failure);
+    if debug && let Failure::Engine(error) = &failure {
+        output::remark(&format!("  kind: {:?}, exit status {status}", error.kind()));
     }
+    status
 }
 
 /// A verb that has been found.
@@ -177,7 +177,7 @@ fn usage_failure(verb: &Verb, path: &str, error: &clap::Error) -> Failure {
     let usage = format!("dhow {path} {}; 'dhow {path} --help' explains the flags", verb.usage);
     let failure = |message, flag| Failure::Usage(Usage { message, usage: usage.clone(), flag });
     match error.kind() {
-        ErrorKind::MissingRequiredArgument => {
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             let least = verb.usage.split(' ').filter(|word| word.starts_with(char::is_alphabetic)).count();
             let plural = if least == 1 { "" } else { "s" };
             failure(format!("'dhow {path}' requires at least {least} argument{plural}"), false)
@@ -211,7 +211,7 @@ fn usage_failure(verb: &Verb, path: &str, error: &clap::Error) -> Failure {
 /// Docker's sentence for a value that a flag does not take.
 fn sentence(error: &clap::Error, command: Option<&Command>) -> Option<String> {
     let flag = invalid(error)?;
-    let flag = flag.split([' ', '=']).next().unwrap_or_default().to_owned();
+    let flag = flag.split([' ', '=', '[']).next().unwrap_or_default().to_owned();
     let long = flag.trim_start_matches('-');
     let short = command
         .and_then(|command| command.get_arguments().find(|a| a.get_long() == Some(long)))
@@ -248,3 +248,6 @@ fn plain(error: &clap::Error) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
+
+#[cfg(test)]
+mod tests;

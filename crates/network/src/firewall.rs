@@ -3,12 +3,14 @@
 //! `rules` says what the table holds for a [`Ruleset`](crate::Ruleset) (pure); this module compares that with the kernel
 //! and makes the difference, always in one transaction. docs/networks.md explains the table as `nft list` shows it.
 //!
-//! Never touches another table. Whoever calls a function that writes holds the engine's network lock from reading its
+//! Never touches another table, but for two rules in the forward chain of iptables where there is one (`coexist`). Whoever calls a function that writes holds the engine's network lock from reading its
 //! database to the end of the call; two that race cannot harm the kernel's table but can undo each other.
 
+mod coexist;
 mod rules;
 
 use crate::error::{Error, Refusal, refused};
+use crate::gate;
 use crate::netlink::{Failure, Socket};
 use crate::nft::{self, Element, Found, Transaction};
 use crate::plan::{Bridge, Publication, Ruleset};
@@ -43,15 +45,49 @@ pub enum Ensured {
 /// # Errors
 /// The kernel's refusal; `EOPNOTSUPP` or `EPROTONOSUPPORT` where it has no nftables.
 pub fn ensure_rules(ruleset: &Ruleset) -> Result<Ensured, Error> {
-    let wanted = rules::contents(ruleset)?;
+    let index = gate::ensure()?;
+    let added = coexist::ensure(&mut nft::open()?, ruleset)?;
+    let ensured = match ensure(ruleset, Some(index)) {
+        // A kernel without the statement `dup` (CONFIG_NFT_DUP_IPV4, _IPV6): ports are published past the host's firewall, as
+        // Docker does it; `asks_the_host` says so.
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT)) => {
+            ensure(ruleset, None)
+        }
+        other => other,
+    }?;
+    Ok(if ensured == Ensured::Unchanged && added > 0 { Ensured::Completed { added, removed: 0 } } else { ensured })
+}
+
+/// Whether the host's input chains are asked about published ports: not where the kernel lacks nftables' `dup`.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn asks_the_host() -> Result<bool, Error> {
+    let found = nft::table(&mut nft::open()?, nft::IPV4, TABLE).map_err(refused("NFT_MSG_GETCHAIN(ip dhow)"))?;
+    Ok(!found.chains.is_empty())
+}
+
+/// The tables of the gate, by family: with a gate what they hold, without one nothing.
+fn gate_tables(gate: Option<u32>) -> [(u8, Contents); 2] {
+    [nft::IPV4, nft::IPV6]
+        .map(|family| (family, gate.map_or_else(Contents::default, |index| rules::gate_contents(family, index))))
+}
+
+fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
+    let wanted = rules::contents(ruleset, gate.is_some())?;
+    let gates = gate_tables(gate);
     let mut socket = nft::open()?;
     for _ in 0..ATTEMPTS {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
-        let found = nft::table(&mut socket, TABLE).map_err(refused("NFT_MSG_GETRULE(inet dhow)"))?;
-        let (transaction, ensured) = if same_structure(&wanted, &found) {
-            elements_only(&mut socket, &wanted)?
+        let mut read = |family| nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"));
+        let mut is_same = same_structure(&wanted, &read(nft::INET)?);
+        for (family, contents) in &gates {
+            is_same = is_same && same_structure(contents, &read(*family)?);
+        }
+        let (transaction, ensured) = if is_same {
+            elements_only(&mut socket, &wanted, &gates)?
         } else {
-            (rebuild(&wanted), Ensured::Rebuilt)
+            (rebuild(&wanted, &gates), Ensured::Rebuilt)
         };
         if transaction.is_empty() {
             return Ok(ensured);
@@ -142,10 +178,16 @@ pub fn unpublish(publication: &Publication) -> Result<(), Error> {
 /// The kernel's refusal.
 pub fn remove_rules() -> Result<(), Error> {
     let mut transaction = Transaction::new(TABLE);
-    // Adding first makes removing safe where it is not there.
-    transaction.add_table();
-    transaction.delete_table();
-    transaction.commit(&mut nft::open()?, None).map_err(refused("NFT_MSG_DELTABLE(inet dhow)"))
+    for family in [nft::INET, nft::IPV4, nft::IPV6] {
+        transaction.family(family);
+        // Adding first makes removing safe where it is not there.
+        transaction.add_table();
+        transaction.delete_table();
+    }
+    let mut socket = nft::open()?;
+    transaction.commit(&mut socket, None).map_err(refused("NFT_MSG_DELTABLE(dhow)"))?;
+    coexist::remove(&mut socket)?;
+    gate::remove()
 }
 
 /// A rule of ours with its counter, for `xray`.
@@ -166,14 +208,18 @@ pub struct RuleCounter {
 /// # Errors
 /// The kernel's refusal.
 pub fn rule_counters() -> Result<Vec<RuleCounter>, Error> {
-    let found = nft::table(&mut nft::open()?, TABLE).map_err(refused("NFT_MSG_GETRULE(inet dhow)"))?;
-    let counters = found.rules.into_iter().map(|rule| RuleCounter {
-        chain: rule.chain,
-        rule: rule.comment,
-        packets: rule.counter.0,
-        bytes: rule.counter.1,
-    });
-    Ok(counters.collect())
+    let mut socket = nft::open()?;
+    let mut counters = Vec::new();
+    for family in [nft::INET, nft::IPV4, nft::IPV6] {
+        let found = nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"))?;
+        counters.extend(found.rules.into_iter().map(|rule| RuleCounter {
+            chain: rule.chain,
+            rule: rule.comment,
+            packets: rule.counter.0,
+            bytes: rule.counter.1,
+        }));
+    }
+    Ok(counters)
 }
 
 fn gone_or(failure: Failure, operation: &str) -> Error {
@@ -224,22 +270,32 @@ trait EqualByParts<'a>: Iterator<Item = &'a nft::Rule> + Sized {
 impl<'a, T: Iterator<Item = &'a nft::Rule>> EqualByParts<'a> for T {}
 
 /// Everything anew, in an order in which each thing exists before it is named.
-fn rebuild(wanted: &Contents) -> Transaction {
+fn rebuild(wanted: &Contents, gates: &[(u8, Contents)]) -> Transaction {
     let mut transaction = Transaction::new(TABLE);
-    transaction.add_table();
-    transaction.delete_table();
-    transaction.add_table();
-    wanted.chains.iter().for_each(|chain| transaction.add_chain(chain));
-    for (set, elements) in &wanted.sets {
-        transaction.add_set(set);
-        transaction.add_elements(set.name, elements, false);
+    for (family, contents) in gates.iter().map(|(family, contents)| (*family, contents)).chain([(nft::INET, wanted)]) {
+        transaction.family(family);
+        transaction.add_table();
+        transaction.delete_table();
+        if contents.chains.is_empty() {
+            continue;
+        }
+        transaction.add_table();
+        contents.chains.iter().for_each(|chain| transaction.add_chain(chain));
+        for (set, elements) in &contents.sets {
+            transaction.add_set(set);
+            transaction.add_elements(set.name, elements, false);
+        }
+        contents.rules.iter().for_each(|rule| transaction.add_rule(rule));
     }
-    wanted.rules.iter().for_each(|rule| transaction.add_rule(rule));
     transaction
 }
 
 /// The difference between the elements that are there and those that should be.
-fn elements_only(socket: &mut Socket, wanted: &Contents) -> Result<(Transaction, Ensured), Error> {
+fn elements_only(
+    socket: &mut Socket,
+    wanted: &Contents,
+    gates: &[(u8, Contents)],
+) -> Result<(Transaction, Ensured), Error> {
     let mut transaction = Transaction::new(TABLE);
     let (mut added, mut removed) = (0, 0);
     for (set, elements) in &wanted.sets {
@@ -256,7 +312,7 @@ fn elements_only(socket: &mut Socket, wanted: &Contents) -> Result<(Transaction,
             starts.sort_unstable();
             found_starts.sort_unstable();
             if starts != found_starts {
-                return Ok((rebuild(wanted), Ensured::Rebuilt));
+                return Ok((rebuild(wanted, gates), Ensured::Rebuilt));
             }
             continue;
         }

@@ -31,6 +31,7 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 1 << 7;
 
 /// A device as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -197,6 +198,18 @@ pub(crate) fn new_veth(here: &End<'_>, master: u32, there: &End<'_>, netns: Borr
     request
 }
 
+/// A veth pair with both ends in the socket's namespace.
+pub(crate) fn new_gate(one: &End<'_>, other: &End<'_>) -> Request {
+    let mut request = Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE);
+    end(&mut request, one);
+    request.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+            data.nest(VETH_INFO_PEER, |peer| end(peer, other));
+        });
+    });
+    request
+}
+
 fn end(request: &mut Request, end: &End<'_>) {
     let flags = if end.up { IFF_UP } else { 0 };
     request.raw(&header(0, flags, flags)).text(IFLA_IFNAME, end.name);
@@ -261,6 +274,13 @@ pub(crate) fn new_upper(kind: Upper, lower: u32, there: &End<'_>, netns: Borrowe
 pub(crate) fn set_up(index: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);
     request.raw(&header(index, IFF_UP, IFF_UP));
+    request
+}
+
+/// Brings a device up that never asks for its neighbour's address.
+pub(crate) fn set_up_without_arp(index: u32) -> Request {
+    let mut request = Request::new(RTM_SETLINK, 0);
+    request.raw(&header(index, IFF_UP | IFF_NOARP, IFF_UP | IFF_NOARP));
     request
 }
 

@@ -83,6 +83,108 @@ fn published_ports_reach_the_container_with_the_clients_address() {
 }
 
 #[test]
+fn moby_22054_the_hosts_input_policy_holds_for_published_ports() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    let bed = Bed::new();
+    let _servers = (Server::start(&bed.one, "0.0.0.0:80"), Server::start(&bed.one, "[fd00:88::2]:80"));
+    // The strictest reverse path filter there is.
+    bed.host.sh("for i in all default eth0; do echo 1 > /proc/sys/net/ipv4/conf/$i/rp_filter; done");
+    let bypass = PublishedPort { bypass_firewall: true, ..port("0.0.0.0", 8081) };
+    let ports = vec![port("0.0.0.0", 8080), port("::", 8080), bypass, port("192.0.2.1", 8083)];
+    bed.host.run(|| {
+        network::ensure_rules(&ruleset(vec![bridge(0)], vec![publication(ports)])).unwrap();
+        assert!(network::asks_the_host().unwrap());
+    });
+    let reached = || -> Vec<bool> {
+        let targets = ["192.0.2.1:8080", "[2001:db8::1]:8080", "192.0.2.1:8081", "192.0.2.1:8083"];
+        targets.iter().map(|target| connect(&bed.neighbour, target).is_some()).collect()
+    };
+    assert_eq!(reached(), [true, true, true, true]);
+    assert_eq!(connect(&bed.neighbour, "192.0.2.1:8080").as_deref(), Some("192.0.2.2"), "the client's own address");
+    // As ufw and everybody else writes it: nothing comes in but what belongs to a connection.
+    bed.host.sh(
+        "nft add table inet fw; nft add chain inet fw input '{ type filter hook input priority 0; policy drop; }';
+         nft add rule inet fw input ct state established,related accept; nft add rule inet fw input iifname lo accept
+         nft add rule inet fw input meta l4proto ipv6-icmp accept",
+    );
+    assert_eq!(reached(), [false, false, true, false]);
+    assert!(connect(&bed.host, "127.0.0.1:8080").is_some(), "the host's own connections");
+    assert!(connect(&bed.two, "192.0.2.1:8080").is_some(), "a container's are not the host's business");
+    bed.host.sh("nft add rule inet fw input tcp dport 8080 ip saddr 192.0.2.2 accept");
+    assert_eq!(reached(), [true, false, true, false]);
+    bed.host.sh("nft add rule inet fw input tcp dport '{ 8080, 8083 }' accept");
+    assert_eq!(reached(), [true, true, true, true]);
+    // firewalld's place in the order.
+    bed.host.sh("nft add chain inet fw late '{ type filter hook input priority 10; policy accept; }';
+         nft add rule inet fw late tcp dport 8083 reject with tcp reset");
+    assert_eq!(reached(), [true, true, true, false]);
+    assert_eq!(bed.host.sh("cat /proc/sys/net/ipv4/conf/eth0/rp_filter").trim(), "1");
+    // The gate gone: noticed and made again.
+    bed.host.sh("ip link del dhow-gate");
+    assert_eq!(reached(), [false, false, true, false]);
+    let all = ruleset(vec![bridge(0)], vec![publication(vec![port("0.0.0.0", 8080), port("::", 8080)])]);
+    assert_eq!(bed.host.run(|| network::ensure_rules(&all)).unwrap(), Ensured::Rebuilt);
+    assert_eq!(reached()[..2], [true, true]);
+}
+
+#[test]
+fn dockers_and_ufws_forward_policy_does_not_cut_us_off() {
+    if !can_run(&["ip", "nft", "iptables-nft", "ip6tables-nft"]) {
+        return;
+    }
+    let bed = Bed::new();
+    let _servers = (Server::start(&bed.one, "0.0.0.0:80"), Server::start(&bed.neighbour, "192.0.2.2:80"));
+    let _servers6 = Server::start(&bed.neighbour, "[2001:db8::2]:80");
+    bed.host.sh(
+        "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER",
+    );
+    let other = Bridge { interface: "custom0".into(), ..bridge(3) };
+    let all = ruleset(vec![bridge(0), other], vec![publication(vec![port("0.0.0.0", 8080)])]);
+    let ensure = || bed.host.run(|| network::ensure_rules(&all)).unwrap();
+    assert_eq!(ensure(), Ensured::Rebuilt);
+    assert_eq!(ensure(), Ensured::Unchanged);
+    assert!(connect(&bed.one, "192.0.2.2:80").is_some());
+    assert!(connect(&bed.one, "[2001:db8::2]:80").is_some());
+    assert!(connect(&bed.neighbour, "192.0.2.1:8080").is_some());
+    assert_eq!(connect(&bed.neighbour, "10.88.0.2:80"), None);
+    let listing = bed.host.sh("iptables-nft -S FORWARD");
+    assert!(
+        listing.contains(r#"-A FORWARD -i dhow+ -m comment --comment "dhow: out of dhow*" -j ACCEPT"#),
+        "{listing}"
+    );
+    bed.host.sh("iptables-nft -D FORWARD -i dhow+ -m comment --comment 'dhow: out of dhow*' -j ACCEPT");
+    assert_eq!(ensure(), Ensured::Completed { added: 1, removed: 0 });
+    bed.host.run(|| network::remove_rules().unwrap());
+    assert_eq!(bed.host.sh("iptables-nft -S FORWARD").trim(), "-P FORWARD DROP\n-A FORWARD -j DOCKER-USER");
+}
+
+#[test]
+fn udp_ports_go_through_the_gate_with_the_first_packet() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    let bed = Bed::new();
+    let ports = vec![PublishedPort { protocol: Protocol::Udp, ..port("0.0.0.0", 5353) }];
+    bed.host.run(|| network::ensure_rules(&ruleset(vec![bridge(0)], vec![publication(ports)])).unwrap());
+    let server = bed.one.run(|| std::net::UdpSocket::bind("0.0.0.0:80").unwrap());
+    server.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    let client = bed.neighbour.run(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap());
+    client.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    // Larger than the network's MTU: the first datagram comes in fragments.
+    for length in [1usize, 3000, 100] {
+        client.send_to(&vec![7; length], "192.0.2.1:5353").unwrap();
+        let mut bytes = [0; 4096];
+        let (received, peer) = server.recv_from(&mut bytes).unwrap();
+        assert_eq!((received, peer.ip().to_string().as_str()), (length, "192.0.2.2"));
+        server.send_to(b"answer", peer).unwrap();
+        let (_, from) = client.recv_from(&mut bytes).unwrap();
+        assert_eq!(from.to_string(), "192.0.2.1:5353");
+    }
+}
+
+#[test]
 fn moby_loopback_published_ports_are_not_reachable_from_neighbours() {
     if !can_run(&["ip", "nft"]) {
         return;
@@ -195,7 +297,7 @@ fn what_others_did_to_the_table_is_put_right() {
 
 /// The table as `nft` lists it, counters set to zero.
 fn listing(host: &Netns) -> String {
-    host.sh("nft list table inet dhow | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/'")
+    host.sh("nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/'")
 }
 
 #[test]

@@ -11,13 +11,8 @@ use clap::Args;
 use engine::{ExecOptions, Streams};
 
 /// Execute a command in a running container
-pub const VERB: Verb = verb!(
-    Flags,
-    execute,
-    Exec,
-    "[OPTIONS] CONTAINER COMMAND [ARG...]",
-    "Execute a command in a running container"
-);
+pub const VERB: Verb =
+    verb!(Flags, execute, Exec, "[OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container");
 
 #[derive(Args)]
 struct Flags {
@@ -54,8 +49,7 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let (name, command) = flags.words.split_first().ok_or_else(|| Failure::new("a container is required"))?;
-    let streams =
-        (!flags.detach).then_some(Streams { stdin: flags.interactive, stdout: true, stderr: true });
+    let streams = (!flags.detach).then_some(Streams { stdin: flags.interactive, stdout: true, stderr: true });
     attachment::check_terminal(flags.tty, streams.is_some_and(|streams| streams.stdin))?;
     let options = ExecOptions {
         command: command.to_vec(),

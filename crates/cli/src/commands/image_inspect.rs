@@ -8,13 +8,8 @@ use crate::verb::Verb;
 use clap::Args;
 
 /// Display detailed information on one or more images
-pub const VERB: Verb = verb!(
-    Flags,
-    execute,
-    Other,
-    "[OPTIONS] IMAGE [IMAGE...]",
-    "Display detailed information on one or more images"
-);
+pub const VERB: Verb =
+    verb!(Flags, execute, Other, "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images");
 
 #[derive(Args)]
 struct Flags {

@@ -126,13 +126,21 @@ fn wanted(filters: &Filters, repository: &str, tag: &str) -> bool {
     filters.any("reference", |pattern| {
         let plain = Reference::parse(pattern).ok();
         let familiar = plain.map(|name| name.familiar());
-        [Some(pattern.to_owned()), familiar].iter().flatten().any(|pattern| {
-            describes(pattern, repository) || describes(pattern, &format!("{repository}:{tag}"))
-        })
+        [Some(pattern.to_owned()), familiar]
+            .iter()
+            .flatten()
+            .any(|pattern| describes(pattern, repository) || describes(pattern, &format!("{repository}:{tag}")))
     })
 }
 
-fn row(image: &ImageSummary, repository: &str, tag: &str, digest: Option<&str>, flags: &Flags, now: Timestamp) -> Value {
+fn row(
+    image: &ImageSummary,
+    repository: &str,
+    tag: &str,
+    digest: Option<&str>,
+    flags: &Flags,
+    now: Timestamp,
+) -> Value {
     let bare = image.id.trim_start_matches("sha256:");
     let id = if flags.no_trunc { &image.id } else { bare.get(..12).unwrap_or(bare) };
     let created = elapsed::go(&image.created);

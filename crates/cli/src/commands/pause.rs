@@ -7,7 +7,8 @@ use crate::verb::Verb;
 use clap::Args;
 
 /// Freeze all processes of one or more containers
-pub const VERB: Verb = verb!(Flags, execute, Other, "CONTAINER [CONTAINER...]", "Freeze all processes of one or more containers");
+pub const VERB: Verb =
+    verb!(Flags, execute, Other, "CONTAINER [CONTAINER...]", "Freeze all processes of one or more containers");
 
 #[derive(Args)]
 struct Flags {

@@ -98,7 +98,8 @@ impl Bounds {
     fn new(filters: &Filters, containers: &[Container]) -> Result<Bounds, Failure> {
         let time = |key: &str| -> Result<Option<String>, Failure> {
             let Some(wanted) = filters.of(key).last() else { return Ok(None) };
-            let found = containers.iter().find(|c| c.name == wanted.trim_start_matches('/') || c.id.starts_with(wanted));
+            let found =
+                containers.iter().find(|c| c.name == wanted.trim_start_matches('/') || c.id.starts_with(wanted));
             let found = found.ok_or_else(|| Failure::new(format!("No such container: {wanted}")))?;
             Ok(Some(found.created_at.clone()))
         };
@@ -121,22 +122,26 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters.any("id", |id| container.id.starts_with(id))
         && filters.any("name", |name| found(name, &container.name) || found(name, &format!("/{}", container.name)))
         && filters.any("status", |name| name == container.status.name())
-        && filters.any("exited", |code| {
-            container.status == Status::Exited && code.parse() == Ok(container.run.exit_code)
-        })
+        && filters
+            .any("exited", |code| container.status == Status::Exited && code.parse() == Ok(container.run.exit_code))
         && filters.any("ancestor", |image| is_image(container, image))
         && filters.any("network", |name| name == network)
-        && filters.any("volume", |place| container.settings.mounts.iter().any(|mount| {
-            mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
-        }))
+        && filters.any("volume", |place| {
+            container.settings.mounts.iter().any(|mount| {
+                mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
+            })
+        })
         && filters.any("publish", |wanted| settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
         && filters.any("expose", |wanted| {
             let published = settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
             let named = settings.exposed_ports.iter().map(|text| ports::with_protocol(text));
-            published || named.filter_map(|text| {
-                let (number, protocol) = text.split_once('/')?;
-                Some(port(wanted, number.parse().ok()?, protocol))
-            }).any(|holds| holds)
+            published
+                || named
+                    .filter_map(|text| {
+                        let (number, protocol) = text.split_once('/')?;
+                        Some(port(wanted, number.parse().ok()?, protocol))
+                    })
+                    .any(|holds| holds)
         })
 }
 

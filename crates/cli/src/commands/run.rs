@@ -20,8 +20,6 @@ pub const VERB: Verb =
 
 #[derive(Args)]
 struct Flags {
-    #[command(flatten)]
-    container: ContainerFlags,
     /// Attach standard input, output or error (stdin, stdout, stderr)
     #[arg(short = 'a', long, value_name = "list", value_parser = crate::values::streams::parse)]
     attach: Vec<Stream>,
@@ -37,6 +35,8 @@ struct Flags {
     /// Print what would be done, as JSON, and do nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    container: ContainerFlags,
 }
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
@@ -63,13 +63,8 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let Some(attachment) = started.stream else {
         return streams::ended(Some(engine.wait(&started.id)?));
     };
-    let target = Target {
-        id: &started.id,
-        session: None,
-        terminal: options.terminal,
-        streams,
-        signal_proxy: flags.sig_proxy,
-    };
+    let target =
+        Target { id: &started.id, session: None, terminal: options.terminal, streams, signal_proxy: flags.sig_proxy };
     streams::ended(streams::join(&engine, target, &flags.join, attachment)?)
 }
 

@@ -51,13 +51,12 @@ fn attached(engine: &Engine, name: &str, flags: &Flags) -> Result<(), Failure> {
     attachment::check_terminal(settings.terminal, streams.stdin)?;
     let attachment = match engine.start(&container.id, Some(streams)) {
         Ok(started) => started.stream,
-        Err(error) if error.kind() == Kind::NotModified => Some(engine.attach(&container.id, streams)?),
+        Err(error) if error.kind() == Kind::NotModified => Some(engine.attach(&container.id, streams)?.attachment),
         Err(error) => return Err(error.into()),
     };
     let Some(attachment) = attachment else {
         return streams::ended(Some(engine.wait(&container.id)?));
     };
-    let target =
-        Target { id: &container.id, session: None, terminal: settings.terminal, streams, signal_proxy: true };
+    let target = Target { id: &container.id, session: None, terminal: settings.terminal, streams, signal_proxy: true };
     streams::ended(streams::join(engine, target, &flags.join, attachment)?)
 }

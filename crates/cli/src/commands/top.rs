@@ -52,7 +52,12 @@ fn processes(container: &Container) -> Result<Vec<String>, Failure> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     pids.sort_unstable();
-    Ok(pids.into_iter().map(|pid| pid.to_string()).filter(|pid| mark(pid) == own).filter_map(|pid| line(&pid)).collect())
+    Ok(pids
+        .into_iter()
+        .map(|pid| pid.to_string())
+        .filter(|pid| mark(pid) == own)
+        .filter_map(|pid| line(&pid))
+        .collect())
 }
 
 /// One process; `None` when it has just ended.

@@ -7,7 +7,8 @@ use crate::verb::Verb;
 use clap::Args;
 
 /// Let the processes of one or more containers go on
-pub const VERB: Verb = verb!(Flags, execute, Other, "CONTAINER [CONTAINER...]", "Let the processes of one or more containers go on");
+pub const VERB: Verb =
+    verb!(Flags, execute, Other, "CONTAINER [CONTAINER...]", "Let the processes of one or more containers go on");
 
 #[derive(Args)]
 struct Flags {

@@ -43,7 +43,8 @@ fn tree(seen: &Xray) -> Value {
         .sections
         .iter()
         .map(|section| {
-            let facts = section.facts.iter().map(|fact| json!({ "Name": fact.name, "Value": fact.value, "Note": fact.note }));
+            let facts =
+                section.facts.iter().map(|fact| json!({ "Name": fact.name, "Value": fact.value, "Note": fact.note }));
             json!({ "Title": section.title, "Facts": facts.collect::<Vec<_>>() })
         })
         .collect();

@@ -46,7 +46,13 @@ pub mod tests {
                 ..Settings::default()
             },
             status,
-            run: Run { pid: 42, started_at: "2026-01-02T11:59:57Z".into(), finished_at, exit_code: 3, ..Run::default() },
+            run: Run {
+                pid: 42,
+                started_at: "2026-01-02T11:59:57Z".into(),
+                finished_at,
+                exit_code: 3,
+                ..Run::default()
+            },
             address: None,
             directory: "/var/lib/dhow/containers/x".into(),
         }

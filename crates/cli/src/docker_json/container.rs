@@ -436,11 +436,7 @@ fn device(text: &str) -> Device {
         [host, container, permissions, ..] => (*host, *container, *permissions),
         [] => ("", "", ""),
     };
-    Device {
-        path_on_host: host.into(),
-        path_in_container: container.into(),
-        cgroup_permissions: permissions.into(),
-    }
+    Device { path_on_host: host.into(), path_in_container: container.into(), cgroup_permissions: permissions.into() }
 }
 
 fn ulimit(limit: &Ulimit) -> Limit {
@@ -581,7 +577,10 @@ mod tests {
             ("{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}", "172.17.0.2/16"),
             ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
             ("{{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{end}}", "6379/tcp 80/tcp "),
-            ("{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}", "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}"),
+            (
+                "{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}",
+                "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}",
+            ),
             ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false tmpfs:/t:true "),
             ("{{index .Config.Labels \"a\"}}{{.Config.Image}}", "1redis:7"),
             ("{{json .Config.Entrypoint}}", "[\"docker-entrypoint.sh\"]"),

@@ -190,11 +190,6 @@ pub struct ContainerFlags {
 
 /// How `run` and `create` behave around the container.
 impl ContainerFlags {
-    /// Whether the container gets a terminal.
-    pub fn terminal(&self) -> bool {
-        self.tty
-    }
-
     /// Whether standard input stays open.
     pub fn interactive(&self) -> bool {
         self.interactive
@@ -349,8 +344,9 @@ impl CidFile {
     pub fn write(mut self, id: &str) -> Result<(), Failure> {
         use std::io::Write as _;
         let Some(mut file) = self.file.take() else { return Ok(()) };
-        file.write_all(id.as_bytes())
-            .map_err(|error| Failure::caused(format!("the container ID file {} cannot be written", self.path.display()), error))
+        file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::caused(format!("the container ID file {} cannot be written", self.path.display()), error)
+        })
     }
 }
 

@@ -36,7 +36,8 @@ fn lines(rows: &[Value], render: impl Fn(&Value) -> Result<String, Failure>) -> 
 
 fn tabulate(template: &str, headings: &[Column], rows: &[Value]) -> Result<String, Failure> {
     let template = Template::new(template)?;
-    let mut head: Map<String, Value> = headings.iter().map(|(field, title)| ((*field).to_owned(), (*title).into())).collect();
+    let mut head: Map<String, Value> =
+        headings.iter().map(|(field, title)| ((*field).to_owned(), (*title).into())).collect();
     // The column of `.Label "key"` has no heading.
     head.insert("Label".into(), Map::new().into());
     let mut text = template.render(&Value::Object(head))?;

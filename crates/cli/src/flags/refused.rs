@@ -17,13 +17,19 @@ const LATER: &[(&[&str], &str)] = &[
     ),
     (&["volumes-from", "volume-driver"], "volumes"),
     (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
-    (&["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"], "addresses and names on networks"),
+    (
+        &["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"],
+        "addresses and names on networks",
+    ),
     (&["annotation"], "annotations"),
     (&["runtime", "isolation"], "other runtimes"),
     (&["storage-opt"], "storage options"),
     (&["userns"], "user namespaces per container"),
     (&["gpus"], "GPU requests"),
-    (&["device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"], "rules for devices"),
+    (
+        &["device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"],
+        "rules for devices",
+    ),
     (&["blkio-weight", "blkio-weight-device"], "weights of block devices"),
     (&["cpu-rt-period", "cpu-rt-runtime"], "real-time limits of processors"),
     (&["kernel-memory", "memory-swappiness", "oom-kill-disable"], "these limits of memory"),
@@ -32,7 +38,7 @@ const LATER: &[(&[&str], &str)] = &[
     (&["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"], "limits of Windows"),
     (&["checkpoint", "checkpoint-dir"], "checkpoints"),
     (&["all-tags"], "pulling all tags of a repository"),
-    (&["size"], "the sizes of containers"),
+    (&["size", "s"], "the sizes of containers"),
     (&["tree"], "the tree of images"),
 ];
 

@@ -224,7 +224,9 @@ fn field<'d>(value: &'d Value, name: &str) -> Result<Option<&'d Value>, String> 
         Value::Object(map) => {
             // Go's field names differ from those of the JSON in case: `.ID` and `.Id`.
             let found = map.get(name).or_else(|| {
-                map.iter().find(|(key, _)| value::is_struct(map) && key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+                map.iter()
+                    .find(|(key, _)| value::is_struct(map) && key.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| value)
             });
             match found {
                 None if value::is_struct(map) => Err(format!("at <.{name}>: map has no entry for key {name:?}")),

@@ -21,8 +21,7 @@ pub fn call<'d>(name: &str, arguments: Vec<Datum<'d>>) -> Result<Datum<'d>, Stri
     if name == "index" {
         return index(arguments).map_err(|error| format!("error calling index: {error}"));
     }
-    let values: Vec<Value> =
-        arguments.into_iter().map(|datum| datum.map_or(Value::Null, Cow::into_owned)).collect();
+    let values: Vec<Value> = arguments.into_iter().map(|datum| datum.map_or(Value::Null, Cow::into_owned)).collect();
     let result = plain(name, &values).map_err(|error| format!("error calling {name}: {error}"))?;
     Ok(Some(Cow::Owned(result)))
 }
@@ -79,7 +78,11 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut starts = true;
     for letter in text.chars() {
-        if starts { out.extend(letter.to_uppercase()) } else { out.push(letter) }
+        if starts {
+            out.extend(letter.to_uppercase())
+        } else {
+            out.push(letter)
+        }
         starts = !letter.is_alphanumeric() && letter != '_' && letter != '\'';
     }
     out
@@ -146,7 +149,9 @@ fn index(arguments: Vec<Datum<'_>>) -> Result<Datum<'_>, String> {
     for key in arguments {
         let key = key.ok_or("index of nil")?;
         item = match item {
-            Some(Cow::Borrowed(value)) => one(value, &key)?.map_or_else(|| empty(value), |item| Some(Cow::Borrowed(item))),
+            Some(Cow::Borrowed(value)) => {
+                one(value, &key)?.map_or_else(|| empty(value), |item| Some(Cow::Borrowed(item)))
+            }
             Some(Cow::Owned(value)) => match one(&value, &key)? {
                 Some(item) => Some(Cow::Owned(item.clone())),
                 None => empty(&value),

@@ -62,7 +62,10 @@ fn calls() {
         ("{{pad .Id 1 2}}|", " abc  |"),
         ("{{println .Id .Count}}", "abc 3\n"),
         ("{{print .Id .Count 4}}", "abc3 4"),
-        ("{{printf \"%-5s|%5d|%05d|%.2f|%q|%v|%%\" .Id .Count .Count .Ratio .Id .Args}}", "abc  |    3|00003|1.50|\"abc\"|[-c sleep 1]|%"),
+        (
+            "{{printf \"%-5s|%5d|%05d|%.2f|%q|%v|%%\" .Id .Count .Count .Ratio .Id .Args}}",
+            "abc  |    3|00003|1.50|\"abc\"|[-c sleep 1]|%",
+        ),
         ("{{len .Args}}", "2"),
         ("{{index .Args 1}}", "sleep 1"),
         ("{{index .Config.Labels \"b.c\"}}", "2"),
@@ -71,7 +74,10 @@ fn calls() {
         ("{{(index .Network.Ports \"80/tcp\" 0).HostPort}}", "8080"),
         ("{{index .Network.Ports \"82/tcp\"}}", "<nil>"),
         ("{{.Config.Labels \"a\"}}", "1"),
-        ("{{eq .Id \"abc\"}} {{ne .Count 3}} {{eq .Count 1 2 3}} {{gt .Count 2}} {{le .Ratio 1}}", "true false true true false"),
+        (
+            "{{eq .Id \"abc\"}} {{ne .Count 3}} {{eq .Count 1 2 3}} {{gt .Count 2}} {{le .Ratio 1}}",
+            "true false true true false",
+        ),
         ("{{and .Running .Id}} {{or .Nothing .Empty .Count}} {{not .Running}}", "abc 3 false"),
     ] {
         assert_eq!(render(template), Ok(text.to_owned()), "{template}");
@@ -88,7 +94,10 @@ fn control() {
         ("{{range $k, $v := .Network.Networks}}{{$k}} {{$v.IPAddress}}{{end}}", "bridge 172.17.0.2"),
         ("{{range .Network.Networks}}{{.IPAddress}} {{$.Id}}{{end}}", "172.17.0.2 abc"),
         ("{{range .Empty}}x{{else}}none{{end}}", "none"),
-        ("{{range $p, $c := .Network.Ports}}{{$p}}{{if $c}}->{{(index $c 0).HostPort}}{{end}} {{end}}", "80/tcp->8080 81/tcp "),
+        (
+            "{{range $p, $c := .Network.Ports}}{{$p}}{{if $c}}->{{(index $c 0).HostPort}}{{end}} {{end}}",
+            "80/tcp->8080 81/tcp ",
+        ),
         ("{{with .Config}}{{.Labels.a}}{{end}}", "1"),
         ("{{with .Nothing}}x{{else}}y{{end}}", "y"),
         ("{{with $n := .Id}}{{$n}}{{end}}", "abc"),

@@ -32,11 +32,7 @@ pub fn log_option(text: &str) -> Result<(String, String), String> {
 /// is, quotes and trailing blanks included. A name alone is kept if `missing` gives it a value.
 ///
 /// `kind` names the file in errors: `env` or `label`.
-pub fn file(
-    path: &str,
-    kind: &str,
-    missing: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<(String, String)>, String> {
+pub fn file(path: &str, kind: &str, missing: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, String> {
     let bytes = std::fs::read(Path::new(path))
         .map_err(|error| format!("open {path}: {}", super::environment::plain_error(&error)))?;
     lines(&bytes, missing).map_err(|error| format!("invalid {kind} file ({path}): {error}"))
@@ -97,9 +93,6 @@ mod tests {
         assert_eq!(lines(b"a b=x", known), Err("variable 'a b' contains whitespaces".into()));
         assert_eq!(lines(b"a =x", known), Err("variable 'a ' contains whitespaces".into()));
         assert!(lines(b"A=1\n\xff=x", known).unwrap_err().starts_with("invalid utf8 bytes at line 2"));
-        assert_eq!(
-            file("/nonexistent/x", "env", known),
-            Err("open /nonexistent/x: no such file or directory".into())
-        );
+        assert_eq!(file("/nonexistent/x", "env", known), Err("open /nonexistent/x: no such file or directory".into()));
     }
 }

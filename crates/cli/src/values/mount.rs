@@ -31,7 +31,9 @@ pub fn parse(text: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<Moun
         return Err(format!("cannot mix '{owner}-*' options with mount type '{kind}' ({key})"));
     }
     if !target.starts_with('/') {
-        return Err(format!("invalid mount config for type {kind:?}: invalid mount path: '{target}' mount path must be absolute"));
+        return Err(format!(
+            "invalid mount config for type {kind:?}: invalid mount path: '{target}' mount path must be absolute"
+        ));
     }
     let source = match kind.as_str() {
         "bind" => keys.bind(directory)?,
@@ -51,11 +53,15 @@ impl Keys {
             None => (field.to_ascii_lowercase(), None),
         };
         if key.is_empty() || key.trim() != key {
-            return Err(format!("invalid option '{field}' in '{field}': option should not have whitespace or be empty"));
+            return Err(format!(
+                "invalid option '{field}' in '{field}': option should not have whitespace or be empty"
+            ));
         }
         // These three may stand alone.
         let truth = |value: Option<&str>| {
-            value.map_or(Ok(true), boolean::parse).map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))
+            value
+                .map_or(Ok(true), boolean::parse)
+                .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))
         };
         match key.as_str() {
             "readonly" | "ro" => {
@@ -104,7 +110,9 @@ impl Keys {
             return Err("invalid mount config for type \"bind\": field Source must not be empty".into());
         }
         if !source.starts_with(['/', '.']) {
-            return Err(format!("invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"));
+            return Err(format!(
+                "invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
+            ));
         }
         Ok(MountSource::Bind {
             path: volume::host_path(source, directory)?,
@@ -136,7 +144,9 @@ fn recursion(value: &str) -> Result<bool, String> {
         "enabled" => Ok(false),
         "disabled" => Ok(true),
         // A read-only mount is recursively read-only here where the kernel can, which is what "readonly" insists on.
-        "writable" | "readonly" => Err(format!("bind-recursive={value} is not supported yet: enabled and disabled are")),
+        "writable" | "readonly" => {
+            Err(format!("bind-recursive={value} is not supported yet: enabled and disabled are"))
+        }
         _ => Err(format!(
             "invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
         )),
@@ -185,7 +195,10 @@ mod tests {
             ("type=foo,dst=/a", "mount type unknown: \"foo\""),
             ("type=bind,dst=/b", "invalid mount config for type \"bind\": field Source must not be empty"),
             ("type=tmpfs,src=/a,dst=/b", "invalid mount config for type \"tmpfs\": field Source must not be specified"),
-            ("type=bind,src=/a,dst=/b,tmpfs-size=1", "cannot mix 'tmpfs-*' options with mount type 'bind' (tmpfs-size)"),
+            (
+                "type=bind,src=/a,dst=/b,tmpfs-size=1",
+                "cannot mix 'tmpfs-*' options with mount type 'bind' (tmpfs-size)",
+            ),
             ("type=bind,src=/a,dst=/b,foo=1", "unexpected key 'foo' in 'foo=1'"),
             ("type=bind,src=/a,dst=/b,foo", "invalid field 'foo' must be a key=value pair"),
             ("type=bind,src=/a,dst=/b,readonly=x", "invalid value for readonly: x"),

@@ -28,7 +28,9 @@ fn one(text: &str) -> Result<NetworkMode, String> {
         _ if name.starts_with("container:") => {
             Err(format!("--network {name} is not supported yet: bridge, host and none are"))
         }
-        _ => Err(format!("network {name} not found: networks of your own are not supported yet, bridge, host and none are")),
+        _ => Err(format!(
+            "network {name} not found: networks of your own are not supported yet, bridge, host and none are"
+        )),
     }
 }
 

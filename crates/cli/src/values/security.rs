@@ -16,7 +16,10 @@ fn one(text: &str) -> Result<String, String> {
     match key {
         "seccomp" if !matches!(value, "unconfined" | "builtin" | "default" | "") => {
             let content = std::fs::read_to_string(value).map_err(|error| {
-                format!("opening seccomp profile ({value}) failed: open {value}: {}", super::environment::plain_error(&error))
+                format!(
+                    "opening seccomp profile ({value}) failed: open {value}: {}",
+                    super::environment::plain_error(&error)
+                )
             })?;
             let profile: serde_json::Value = serde_json::from_str(&content)
                 .map_err(|error| format!("compacting json for seccomp profile ({value}) failed: {error}"))?;

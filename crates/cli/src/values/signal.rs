@@ -2,10 +2,39 @@
 
 /// Linux's numbers, as all architectures but alpha, mips, parisc and sparc have them (signal(7)).
 const NAMES: &[(&str, i32)] = &[
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("IOT", 6), ("BUS", 7), ("FPE", 8),
-    ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16),
-    ("CHLD", 17), ("CLD", 17), ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23),
-    ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("POLL", 29), ("PWR", 30),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
     ("SYS", 31),
 ];
 /// The first real-time signal that the C library leaves to programs.
@@ -24,9 +53,17 @@ pub fn number(text: &str) -> Result<i32, String> {
         return Ok(*number);
     }
     let real_time = if let Some(offset) = name.strip_prefix("RTMIN") {
-        offset.strip_prefix('+').map_or(Some(0), |text| text.parse().ok()).filter(|_| offset.is_empty() || offset.starts_with('+')).map(|n: i32| RTMIN.saturating_add(n))
+        offset
+            .strip_prefix('+')
+            .map_or(Some(0), |text| text.parse().ok())
+            .filter(|_| offset.is_empty() || offset.starts_with('+'))
+            .map(|n: i32| RTMIN.saturating_add(n))
     } else if let Some(offset) = name.strip_prefix("RTMAX") {
-        offset.strip_prefix('-').map_or(Some(0), |text| text.parse().ok()).filter(|_| offset.is_empty() || offset.starts_with('-')).map(|n: i32| RTMAX.saturating_sub(n))
+        offset
+            .strip_prefix('-')
+            .map_or(Some(0), |text| text.parse().ok())
+            .filter(|_| offset.is_empty() || offset.starts_with('-'))
+            .map(|n: i32| RTMAX.saturating_sub(n))
     } else {
         None
     };
@@ -45,8 +82,16 @@ mod tests {
     #[test]
     fn table() {
         for (text, expected) in [
-            ("TERM", 15), ("SIGTERM", 15), ("sigterm", 15), ("9", 9), ("64", 64), ("RTMIN", 34), ("SIGRTMIN+3", 37),
-            ("RTMAX", 64), ("RTMAX-1", 63), ("usr1", 10),
+            ("TERM", 15),
+            ("SIGTERM", 15),
+            ("sigterm", 15),
+            ("9", 9),
+            ("64", 64),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX", 64),
+            ("RTMAX-1", 63),
+            ("usr1", 10),
         ] {
             assert_eq!(number(text), Ok(expected), "{text}");
         }

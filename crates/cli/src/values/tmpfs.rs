@@ -22,14 +22,44 @@ pub fn parse(text: &str) -> Result<Mount, String> {
             _ => return Err(format!("invalid tmpfs option {word:?}")),
         }
     }
-    Ok(Mount { source: MountSource::Tmpfs { size: limit, mode, options }, target: target.to_owned(), read_only, relabel: None })
+    Ok(Mount {
+        source: MountSource::Tmpfs { size: limit, mode, options },
+        target: target.to_owned(),
+        read_only,
+        relabel: None,
+    })
 }
 
 /// The words of mount(8) that Docker allows for a tmpfs.
 const FLAGS: &[&str] = &[
-    "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "atime", "noatime", "diratime",
-    "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "mand", "nomand", "private", "rprivate",
-    "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "noswap",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "sync",
+    "async",
+    "dirsync",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "mand",
+    "nomand",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "noswap",
 ];
 
 /// Reads a mode in octal digits.

@@ -18,7 +18,9 @@ pub fn parse(text: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<Moun
     }
     let path = host_path(source, directory)?;
     if !target.starts_with('/') {
-        return Err(format!("invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: '{target}' mount path must be absolute"));
+        return Err(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: '{target}' mount path must be absolute"
+        ));
     }
     if normal(Path::new(target)) == Path::new("/") {
         return Err(format!("invalid volume specification: '{text}': invalid specification: destination can't be '/'"));
@@ -68,7 +70,9 @@ pub fn host_path(source: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Resul
         return Err(format!("{source} is not an absolute path: the shell expands ~ only at the start of a word"));
     }
     if source.contains('/') {
-        return Err(format!("create {source}: {source:?} includes invalid characters for a local volume name: if you intended to pass a host directory, use an absolute path"));
+        return Err(format!(
+            "create {source}: {source:?} includes invalid characters for a local volume name: if you intended to pass a host directory, use an absolute path"
+        ));
     }
     Err(format!("named volumes are not supported yet ({source}): use an absolute path of the host"))
 }

@@ -2,17 +2,22 @@
 //!
 //! How a packet goes:
 //! - `guard` (before everything): what claims to be for 127.0.0.0/8 and comes from a container is dropped.
-//! - `prerouting`, `output`: what is for an address of this host looks its port up in the maps `published*`; one look-up,
-//!   however many ports there are.
+//! - `prerouting`: what is for an address of this host and comes from a container or from the gate (see `gate`), looks its
+//!   port up in the maps `published*` and is translated; one look-up, however many ports there are. What comes from elsewhere
+//!   is translated at once only if its port is not in the sets `asked*`.
+//! - `output`: the same for what this host itself sends.
+//! - `input` (after all others): what is in `asked*` and still there was allowed by the host: it goes through the gate, by
+//!   the two small tables `ip dhow` and `ip6 dhow` (the statement `dup` does not exist for `inet`).
 //! - `forward`: established connections pass; then one look-up of the outgoing and one of the incoming interface leads to
 //!   the chains of the bridge, if it is one of ours. What concerns none of our bridges is not judged.
 //! - `postrouting`: one look-up of the source address leads to the chain of its subnet, which masquerades.
 
 use crate::cidr::{bits, from_bits, octets};
 use crate::error::Error;
+use crate::gate;
 use crate::links::check_name;
 use crate::nft::{
-    Chain, Element, Expression, Hook, IPV4, IPV6, KEY, Load, Operator, Rule, Set, SetKind, Verdict, data_type,
+    Chain, DEVICE, Element, Expression, Hook, IPV4, IPV6, KEY, Load, Operator, Rule, Set, SetKind, Verdict, data_type,
 };
 use crate::plan::{Bridge, Publication, Ruleset};
 
@@ -25,6 +30,10 @@ const INTO: &str = "into";
 const OUT_OF: &str = "out_of";
 const SUBNETS4: &str = "subnets4";
 const SUBNETS6: &str = "subnets6";
+const ASKED4: &str = "asked4";
+const ASKED4_ANY: &str = "asked4_any";
+const ASKED6: &str = "asked6";
+const ASKED6_ANY: &str = "asked6_any";
 const PUBLISHED4: &str = "published4";
 const PUBLISHED4_ANY: &str = "published4_any";
 const PUBLISHED6: &str = "published6";
@@ -34,19 +43,29 @@ const PUBLISHED6_ANY: &str = "published6_any";
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 /// `IPS_DST_NAT`.
 const TRANSLATED: u32 = 1 << 5;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)`.
+const NEW: u32 = 8;
+/// The mark between our chain in `inet` and the one that duplicates, which drops the packet: nobody else sees it there. The
+/// copy loses it when it comes in.
+const THROUGH_THE_GATE: u32 = 0x6468_6f77;
 /// `RTN_LOCAL`.
 const LOCAL: u32 = 2;
 
 /// Sets with their elements, chains, rules in order.
+#[derive(Default)]
 pub(super) struct Contents {
     pub(super) sets: Vec<(Set, Vec<Element>)>,
     pub(super) chains: Vec<Chain>,
     pub(super) rules: Vec<Rule>,
 }
 
-/// What the table is to hold.
-pub(super) fn contents(ruleset: &Ruleset) -> Result<Contents, Error> {
+/// What the table `inet dhow` is to hold; `gate` is whether the host's input chains are asked about published ports.
+pub(super) fn contents(ruleset: &Ruleset, gate: bool) -> Result<Contents, Error> {
     let mut contents = Contents { sets: sets(ruleset)?, chains: base_chains(), rules: base_rules() };
+    if gate {
+        contents.rules.extend(asking_rules());
+    }
+    contents.rules.extend(prerouting_end());
     for bridge in &ruleset.bridges {
         check_name(&bridge.interface)?;
         for name in [into_chain(bridge), out_of_chain(bridge), nat_chain(bridge)] {
@@ -55,6 +74,26 @@ pub(super) fn contents(ruleset: &Ruleset) -> Result<Contents, Error> {
         contents.rules.extend(bridge_rules(bridge));
     }
     Ok(contents)
+}
+
+/// What the tables `ip dhow` and `ip6 dhow` are to hold: the entrance of the gate, by the index of its device.
+pub(super) fn gate_contents(family: u8, index: u32) -> Contents {
+    // Anything will do that is not this host's: the device does not ask for neighbours. fe80::1 is on every link.
+    let gateway =
+        if family == IPV6 { vec![0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] } else { vec![169, 254, 88, 1] };
+    let rule = Writer::new("gate", format!("allowed by this host: a copy goes through the gate (device {index})"))
+        .add([
+            Expression::Load(Load::Mark, KEY),
+            Expression::Compare(Operator::Equal, THROUGH_THE_GATE.to_ne_bytes().to_vec()),
+            Expression::Counter,
+            Expression::Immediate(gateway, KEY),
+            Expression::Immediate(index.to_ne_bytes().to_vec(), DEVICE),
+            Expression::Duplicate,
+            Expression::Verdict(Verdict::Drop),
+        ])
+        .rule;
+    let hook = Hook { kind: "filter", number: 1, priority: 301 };
+    Contents { chains: vec![Chain { name: "gate".to_owned(), hook: Some(hook) }], rules: vec![rule], sets: Vec::new() }
 }
 
 fn into_chain(bridge: &Bridge) -> String {
@@ -106,7 +145,7 @@ fn sets(ruleset: &Ruleset) -> Result<Vec<(Set, Vec<Element>)>, Error> {
     Ok(sets)
 }
 
-fn published_sets() -> [Set; 4] {
+fn published_sets() -> [Set; 8] {
     use data_type::{IPV4, IPV6, PORT, PROTOCOL, row};
     let set = |name, key_type, key_length, value_type, value_length| Set {
         name,
@@ -115,12 +154,17 @@ fn published_sets() -> [Set; 4] {
         kind: SetKind::Map(value_type, value_length),
         interval: false,
     };
+    let asked = |name, key_type, key_length| Set { name, key_type, key_length, kind: SetKind::Set, interval: false };
     let (to4, to6) = (row(&[IPV4, PORT]), row(&[IPV6, PORT]));
     [
         set(PUBLISHED4, row(&[IPV4, PROTOCOL, PORT]), 12, to4, 8),
         set(PUBLISHED4_ANY, row(&[PROTOCOL, PORT]), 8, to4, 8),
         set(PUBLISHED6, row(&[IPV6, PROTOCOL, PORT]), 24, to6, 20),
         set(PUBLISHED6_ANY, row(&[PROTOCOL, PORT]), 8, to6, 20),
+        asked(ASKED4, row(&[IPV4, PROTOCOL, PORT]), 12),
+        asked(ASKED4_ANY, row(&[PROTOCOL, PORT]), 8),
+        asked(ASKED6, row(&[IPV6, PROTOCOL, PORT]), 24),
+        asked(ASKED6_ANY, row(&[PROTOCOL, PORT]), 8),
     ]
 }
 
@@ -157,25 +201,31 @@ pub(super) fn published(publications: &[Publication]) -> Result<Vec<(&'static st
             if port.host_port == 0 || port.container_port == 0 {
                 return Err(Error::Publish { port: port.to_string(), reason: "port 0 is no port".to_owned() });
             }
-            let name = match (ipv6, port.host_ip.is_unspecified()) {
-                (false, false) => PUBLISHED4,
-                (false, true) => PUBLISHED4_ANY,
-                (true, false) => PUBLISHED6,
-                (true, true) => PUBLISHED6_ANY,
+            let (name, asked) = match (ipv6, port.host_ip.is_unspecified()) {
+                (false, false) => (PUBLISHED4, ASKED4),
+                (false, true) => (PUBLISHED4_ANY, ASKED4_ANY),
+                (true, false) => (PUBLISHED6, ASKED6),
+                (true, true) => (PUBLISHED6_ANY, ASKED6_ANY),
             };
             let mut key = if port.host_ip.is_unspecified() { Vec::new() } else { octets(port.host_ip) };
             key.extend_from_slice(&[port.protocol.number(), 0, 0, 0]);
             key.extend_from_slice(&padded(port.host_port));
             let mut value = octets(*address);
             value.extend_from_slice(&padded(port.container_port));
-            let element = Element::Value(key, value);
-            match maps.iter_mut().find(|(map, _)| *map == name) {
-                Some((_, elements)) => elements.push(element),
-                None => maps.push((name, vec![element])),
+            if !port.bypass_firewall {
+                push(&mut maps, asked, Element::Key(key.clone()));
             }
+            push(&mut maps, name, Element::Value(key, value));
         }
     }
     Ok(maps)
+}
+
+fn push(maps: &mut Vec<(&'static str, Vec<Element>)>, name: &'static str, element: Element) {
+    match maps.iter_mut().find(|(map, _)| *map == name) {
+        Some((_, elements)) => elements.push(element),
+        None => maps.push((name, vec![element])),
+    }
 }
 
 /// A port in network order, filled up to a register.
@@ -192,9 +242,11 @@ fn base_chains() -> Vec<Chain> {
     vec![
         hooked("guard", "filter", 0, -300),
         hooked("prerouting", "nat", 0, -100),
+        hooked("input", "filter", 1, 300),
         hooked("output", "nat", 3, -100),
         hooked("forward", "filter", 2, 0),
         hooked("postrouting", "nat", 4, 100),
+        Chain { name: "ask".to_owned(), hook: None },
         Chain { name: "publish".to_owned(), hook: None },
     ]
 }
@@ -251,20 +303,22 @@ const DESTINATION4: u32 = 16;
 const SOURCE6: u32 = 8;
 const DESTINATION6: u32 = 24;
 
+fn for_this_host(chain: &str, comment: &str) -> Writer {
+    Writer::new(chain, comment).add([
+        Expression::Load(Load::DestinationType, KEY),
+        Expression::Compare(Operator::Equal, LOCAL.to_ne_bytes().to_vec()),
+    ])
+}
+
 fn base_rules() -> Vec<Rule> {
-    let for_this_host = |chain| {
-        Writer::new(chain, "for an address of this host: look for a published port").add([
-            Expression::Load(Load::DestinationType, KEY),
-            Expression::Compare(Operator::Equal, LOCAL.to_ne_bytes().to_vec()),
-        ])
-    };
-    let bridges = |load, expression: Expression| [Expression::Load(load, KEY), expression];
+    let in_bridges = |load| [Expression::Load(load, KEY), Expression::InSet(BRIDGES.to_owned())];
     let lookup = |chain, comment, load, map: &str| {
         Writer::new(chain, comment).add([Expression::Load(load, KEY), Expression::VerdictMap(map.to_owned())]).rule
     };
+    let publish = || Verdict::Jump("publish".to_owned());
     vec![
         Writer::new("guard", "containers do not reach the host's 127.0.0.0/8")
-            .add(bridges(Load::InputInterface, Expression::InSet(BRIDGES.to_owned())))
+            .add(in_bridges(Load::InputInterface))
             .protocol(IPV4)
             .loopback_network(DESTINATION4)
             .end(Verdict::Drop),
@@ -272,8 +326,10 @@ fn base_rules() -> Vec<Rule> {
             .protocol(IPV4)
             .loopback_network(DESTINATION4)
             .end(Verdict::Return),
-        for_this_host("prerouting").end(Verdict::Jump("publish".to_owned())),
-        for_this_host("output").end(Verdict::Jump("publish".to_owned())),
+        for_this_host("prerouting", "from a container to this host: look for a published port")
+            .add(in_bridges(Load::InputInterface))
+            .end(publish()),
+        for_this_host("output", "from this host to itself: look for a published port").end(publish()),
         published_rule(IPV4, Some((DESTINATION4, 4)), PUBLISHED4),
         published_rule(IPV4, None, PUBLISHED4_ANY),
         published_rule(IPV6, Some((DESTINATION6, 16)), PUBLISHED6),
@@ -284,7 +340,7 @@ fn base_rules() -> Vec<Rule> {
         lookup("forward", "to a network of ours", Load::OutputInterface, INTO),
         lookup("forward", "from a network of ours", Load::InputInterface, OUT_OF),
         Writer::new("postrouting", "this host's 127.0.0.1 to a published port")
-            .add(bridges(Load::OutputInterface, Expression::InSet(BRIDGES.to_owned())))
+            .add(in_bridges(Load::OutputInterface))
             .protocol(IPV4)
             .loopback_network(SOURCE4)
             .statement(Expression::Masquerade),
@@ -293,23 +349,66 @@ fn base_rules() -> Vec<Rule> {
     ]
 }
 
+/// The last rule of `prerouting`: what was not sent to the host's input chains first.
+fn prerouting_end() -> [Rule; 1] {
+    [for_this_host("prerouting", "from elsewhere to this host: look for a published port")
+        .end(Verdict::Jump("publish".to_owned()))]
+}
+
+/// With the gate: what is in the sets `asked*` goes to the host's input chains first.
+fn asking_rules() -> Vec<Rule> {
+    let mut rules = vec![
+        Writer::new("guard", "what comes through the gate is as it was")
+            .interface(Load::InputInterface, Operator::Equal, gate::IN)
+            .add([Expression::Immediate(vec![0; 4], KEY)])
+            .statement(Expression::SetMark),
+        Writer::new("prerouting", "through the gate: the host's input chains have allowed it")
+            .interface(Load::InputInterface, Operator::Equal, gate::IN)
+            .end(Verdict::Jump("publish".to_owned())),
+        for_this_host("prerouting", "from elsewhere to this host: the host's input chains first")
+            .end(Verdict::Jump("ask".to_owned())),
+    ];
+    let sets = [
+        (IPV4, Some((DESTINATION4, 4)), ASKED4),
+        (IPV4, None, ASKED4_ANY),
+        (IPV6, Some((DESTINATION6, 16)), ASKED6),
+        (IPV6, None, ASKED6_ANY),
+    ];
+    for (family, address, set) in sets {
+        let key = key_of(Writer::new("ask", "to the host's input chains"), family, address);
+        rules.push(key.add([Expression::InSet(set.to_owned())]).end(Verdict::Accept));
+        let writer = Writer::new("input", "a published port, and this host allows it: through the gate")
+            .any_bit(Load::ConnectionState, NEW);
+        let key = key_of(writer, family, address);
+        rules.push(
+            key.add([
+                Expression::InSet(set.to_owned()),
+                Expression::Immediate(THROUGH_THE_GATE.to_ne_bytes().to_vec(), KEY),
+            ])
+            .statement(Expression::SetMark),
+        );
+    }
+    rules
+}
+
+/// Loads address (offset and length), protocol and port: the key of a published port.
+fn key_of(writer: Writer, family: u8, address: Option<(u32, u32)>) -> Writer {
+    let mut writer = writer.protocol(family);
+    let mut next = KEY;
+    if let Some((offset, length)) = address {
+        writer = writer.add([Expression::Load(Load::Network(offset, length), next)]);
+        next += length / 4;
+    }
+    writer.add([Expression::Load(Load::TransportProtocol, next), Expression::Load(Load::DestinationPort, next + 1)])
+}
+
 fn published_rule(family: u8, address: Option<(u32, u32)>, map: &str) -> Rule {
     let comment = match address {
         Some(_) => "published on this very address",
         None => "published on every address",
     };
-    let mut next = KEY;
-    let mut writer = Writer::new("publish", comment).protocol(family);
-    if let Some((offset, length)) = address {
-        writer = writer.add([Expression::Load(Load::Network(offset, length), next)]);
-        next += length / 4;
-    }
-    writer
-        .add([
-            Expression::Load(Load::TransportProtocol, next),
-            Expression::Load(Load::DestinationPort, next + 1),
-            Expression::Map(map.to_owned()),
-        ])
+    key_of(Writer::new("publish", comment), family, address)
+        .add([Expression::Map(map.to_owned())])
         .statement(Expression::DestinationNat(family))
 }
 

@@ -7,6 +7,8 @@ use crate::netlink::Request;
 
 /// First register of four bytes; the key of a look-up begins here.
 pub(crate) const KEY: u32 = 8;
+/// A register that the longest key does not reach.
+pub(crate) const DEVICE: u32 = 16;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
@@ -31,7 +33,6 @@ pub(crate) enum Verdict {
     Accept,
     Return,
     Jump(String),
-    Goto(String),
 }
 
 /// A piece of a packet or of what the kernel knows about it.
@@ -51,8 +52,6 @@ pub(crate) enum Load {
     ConnectionState,
     /// `ct status`, 4 bytes.
     ConnectionStatus,
-    /// `ct direction`, one byte.
-    ConnectionDirection,
     /// `fib daddr type`, 4 bytes.
     DestinationType,
     /// A piece of the network header: offset and length.
@@ -89,8 +88,11 @@ pub(crate) enum Expression {
     Counter,
     /// Writes [`KEY`] into `meta mark`.
     SetMark,
-    /// A constant into [`KEY`].
-    Immediate(Vec<u8>),
+    /// A constant into a register.
+    Immediate(Vec<u8>, u32),
+    /// A copy of the packet to the gateway in [`KEY`] by the interface whose index is in [`DEVICE`]; only in tables of the
+    /// families `ip` and `ip6`.
+    Duplicate,
     /// Destination from [`KEY`], port from the register after the address; the family is `NFPROTO_*`.
     DestinationNat(u8),
     /// Source becomes the address of the interface that the packet leaves by.
@@ -104,7 +106,7 @@ impl Expression {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Expression::Load(load, _) => match load {
-                Load::ConnectionState | Load::ConnectionStatus | Load::ConnectionDirection => "ct",
+                Load::ConnectionState | Load::ConnectionStatus => "ct",
                 Load::DestinationType => "fib",
                 Load::Network(..) | Load::DestinationPort => "payload",
                 _ => "meta",
@@ -114,9 +116,10 @@ impl Expression {
             Expression::InSet(_) | Expression::NotInSet(_) | Expression::Map(_) | Expression::VerdictMap(_) => "lookup",
             Expression::Counter => "counter",
             Expression::SetMark => "meta",
-            Expression::Immediate(_) | Expression::Verdict(_) => "immediate",
+            Expression::Immediate(..) | Expression::Verdict(_) => "immediate",
             Expression::DestinationNat(_) => "nat",
             Expression::Masquerade => "masq",
+            Expression::Duplicate => "dup",
         }
     }
 
@@ -159,11 +162,14 @@ impl Expression {
             }
             // The kernel wants the attribute to be there, even empty.
             Expression::Counter | Expression::Masquerade => {}
+            Expression::Duplicate => {
+                data.be32(1, KEY).be32(2, DEVICE);
+            }
             Expression::SetMark => {
                 data.be32(2, 3).be32(3, KEY);
             }
-            Expression::Immediate(value) => {
-                data.be32(1, KEY).nest(2, |piece| {
+            Expression::Immediate(value, register) => {
+                data.be32(1, *register).nest(2, |piece| {
                     piece.bytes(NFTA_DATA_VALUE, value);
                 });
             }
@@ -192,9 +198,6 @@ fn load_data(load: Load, register: u32, data: &mut Request) {
         Load::ConnectionState => {
             data.be32(1, register).be32(2, 0);
         }
-        Load::ConnectionDirection => {
-            data.be32(1, register).be32(2, 1);
-        }
         Load::ConnectionStatus => {
             data.be32(1, register).be32(2, 2);
         }
@@ -218,7 +221,6 @@ impl Verdict {
             Verdict::Drop => (0i32, None),
             Verdict::Accept => (1, None),
             Verdict::Jump(chain) => (-3, Some(chain)),
-            Verdict::Goto(chain) => (-4, Some(chain)),
             Verdict::Return => (-5, None),
         };
         request.nest(NFTA_DATA_VERDICT, |verdict| {

@@ -22,6 +22,7 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundRule {
     pub(crate) chain: String,
+    pub(crate) handle: u64,
     pub(crate) comment: String,
     /// Names of its expressions in order.
     pub(crate) expressions: Vec<String>,
@@ -38,10 +39,10 @@ pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Failure> {
     Ok(generation)
 }
 
-/// Chains, sets and rules of `inet NAME`, in the order of the kernel. Empty when there is no such table.
-pub(crate) fn table(socket: &mut Socket, name: &str) -> Result<Found, Failure> {
+/// Chains, sets and rules of a table, in the order of the kernel. Empty when there is no such table.
+pub(crate) fn table(socket: &mut Socket, family: u8, name: &str) -> Result<Found, Failure> {
     let mut found = Found::default();
-    for payload in dump(socket, GETCHAIN, name, None)? {
+    for payload in dump(socket, GETCHAIN, family, name, None)? {
         let attributes = attributes(&payload);
         if attributes.text(1).as_deref() == Some(name) {
             found.chains.extend(attributes.text(3));
@@ -50,13 +51,13 @@ pub(crate) fn table(socket: &mut Socket, name: &str) -> Result<Found, Failure> {
     if found.chains.is_empty() {
         return Ok(found);
     }
-    for payload in dump(socket, GETSET, name, None)? {
+    for payload in dump(socket, GETSET, family, name, None)? {
         let attributes = attributes(&payload);
         if attributes.text(1).as_deref() == Some(name) {
             found.sets.extend(attributes.text(2));
         }
     }
-    for payload in dump(socket, GETRULE, name, None)? {
+    for payload in dump(socket, GETRULE, family, name, None)? {
         let attributes = attributes(&payload);
         if attributes.text(1).as_deref() == Some(name) {
             found.rules.extend(rule(attributes));
@@ -65,10 +66,31 @@ pub(crate) fn table(socket: &mut Socket, name: &str) -> Result<Found, Failure> {
     Ok(found)
 }
 
+/// The rules of one chain of any table; none where there is no such chain.
+pub(crate) fn chain_rules(
+    socket: &mut Socket,
+    family: u8,
+    table: &str,
+    chain: &str,
+) -> Result<Vec<FoundRule>, Failure> {
+    let entries = dump(socket, GETRULE, family, table, Some(chain))?;
+    Ok(entries.iter().filter_map(|payload| rule(attributes(payload))).filter(|rule| rule.chain == chain).collect())
+}
+
+/// Whether there is such a chain.
+pub(crate) fn has_chain(socket: &mut Socket, family: u8, table: &str, chain: &str) -> Result<bool, Failure> {
+    let mut request = Request::new(GETCHAIN, 0);
+    request.raw(&header(family, 0)).text(1, table).text(3, chain);
+    exists(socket.query(&mut request, |_, _| {}))
+}
+
+/// Key and value of an element; the value of a verdict or of a member of a plain set is empty.
+pub(crate) type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// The keys and values (empty for verdicts and plain sets) of a set of `inet TABLE`.
-pub(crate) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+pub(crate) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Vec<KeyAndValue>, Failure> {
     let mut found = Vec::new();
-    for payload in dump(socket, GETSETELEM, table, Some(set))? {
+    for payload in dump(socket, GETSETELEM, INET, table, Some(set))? {
         for (_, element) in attributes(&payload).nested(3) {
             let element = Attributes(element);
             let key = element.nested(1).find(1).unwrap_or_default().to_vec();
@@ -92,7 +114,11 @@ pub(crate) fn has_element(socket: &mut Socket, table: &str, set: &str, key: &[u8
             });
         });
     });
-    match socket.query(&mut request, |_, _| {}) {
+    exists(socket.query(&mut request, |_, _| {}))
+}
+
+fn exists(answer: Result<(), Failure>) -> Result<bool, Failure> {
+    match answer {
         Ok(()) => Ok(true),
         Err(failure) if failure.errno == Errno::NOENT => Ok(false),
         Err(failure) => Err(failure),
@@ -103,12 +129,12 @@ fn attributes(payload: &[u8]) -> Attributes<'_> {
     Attributes(payload.get(4..).unwrap_or_default())
 }
 
-/// A dump that is confined to a table (and a set); a table that is not there is empty.
-fn dump(socket: &mut Socket, kind: u16, table: &str, set: Option<&str>) -> Result<Vec<Vec<u8>>, Failure> {
+/// A dump that is confined to a table (and a set or, for rules, a chain); a table that is not there is empty.
+fn dump(socket: &mut Socket, kind: u16, family: u8, table: &str, part: Option<&str>) -> Result<Vec<Vec<u8>>, Failure> {
     let mut request = Request::new(kind, 0);
-    request.raw(&header(INET, 0)).text(1, table);
-    if let Some(set) = set {
-        request.text(2, set);
+    request.raw(&header(family, 0)).text(1, table);
+    if let Some(part) = part {
+        request.text(2, part);
     }
     match socket.dump(&mut request) {
         Ok(entries) => Ok(entries.into_iter().map(|(_, payload)| payload).collect()),
@@ -130,7 +156,8 @@ fn rule(attributes: Attributes<'_>) -> Option<FoundRule> {
         expressions.push(name);
     }
     let comment = attributes.find(7).map(comment).unwrap_or_default();
-    Some(FoundRule { chain: attributes.text(2)?, comment, expressions, counter })
+    let handle = attributes.find(3).map_or(0, u64_be);
+    Some(FoundRule { chain: attributes.text(2)?, handle, comment, expressions, counter })
 }
 
 /// The comment among the user data: type, length, bytes, repeated.

@@ -14,7 +14,6 @@ const BATCH_GENERATION: u16 = 1;
 const NEWTABLE: u16 = SUBSYSTEM;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
-const DELCHAIN: u16 = SUBSYSTEM | 5;
 const NEWRULE: u16 = SUBSYSTEM | 6;
 const DELRULE: u16 = SUBSYSTEM | 8;
 const NEWSET: u16 = SUBSYSTEM | 9;
@@ -100,7 +99,8 @@ impl Element {
     }
 }
 
-/// Changes that are made together; for one table of one family.
+/// Changes that are made together, in tables of one name. They are of the family `inet` until [`Transaction::family`] says
+/// otherwise.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     family: u8,
@@ -113,6 +113,11 @@ impl Transaction {
     /// Changes of `inet TABLE`.
     pub(crate) fn new(table: &'static str) -> Transaction {
         Transaction { family: INET, table, messages: Vec::new(), set_id: 0 }
+    }
+
+    /// What follows is for the table of this family.
+    pub(crate) fn family(&mut self, family: u8) {
+        self.family = family;
     }
 
     /// Nothing to do?
@@ -154,28 +159,31 @@ impl Transaction {
         }
     }
 
-    /// Removes a chain that nothing jumps to any more.
-    pub(crate) fn delete_chain(&mut self, name: &str) {
-        let table = self.table;
-        self.message(DELCHAIN, 0).text(1, table).text(3, name);
-    }
-
     /// Adds a rule at the end of its chain.
     pub(crate) fn add_rule(&mut self, rule: &Rule) {
+        self.rule(CREATE | APPEND, rule);
+    }
+
+    /// Adds a rule at the beginning of its chain.
+    pub(crate) fn insert_rule(&mut self, rule: &Rule) {
+        self.rule(CREATE, rule);
+    }
+
+    /// Removes a rule.
+    pub(crate) fn delete_rule(&mut self, chain: &str, handle: u64) {
         let table = self.table;
-        let message = self.message(NEWRULE, CREATE | APPEND);
+        self.message(DELRULE, 0).text(1, table).text(2, chain).bytes(3, &handle.to_be_bytes());
+    }
+
+    fn rule(&mut self, flags: u16, rule: &Rule) {
+        let table = self.table;
+        let message = self.message(NEWRULE, flags);
         message.text(1, table).text(2, &rule.chain).nest(4, |list| {
             for expression in &rule.expressions {
                 expression.write(list);
             }
         });
         message.bytes(7, &comment(&rule.comment));
-    }
-
-    /// Removes every rule of a chain.
-    pub(crate) fn empty_chain(&mut self, chain: &str) {
-        let table = self.table;
-        self.message(DELRULE, 0).text(1, table).text(2, chain);
     }
 
     /// Makes a set.
@@ -264,7 +272,7 @@ impl Transaction {
                 if index > self.messages.len() {
                     return;
                 }
-                let answer = acknowledgement(index, message);
+                let answer = acknowledgement(message);
                 // A refusal of the batch itself is the only answer there is.
                 done |= message.sequence == last || (message.sequence == first && answer.is_err());
                 if let Err(refusal) = answer {
