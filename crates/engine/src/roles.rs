@@ -9,7 +9,7 @@ use crate::error::{Context, Result};
 use monitor::client::Connection;
 use monitor::{Exit, Monitor, MonitorPlan};
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -33,14 +33,13 @@ pub fn dispatch() -> Option<ExitCode> {
 /// Starts a monitor: the plan goes over the control socket, the container's lock by inheritance.
 pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan) -> Result<Connection> {
     let failed = || "cannot start the container's monitor".to_owned();
-    let lock = lock.try_clone().internal(failed)?;
     // What the container's processes see as /proc/PID/exe before they execute must not lead to a writable file of the
     // host (CVE-2019-5736).
     let program = kernel::exe::sealed_self().internal(failed)?;
     let directories = engine.directories();
     let mut command = Command::new(program.path());
     command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
-    let (control, _child) = monitor::handover::spawn(&mut command, plan, Some(lock)).internal(failed)?;
+    let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
     Ok(control)
 }
 
@@ -58,10 +57,11 @@ fn monitor_role() -> Result<()> {
         return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
     };
     let failed = || "cannot monitor the container".to_owned();
-    let received = monitor::handover::receive().internal(failed)?;
+    let [control, lock] = monitor::handover::take_standard_streams().internal(failed)?;
     monitor::detach_from_session().internal(failed)?;
-    let id = received.plan.id.clone();
-    let mut monitor = Monitor::new(received.plan, received.control, received.lock).internal(failed)?;
+    let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;
+    let id = plan.id.clone();
+    let mut monitor = Monitor::new(plan, control, lock).internal(failed)?;
     let Ok(exit) = monitor.run_once() else {
         // The starter knows why and undoes what it made; the lock falls with this process.
         return Ok(());
@@ -69,7 +69,7 @@ fn monitor_role() -> Result<()> {
     let engine = Engine::open(Config { data_root: data, run_root: run, program: Some(program) })?;
     let started_at = monitor.started_at().to_owned();
     let cleaned = engine.end_of_run(&id, &exit, started_at);
-    monitor.finish();
+    monitor.finish(&exit);
     cleaned
 }
 

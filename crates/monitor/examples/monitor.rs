@@ -2,6 +2,7 @@
 //!
 //! `DHOW_TEST_RESTARTS=n` restarts the container up to n times with a pause of 200 ms, as a restart policy would.
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), monitor::Error> {
-    let monitor::handover::Received { plan, control, lock } = monitor::handover::receive()?;
+    let [control, lock] = monitor::take_standard_streams()?;
+    let plan = monitor::receive_plan(control.as_fd())?;
     let mut restarts: u32 = std::env::var("DHOW_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let clean_marker = plan.run_directory.join("cleaned");
     monitor::detach_from_session()?;
@@ -23,13 +25,17 @@ fn run() -> Result<(), monitor::Error> {
         return monitor::supervise(plan, control, lock, |_| drop(std::fs::write(clean_marker, ""))).map(drop);
     }
     let mut monitor = Monitor::new(plan, control, lock)?;
-    loop {
+    let exit = loop {
         let exit = monitor.run_once()?;
-        if restarts == 0 || exit.requested || monitor.idle(Duration::from_millis(200))? == Wake::Stop {
-            break;
+        if restarts == 0 || exit.requested {
+            break exit;
+        }
+        monitor.announce(&exit);
+        if monitor.idle(Duration::from_millis(200))? == Wake::Stop {
+            break exit;
         }
         restarts -= 1;
-    }
-    monitor.finish();
+    };
+    monitor.finish(&exit);
     Ok(())
 }

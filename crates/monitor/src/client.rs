@@ -1,6 +1,6 @@
 //! The other side of the protocol: what the engine and the command line call.
 //!
-//! Everything here blocks. [`Attachment::fd`] is there for front ends that poll.
+//! Everything here blocks but [`Connection::try_receive`], for front ends that poll the connection's descriptor.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::error::{Call, Error, Failure, Kind};
 use crate::log_file::Stream;
+use crate::plan::MonitorPlan;
 use crate::record::{Exit, State};
 use crate::run_directory;
 use crate::wire::{Attach, Exec, Frame, HEADER, LogPosition, MESSAGE_LIMIT, Reply, Request, Size};
@@ -18,10 +19,17 @@ use crate::wire::{Attach, Exec, Frame, HEADER, LogPosition, MESSAGE_LIMIT, Reply
 /// Bytes read from the monitor at once: a frame of it with its header.
 const READ: usize = (64 << 10) + HEADER;
 
-/// A connection on which a request can be made.
+/// A connection: first for one request, then, once attached, for the streams of a process.
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
+    terminal: bool,
+    log: Option<LogPosition>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    kind: Frame,
+    left: usize,
 }
 
 /// Whether a monitor lives for this container. Asks the lock, so it is right however a monitor ended.
@@ -30,29 +38,94 @@ pub fn is_alive(run_directory: &Path) -> bool {
     run_directory::is_held(run_directory)
 }
 
+/// [`Connection::resize`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn resize(run_directory: &Path, session: Option<&str>, size: Size) -> Result<(), Error> {
+    Connection::open(run_directory)?.resize(session, size)
+}
+
+/// [`Connection::signal`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn signal(run_directory: &Path, session: Option<&str>, signal: i32) -> Result<(), Error> {
+    Connection::open(run_directory)?.signal(session, signal)
+}
+
+/// [`Connection::stop`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn stop(run_directory: &Path, signal: Option<i32>, timeout_seconds: Option<i64>) -> Result<Exit, Error> {
+    Connection::open(run_directory)?.stop(signal, timeout_seconds)
+}
+
+/// [`Connection::wait`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn wait(run_directory: &Path, session: Option<&str>) -> Result<Exit, Error> {
+    Connection::open(run_directory)?.wait(session)
+}
+
+/// [`Connection::pause`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn pause(run_directory: &Path) -> Result<(), Error> {
+    Connection::open(run_directory)?.pause()
+}
+
+/// [`Connection::unpause`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn unpause(run_directory: &Path) -> Result<(), Error> {
+    Connection::open(run_directory)?.unpause()
+}
+
+/// [`Connection::status`] on a new connection.
+///
+/// # Errors
+/// As there, and [`Error::NoMonitor`].
+pub fn status(run_directory: &Path) -> Result<State, Error> {
+    Connection::open(run_directory)?.status()
+}
+
+impl From<OwnedFd> for Connection {
+    /// Our end of the control connection of a monitor that is being started.
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket, terminal: false, log: None, buffer: Vec::new(), start: 0, end: 0, kind: Frame::Stdout, left: 0 }
+    }
+}
+
 impl Connection {
     /// Connects to the monitor of the container with this run directory.
     ///
     /// # Errors
     /// [`Error::NoMonitor`] when none answers.
     pub fn open(run_directory: &Path) -> Result<Self, Error> {
-        Ok(Self { socket: run_directory::connect(run_directory)? })
+        run_directory::connect(run_directory).map(Self::from)
     }
 
-    /// Our end of the control connection of a monitor that is being started.
-    #[must_use]
-    pub fn control(socket: OwnedFd) -> Self {
-        Self { socket }
+    /// For a control connection: hands the monitor its plan.
+    ///
+    /// # Errors
+    /// A broken connection, or a plan of more than [`MESSAGE_LIMIT`] bytes.
+    pub fn send_plan(&self, plan: &MonitorPlan) -> Result<(), Error> {
+        self.send_message(plan, "write plan")
     }
 
-    /// For a control connection: waits until the container runs, and returns its pid. The connection is an attachment from
-    /// then on, if the plan said so.
+    /// For a control connection: waits until the container runs, and returns its pid. If the plan said so, the connection
+    /// is attached from then on.
     ///
     /// # Errors
     /// [`Error::Remote`] with the reason why it does not run, [`Error::Closed`] when the monitor died.
-    pub fn started(self) -> Result<(i32, Attachment), Error> {
-        match self.receive()? {
-            Reply::Started { pid } => Ok((pid, Attachment::new(self.socket))),
+    pub fn started(&self) -> Result<i32, Error> {
+        match self.reply()? {
+            Reply::Started { pid } => Ok(pid),
             other => Err(unexpected(&other)),
         }
     }
@@ -61,22 +134,37 @@ impl Connection {
     ///
     /// # Errors
     /// [`Kind::NotRunning`], or a broken connection.
-    pub fn attach(self, attach: Attach) -> Result<Attached, Error> {
+    pub fn attach(mut self, attach: Attach) -> Result<Self, Error> {
         match self.call(&Request::Attach(attach))? {
             Reply::Attached { terminal, log } => {
-                Ok(Attached { attachment: Attachment::new(self.socket), terminal, log })
+                (self.terminal, self.log) = (terminal, log);
+                Ok(self)
             }
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Starts a process in the container; returns its pid when it has been executed.
+    /// After [`Self::attach`]: whether the process has a terminal.
+    #[must_use]
+    pub fn terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// After [`Self::attach`]: where the log ended at that moment. What came before is in the log up to here, what comes
+    /// after is in the frames.
+    #[must_use]
+    pub fn log_position(&self) -> Option<LogPosition> {
+        self.log
+    }
+
+    /// Starts a process in the container; returns its pid when it has been executed. If the request said so, the connection
+    /// is attached from then on.
     ///
     /// # Errors
     /// [`Kind::NotFound`] and [`Kind::NotExecutable`] for the program, [`Kind::NotRunning`] for the container.
-    pub fn exec(self, exec: Exec) -> Result<(i32, Attachment), Error> {
+    pub fn exec(self, exec: Exec) -> Result<(i32, Self), Error> {
         match self.call(&Request::Exec(Box::new(exec)))? {
-            Reply::Started { pid } => Ok((pid, Attachment::new(self.socket))),
+            Reply::Started { pid } => Ok((pid, self)),
             other => Err(unexpected(&other)),
         }
     }
@@ -102,9 +190,7 @@ impl Connection {
     /// # Errors
     /// [`Kind::NotRunning`], or a broken connection.
     pub fn stop(self, signal: Option<i32>, timeout_seconds: Option<i64>) -> Result<Exit, Error> {
-        let exit = self.exited(&Request::Stop { signal, timeout_seconds })?;
-        self.until_clean()?;
-        Ok(exit)
+        self.exited(&Request::Stop { signal, timeout_seconds })
     }
 
     /// Waits for the end of the container or of an exec session.
@@ -112,11 +198,7 @@ impl Connection {
     /// # Errors
     /// [`Kind::Invalid`] for an unknown session, [`Error::Closed`] when the monitor ended first: then the exit record tells.
     pub fn wait(self, session: Option<&str>) -> Result<Exit, Error> {
-        let exit = self.exited(&Request::Wait { session: session.map(str::to_owned) })?;
-        if session.is_none() {
-            self.until_clean()?;
-        }
-        Ok(exit)
+        self.exited(&Request::Wait { session: session.map(str::to_owned) })
     }
 
     /// Freezes the container.
@@ -153,39 +235,29 @@ impl Connection {
         }
     }
 
-    fn exited(&self, request: &Request) -> Result<Exit, Error> {
+    fn exited(self, request: &Request) -> Result<Exit, Error> {
         match self.call(request)? {
             Reply::Exited(exit) => Ok(exit),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Waits until the monitor closes the connection, which it does when it has cleaned up behind the container: whoever
-    /// looks next sees the end recorded.
-    fn until_clean(&self) -> Result<(), Error> {
-        let mut rest = [0; 64];
-        loop {
-            match rustix::net::recv(&self.socket, &mut rest, RecvFlags::empty()) {
-                Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error).call(|| "recvfrom(<monitor.sock>)".to_owned()),
-            }
-        }
+    fn call(&self, request: &Request) -> Result<Reply, Error> {
+        self.send_message(request, "write request")?;
+        self.reply()
     }
 
-    fn call(&self, request: &Request) -> Result<Reply, Error> {
-        let json =
-            serde_json::to_vec(request).map_err(|source| Error::Json { what: "write request".to_owned(), source })?;
+    fn send_message(&self, message: &impl serde::Serialize, what: &str) -> Result<(), Error> {
+        let json = serde_json::to_vec(message).map_err(|source| Error::Json { what: what.to_owned(), source })?;
         if json.len() > MESSAGE_LIMIT {
-            let message = format!("the request has {} bytes, more than {MESSAGE_LIMIT}", json.len());
+            let message = format!("{what}: {} bytes are more than {MESSAGE_LIMIT}", json.len());
             return Err(Error::refused(Kind::Invalid, message));
         }
         let length = u32::try_from(json.len()).unwrap_or(u32::MAX).to_be_bytes();
-        send_all(&self.socket, &length, &json)?;
-        self.receive()
+        send_all(&self.socket, &length, &json)
     }
 
-    fn receive(&self) -> Result<Reply, Error> {
+    fn reply(&self) -> Result<Reply, Error> {
         let mut length = [0; 4];
         receive_exact(&self.socket, &mut length)?;
         let length = u32::from_be_bytes(length) as usize;
@@ -202,23 +274,6 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-/// A container's streams, joined.
-#[derive(Debug)]
-pub struct Attached {
-    /// The streams.
-    pub attachment: Attachment,
-    /// Whether the process has a terminal.
-    pub terminal: bool,
-    /// Where the log ended when joining: what came before is in the log up to here, what comes after is in the frames.
-    pub log: Option<LogPosition>,
-}
-
 /// What comes from an attached process.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -230,28 +285,14 @@ pub enum Event<'a> {
     Failed(Failure),
 }
 
-/// A connection that carries a process's streams.
-#[derive(Debug)]
-pub struct Attachment {
-    socket: OwnedFd,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    kind: Frame,
-    left: usize,
-}
-
-impl Attachment {
-    fn new(socket: OwnedFd) -> Self {
-        Self { socket, buffer: Vec::new(), start: 0, end: 0, kind: Frame::Stdout, left: 0 }
-    }
-
-    /// The socket, for polling.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
 
+/// Once attached.
+impl Connection {
     /// The next event; waits for it. `None` when the monitor has closed the connection.
     ///
     /// # Errors
@@ -274,7 +315,7 @@ impl Attachment {
             match self.fill(RecvFlags::DONTWAIT) {
                 Ok(true) => {}
                 Ok(false) => return Err(Error::Closed),
-                Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(Error::System { errno, .. }) if errno.kind() == std::io::ErrorKind::WouldBlock => {
                     return Ok(None);
                 }
                 Err(error) => return Err(error),
@@ -305,15 +346,6 @@ impl Attachment {
     /// A broken connection.
     pub fn send(&self, kind: Frame, payload: &[u8]) -> Result<(), Error> {
         send_all(&self.socket, &kind.header(payload.len()), payload)
-    }
-
-    /// After [`Event::Exit`]: waits until the monitor has cleaned up behind the container.
-    ///
-    /// # Errors
-    /// A broken connection.
-    pub fn wait_until_clean(mut self) -> Result<(), Error> {
-        while self.receive()?.is_some() {}
-        Ok(())
     }
 
     fn pending(&self) -> &[u8] {

@@ -35,7 +35,9 @@ fn byte(key: &str, whole: &str) -> Result<u8, Error> {
         ([plain @ 0x20..0x7f], false) => Ok(*plain),
         _ => Err(Error::refused(
             Kind::Invalid,
-            format!("{key:?} in the detach keys {whole:?} is neither a character nor ctrl- with a-z, @, [, \\, ], ^ or _"),
+            format!(
+                "{key:?} in the detach keys {whole:?} is neither a character nor ctrl- with a-z, @, [, \\, ], ^ or _"
+            ),
         )),
     }
 }

@@ -50,13 +50,12 @@ impl std::error::Error for Failure {}
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
-    #[error("{call}")]
+    #[error("{call}: {}", described(.errno))]
     System {
         /// The call with its arguments, as strace prints it.
         call: String,
-        /// The errno.
-        #[source]
-        source: io::Error,
+        /// What it returned.
+        errno: io::Error,
     },
     /// Another monitor holds the lock of this container.
     #[error("another monitor holds {}", path.display())]
@@ -82,14 +81,22 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The cgroup did not do what it should.
+    #[error("{what}")]
+    Cgroup {
+        /// What it should have done.
+        what: &'static str,
+        /// The cgroup's error.
+        #[source]
+        source: cgroup::Error,
+    },
     /// There is no monitor behind the socket.
-    #[error("no monitor answers at {}", path.display())]
+    #[error("no monitor answers: connect({path:?}): {}", described(.errno))]
     NoMonitor {
         /// The socket.
         path: PathBuf,
         /// Why connecting failed.
-        #[source]
-        source: io::Error,
+        errno: io::Error,
     },
     /// The connection ended in the middle of something.
     #[error("the monitor closed the connection")]
@@ -129,7 +136,7 @@ impl Error {
             Self::NoMonitor { .. } | Self::Closed => Kind::Gone,
             Self::Locked { .. } => Kind::Busy,
             Self::Protocol(_) => Kind::Invalid,
-            Self::System { .. } | Self::Json { .. } => Kind::Failed,
+            Self::System { .. } | Self::Json { .. } | Self::Cgroup { .. } => Kind::Failed,
         }
     }
 
@@ -161,12 +168,14 @@ pub(crate) trait Call<T> {
 
 impl<T, E: Into<io::Error>> Call<T> for Result<T, E> {
     fn call(self, call: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::System { call: call(), source: strace(source.into()) })
+        self.map_err(|errno| Error::System { call: call(), errno: errno.into() })
     }
 }
 
-/// The errno as strace prints it: `ENOENT (No such file or directory)`.
-fn strace(error: io::Error) -> io::Error {
-    // The standard text ends in "(os error 2)", which nobody needs next to the name of the call.
-    error
+/// As strace prints it: `ENOENT (No such file or directory)`.
+fn described(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => kernel::error::describe(rustix::io::Errno::from_raw_os_error(errno)),
+        None => error.to_string(),
+    }
 }

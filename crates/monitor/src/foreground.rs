@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::process::Signal;
 
-use crate::client::{Attachment, Connection, Event};
+use crate::client::{self, Connection, Event};
 use crate::detach_keys::{DetachKeys, Matcher};
 use crate::error::{Call, Error};
 use crate::log_file::Stream;
@@ -65,7 +65,7 @@ pub enum Ended {
 
 struct Foreground<'a, 'fd> {
     options: &'a Options<'fd>,
-    attachment: &'a mut Attachment,
+    connection: &'a mut Connection,
     signals: Blocked,
     raw: Option<Raw<'fd>>,
     keys: Matcher,
@@ -74,12 +74,12 @@ struct Foreground<'a, 'fd> {
     sent: usize,
 }
 
-/// Joins `attachment` with the given descriptors. Returns when the process has ended and all of its output has been
+/// Joins `connection`, which is attached, with the given descriptors. Returns when the process has ended and all of its output has been
 /// written, or when the detach keys were typed. The terminal is restored in any case, also when a signal ends this program.
 ///
 /// # Errors
 /// [`Error::Closed`] when the monitor died, [`Error::Remote`] when it cut this client off, a failing write to `stdout`.
-pub fn join(attachment: &mut Attachment, options: &Options<'_>) -> Result<Ended, Error> {
+pub fn join(connection: &mut Connection, options: &Options<'_>) -> Result<Ended, Error> {
     let raw = match options.stdin {
         Some(fd) if options.terminal && terminal::is_terminal(fd) => Some(Raw::enter(fd)?),
         _ => None,
@@ -100,7 +100,7 @@ pub fn join(attachment: &mut Attachment, options: &Options<'_>) -> Result<Ended,
         keys: Matcher::new(options.detach_keys.clone()),
         input_open: options.stdin.is_some(),
         options,
-        attachment,
+        connection,
         signals,
         raw,
         outgoing: Vec::new(),
@@ -135,10 +135,8 @@ impl Foreground<'_, '_> {
     fn wait(&self) -> Result<(PollFlags, bool, bool), Error> {
         let waiting = !self.outgoing.is_empty();
         let flags = if waiting { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(self.attachment.fd(), flags),
-            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
-        ];
+        let mut fds =
+            vec![PollFd::new(&*self.connection, flags), PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
         if let Some(fd) = self.options.stdin
             && self.input_open
             && !waiting
@@ -157,7 +155,7 @@ impl Foreground<'_, '_> {
     fn take_output(&mut self) -> Result<Option<Exit>, Error> {
         // Few events at a time, so that keys are not left waiting behind a flood.
         for _ in 0..4 {
-            match self.attachment.try_receive()? {
+            match self.connection.try_receive()? {
                 None => return Ok(None),
                 Some(Event::Output(Stream::Stdout, data)) => write_all(self.options.stdout, data, 1)?,
                 Some(Event::Output(Stream::Stderr, data)) => write_all(self.options.stderr, data, 2)?,
@@ -201,7 +199,7 @@ impl Foreground<'_, '_> {
     fn flush(&mut self) -> Result<(), Error> {
         while self.sent < self.outgoing.len() {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match rustix::net::send(self.attachment.fd(), &self.outgoing[self.sent..], flags) {
+            match rustix::net::send(self.connection.as_fd(), &self.outgoing[self.sent..], flags) {
                 Ok(n) => self.sent += n,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
@@ -230,7 +228,7 @@ impl Foreground<'_, '_> {
             } else if self.options.signal_proxy {
                 // A process that has just ended needs no signal; its exit comes over the attachment.
                 let session = self.options.session.as_deref();
-                drop(Connection::open(&self.options.run_directory).and_then(|c| c.signal(session, signal)));
+                drop(client::signal(&self.options.run_directory, session, signal));
             } else {
                 self.die_of(signal);
             }
@@ -258,7 +256,7 @@ impl Foreground<'_, '_> {
         if let Some(size) = fds.into_iter().find_map(terminal::size) {
             // The process may have ended; its exit comes over the attachment.
             let session = self.options.session.as_deref();
-            drop(Connection::open(&self.options.run_directory).and_then(|c| c.resize(session, size)));
+            drop(client::resize(&self.options.run_directory, session, size));
         }
     }
 }

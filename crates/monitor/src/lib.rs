@@ -23,6 +23,7 @@
 
 pub mod client;
 mod clock;
+mod confinement;
 pub mod detach_keys;
 pub mod error;
 mod exec_session;
@@ -31,6 +32,8 @@ pub mod handover;
 mod json_line;
 mod launch;
 pub mod log_file;
+mod log_line;
+pub mod logs;
 mod peer;
 pub mod plan;
 pub mod record;
@@ -42,8 +45,11 @@ pub mod terminal;
 mod turn;
 pub mod wire;
 
-pub use detach_keys::DetachKeys;
 pub use error::{Error, Kind};
-pub use plan::{Launch, LogDriver, LogPlan, MonitorPlan};
-pub use record::{Exit, State};
+pub use handover::{receive_plan, take_standard_streams};
+pub use log_file::Stream;
+pub use plan::{CgroupLaunch, ContainerLaunch, ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan};
+pub use record::{Exit, State, process_start_time};
+pub use run_directory::lock;
 pub use supervisor::{Monitor, Wake, detach_from_session, supervise};
+pub use wire::{Attach, Exec, Size, Streams};

@@ -25,8 +25,6 @@ pub(crate) enum Role {
     Waiting { session: u32 },
     /// Nothing more will be sent to it than what is kept; then it is closed.
     Leaving,
-    /// Its process has ended. Stays open until the monitor has finished (see [`crate::wire`]).
-    Lingering,
 }
 
 /// One connection.
@@ -84,7 +82,9 @@ impl Peer {
 
     /// When this peer's patience ends.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let Role::Attached { attach: Attach { patience_seconds: Some(seconds), .. }, .. } = self.role else { return None };
+        let Role::Attached { attach: Attach { patience_seconds: Some(seconds), .. }, .. } = self.role else {
+            return None;
+        };
         Some(self.stalled_since? + Duration::from_secs(seconds.into()))
     }
 

@@ -50,38 +50,43 @@ pub enum Launch {
     Command(Command),
 }
 
+/// A container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ContainerLaunch {
+    /// What the runtime executes. Its cgroup directories are filled in by the monitor.
+    pub plan: runtime::Plan,
+    /// Its cgroup, made for each run and removed after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupLaunch>,
+    /// Networks to join, from outside, while the container assembles its mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<network::Attachment>,
+    /// Set its loopback device up. Not with the host's network namespace.
+    #[serde(default)]
+    pub loopback: bool,
+}
+
+/// A container's cgroup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CgroupLaunch {
+    /// Below [`cgroup::Hierarchy::base`], such as `/dhow/<id>`.
+    pub path: String,
+    /// Its limits.
+    #[serde(default)]
+    pub resources: oci::runtime::LinuxResources,
+    /// Run without a cgroup where none can be made: for a user who asked for no limit and may not write there.
+    #[serde(default)]
+    pub optional: bool,
+}
+
 /// What an exec session starts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ExecLaunch {
-    /// A process in the container.
-    Container(Box<ContainerExec>),
+    /// A process in the container. Its cgroup directories are filled in by the monitor.
+    Container(Box<runtime::ExecPlan>),
     /// An ordinary process, beside [`Launch::Command`].
     Command(Command),
-}
-
-/// A container and what surrounds it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ContainerLaunch {
-    /// The container; its `cgroup` is filled in by the monitor, which makes the group.
-    pub plan: runtime::Plan,
-    /// Path of its cgroup in every tree; made at each start, removed at each end.
-    pub cgroup: String,
-    /// Limits of the cgroup.
-    pub resources: oci::runtime::LinuxResources,
-    /// Networks to join.
-    pub attachments: Vec<network::Attachment>,
-    /// The network namespace is the container's own and needs its loopback device.
-    pub loopback: bool,
-}
-
-/// A process to start in a container.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ContainerExec {
-    /// The process; cgroup, keyring and system call filter are the container's and filled in by the monitor.
-    pub process: runtime::ProcessPlan,
-    /// Without the container's system call filter.
-    pub unfiltered: bool,
 }
 
 /// An ordinary process.

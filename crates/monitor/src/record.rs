@@ -99,7 +99,8 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, E
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         result => result.call(|| format!("openat(AT_FDCWD, {path:?}, O_RDONLY|O_CLOEXEC)"))?,
     };
-    let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json { what: path.display().to_string(), source })?;
+    let value =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { what: path.display().to_string(), source })?;
     Ok(Some(value))
 }
 

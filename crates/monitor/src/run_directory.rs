@@ -27,13 +27,11 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Takes the lock, or over the lock that the starter holds and hands on, and opens the socket.
-    pub(crate) fn hold(path: &Path, lock: Option<OwnedFd>) -> Result<Self, Error> {
+    /// Opens the socket, under a lock that [`lock`] has taken.
+    pub(crate) fn hold(path: &Path, lock: OwnedFd) -> Result<Self, Error> {
         let directory = open_directory(path)?;
-        let lock = match lock {
-            Some(lock) => lock,
-            None => take_lock(&directory, path)?,
-        };
+        // A descriptor of the same open file holds it already, and this does nothing.
+        claim(&lock, path)?;
         match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => Err(error).call(|| format!("unlinkat(<{}>, {SOCKET:?}, 0)", path.display()))?,
@@ -74,7 +72,7 @@ pub(crate) fn is_held(path: &Path) -> bool {
 
 /// Connects to the monitor's socket.
 pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Error> {
-    let gone = |source: std::io::Error| Error::NoMonitor { path: path.join(SOCKET), source };
+    let gone = |errno: std::io::Error| Error::NoMonitor { path: path.join(SOCKET), errno };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| gone(errno.into()))?;
     let socket = socket()?;
@@ -88,14 +86,25 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
         .call(|| format!("openat(AT_FDCWD, {path:?}, O_PATH|O_DIRECTORY|O_CLOEXEC)"))
 }
 
-fn take_lock(directory: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
+/// Takes the container's lock: `<run directory>/lock`, which is made if need be. It is held until all copies of the
+/// descriptor are closed, also those inherited by a monitor.
+///
+/// # Errors
+/// [`Error::Locked`] when somebody else holds it.
+pub fn lock(path: &Path) -> Result<OwnedFd, Error> {
+    let directory = open_directory(path)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let lock = rustix::fs::openat(directory, LOCK, flags, Mode::RUSR | Mode::WUSR)
+    let lock = rustix::fs::openat(&directory, LOCK, flags, Mode::RUSR | Mode::WUSR)
         .call(|| format!("openat(<{}>, {LOCK:?}, O_RDWR|O_CREAT|O_NOFOLLOW|O_CLOEXEC, 0600)", path.display()))?;
+    claim(&lock, path)?;
+    Ok(lock)
+}
+
+fn claim(lock: &OwnedFd, path: &Path) -> Result<(), Error> {
     // `is_held` takes the lock for some microseconds; a monitor holds it for its life.
     for _ in 0..40 {
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
             Err(error) => return Err(error).call(|| format!("flock(<{}/{LOCK}>, LOCK_EX|LOCK_NB)", path.display())),
         }
@@ -123,13 +132,13 @@ mod tests {
         std::fs::create_dir(&long).unwrap();
         assert!(!is_held(&long));
         assert!(matches!(connect(&long), Err(Error::NoMonitor { .. })));
-        let held = RunDirectory::hold(&long, None).unwrap();
+        let held = RunDirectory::hold(&long, lock(&long).unwrap()).unwrap();
         assert!(is_held(&long));
         connect(&long).unwrap();
-        assert!(matches!(RunDirectory::hold(&long, None), Err(Error::Locked { .. })));
+        assert!(matches!(lock(&long), Err(Error::Locked { .. })));
         held.clear();
         drop(held);
         assert!(!is_held(&long));
-        RunDirectory::hold(&long, None).unwrap();
+        RunDirectory::hold(&long, lock(&long).unwrap()).unwrap();
     }
 }

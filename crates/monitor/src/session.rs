@@ -115,8 +115,7 @@ impl Terminal {
     }
 
     pub(crate) fn resize(&self, size: Size) -> Result<(), Error> {
-        let size =
-            rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.master, size)
             .call(|| format!("ioctl(<pty>, TIOCSWINSZ, {{{}, {}}})", size.ws_row, size.ws_col))
     }

@@ -4,7 +4,7 @@
 //! new ──► run_once ──► [idle ──► run_once]* ──► finish
 //!         launch: create ─ state.json ─ start ─ tell control
 //!         loop:   poll ─ output to log and clients ─ input ─ requests ─ reap ─ deadlines
-//!         end:    kill what is left ─ drain ─ exit record ─ tell everybody
+//!         end:    kill what is left ─ drain ─ exit record               finish: tell everybody, unlock
 //! ```
 //!
 //! Killed at any point: the kernel releases the lock; `state.json` has named the container's first process since before it
@@ -18,8 +18,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
+use crate::confinement::Confinement;
 use crate::error::{Call, Error, Kind};
-use crate::launch::{self, Confinement};
+use crate::launch;
 use crate::log_file::{LogFile, Stream};
 use crate::peer::{Peer, Role};
 use crate::plan::MonitorPlan;
@@ -64,14 +65,13 @@ pub struct Monitor {
     /// SIGPIPE, and thrown away.
     pub(crate) orphans: Vec<Option<OwnedFd>>,
     pub(crate) buffer: Vec<u8>,
-    oom_before: u64,
 }
 
 /// Leaves the session, the terminal and the directory of the command that started this process. For the role's `main`,
 /// before [`Monitor::new`].
 ///
 /// # Errors
-/// When `/dev/null` cannot be opened or the working directory not be changed.
+/// A failing system call; none is known to fail.
 pub fn detach_from_session() -> Result<(), Error> {
     // EPERM: already the leader of a session of its own, which is what we want.
     match rustix::process::setsid() {
@@ -79,13 +79,7 @@ pub fn detach_from_session() -> Result<(), Error> {
         Err(error) => Err(error).call(|| "setsid()".to_owned())?,
     }
     kernel::signals::unblock_all().call(|| "rt_sigprocmask(SIG_SETMASK, [])".to_owned())?;
-    rustix::process::chdir("/").call(|| "chdir(\"/\")".to_owned())?;
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
-        .call(|| "openat(AT_FDCWD, \"/dev/null\", O_RDWR|O_CLOEXEC)".to_owned())?;
-    rustix::stdio::dup2_stdin(&null).call(|| "dup2(</dev/null>, 0)".to_owned())?;
-    rustix::stdio::dup2_stdout(&null).call(|| "dup2(</dev/null>, 1)".to_owned())?;
-    rustix::stdio::dup2_stderr(&null).call(|| "dup2(</dev/null>, 2)".to_owned())
+    rustix::process::chdir("/").call(|| "chdir(\"/\")".to_owned())
 }
 
 /// The whole life of a monitor whose container runs once. `cleanup` is called when it has ended (or never started), while
@@ -96,7 +90,7 @@ pub fn detach_from_session() -> Result<(), Error> {
 pub fn supervise(
     plan: MonitorPlan,
     control: OwnedFd,
-    lock: Option<OwnedFd>,
+    lock: OwnedFd,
     cleanup: impl FnOnce(&Result<Exit, Error>),
 ) -> Result<Exit, Error> {
     let mut monitor = match Monitor::new(plan, control, lock) {
@@ -109,7 +103,9 @@ pub fn supervise(
     };
     let result = monitor.run_once();
     cleanup(&result);
-    monitor.finish();
+    if let Ok(exit) = &result {
+        monitor.finish(exit);
+    }
     result
 }
 
@@ -119,7 +115,7 @@ impl Monitor {
     ///
     /// # Errors
     /// [`Error::Locked`], or a failing system call; `control` has been told.
-    pub fn new(plan: MonitorPlan, control: OwnedFd, lock: Option<OwnedFd>) -> Result<Self, Error> {
+    pub fn new(plan: MonitorPlan, control: OwnedFd, lock: OwnedFd) -> Result<Self, Error> {
         match Self::prepare(plan, lock) {
             Ok(mut monitor) => {
                 monitor.control = Some(control);
@@ -132,7 +128,7 @@ impl Monitor {
         }
     }
 
-    fn prepare(plan: MonitorPlan, lock: Option<OwnedFd>) -> Result<Self, Error> {
+    fn prepare(plan: MonitorPlan, lock: OwnedFd) -> Result<Self, Error> {
         const HUP: i32 = rustix::process::Signal::HUP.as_raw();
         const INT: i32 = rustix::process::Signal::INT.as_raw();
         const TERM: i32 = rustix::process::Signal::TERM.as_raw();
@@ -166,14 +162,7 @@ impl Monitor {
             signals,
             orphans: Vec::new(),
             buffer: vec![0; READ],
-            oom_before: 0,
         })
-    }
-
-    /// When the present or last run began: RFC 3339, UTC, nanoseconds; empty if there was none.
-    #[must_use]
-    pub fn started_at(&self) -> &str {
-        &self.state.started_at
     }
 
     /// The plan, for a caller that changes it between two runs.
@@ -198,7 +187,7 @@ impl Monitor {
         Ok(self.conclude())
     }
 
-    /// Serves requests for at most `time` while no container runs: the pause before a restart.
+    /// After [`Self::announce`]: serves requests for at most `time` while no container runs: the pause before a restart.
     ///
     /// # Errors
     /// When polling fails.
@@ -215,9 +204,22 @@ impl Monitor {
         Ok(Wake::Elapsed)
     }
 
-    /// Gives up lock, socket and state, lets clients take what is kept for them (each as long as its patience), and closes
-    /// their connections, by which they see that everything has been cleaned.
-    pub fn finish(self) {
+    /// When the container was last started, RFC 3339 in UTC with nanoseconds; empty when it never was.
+    #[must_use]
+    pub fn started_at(&self) -> &str {
+        &self.state.started_at
+    }
+
+    /// Tells all who are attached or wait that the container has ended. For a caller that will run it again; otherwise
+    /// [`Self::finish`] does it.
+    pub fn announce(&mut self, exit: &Exit) {
+        self.tell_end(CONTAINER, exit);
+    }
+
+    /// Announces the end, gives up lock, socket and state, and lets clients take what is kept for them (each as long as its
+    /// patience). To be called after everything has been cleaned: who hears of the end may rely on that.
+    pub fn finish(mut self, exit: &Exit) {
+        self.announce(exit);
         let Self { directory, mut peers, .. } = self;
         directory.clear();
         drop(directory);
@@ -244,9 +246,7 @@ impl Monitor {
             let (stdio, ends) = session::pipes(self.plan.stdin_open, true)?;
             (stdio, Some(ends))
         };
-        self.confinement = Confinement::of(&self.plan)?;
-        self.oom_before = self.confinement.oom_kills();
-        let mut created = launch::create(&self.plan, stdio, &self.confinement)?;
+        let mut created = launch::create(&mut self.plan, stdio, &mut self.confinement)?;
         let terminal = created.terminal.take().map(Terminal::new);
         if let (Some(terminal), Some(size)) = (&terminal, self.plan.size) {
             terminal.resize(size)?;
@@ -280,9 +280,9 @@ impl Monitor {
     /// Records and reports that the container could not be started.
     fn never_started(&mut self, error: Error) -> Error {
         // Whatever got as far as being created must not stay.
+        let oom_killed = self.confinement.oom_kills() > 0;
         drop(self.confinement.kill_all());
         self.reap();
-        let oom_killed = self.confinement.oom_kills() > self.oom_before;
         drop(self.confinement.remove());
         let failure = error.to_failure();
         let exit_code = match failure.kind {
@@ -303,8 +303,6 @@ impl Monitor {
         if let Some(control) = self.control.take() {
             let mut peer = Peer::new(control);
             peer.reply(&Reply::Failed(failure));
-            peer.role = Role::Lingering;
-            self.peers.push(peer);
         }
         self.tell_end(CONTAINER, &exit);
         (self.state.pid, self.state.pid_start_time) = (0, 0);
@@ -314,7 +312,6 @@ impl Monitor {
     pub(crate) fn write_state(&self) -> Result<(), Error> {
         record::replace(&self.directory.file("state.json"), &self.state)
     }
-
 
     fn everything_is_over(&self) -> bool {
         let now = Instant::now();
@@ -334,13 +331,13 @@ impl Monitor {
         });
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
+        if let Err(error) = self.confinement.remove() {
+            exit.error = Some(error.to_failure().to_string());
+        }
         if self.log.lost_lines() > 0 {
             exit.error = Some(format!("{} lines of output could not be written to the log", self.log.lost_lines()));
         }
         if let Err(error) = record::replace(&self.plan.exit_record, &exit) {
-            exit.error = Some(error.to_failure().to_string());
-        }
-        if let Err(error) = self.confinement.remove() {
             exit.error = Some(error.to_failure().to_string());
         }
         (self.state.pid, self.state.pid_start_time, self.state.network_namespace) = (0, 0, 0);
@@ -348,7 +345,6 @@ impl Monitor {
         // Only says what the exit record says, too.
         drop(self.write_state());
         self.sessions.clear();
-        self.tell_end(CONTAINER, &exit);
         exit
     }
 
@@ -360,8 +356,7 @@ impl Monitor {
             match peer.role {
                 Role::Attached { session, .. } if session == key => {
                     peer.frame(Frame::Exit, &json);
-                    // An exec session leaves nothing that its client should wait for.
-                    peer.role = if key == CONTAINER { Role::Lingering } else { Role::Leaving };
+                    peer.role = Role::Leaving;
                 }
                 Role::Waiting { session } if session == key => {
                     peer.reply(&Reply::Exited(exit.clone()));
@@ -395,7 +390,7 @@ impl Monitor {
                     // The kernel has killed those in the container's pid namespace; the only error is that one has ended.
                     drop(session.signal(KILL));
                 }
-                exit.oom_killed = self.confinement.oom_kills() > self.oom_before;
+                exit.oom_killed = self.confinement.oom_kills() > 0;
                 exit.requested = self.requested;
                 self.stop_deadline = None;
                 // What shares the container's cgroup but not its pid namespace, for example with `--pid host`.

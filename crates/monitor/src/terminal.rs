@@ -33,8 +33,7 @@ impl<'fd> Raw<'fd> {
     pub fn again(&self) -> Result<(), Error> {
         let mut raw = self.before.clone();
         raw.make_raw();
-        rustix::termios::tcsetattr(self.fd, OptionalActions::Now, &raw)
-            .call(|| "ioctl(<terminal>, TCSETS)".to_owned())
+        rustix::termios::tcsetattr(self.fd, OptionalActions::Now, &raw).call(|| "ioctl(<terminal>, TCSETS)".to_owned())
     }
 }
 

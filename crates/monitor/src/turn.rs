@@ -122,7 +122,9 @@ impl Monitor {
         // A process that has ended writes no more; what is left is bounded by what a pipe holds.
         let limit = if ended { KEPT_AT_END } else { 0 };
         self.peers.iter().all(|peer| match peer.role {
-            Role::Attached { session, attach } if session == key && (attach.streams.stdout || attach.streams.stderr) => {
+            Role::Attached { session, attach }
+                if session == key && (attach.streams.stdout || attach.streams.stderr) =>
+            {
                 peer.kept() <= limit
             }
             _ => true,
@@ -132,9 +134,7 @@ impl Monitor {
     /// Whether to read from a peer now: not while the input that came before waits for the process.
     fn takes_input(&self, peer: &Peer) -> bool {
         match peer.role {
-            Role::Attached { session, .. } => {
-                self.sessions.get(&session).is_none_or(|session| !session.stdin_waits())
-            }
+            Role::Attached { session, .. } => self.sessions.get(&session).is_none_or(|session| !session.stdin_waits()),
             _ => true,
         }
     }
@@ -237,7 +237,7 @@ impl Monitor {
             }
             Role::Attached { session, .. } if data.is_empty() => self.end_input(index, session),
             Role::Attached { session, .. } => return self.take_frames(index, session, data),
-            Role::Waiting { .. } | Role::Leaving | Role::Lingering => {}
+            Role::Waiting { .. } | Role::Leaving => {}
         }
         Ok(())
     }

@@ -22,8 +22,8 @@
 //! - Closing the connection detaches; what is attached goes on. `close-stdin` is the half close.
 //! - On the control connection there is no request: the monitor sends `started` or `failed` by itself, and frames follow if
 //!   the plan says `attach_control`.
-//! - The connections of attached clients stay open after `exit` until the monitor has finished its cleaning, so a client
-//!   that reads to the end knows that nothing is left (`run --rm`).
+//! - The end of the container is told after its monitor has cleaned behind it, so whoever hears of it finds nothing left
+//!   (`run --rm`). A connection that closes without `exit` or `exited` means that the monitor has died.
 //!
 //! Slow readers. Bytes that a client's socket does not take are kept, at most one read (64 KiB) for each client. While
 //! something is kept, the session's output is not read, so its writer waits, exactly as if the client were a pipe. A client

@@ -15,7 +15,7 @@ fn exit_codes_are_the_shells() {
     for (script, code, signal) in [("exit 0", 0, None), ("exit 41", 41, None), ("kill -9 $$", 137, Some(9))] {
         let fixture = Fixture::new(&["sh", "-c", script]);
         let (control, mut child) = fixture.spawn();
-        let (pid, _) = control.started().unwrap();
+        let pid = control.started().unwrap();
         assert!(pid > 0);
         child.wait().unwrap();
         let exit = Exit::read(&fixture.plan.exit_record).unwrap().unwrap();
@@ -43,11 +43,10 @@ fn a_program_that_cannot_be_started_is_a_typed_error() {
 fn the_control_connection_misses_nothing_and_its_end_means_clean() {
     let mut fixture = Fixture::new(&["sh", "-c", "echo out; echo err >&2; exit 3"]);
     fixture.plan.attach_control = Some(Attach { streams: Streams::OUTPUT, patience_seconds: None });
-    let (control, _child) = fixture.spawn();
-    let (_, mut attachment) = control.started().unwrap();
-    let (out, err, exit) = everything(&mut attachment);
+    let (mut control, _child) = fixture.spawn();
+    control.started().unwrap();
+    let (out, err, exit) = everything(&mut control);
     assert_eq!((&out[..], &err[..], exit.exit_code), (&b"out\n"[..], &b"err\n"[..], 3));
-    attachment.wait_until_clean().unwrap();
     assert!(fixture.plan.run_directory.join("cleaned").exists());
     assert_eq!(log_text(&fixture.plan.log.path, "stdout"), b"out\n");
     assert_eq!(log_text(&fixture.plan.log.path, "stderr"), b"err\n");
@@ -58,13 +57,13 @@ fn input_goes_in_and_its_end_is_seen() {
     let mut fixture = Fixture::new(&["cat"]);
     (fixture.plan.stdin_open, fixture.plan.stdin_once) = (true, true);
     fixture.plan.attach_control = Some(Attach { streams: Streams::ALL, patience_seconds: None });
-    let (control, _child) = fixture.spawn();
-    let (_, mut attachment) = control.started().unwrap();
+    let (mut control, _child) = fixture.spawn();
+    control.started().unwrap();
     // Less than what the pipes on the way hold: this test writes everything before it reads.
     let input = vec![b'i'; 100_000];
-    attachment.send_input(&input).unwrap();
-    attachment.close_input().unwrap();
-    let (out, _, exit) = everything(&mut attachment);
+    control.send_input(&input).unwrap();
+    control.close_input().unwrap();
+    let (out, _, exit) = everything(&mut control);
     assert!(out == input);
     assert_eq!(exit.exit_code, 0);
 }
@@ -86,10 +85,9 @@ fn a_hundred_megabytes_arrive_byte_for_byte_in_log_and_client() {
     fixture.command().push(input.to_str().unwrap().to_owned());
     fixture.plan.log.max_size = None;
     fixture.plan.attach_control = Some(Attach { streams: Streams::OUTPUT, patience_seconds: None });
-    let (control, _child) = fixture.spawn();
-    let (_, mut attachment) = control.started().unwrap();
-    let (out, _, exit) = everything(&mut attachment);
-    attachment.wait_until_clean().unwrap();
+    let (mut control, _child) = fixture.spawn();
+    control.started().unwrap();
+    let (out, _, exit) = everything(&mut control);
     assert_eq!(exit.exit_code, 0);
     let expected = text.repeat(100);
     assert!(out == expected);
@@ -104,7 +102,7 @@ fn two_clients_see_the_same_and_one_may_be_killed() {
     control.started().unwrap();
     let attach = |streams| {
         let attach = Attach { streams, patience_seconds: None };
-        Connection::open(&fixture.plan.run_directory).unwrap().attach(attach).unwrap().attachment
+        Connection::open(&fixture.plan.run_directory).unwrap().attach(attach).unwrap()
     };
     let (mut first, mut second) = (attach(Streams::ALL), attach(Streams::OUTPUT));
     // A client that is joined, takes nothing and dies: the others wait for it only as long as it lives.
@@ -135,7 +133,7 @@ fn a_slow_client_holds_the_process_until_its_patience_ends() {
     control.started().unwrap();
     let open = || Connection::open(&fixture.plan.run_directory).unwrap();
     let slow = Attach { streams: Streams::ALL, patience_seconds: Some(1) };
-    let mut slow = open().attach(slow).unwrap().attachment;
+    let mut slow = open().attach(slow).unwrap();
     slow.send_input(b"go\n").unwrap();
     std::thread::sleep(Duration::from_millis(500));
     // Two bytes make one line of the log.
@@ -162,10 +160,10 @@ fn a_slow_client_holds_the_process_until_its_patience_ends() {
 fn a_client_without_patience_is_waited_for_and_gets_everything() {
     let mut fixture = Fixture::new(&["sh", "-c", "head -c 3000000 /dev/zero; exit 5"]);
     fixture.plan.attach_control = Some(Attach { streams: Streams::OUTPUT, patience_seconds: None });
-    let (control, _child) = fixture.spawn();
-    let (_, mut attachment) = control.started().unwrap();
+    let (mut control, _child) = fixture.spawn();
+    control.started().unwrap();
     std::thread::sleep(Duration::from_millis(700));
-    let (out, _, exit) = everything(&mut attachment);
+    let (out, _, exit) = everything(&mut control);
     assert_eq!((out.len(), exit.exit_code), (3_000_000, 5));
 }
 
@@ -192,7 +190,7 @@ fn stop_asks_first_and_kills_then() {
 fn signals_waits_and_wrong_requests() {
     let fixture = Fixture::new(&["sleep", "60"]);
     let (control, _child) = fixture.spawn();
-    let (pid, _) = control.started().unwrap();
+    let pid = control.started().unwrap();
     let open = || Connection::open(&fixture.plan.run_directory).unwrap();
     let state = open().status().unwrap();
     assert_eq!((state.pid, state.id.as_str()), (pid, "test"));
@@ -202,9 +200,7 @@ fn signals_waits_and_wrong_requests() {
     assert_eq!(open().signal(Some("no"), 15).unwrap_err().kind(), Kind::Invalid);
     assert_eq!(open().resize(None, monitor::wire::Size { rows: 1, columns: 1 }).unwrap_err().kind(), Kind::Invalid);
     assert!(open().pause().is_err());
-    let second = Fixture { plan: fixture.copy_of_plan(), ..Fixture::new(&["true"]) };
-    let (control, _) = second.spawn();
-    assert_eq!(control.started().unwrap_err().kind(), Kind::Busy);
+    assert_eq!(monitor::lock(&fixture.plan.run_directory).unwrap_err().kind(), Kind::Busy);
     let waiter = open();
     let waiting = std::thread::spawn(move || waiter.wait(None).unwrap());
     std::thread::sleep(Duration::from_millis(50));
@@ -249,11 +245,11 @@ fn sigterm_to_the_monitor_stops_the_container_and_sighup_does_not() {
 fn a_killed_monitor_is_noticed() {
     let mut fixture = Fixture::new(&["sleep", "1"]);
     fixture.plan.attach_control = Some(Attach { streams: Streams::OUTPUT, patience_seconds: None });
-    let (control, mut child) = fixture.spawn();
-    let (_, mut attachment) = control.started().unwrap();
+    let (mut control, mut child) = fixture.spawn();
+    control.started().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(attachment.receive().unwrap().is_none());
+    assert!(control.receive().unwrap().is_none());
     assert!(!monitor::client::is_alive(&fixture.plan.run_directory));
     let error = Connection::open(&fixture.plan.run_directory).unwrap_err();
     assert!(matches!(&error, Error::NoMonitor { .. }), "{error}");
@@ -265,10 +261,10 @@ fn output_of_those_left_behind_does_not_keep_the_monitor() {
     let mut fixture = Fixture::new(&["sh", "-c", "sleep 5 & echo done"]);
     fixture.plan.attach_control = Some(Attach { streams: Streams::OUTPUT, patience_seconds: None });
     let start = Instant::now();
-    let (control, mut child) = fixture.spawn();
-    let (_, mut attachment) = control.started().unwrap();
-    let (out, _, _) = everything(&mut attachment);
-    drop(attachment);
+    let (mut control, mut child) = fixture.spawn();
+    control.started().unwrap();
+    let (out, _, _) = everything(&mut control);
+    drop(control);
     child.wait().unwrap();
     assert_eq!(out, b"done\n");
     assert!(start.elapsed() < Duration::from_secs(2));
@@ -278,7 +274,7 @@ fn output_of_those_left_behind_does_not_keep_the_monitor() {
 fn a_restart_keeps_socket_log_and_waiting_clients() {
     let fixture = Fixture::new(&["sh", "-c", "echo run; sleep 0.2; exit 1"]);
     let (control, mut child) = fixture.spawn_with(|command| command.env("DHOW_TEST_RESTARTS", "2"));
-    let (first, _) = control.started().unwrap();
+    let first = control.started().unwrap();
     let open = || Connection::open(&fixture.plan.run_directory).unwrap();
     assert_eq!(open().wait(None).unwrap().exit_code, 1);
     assert_eq!(open().attach(Attach::default()).unwrap_err().kind(), Kind::NotRunning);

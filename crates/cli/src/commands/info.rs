@@ -40,7 +40,8 @@ fn tree(info: &Info) -> Value {
         "Driver": "overlayfs",
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
-        "CgroupVersion": info.cgroup_version,
+        // Docker knows 1 and 2; a mixed set-up is 1 with something beside it.
+        "CgroupVersion": info.cgroup_version.split(' ').next(),
         "SecurityOptions": security,
         "KernelVersion": info.kernel,
         "OperatingSystem": info.operating_system,

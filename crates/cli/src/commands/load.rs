@@ -28,7 +28,7 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let source = source(flags.input.as_deref())?;
-    let mut shown = progress::on_stdout();
+    let mut shown = progress::of_archive();
     let progress: &mut dyn PullProgress = if flags.quiet { &mut Quiet } else { &mut shown };
     for image in session.engine()?.load(source, progress)? {
         if image.names.is_empty() {

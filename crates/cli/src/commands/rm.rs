@@ -1,6 +1,6 @@
 //! `rm`
 
-use super::{each_named, verb};
+use super::{each, verb};
 use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
@@ -29,12 +29,13 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let engine = session.engine()?;
     // No container can have a volume yet, so all of them are removed.
     _ = flags.volumes;
-    each_named(&flags.containers, |name| match engine.remove(name, flags.force) {
+    each(&flags.containers, |name| match engine.remove(name, flags.force) {
+        Ok(()) => output::line(name),
         // What was to go is gone; scripts call `rm -f` to be sure. Docker says so on standard error.
         Err(error) if flags.force && error.kind() == Kind::NotFound => {
             output::failure(&Failure::Engine(error));
             Ok(())
         }
-        result => Ok(result?),
+        Err(error) => Err(error.into()),
     })
 }

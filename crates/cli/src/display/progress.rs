@@ -14,6 +14,8 @@ pub struct Show<W> {
     begun: Vec<String>,
     /// Whether the missing image is announced.
     announce: bool,
+    /// Whether there are lines where there are no bars.
+    lines: bool,
 }
 
 struct Bars {
@@ -24,17 +26,25 @@ struct Bars {
 /// Shows the pull that `run` and `create` need, on standard error.
 pub fn on_stderr() -> Show<std::io::Stderr> {
     let bars = std::io::stderr().is_terminal().then(|| Bars::new(ProgressDrawTarget::stderr()));
-    Show { out: std::io::stderr(), bars, begun: Vec::new(), announce: true }
+    Show { out: std::io::stderr(), bars, begun: Vec::new(), announce: true, lines: true }
 }
 
-/// Shows `pull` and `load`, on standard output.
+/// Shows `pull`, on standard output.
 pub fn on_stdout() -> Show<std::io::Stdout> {
     let bars = std::io::stdout().is_terminal().then(|| Bars::new(ProgressDrawTarget::stdout()));
-    Show { out: std::io::stdout(), bars, begun: Vec::new(), announce: false }
+    Show { out: std::io::stdout(), bars, begun: Vec::new(), announce: false, lines: true }
+}
+
+/// Shows `load`, on standard output: bars on a terminal, nothing elsewhere, as Docker does.
+pub fn of_archive() -> Show<std::io::Stdout> {
+    Show { lines: false, ..on_stdout() }
 }
 
 impl<W: Write> Show<W> {
     fn line(&mut self, line: &str) {
+        if !self.lines {
+            return;
+        }
         // A pull goes on although nobody sees it.
         _ = writeln!(self.out, "{line}");
     }
@@ -134,7 +144,7 @@ mod tests {
 
     #[test]
     fn plain_lines() {
-        let mut show = Show { out: Vec::new(), bars: None, begun: Vec::new(), announce: true };
+        let mut show = Show { out: Vec::new(), bars: None, begun: Vec::new(), announce: true, lines: true };
         show.missing("redis:7");
         show.resolved("redis", "7");
         show.event("aaa", PullEvent::Waiting);

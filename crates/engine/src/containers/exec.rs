@@ -5,8 +5,7 @@ use super::start::Streams;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lower;
-use monitor::client::{Attachment, Connection};
-use monitor::plan::ContainerExec;
+use monitor::client::Connection;
 
 /// What `exec` may ask for.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +34,7 @@ pub struct Exec {
     /// Process id as this process sees it.
     pub pid: i32,
     /// Its streams; they end with its exit status.
-    pub stream: Option<Attachment>,
+    pub stream: Option<Connection>,
 }
 
 impl Engine {
@@ -54,11 +53,11 @@ impl Engine {
         }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
-        let plan = self.exec_plan(&container, &process, user)?;
+        let plan = self.exec_plan(&container, &process, user, options.privileged)?;
         let id = crate::names::identifier()?;
         let request = monitor::wire::Exec {
             id: id.clone(),
-            process: monitor::plan::ExecLaunch::Container(Box::new(ContainerExec { process: plan, unfiltered: options.privileged })),
+            process: monitor::ExecLaunch::Container(Box::new(plan)),
             terminal: options.terminal,
             size: None,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),

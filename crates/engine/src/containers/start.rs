@@ -15,7 +15,8 @@ use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::PullProgress;
 use crate::networks;
-use monitor::client::Attachment;
+use monitor::client::Connection;
+use monitor::plan::CgroupLaunch;
 use monitor::{LogPlan, MonitorPlan};
 use std::os::fd::OwnedFd;
 
@@ -30,7 +31,7 @@ pub struct Started {
     /// Process id of its first process as this process sees it.
     pub pid: i32,
     /// Its streams, if they were asked for.
-    pub stream: Option<Attachment>,
+    pub stream: Option<Connection>,
 }
 
 impl Engine {
@@ -112,8 +113,8 @@ impl Engine {
         }
         let plan = self.monitor_plan(entry, &spec, network, attach)?;
         let control = crate::roles::spawn_monitor(self, lock, &plan)?;
-        let (pid, attachment) = control.started().map_err(|failure| start_failure(entry, failure))?;
-        let stream = attach.is_some().then_some(attachment);
+        let pid = control.started().map_err(|failure| start_failure(entry, failure))?;
+        let stream = attach.is_some().then_some(control);
         Ok(Started { id: entry.id.clone(), pid, stream })
     }
 
@@ -141,8 +142,11 @@ impl Engine {
             id: entry.id.clone(),
             launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
                 plan: self.runtime_plan(entry, spec)?,
-                cgroup: crate::lower::cgroup_path(settings, &entry.id),
-                resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
+                cgroup: Some(CgroupLaunch {
+                    path: crate::lower::cgroup_path(settings, &entry.id),
+                    resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
+                    optional: self.host()?.user_namespace && !settings.limits.any(),
+                }),
                 attachments: network.map(|joined| joined.attachment).into_iter().collect(),
                 loopback: settings.network != crate::NetworkMode::Host,
             })),

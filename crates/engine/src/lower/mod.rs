@@ -61,7 +61,6 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
             cgroups_path: Some(cgroup_path(settings, place.id)),
             namespaces,
             devices: resources::devices(settings)?.into_iter().map(|device| device.node).collect(),
-            seccomp: confinement.seccomp.clone(),
             rootfs_propagation: mounts::root_propagation(settings),
             masked_paths,
             readonly_paths,
