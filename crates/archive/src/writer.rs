@@ -234,7 +234,7 @@ struct Short<'a> {
 
 fn block(short: &Short<'_>, type_byte: u8) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
-    let (prefix, name) = split(short.path).unwrap_or((&[], &short.path[..100]));
+    let (prefix, name) = split(short.path).unwrap_or_else(|| (&[], &short.path[..short.path.len().min(100)]));
     copy(&mut block[..100], name);
     octal(&mut block[100..108], u64::from(short.mode));
     octal(&mut block[108..116], fitting(short.uid, OCTAL_7));
