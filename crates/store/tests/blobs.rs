@@ -81,7 +81,7 @@ fn a_container_gets_its_directories_and_gives_them_back() {
     // What containers and overlayfs leave.
     let (upper, work) = (writable.upper(), writable.work());
     std::fs::create_dir_all(work.join("work/#1f")).unwrap();
-    std::fs::set_permissions(work.join("work"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(work.join("work"), PermissionsExt::from_mode(0o000)).unwrap();
     let mut deep = upper.clone();
     for _ in 0..150 {
         deep.push("d");
