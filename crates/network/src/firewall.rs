@@ -80,17 +80,21 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
     let wanted = rules::contents(ruleset, gate.is_some())?;
     let gates = gate_tables(gate);
     let mut socket = nft::open()?;
+    let mut remains = false;
     for _ in 0..ATTEMPTS {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
-        let mut read = |family| nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"));
-        let mut is_same = same_structure(&wanted, &read(nft::INET)?);
-        for (family, contents) in &gates {
-            is_same = is_same && same_structure(contents, &read(*family)?);
+        let mut is_same = true;
+        for (family, contents) in
+            gates.iter().map(|(family, contents)| (*family, contents)).chain([(nft::INET, &wanted)])
+        {
+            let found = nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"))?;
+            is_same = is_same && same_structure(contents, &found);
+            remains |= !found.chains.is_empty();
         }
         let (transaction, ensured) = if is_same {
             elements_only(&mut socket, &wanted, &gates)?
         } else {
-            (rebuild(&wanted, &gates), Ensured::Rebuilt)
+            (rebuild(&wanted, &gates, remains), Ensured::Rebuilt)
         };
         if transaction.is_empty() {
             return Ok(ensured);
@@ -98,6 +102,8 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
         match transaction.commit(&mut socket, Some(generation)) {
             Ok(()) => return Ok(ensured),
             Err(failure) if failure.errno.raw_os_error() == RESTART => {}
+            // A table without chains, of whomever.
+            Err(failure) if failure.errno == Errno::EXIST && !remains => remains = true,
             Err(failure) => return Err(refused("nftables transaction(inet dhow)")(failure)),
         }
     }
@@ -126,7 +132,7 @@ pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
 pub fn publish(publication: &Publication) -> Result<(), Error> {
     let mut transaction = Transaction::new(TABLE);
     for (set, elements) in rules::published(std::slice::from_ref(publication))? {
-        transaction.add_elements(set, &elements, false);
+        transaction.add_elements(set, &elements);
     }
     if transaction.is_empty() {
         return Ok(());
@@ -278,13 +284,17 @@ trait EqualByParts<'a>: Iterator<Item = &'a nft::Rule> + Sized {
 
 impl<'a, T: Iterator<Item = &'a nft::Rule>> EqualByParts<'a> for T {}
 
-/// Everything anew, in an order in which each thing exists before it is named.
-fn rebuild(wanted: &Contents, gates: &[(u8, Contents)]) -> Transaction {
+/// Everything anew, in an order in which each thing exists before it is named. What is there is only removed if something
+/// is: a transaction that removes makes the closing of its socket wait for the kernel's grace period, some milliseconds.
+fn rebuild(wanted: &Contents, gates: &[(u8, Contents)], remains: bool) -> Transaction {
     let mut transaction = Transaction::new(TABLE);
     for (family, contents) in gates.iter().map(|(family, contents)| (*family, contents)).chain([(nft::INET, wanted)]) {
         transaction.family(family);
-        transaction.add_table();
-        transaction.delete_table();
+        if remains {
+            // Adding first makes removing safe where it is not there.
+            transaction.add_table();
+            transaction.delete_table();
+        }
         if contents.chains.is_empty() {
             continue;
         }
@@ -292,7 +302,7 @@ fn rebuild(wanted: &Contents, gates: &[(u8, Contents)]) -> Transaction {
         contents.chains.iter().for_each(|chain| transaction.add_chain(chain));
         for (set, elements) in &contents.sets {
             transaction.add_set(set);
-            transaction.add_elements(set.name, elements, false);
+            transaction.add_elements(set.name, elements);
         }
         contents.rules.iter().for_each(|rule| transaction.add_rule(rule));
     }
@@ -321,7 +331,7 @@ fn elements_only(
             starts.sort_unstable();
             found_starts.sort_unstable();
             if starts != found_starts {
-                return Ok((rebuild(wanted, gates), Ensured::Rebuilt));
+                return Ok((rebuild(wanted, gates, true), Ensured::Rebuilt));
             }
             continue;
         }
@@ -341,7 +351,7 @@ fn elements_only(
         added += missing.len();
         removed += stale.len();
         transaction.delete_elements(set.name, &stale);
-        transaction.add_elements(set.name, &missing, false);
+        transaction.add_elements(set.name, &missing);
     }
     let ensured = if added + removed == 0 { Ensured::Unchanged } else { Ensured::Completed { added, removed } };
     Ok((transaction, ensured))

@@ -139,6 +139,12 @@ impl Transaction {
         self.message(NEWTABLE, CREATE).text(1, table).be32(2, 0);
     }
 
+    /// Makes the table; `EEXIST` if it is there.
+    pub(crate) fn add_new_table(&mut self) {
+        let table = self.table;
+        self.message(NEWTABLE, CREATE | EXCLUSIVE).text(1, table).be32(2, 0);
+    }
+
     /// Removes the table and all that is in it. An error when it is not there: add it before.
     pub(crate) fn delete_table(&mut self) {
         let table = self.table;
@@ -210,9 +216,9 @@ impl Transaction {
     }
 
     /// Adds elements. One that is there already with the same value is left; with another value the transaction fails
-    /// with `EEXIST`, for every kind of element when `exclusive`.
-    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element], exclusive: bool) {
-        self.elements(NEWSETELEM, if exclusive { CREATE | EXCLUSIVE } else { CREATE }, set, elements);
+    /// with `EEXIST`.
+    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements(NEWSETELEM, CREATE, set, elements);
     }
 
     /// Removes elements; `ENOENT` for one that is not there.
