@@ -8,6 +8,7 @@
 
 mod coexist;
 mod rules;
+mod watch;
 
 use crate::error::{Error, Refusal, refused};
 use crate::gate;
@@ -17,6 +18,9 @@ use crate::plan::{Bridge, Publication, Ruleset};
 use rules::{Contents, TABLE};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+pub use watch::Watch;
 
 /// How often a change is tried again when somebody else changed rules between our reading and our writing.
 const ATTEMPTS: usize = 16;
@@ -256,33 +260,20 @@ fn same_structure(wanted: &Contents, found: &Found) -> bool {
     let mut found_sets: Vec<&str> = found.sets.iter().map(String::as_str).collect();
     sets.sort_unstable();
     found_sets.sort_unstable();
-    chains == found_chains
-        && sets == found_sets
-        && wanted.rules.len() == found.rules.len()
-        && chains.iter().all(|chain| {
-            let ours = wanted.rules.iter().filter(|rule| rule.chain == *chain);
-            let theirs = found.rules.iter().filter(|rule| rule.chain == *chain);
-            ours.eq_by_parts(theirs)
+    let mut by_chain: HashMap<&str, Vec<&nft::FoundRule>> = HashMap::new();
+    found.rules.iter().for_each(|rule| by_chain.entry(&rule.chain).or_default().push(rule));
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let are_found = wanted.rules.iter().all(|rule| {
+        let place = places.entry(&rule.chain).or_default();
+        let other = by_chain.get(rule.chain.as_str()).and_then(|rules| rules.get(*place));
+        *place += 1;
+        let names = rule.expressions.iter().map(nft::Expression::name);
+        other.is_some_and(|other| {
+            other.comment == rule.comment && names.eq(other.expressions.iter().map(String::as_str))
         })
+    });
+    chains == found_chains && sets == found_sets && wanted.rules.len() == found.rules.len() && are_found
 }
-
-/// Compares rules in order.
-trait EqualByParts<'a>: Iterator<Item = &'a nft::Rule> + Sized {
-    fn eq_by_parts<'b>(self, theirs: impl Iterator<Item = &'b nft::FoundRule>) -> bool {
-        let mut theirs = theirs;
-        for rule in self {
-            let names = rule.expressions.iter().map(nft::Expression::name);
-            match theirs.next() {
-                Some(other)
-                    if other.comment == rule.comment && names.eq(other.expressions.iter().map(String::as_str)) => {}
-                _ => return false,
-            }
-        }
-        theirs.next().is_none()
-    }
-}
-
-impl<'a, T: Iterator<Item = &'a nft::Rule>> EqualByParts<'a> for T {}
 
 /// Everything anew, in an order in which each thing exists before it is named. What is there is only removed if something
 /// is: a transaction that removes makes the closing of its socket wait for the kernel's grace period, some milliseconds.
@@ -320,8 +311,8 @@ fn elements_only(
     for (set, elements) in &wanted.sets {
         let found = nft::elements(socket, TABLE, set.name)
             .map_err(refused(format!("NFT_MSG_GETSETELEM(inet dhow {})", set.name)))?;
-        let wanted_values: std::collections::HashMap<&[u8], &[u8]> = elements.iter().map(key_and_value).collect();
-        let found_values: std::collections::HashMap<&[u8], &[u8]> =
+        let wanted_values: HashMap<&[u8], &[u8]> = elements.iter().map(key_and_value).collect();
+        let found_values: HashMap<&[u8], &[u8]> =
             found.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
         if set.interval {
             // A range is changed as a whole, which happens with networks only: all or nothing.

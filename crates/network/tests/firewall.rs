@@ -161,6 +161,60 @@ fn dockers_and_ufws_forward_policy_does_not_cut_us_off() {
 }
 
 #[test]
+fn a_flush_is_told_to_whoever_watches() {
+    if !can_run(&["nft"]) {
+        return;
+    }
+    let host = Netns::host();
+    host.run(|| {
+        let all = ruleset(vec![bridge(0)], vec![publication(vec![port("0.0.0.0", 8080)])]);
+        network::ensure_rules(&all).unwrap();
+        let mut watch = network::Watch::open().unwrap();
+        assert!(!watch.is_touched().unwrap());
+        network::publish(&publication(vec![port("0.0.0.0", 8081)])).unwrap();
+        host.sh("nft add table inet other; nft delete table inet other");
+        assert!(!watch.is_touched().unwrap(), "nothing of ours was removed");
+        host.sh("nft flush ruleset");
+        assert!(watch.is_touched().unwrap());
+        assert!(!watch.is_touched().unwrap());
+        network::ensure_rules(&all).unwrap();
+        assert!(!watch.is_touched().unwrap());
+        host.sh("nft delete element inet dhow published4_any '{ tcp . 8080 }'");
+        assert!(watch.is_touched().unwrap());
+    });
+}
+
+#[test]
+fn reserved_ports_are_taken_and_taken_ports_are_an_error() {
+    if !can_run(&[]) {
+        return;
+    }
+    let host = Netns::host();
+    host.run(|| {
+        let ports = [
+            port("0.0.0.0", 8080),
+            port("::", 8080),
+            PublishedPort { protocol: Protocol::Udp, ..port("127.0.0.1", 8080) },
+        ];
+        let held = network::reserve(&ports).unwrap();
+        assert!(std::net::TcpListener::bind("0.0.0.0:8080").is_err());
+        assert!(std::net::TcpListener::bind("[::]:8080").is_err());
+        assert!(std::net::UdpSocket::bind("127.0.0.1:8080").is_err());
+        let error = network::reserve(&ports[..1]).unwrap_err();
+        assert_eq!(error.to_string(), "bind(0.0.0.0:8080/tcp): EADDRINUSE (Address already in use)");
+        drop(held);
+        let listener = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
+        assert!(network::reserve(&ports[..1]).is_err());
+        // A connection that the listener closed leaves TIME_WAIT behind.
+        let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();
+        drop(listener.accept().unwrap());
+        drop((client, listener));
+        network::reserve(&ports[..1]).unwrap();
+        assert!(network::reserve(&[port("192.0.2.77", 80)]).unwrap_err().to_string().contains("EADDRNOTAVAIL"));
+    });
+}
+
+#[test]
 fn udp_ports_go_through_the_gate_with_the_first_packet() {
     if !can_run(&["ip", "nft"]) {
         return;

@@ -184,6 +184,22 @@ fn macvlan_on_a_device_of_the_host() {
 }
 
 #[test]
+fn a_subnet_is_chosen_beside_the_hosts_routes() {
+    if !can_run(&["ip"]) {
+        return;
+    }
+    let host = Netns::host();
+    host.sh("ip link add eth0 type veth peer name x; ip link set eth0 up; ip link set x up; ip addr add 10.88.3.1/24 dev eth0");
+    host.run(|| {
+        network::ensure_bridge(&Bridge::new("dhow0", vec![Subnet::new(cidr("10.89.0.0/16"))])).unwrap();
+        let used = network::pools::of_host(|name| name == "dhow0").unwrap();
+        assert_eq!(network::pools::choose(&network::pools::default_network(), &used).unwrap(), cidr("10.89.0.0/16"));
+        let error = network::pools::check(cidr("10.88.0.0/16"), &used).unwrap_err();
+        assert_eq!(error.to_string(), "subnet 10.88.0.0/16 overlaps 10.88.3.0/24, which belongs to the route on eth0");
+    });
+}
+
+#[test]
 fn sweeping_removes_only_what_is_ours_and_dead() {
     if !can_run(&["ip"]) {
         return;

@@ -195,8 +195,9 @@ pub(super) fn published(publications: &[Publication]) -> Result<Vec<(&'static st
                 continue;
             };
             if ipv6 && port.host_ip.is_loopback() {
-                // Linux never sends a packet from ::1 to another interface; the monitor relays those (docs/networks.md).
-                continue;
+                // Linux routes no packet from ::1 to another device, whatever it is translated to.
+                let reason = "a connection to ::1 cannot be translated; publish on 127.0.0.1".to_owned();
+                return Err(Error::Publish { port: port.to_string(), reason });
             }
             if port.host_port == 0 || port.container_port == 0 {
                 return Err(Error::Publish { port: port.to_string(), reason: "port 0 is no port".to_owned() });
