@@ -114,19 +114,20 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
     Err(refused("nftables transaction(inet dhow)")(Errno::AGAIN.into()))
 }
 
-/// Whether the table knows the bridge: one question to the kernel. If not, call [`ensure_rules`] with the whole ruleset.
+/// Whether the table knows the bridge and was made by this version of dhow: two questions to the kernel. If not, call
+/// [`ensure_rules`] with the whole ruleset.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
     let mut socket = nft::open()?;
-    let key = rules::interface_key(&bridge.interface);
-    let answer = nft::element(&mut socket, TABLE, rules::BRIDGES, &key);
-    answer.map(|value| value.is_some()).map_err(refused(format!(
-        "NFT_MSG_GETSETELEM(inet dhow {} {})",
-        rules::BRIDGES,
-        bridge.interface
-    )))
+    for (set, key) in [(rules::VERSION, rules::version()), (rules::BRIDGES, rules::interface_key(&bridge.interface))] {
+        let answer = nft::element(&mut socket, TABLE, set, &key);
+        if answer.map_err(refused(format!("NFT_MSG_GETSETELEM(inet dhow {set})")))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Publishes the ports of one container in one transaction: all or none.

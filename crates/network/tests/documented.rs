@@ -37,7 +37,7 @@ fn the_table_in_the_documentation_is_the_kernels() {
     };
     let ruleset = Ruleset { bridges: vec![bridge(0), internal], publications: vec![publication] };
     host.run(|| network::ensure_rules(&ruleset).unwrap());
-    let listing = host.sh("nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/; s/\\(device [0-9]+\\)/(device N)/'");
+    let listing = host.sh("nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/; s/\\(device [0-9]+\\)/(device N)/; /type mark/,/}/s/0x[0-9a-f]+/0x…/'");
 
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/networks.md");
     let text = std::fs::read_to_string(path).unwrap();

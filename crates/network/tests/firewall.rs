@@ -215,6 +215,42 @@ fn reserved_ports_are_taken_and_taken_ports_are_an_error() {
 }
 
 #[test]
+fn cve_2025_67499_only_what_is_for_this_host_is_translated() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    let bed = Bed::new();
+    let bypass = PublishedPort { bypass_firewall: true, ..port("0.0.0.0", 8081) };
+    let ports = vec![port("0.0.0.0", 8080), port("::", 8080), bypass];
+    bed.host.run(|| network::ensure_rules(&ruleset(vec![bridge(0)], vec![publication(ports)])).unwrap());
+    // The neighbour has services of its own on the published numbers; a container means those.
+    let _servers = (Server::start(&bed.neighbour, "0.0.0.0:8080"), Server::start(&bed.neighbour, "[2001:db8::2]:8080"));
+    assert_eq!(connect(&bed.two, "192.0.2.2:8080").as_deref(), Some("192.0.2.1"));
+    assert_eq!(connect(&bed.two, "[2001:db8::2]:8080").as_deref(), Some("2001:db8::1"));
+    assert_eq!(connect(&bed.host, "192.0.2.2:8080").as_deref(), Some("192.0.2.1"));
+    // What a neighbour sends through this host to somewhere else is not translated either.
+    let _server = Server::start(&bed.one, "0.0.0.0:80");
+    bed.neighbour.sh("ip route add 198.51.100.0/24 via 192.0.2.1");
+    assert_eq!(connect(&bed.neighbour, "198.51.100.1:8080"), None);
+    assert_eq!(connect(&bed.neighbour, "198.51.100.1:8081"), None);
+}
+
+#[test]
+fn an_older_versions_table_is_not_taken_for_complete() {
+    if !can_run(&["nft"]) {
+        return;
+    }
+    let host = Netns::host();
+    let all = ruleset(vec![bridge(0)], vec![]);
+    host.run(|| network::ensure_rules(&all).unwrap());
+    assert!(host.run(|| network::rules_present(&bridge(0))).unwrap());
+    assert!(!host.run(|| network::rules_present(&bridge(1))).unwrap());
+    host.sh("nft flush set inet dhow version; nft add element inet dhow version '{ 0x1 }'");
+    assert!(!host.run(|| network::rules_present(&bridge(0))).unwrap());
+    assert_eq!(host.run(|| network::ensure_rules(&all)).unwrap(), Ensured::Completed { added: 1, removed: 1 });
+}
+
+#[test]
 fn udp_ports_go_through_the_gate_with_the_first_packet() {
     if !can_run(&["ip", "nft"]) {
         return;

@@ -29,6 +29,7 @@ pub(crate) mod data_type {
     pub(crate) const IPV6: u32 = 8;
     pub(crate) const PROTOCOL: u32 = 12;
     pub(crate) const PORT: u32 = 13;
+    pub(crate) const MARK: u32 = 19;
     pub(crate) const INTERFACE: u32 = 41;
 
     /// Several fields in a row.
@@ -209,7 +210,7 @@ impl Transaction {
             }
         }
         message.be32(10, id);
-        if set.key_type == data_type::INTERFACE {
+        if matches!(set.key_type, data_type::INTERFACE | data_type::MARK) {
             // For `nft list`: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes, the machine's order; without it names are shown empty.
             message.bytes(13, &[0, 4, 1, 0, 0, 0]);
         }
