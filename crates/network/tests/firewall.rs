@@ -251,6 +251,70 @@ fn an_older_versions_table_is_not_taken_for_complete() {
 }
 
 #[test]
+fn without_icc_containers_reach_each_other_by_published_ports_only() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    use rustix::fd::AsFd;
+    let (host, one, two) = (Netns::host(), Netns::new(), Netns::new());
+    let isolated = Bridge { icc: false, ..bridge(0) };
+    // With br_netfilter in the way of bridged packets and without.
+    for call in ["1", "0"] {
+        if host.ok("test -e /proc/sys/net/bridge/bridge-nf-call-iptables") {
+            host.sh(&format!(
+                "for i in ip ip6; do echo {call} > /proc/sys/net/bridge/bridge-nf-call-${{i}}tables; done"
+            ));
+        }
+        host.run(|| {
+            network::ensure_bridge(&isolated).unwrap();
+            for (number, netns) in [(2, &one), (3, &two)] {
+                let plan = network::Attachment { isolated: true, ..bed::attachment(0, number) };
+                network::attach(&plan, netns.as_fd()).unwrap();
+            }
+            let all = ruleset(vec![isolated.clone()], vec![publication(vec![port("0.0.0.0", 8080), port("::", 8080)])]);
+            network::ensure_rules(&all).unwrap();
+        });
+        let server = Server::start(&one, "0.0.0.0:80");
+        assert_eq!(connect(&two, "10.88.0.2:80"), None, "bridge-nf-call {call}");
+        // br_netfilter translates the packet while it is bridged, and the isolation of the ports holds: docs/networks.md.
+        assert_eq!(connect(&two, "10.88.0.1:8080").is_some(), call == "0", "bridge-nf-call {call}");
+        assert!(connect(&host, "10.88.0.2:80").is_some());
+        drop(server);
+        host.run(|| ["dh0x2", "dh0x3"].iter().for_each(|name| network::detach(name).unwrap()));
+    }
+}
+
+#[test]
+fn changes_at_the_same_time_do_not_disturb_each_other() {
+    if !can_run(&[]) {
+        return;
+    }
+    let host = Netns::host();
+    let base = ruleset(vec![bridge(0)], vec![]);
+    host.run(|| network::ensure_rules(&base).unwrap());
+    std::thread::scope(|scope| {
+        for number in 0..3u16 {
+            let (host, base) = (&host, &base);
+            scope.spawn(move || {
+                host.run(|| {
+                    for round in 0..30 {
+                        let own = publication(vec![port("0.0.0.0", 9000 + number * 100 + round)]);
+                        network::publish(&own).unwrap();
+                        if number == 0 {
+                            // It takes the others' ports away, which they must bear.
+                            network::ensure_rules(base).unwrap();
+                        }
+                        network::unpublish(&own).unwrap();
+                    }
+                });
+            });
+        }
+    });
+    host.run(|| network::ensure_rules(&base).unwrap());
+    assert_eq!(host.run(|| network::ensure_rules(&base)).unwrap(), Ensured::Unchanged);
+}
+
+#[test]
 fn udp_ports_go_through_the_gate_with_the_first_packet() {
     if !can_run(&["ip", "nft"]) {
         return;
