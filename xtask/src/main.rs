@@ -5,19 +5,26 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod command;
+mod elf;
 mod images;
 mod paths;
 mod registry;
 mod setup;
+mod test;
+mod tidy;
 mod vm;
 
 const USAGE: &str = "\
 usage: cargo xtask VERB
 
+  test [PART...] [-- FILTER...] run all tests, or parts: tidy fmt clippy unit native user vm
+  tidy [--bless]                check the rules of the house; list what is longer than it should be
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
   registry [--port PORT]        serve the test images on loopback until interrupted
+  bench start|load [--rounds N] dhow beside crun, runc, podman and docker
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
 ";
@@ -32,6 +39,10 @@ fn main() -> ExitCode {
         ["images", "--only", name] => images::run(Some(name)),
         ["registry"] => registry::run(5000),
         ["registry", "--port", port] => port.parse().map_err(Into::into).and_then(registry::run),
+        ["test", words @ ..] => test::run(words),
+        ["tidy"] => tidy::run(false),
+        ["tidy", "--bless"] => tidy::run(true),
+        ["bench", words @ ..] => bench::run(words),
         ["vm", words @ ..] => match vm::run(words) {
             Ok(status) => return ExitCode::from(status),
             Err(error) => Err(error),

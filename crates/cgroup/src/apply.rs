@@ -164,7 +164,7 @@ impl Cgroup {
         let Some(v2) = self.v2() else {
             return Err(unsupported("devices", controller, "no mounted tree of control groups has this controller"));
         };
-        match attach(&v2.directory, &rules) {
+        match attach(&v2.directory, &rules, self.fresh) {
             Err(Error::Devices { source, .. })
                 if matches!(source.errno(), Errno::PERM | Errno::ACCESS) && in_user_namespace() =>
             {
@@ -243,7 +243,7 @@ fn write_lists(directory: &Directory, lists: &devices::Lists, fresh: bool) -> Re
 }
 
 /// Loads the program for `rules` and attaches it in place of those that are there.
-fn attach(directory: &Directory, rules: &devices::Rules) -> Result<()> {
+fn attach(directory: &Directory, rules: &devices::Rules, fresh: bool) -> Result<()> {
     let failed = |call: &str, errno| Error::Devices {
         path: directory.path().to_owned(),
         log: String::new(),
@@ -258,8 +258,11 @@ fn attach(directory: &Directory, rules: &devices::Rules) -> Result<()> {
     })?;
     let cgroup = directory.as_fd();
     let path = directory.path().display();
-    let attached = kernel::bpf::device_programs(cgroup)
-        .map_err(|errno| failed(&format!("bpf(BPF_PROG_QUERY, <{path}>, BPF_CGROUP_DEVICE)"), errno))?;
+    let attached = match fresh {
+        true => Vec::new(),
+        false => kernel::bpf::device_programs(cgroup)
+            .map_err(|errno| failed(&format!("bpf(BPF_PROG_QUERY, <{path}>, BPF_CGROUP_DEVICE)"), errno))?,
+    };
     let mut old = Vec::new();
     for id in attached {
         match kernel::bpf::program_by_id(id) {

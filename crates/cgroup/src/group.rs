@@ -199,27 +199,27 @@ impl Cgroup {
     fn make(&mut self, mount: usize) -> Result<()> {
         let tree = &self.description.mounts[mount];
         let root = Directory::open(&tree.mount_point)?;
-        let (above, name) = self.description.path.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
-        let name = if name.is_empty() { self.description.path.trim_start_matches('/') } else { name };
-        let parent = parents(root, above, tree)?;
-        if tree.version == Version::V2 {
-            let wanted: Vec<Controller> =
-                ENABLED.into_iter().filter(|controller| tree.controllers.contains(controller)).collect();
-            if !wanted.is_empty() && !enabled(&parent, &wanted)? {
-                let root = Directory::open(&tree.mount_point)?;
-                // A group that has processes of its own cannot hand controllers down. That is an error only for
-                // somebody who asks for a limit, and then one that names it.
-                match enable_above(&root, &self.description.path, &wanted) {
-                    Ok(()) | Err(Error::Unsupported { .. }) => {}
-                    Err(error) => return Err(error),
+        let whole = self.description.path.trim_start_matches('/');
+        let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
+        let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
+        let directory = match (!inherits && !hands_down).then(|| root.make(whole)) {
+            // The parent is there, as it is after the first container.
+            Some(Ok(())) => root.child(whole)?,
+            Some(Err(failed)) if !matches!(failed.errno(), Errno::NOENT | Errno::EXIST) => return Err(failed.into()),
+            _ => {
+                let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
+                let parent = parents(root, above, tree)?;
+                if hands_down {
+                    enable_usual(&parent, &self.description.path, tree)?;
                 }
+                replace(&parent, name)?;
+                let directory = parent.child(name)?;
+                if inherits {
+                    inherit_cpuset(&parent, &directory)?;
+                }
+                directory
             }
-        }
-        replace(&parent, name)?;
-        let directory = parent.child(name)?;
-        if tree.controllers.contains(&Controller::Cpuset) && tree.version == Version::V1 {
-            inherit_cpuset(&parent, &directory)?;
-        }
+        };
         self.joined.push(Joined { version: tree.version, mount, directory, empty: true });
         Ok(())
     }
@@ -357,6 +357,21 @@ fn inherit_cpuset(parent: &Directory, child: &Directory) -> Result<()> {
 fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
     let text = directory.read("cgroup.subtree_control")?;
     Ok(wanted.iter().all(|controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name())))
+}
+
+/// Hands down what every container gets, as far as the tree has it.
+fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<()> {
+    let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
+    if enabled(parent, &wanted)? {
+        return Ok(());
+    }
+    let root = Directory::open(&tree.mount_point)?;
+    // A group that has processes of its own cannot hand controllers down. That is an error only for somebody who asks
+    // for a limit, and then one that names it.
+    match enable_above(&root, path, &wanted) {
+        Ok(()) | Err(Error::Unsupported { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Hands controllers down from the root of a v2 tree to the parent of `path`.

@@ -10,7 +10,7 @@
 //!
 //! Layers, blobs and directories carry their own locks (crate `store`); the order is: store lock, then database.
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::Path;
 
@@ -56,7 +56,11 @@ const MIGRATIONS: &[&str] = &[
         container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
         PRIMARY KEY (network, ipv4)
     ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX address_container ON address (container, network);",
+    CREATE UNIQUE INDEX address_container ON address (container, network);
+    CREATE TABLE publication (
+        container TEXT PRIMARY KEY REFERENCES container ON DELETE CASCADE,
+        ports TEXT NOT NULL              -- network::Publication
+    ) WITHOUT ROWID;",
 ];
 
 /// An open database.
@@ -77,18 +81,18 @@ impl Database {
 
     fn prepare(&mut self) -> rusqlite::Result<()> {
         self.0.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")?;
-        let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, usize>(0));
-        if version(&self.0)? >= MIGRATIONS.len() {
+        let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
+        if version(&self.0)? as usize >= MIGRATIONS.len() {
             return Ok(());
         }
         // Persistent, so only a new database pays for it.
         self.0.execute_batch("PRAGMA journal_mode=WAL;")?;
         let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = version(&transaction)?;
-        for migration in MIGRATIONS.iter().skip(done) {
+        for migration in MIGRATIONS.iter().skip(done as usize) {
             transaction.execute_batch(migration)?;
         }
-        transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+        transaction.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
         transaction.commit()
     }
 

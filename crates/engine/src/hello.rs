@@ -107,10 +107,7 @@ fn status(field: &str) -> String {
 
 fn capabilities() -> Vec<String> {
     let effective = u64::from_str_radix(&status("CapEff"), 16).unwrap_or(0);
-    let names: Vec<&str> = kernel::capabilities::Capability::all()
-        .filter(|capability| effective & (1 << capability.number()) != 0)
-        .map(|capability| capability.name())
-        .collect();
+    let names: Vec<&str> = kernel::capabilities::Set::from_bits(effective).names().collect();
     if names.is_empty() {
         return vec!["none".into()];
     }

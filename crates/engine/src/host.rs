@@ -11,6 +11,8 @@ pub(crate) struct Host {
     pub single_id: bool,
     /// Group 5 (tty) exists in our user namespace.
     pub tty_group: bool,
+    /// Version of the running kernel.
+    pub kernel: seccomp::KernelVersion,
     /// The AppArmor module is enabled.
     pub apparmor: bool,
     /// The SELinux module is enabled.
@@ -27,6 +29,7 @@ impl Host {
             user_namespace: !is_initial(&map("uid_map")?),
             single_id: only_one(&map("uid_map")?),
             tty_group: contains(&map("gid_map")?, 5),
+            kernel: kernel_version(),
             apparmor: kernel::lsm::apparmor_enabled(),
             selinux: kernel::lsm::selinux_enabled(),
         })
@@ -36,6 +39,14 @@ impl Host {
 /// The initial user namespace maps all ids onto themselves (user_namespaces(7)).
 fn is_initial(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Major and minor number; 0.0, older than any condition, where the release cannot be read.
+fn kernel_version() -> seccomp::KernelVersion {
+    let names = rustix::system::uname();
+    let release = names.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
+    seccomp::KernelVersion(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn only_one(map: &str) -> bool {

@@ -50,7 +50,7 @@ fn random(bytes: &mut [u8]) -> Result<()> {
     let wanted = bytes.len();
     // Up to 256 bytes come whole once the pool is initialised (getrandom(2)).
     match rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok((filled, _)) if filled.len() == wanted => Ok(()),
+        Ok(filled) if filled == wanted => Ok(()),
         Ok(_) => Err(Error::new(Kind::Internal, "getrandom returned too few bytes")),
         Err(errno) => Err(errno).internal(|| "cannot get random bytes".into()),
     }

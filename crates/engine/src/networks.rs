@@ -3,12 +3,15 @@
 //! The network's range is chosen once, from pools that the host's routes do not touch, and stays. Addresses belong to
 //! running containers; the table row is made before the interface and deleted after it.
 
-use crate::containers::record::Address;
+use crate::containers::record::{Address, Settings};
 use crate::database::{Database, Sql};
+use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
-use network::{Attachment, Bridge, Cidr, Mac, Ruleset, Subnet};
+use network::{Attachment, Bridge, Cidr, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 
 /// Name of the network that containers are on by default, as Docker calls it.
 const DEFAULT: &str = "bridge";
@@ -25,6 +28,8 @@ pub(crate) struct Joined {
     pub attachment: Attachment,
     /// The bridge that must be there.
     pub bridge: Bridge,
+    /// The ports that lead to it.
+    pub publication: Publication,
 }
 
 /// The hardware address that belongs to an address.
@@ -33,9 +38,14 @@ pub(crate) fn mac(address: Ipv4Addr) -> String {
 }
 
 /// Takes an address for the container, the lowest that is free; one that it has, it keeps.
-pub(crate) fn join(database: &mut Database, container: &str) -> Result<Joined> {
+pub(crate) fn join(database: &mut Database, container: &str, settings: &Settings) -> Result<Joined> {
     let subnet = default_subnet(database)?;
-    let address = database.write(|t| allocate(t, &subnet, container))?;
+    let (address, publication) = database.write(|t| {
+        let address = allocate(t, &subnet, container)?;
+        let publication = publication(settings, IpAddr::V4(address))?;
+        record_publication(t, container, &publication)?;
+        Ok((address, publication))
+    })?;
     let prefix = subnet.range.prefix();
     let range = Cidr::new(IpAddr::V4(address), prefix)
         .ok_or_else(|| Error::new(Kind::Internal, format!("{address}/{prefix} is not an address")))?;
@@ -59,6 +69,7 @@ pub(crate) fn join(database: &mut Database, container: &str) -> Result<Joined> {
         },
         attachment,
         bridge: Bridge::new(DEFAULT_INTERFACE, vec![subnet]),
+        publication,
     })
 }
 
@@ -108,7 +119,7 @@ fn allocate(transaction: &Transaction<'_>, subnet: &Subnet, container: &str) -> 
         return Ok(own.into());
     }
     let mut statement = transaction
-        .prepare_cached("SELECT ipv4 FROM address WHERE network = ?1 ORDER BY ipv4")
+        .prepare("SELECT ipv4 FROM address WHERE network = ?1 ORDER BY ipv4")
         .sql("look up addresses")?;
     let taken = statement.query_map([DEFAULT], |row| row.get::<_, u32>(0)).sql("look up addresses")?;
     let mut candidate = u32::from(first) + 1;
@@ -129,16 +140,98 @@ fn allocate(transaction: &Transaction<'_>, subnet: &Subnet, container: &str) -> 
     Ok(candidate.into())
 }
 
-/// Sees to it that the bridge and the rules are there, whatever was done to them since.
-pub(crate) fn ensure(joined: &Joined) -> Result<()> {
-    network::ensure_bridge(&joined.bridge).internal(|| format!("cannot set up the bridge {DEFAULT_INTERFACE}"))?;
-    let rules = Ruleset { bridges: vec![joined.bridge.clone()], publications: Vec::new() };
-    network::ensure_rules(&rules).internal(|| "cannot set up the packet filter rules".into())?;
+/// The published ports of a container as the packet filter has them.
+fn publication(settings: &Settings, address: IpAddr) -> Result<Publication> {
+    let mut ports = Vec::with_capacity(settings.ports.len());
+    for port in &settings.ports {
+        let invalid = |what: &str| Error::new(Kind::InvalidArgument, format!("cannot publish a port: invalid {what}"));
+        let protocol = match port.protocol.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            other => return Err(invalid(&format!("protocol {other:?}"))),
+        };
+        let host_ip = match port.host_ip.as_str() {
+            "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            text => text.parse().map_err(|_| invalid(&format!("address {text:?}")))?,
+        };
+        ports.push(PublishedPort {
+            protocol,
+            host_ip,
+            host_port: port.host_port,
+            container_port: port.container_port,
+            bypass_firewall: false,
+        });
+    }
+    Ok(Publication { addresses: vec![address], ports })
+}
+
+/// Records what is about to be published.
+fn record_publication(transaction: &Transaction<'_>, container: &str, publication: &Publication) -> Result<()> {
+    if publication.ports.is_empty() {
+        return Ok(());
+    }
+    let text = serde_json::to_string(publication).internal(|| "cannot write the published ports".into())?;
+    transaction
+        .execute("INSERT INTO publication VALUES (?1, ?2) ON CONFLICT (container) DO UPDATE SET ports = excluded.ports", [container, &text])
+        .sql("record the published ports")?;
     Ok(())
 }
 
-/// Takes away what the kernel does not clean by itself when a container ends.
-pub(crate) fn leave(_database: &Database, _container: &str) -> Result<()> {
-    // The veth pair goes with the container's network namespace, the address with the record of the run.
-    Ok(())
+fn publications(connection: &Connection) -> Result<Vec<Publication>> {
+    let texts = || {
+        let mut statement = connection.prepare("SELECT ports FROM publication")?;
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    let parse = |text: String| serde_json::from_str(&text).kind(Kind::Corrupt, || "the record of published ports cannot be read".into());
+    texts().sql("look up published ports")?.into_iter().map(parse).collect()
+}
+
+impl Engine {
+    /// Sees to it that the bridge and the rules are there, whatever was done to them since, and publishes the ports.
+    pub(crate) fn set_up_network(&self, joined: &Joined) -> Result<()> {
+        network::ensure_bridge(&joined.bridge).internal(|| format!("cannot set up the bridge {DEFAULT_INTERFACE}"))?;
+        let failed = || "cannot set up the packet filter".to_owned();
+        let present = network::rules_present(&joined.bridge).internal(failed)?;
+        if present && joined.publication.ports.is_empty() {
+            return Ok(());
+        }
+        let _alone = self.lock_networks()?;
+        if !present {
+            let publications = publications(self.database()?.read())?;
+            // Ours is among them, so that all is done when this is.
+            let rules = Ruleset { bridges: vec![joined.bridge.clone()], publications };
+            network::ensure_rules(&rules).internal(failed)?;
+            return Ok(());
+        }
+        network::publish(&joined.publication).kind(Kind::Conflict, || "cannot publish the ports".into())
+    }
+
+    /// Takes away what the kernel does not clean by itself when a container ends: the veth pair goes with its namespace, the
+    /// ports are ours to take back.
+    pub(crate) fn leave_networks(&self, container: &str) -> Result<()> {
+        let text: Option<String> = self
+            .database()?
+            .read()
+            .query_row("SELECT ports FROM publication WHERE container = ?1", [container], |row| row.get(0))
+            .optional()
+            .sql("look up published ports")?;
+        let Some(text) = text else { return Ok(()) };
+        let publication: Publication = serde_json::from_str(&text).kind(Kind::Corrupt, || "the record of published ports cannot be read".into())?;
+        let _alone = self.lock_networks()?;
+        network::unpublish(&publication).internal(|| "cannot take published ports back".into())?;
+        self.database()?.write(|t| {
+            t.execute("DELETE FROM publication WHERE container = ?1", [container]).sql("forget the published ports")?;
+            Ok(())
+        })
+    }
+
+    /// From reading the database to the end of a change of the packet filter, one process at a time.
+    fn lock_networks(&self) -> Result<OwnedFd> {
+        let path = self.directories().data.join("networks.lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).internal(|| format!("cannot open {}", path.display()))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).internal(|| "cannot lock the networks".into())?;
+        Ok(lock)
+    }
 }

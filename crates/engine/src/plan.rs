@@ -12,8 +12,11 @@ use store::Writable;
 impl Engine {
     /// The plan of a container's start. Pure but for the paths of its layers.
     pub(crate) fn runtime_plan(&self, entry: &Entry, spec: &Spec) -> Result<Plan> {
+        let host = self.host()?;
+        let confinement = crate::lower::confinement(&entry.settings, host)?;
         let options = PlanOptions {
             id: entry.id.clone(),
+            filter: confinement.filter.program(&entry.settings, host)?,
             bundle: self.directories().container(&entry.id),
             root: Some(self.root_source(entry)?),
             user: Some(entry.settings.user.clone()),
@@ -58,7 +61,13 @@ impl Engine {
     }
 
     /// The plan of another program in a running container.
-    pub(crate) fn exec_plan(&self, container: &Container, process: &Process, user: &str) -> Result<ExecPlan> {
+    pub(crate) fn exec_plan(
+        &self,
+        container: &Container,
+        process: &Process,
+        user: &str,
+        privileged: bool,
+    ) -> Result<ExecPlan> {
         let options = PlanOptions {
             id: container.id.clone(),
             bundle: container.directory.clone(),
@@ -67,7 +76,13 @@ impl Engine {
             oom_score_adj_is_a_wish: true,
             ..PlanOptions::default()
         };
-        let filter = crate::lower::confinement(&container.settings, self.host()?)?.seccomp;
-        runtime::plan_exec(process, filter.as_ref(), &options).kind(Kind::InvalidArgument, || "the program cannot be executed as asked".into())
+        let host = self.host()?;
+        let filter = match privileged {
+            true => None,
+            false => crate::lower::confinement(&container.settings, host)?.filter.program(&container.settings, host)?,
+        };
+        let process = runtime::plan_process(process, &options, filter)
+            .kind(Kind::InvalidArgument, || "the program cannot be executed as asked".into())?;
+        Ok(ExecPlan { process, cgroup: runtime::CgroupPlan::default(), keyring: Some(format!("_ses.{}", container.id)) })
     }
 }

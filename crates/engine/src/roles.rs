@@ -6,14 +6,13 @@ use crate::containers::record::Run;
 use crate::containers::table;
 use crate::engine::{Config, Engine};
 use crate::error::{Context, Result};
-use crate::networks;
 use monitor::client::Connection;
 use monitor::{Exit, Monitor, MonitorPlan};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 const MONITOR: &str = "dhow-monitor";
 
@@ -32,31 +31,15 @@ pub fn dispatch() -> Option<ExitCode> {
 }
 
 /// Starts a monitor: the plan goes over the control socket, the container's lock by inheritance.
-///
-/// Descriptors travel as the three standard streams, which need no unsafe code in a child and no agreed numbers: 0 is the
-/// control socket, 1 the lock, 2 is /dev/null.
 pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan) -> Result<Connection> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().internal(|| "cannot make a socket pair".into())?;
-    let lock = lock.try_clone().internal(|| "cannot duplicate the lock".into())?;
+    let failed = || "cannot start the container's monitor".to_owned();
     // What the container's processes see as /proc/PID/exe before they execute must not lead to a writable file of the
     // host (CVE-2019-5736).
-    let program = kernel::exe::sealed_self().internal(|| "cannot seal this program".into())?;
+    let program = kernel::exe::sealed_self().internal(failed)?;
     let directories = engine.directories();
     let mut command = Command::new(program.path());
-    command
-        .arg0(MONITOR)
-        .arg(&directories.data)
-        .arg(&directories.run)
-        .arg(engine.program()?)
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::from(lock))
-        .stderr(Stdio::null());
-    command.spawn().internal(|| "cannot start the monitor".into())?;
-    // What the child has inherited would keep the socket open after its death.
-    drop(command);
-    let control = Connection::from(OwnedFd::from(ours));
-    control.send_plan(plan).internal(|| "cannot hand the plan to the monitor".into())?;
+    command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
+    let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
     Ok(control)
 }
 
@@ -73,10 +56,12 @@ fn monitor_role() -> Result<()> {
     let (Some(data), Some(run), Some(program)) = (arguments.next(), arguments.next(), arguments.next()) else {
         return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
     };
-    let [control, lock] = monitor::take_standard_streams().internal(|| "cannot take the inherited descriptors".into())?;
-    let plan: MonitorPlan = monitor::receive_plan(control.as_fd()).internal(|| "cannot read the plan".into())?;
+    let failed = || "cannot monitor the container".to_owned();
+    let [control, lock] = monitor::handover::take_standard_streams().internal(failed)?;
+    monitor::detach_from_session().internal(failed)?;
+    let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;
     let id = plan.id.clone();
-    let mut monitor = Monitor::new(plan, control, lock).internal(|| format!("cannot monitor container {id}"))?;
+    let mut monitor = Monitor::new(plan, control, lock).internal(failed)?;
     let Ok(exit) = monitor.run_once() else {
         // The starter knows why and undoes what it made; the lock falls with this process.
         return Ok(());
@@ -93,7 +78,7 @@ impl Engine {
     ///
     /// The caller holds the container's lock; the directory of the run, and the lock in it, are gone afterwards.
     pub(crate) fn end_of_run(&self, id: &str, exit: &Exit, started_at: String) -> Result<()> {
-        networks::leave(&*self.database()?, id)?;
+        self.leave_networks(id)?;
         let goes = table::goes_after_run(self.database()?.read(), id)?;
         if goes != Some(false) {
             return self.remove_held(id);

@@ -68,7 +68,7 @@ fn create() -> Result<()> {
 }
 
 fn unshare() -> Result<()> {
-    namespaces::unshare(Namespaces::USER.union(Namespaces::MOUNT)).map_err(|error| {
+    namespaces::unshare(Namespaces::USER | Namespaces::MOUNT).map_err(|error| {
         Error::caused(Kind::Unavailable, "this system does not let ordinary users have user namespaces", error).hint(
             "allow them with `sysctl kernel.unprivileged_userns_clone=1`, `sysctl user.max_user_namespaces=15000` or \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run dhow as root",

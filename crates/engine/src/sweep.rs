@@ -52,7 +52,7 @@ impl Engine {
                 self.remove_held(id)
             }
             (None, None) => {
-                crate::networks::leave(&*self.database()?, id)?;
+                self.leave_networks(id)?;
                 table::release_address(&mut *self.database()?, id)?;
                 lock::release(self.directories(), id)
             }

@@ -92,8 +92,10 @@ impl Engine {
             differences.push(format!("the records say that the cgroup is {path}; the kernel does not"));
         }
         if let Some(group) = crate::group::find(&path)? {
-            for limit in group.limits().internal(failed)? {
-                section.add(limit.file, limit.value);
+            for tree in group.limits().internal(failed)?.groups {
+                for value in tree.values {
+                    section.add(value.file, value.value);
+                }
             }
         }
         Ok(section)
@@ -156,10 +158,7 @@ fn file_system(pid: i32, container: &Container) -> Section {
 /// Bits of a capability set as names.
 fn names(hexadecimal: &str) -> Vec<String> {
     let bits = u64::from_str_radix(hexadecimal, 16).unwrap_or(0);
-    kernel::capabilities::Capability::all()
-        .filter(|capability| bits & (1 << capability.number()) != 0)
-        .map(|capability| capability.name().to_owned())
-        .collect()
+    kernel::capabilities::Set::from_bits(bits).names().map(str::to_owned).collect()
 }
 
 fn capabilities(status: &str, container: &Container, differences: &mut Vec<String>) -> Section {

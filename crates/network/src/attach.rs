@@ -6,7 +6,7 @@
 use crate::Cidr;
 use crate::error::{Error, failed, refused};
 use crate::links::{self, End, Upper, check_name};
-use crate::netlink::{Request, Socket};
+use crate::netlink::Request;
 use crate::plan::{Attachment, Mac};
 use crate::{bridge, namespace, routes, sysctl};
 use rustix::fd::BorrowedFd;
@@ -32,32 +32,28 @@ pub fn attach(attachment: &Attachment, netns: BorrowedFd<'_>) -> Result<(), Erro
     let mtu = attachment.mtu.or(Some(bridge.mtu));
     let here = End { name: &attachment.host_interface, mac: None, mtu, up: true };
     let there = End { name: &attachment.container_interface, mac: Some(attachment.mac), mtu, up: false };
-    let create = links::new_veth(&here, bridge.index, &there, netns);
-    host.execute(&mut [create]).map_err(refused(format!(
+    let mut requests = vec![links::new_veth(&here, bridge.index, &there, netns)];
+    // With br_netfilter a container's connection to a port that it published itself never reaches the host's routing: it is
+    // translated while bridged, and has to go out by the port it came in by.
+    let hairpin = sysctl::is("net/bridge/bridge-nf-call-iptables", "1");
+    if attachment.isolated || hairpin {
+        requests.push(links::set_port(here.name, attachment.isolated, hairpin));
+    }
+    host.execute(&mut requests).map_err(refused(format!(
         "RTM_NEWLINK(veth {} on {name}, peer {} in the container's network namespace)",
         attachment.host_interface, attachment.container_interface
     )))?;
-    let result = finish(attachment, &mut host, netns);
-    if result.is_err() {
-        // The pair is all that there is; the first error is the one to report.
-        drop(detach(&attachment.host_interface));
-    }
-    result
-}
-
-fn finish(attachment: &Attachment, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<(), Error> {
-    if attachment.isolated {
-        let name = &attachment.host_interface;
-        let link = links::find(host, name)?.ok_or_else(|| failed(format!("RTM_GETLINK({name})"), Errno::NODEV))?;
-        host.execute(&mut [links::set_isolated(link.index)])
-            .map_err(refused(format!("RTM_SETLINK({name} isolated)")))?;
-    }
     let side = Side {
         interface: &attachment.container_interface,
         addresses: &attachment.addresses,
         gateways: &attachment.gateways,
     };
-    configure(&side, netns)
+    let result = configure(&side, netns);
+    if result.is_err() {
+        // The pair is all that there is; the first error is the one to report.
+        drop(detach(&attachment.host_interface));
+    }
+    result
 }
 
 /// What the container's side is to have.

@@ -115,6 +115,9 @@ fn settings_of_bridge(bridge: &Bridge) -> Result<(), Error> {
         // CVE-2020-10749, CVE-2020-13401: a container must not be the host's router.
         sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
         sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
+        // Without a link-local address the bridge does not ask for its neighbours, and duplicate address detection would keep
+        // it back for up to two seconds after the first container came.
+        sysctl::set(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
     } else {
         // CVE-2024-32473: no IPv6 where none was asked for, not even link-local.
         sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod dns;
 pub mod plan;
 pub mod pools;
 pub mod sysctl;
@@ -16,18 +17,28 @@ mod attach;
 mod bridge;
 mod cidr;
 mod error;
+mod firewall;
+mod gate;
 mod links;
 mod namespace;
 mod netlink;
+mod nft;
 mod observe;
 mod routes;
+mod sweep;
 
 pub use attach::{DirectAttachment, attach, attach_direct, detach, loopback_up};
 pub use bridge::{ensure_bridge, remove_bridge};
 pub use cidr::{Cidr, InvalidCidr};
 pub use error::{Error, Refusal};
+pub use firewall::{
+    Ensured, RuleCounter, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_present, unpublish,
+};
 pub use links::{Link, Traffic, Upper, check_name, list as links};
 pub use namespace::within;
 pub use observe::{Observed, observe, observe_here};
-pub use plan::{Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, host_interface};
+pub use plan::{
+    Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
+};
 pub use routes::{Address, Route};
+pub use sweep::{is_ours, sweep};

@@ -16,7 +16,6 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
-const IFLA_PROTINFO: u16 = 12;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
@@ -26,10 +25,13 @@ const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
-const AF_BRIDGE: u8 = 7;
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 1 << 7;
 
 /// A device as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,9 +88,8 @@ pub fn check_name(name: &str) -> Result<(), Error> {
 }
 
 /// `struct ifinfomsg`.
-fn header(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
+fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
-    bytes[0] = family;
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
     bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
     bytes[12..16].copy_from_slice(&change.to_ne_bytes());
@@ -98,7 +99,7 @@ fn header(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
 /// The device of this name, `None` where there is none.
 pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
     let mut request = Request::new(RTM_GETLINK, 0);
-    request.raw(&header(0, 0, 0, 0)).text(IFLA_IFNAME, name);
+    request.raw(&header(0, 0, 0)).text(IFLA_IFNAME, name);
     let mut found = None;
     match socket.query(&mut request, |kind, payload| found = parse(kind, payload)) {
         Ok(()) => Ok(found),
@@ -110,7 +111,7 @@ pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Erro
 /// Every device of the socket's namespace.
 pub(crate) fn all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     let mut request = Request::new(RTM_GETLINK, 0);
-    request.raw(&header(0, 0, 0, 0));
+    request.raw(&header(0, 0, 0));
     let entries = socket.dump(&mut request).map_err(refused("RTM_GETLINK(dump)"))?;
     Ok(entries.iter().filter_map(|(kind, payload)| parse(*kind, payload)).collect())
 }
@@ -164,7 +165,7 @@ fn parse(kind: u16, payload: &[u8]) -> Option<Link> {
 /// whenever a container comes or goes, under the feet of everybody's ARP tables.
 pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: Option<u32>) -> Request {
     let mut request = Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE);
-    request.raw(&header(0, 0, 0, 0)).text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac.0);
+    request.raw(&header(0, 0, 0)).text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac.0);
     if let Some(mtu) = mtu {
         request.u32(IFLA_MTU, mtu);
     }
@@ -197,9 +198,21 @@ pub(crate) fn new_veth(here: &End<'_>, master: u32, there: &End<'_>, netns: Borr
     request
 }
 
+/// A veth pair with both ends in the socket's namespace.
+pub(crate) fn new_gate(one: &End<'_>, other: &End<'_>) -> Request {
+    let mut request = Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE);
+    end(&mut request, one);
+    request.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+            data.nest(VETH_INFO_PEER, |peer| end(peer, other));
+        });
+    });
+    request
+}
+
 fn end(request: &mut Request, end: &End<'_>) {
     let flags = if end.up { IFF_UP } else { 0 };
-    request.raw(&header(0, 0, flags, flags)).text(IFLA_IFNAME, end.name);
+    request.raw(&header(0, flags, flags)).text(IFLA_IFNAME, end.name);
     if let Some(mac) = end.mac {
         request.bytes(IFLA_ADDRESS, &mac.0);
     }
@@ -260,15 +273,27 @@ pub(crate) fn new_upper(kind: Upper, lower: u32, there: &End<'_>, netns: Borrowe
 /// Brings a device up.
 pub(crate) fn set_up(index: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);
-    request.raw(&header(0, index, IFF_UP, IFF_UP));
+    request.raw(&header(index, IFF_UP, IFF_UP));
     request
 }
 
-/// Makes a bridge's port isolated: it talks to the bridge, and to no other isolated port (Linux 4.18).
-pub(crate) fn set_isolated(index: u32) -> Request {
+/// Brings a device up that never asks for its neighbour's address.
+pub(crate) fn set_up_without_arp(index: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);
-    request.raw(&header(AF_BRIDGE, index, 0, 0)).nest(IFLA_PROTINFO, |info| {
-        info.u8(IFLA_BRPORT_ISOLATED, 1);
+    request.raw(&header(index, IFF_UP | IFF_NOARP, IFF_UP | IFF_NOARP));
+    request
+}
+
+/// Settings of a bridge's port, by name so that they can follow the making of the port in the same datagram.
+///
+/// `isolated`: it talks to the bridge, and to no other isolated port (Linux 4.18). `hairpin`: what came in by it may go out
+/// by it.
+pub(crate) fn set_port(name: &str, isolated: bool, hairpin: bool) -> Request {
+    let mut request = Request::new(RTM_NEWLINK, 0);
+    request.raw(&header(0, 0, 0)).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
+            data.u8(IFLA_BRPORT_MODE, u8::from(hairpin)).u8(IFLA_BRPORT_ISOLATED, u8::from(isolated));
+        });
     });
     request
 }
@@ -276,7 +301,7 @@ pub(crate) fn set_isolated(index: u32) -> Request {
 /// Removes a device by name; for a veth, both ends.
 pub(crate) fn delete(name: &str) -> Request {
     let mut request = Request::new(RTM_DELLINK, 0);
-    request.raw(&header(0, 0, 0, 0)).text(IFLA_IFNAME, name);
+    request.raw(&header(0, 0, 0)).text(IFLA_IFNAME, name);
     request
 }
 

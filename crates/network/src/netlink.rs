@@ -6,14 +6,14 @@
 mod message;
 mod socket;
 
-pub(crate) use message::{Attributes, Request, byte_at, u16_at, u32_at, u32_be, u64_be};
-pub(crate) use socket::{Failure, Family, Socket};
+pub(crate) use message::{Attributes, Request, byte_at, u32_at, u64_be};
+pub(crate) use socket::{Failure, Family, Socket, acknowledgement};
 
 /// `NLM_F_REQUEST`: every message to the kernel has it.
 pub(crate) const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`: answer even when all went well.
 pub(crate) const ACK: u16 = 0x4;
-/// `NLM_F_ECHO`: send back what was made.
+/// `NLM_F_ROOT | NLM_F_MATCH`: the whole table.
 pub(crate) const DUMP: u16 = 0x300;
 /// `NLM_F_REPLACE`.
 pub(crate) const REPLACE: u16 = 0x100;

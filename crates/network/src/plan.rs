@@ -176,6 +176,13 @@ pub fn host_interface(container_id: &str, index: usize) -> String {
     }
 }
 
+/// The name of the bridge of a network: `dhow` and 11 hexadecimal digits of the network's id. All bridges should begin with
+/// `dhow` (the default one is `dhow0`): one rule beside other programs' firewalls is then enough for all.
+pub fn bridge_interface(network_id: &str) -> String {
+    let id: String = network_id.chars().filter(char::is_ascii_hexdigit).take(11).collect();
+    format!("dhow{id}")
+}
+
 /// A hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

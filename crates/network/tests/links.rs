@@ -183,6 +183,22 @@ fn macvlan_on_a_device_of_the_host() {
     one.sh("ping -c1 -W2 192.168.7.1");
 }
 
+#[test]
+fn sweeping_removes_only_what_is_ours_and_dead() {
+    if !can_run(&["ip"]) {
+        return;
+    }
+    let (host, one, two) = (Netns::host(), Netns::new(), Netns::new());
+    host.sh("ip link add dhcp0 type veth peer name dhcp1");
+    host.run(|| {
+        network::ensure_bridge(&bridge()).unwrap();
+        network::attach(&attachment("dh0123456789a", 2), one.as_fd()).unwrap();
+        network::attach(&attachment("dh0123456789b", 3), two.as_fd()).unwrap();
+        assert_eq!(network::sweep(|name| name == "dh0123456789b").unwrap(), ["dh0123456789a"]);
+    });
+    assert!(host.ok("ip link show dh0123456789b && ip link show dhcp0 && ip link show dhow0"));
+}
+
 /// Not a measurement to compare, only a guard against an accident of a power of ten.
 #[test]
 #[allow(clippy::print_stderr, reason = "the figures are wanted")]

@@ -297,4 +297,31 @@ mod tests {
         assert_eq!(found, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
         thread.join().unwrap();
     }
+
+    #[test]
+    fn a_cut_answer_is_asked_for_again_by_tcp() {
+        use std::io::{Read as _, Write as _};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = stream.local_addr().unwrap();
+        let Ok(datagrams) = std::net::UdpSocket::bind(address) else { return };
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            let (length, peer) = datagrams.recv_from(&mut buffer).unwrap();
+            buffer[2] |= 0x82;
+            datagrams.send_to(&buffer[..length], peer).unwrap();
+            let (mut connection, _) = stream.accept().unwrap();
+            connection.read_exact(&mut buffer[..2 + length]).unwrap();
+            let mut reply = buffer[2..2 + length].to_vec();
+            reply[2] |= 0x80;
+            reply[7] = 1;
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 8]);
+            connection.write_all(&(reply.len() as u16).to_be_bytes()).unwrap();
+            connection.write_all(&reply).unwrap();
+        });
+        let configuration = Configuration { timeout: Duration::from_secs(5), ..Configuration::parse("") };
+        let found = runtime.block_on(configuration.ask_one(address, "registry.example", message::Kind::A));
+        assert_eq!(found, Some(vec!["192.0.2.8".parse().unwrap()]));
+        thread.join().unwrap();
+    }
 }

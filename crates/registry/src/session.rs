@@ -144,17 +144,16 @@ impl Session {
                 return Ok(response);
             }
             redirects += 1;
-            address = self.redirected(call, &address, &response, redirects).map_err(fail)?;
+            address = self.redirected(call.scope, &address, location(&response), redirects).map_err(fail)?;
             response.body.discard().await;
         }
     }
 
-    fn redirected(&self, call: &Call<'_>, from: &Address, response: &Response, count: u32) -> Result<Address, Error> {
-        let host = call.scope.domain.clone();
+    fn redirected(&self, scope: &Scope, from: &Address, location: &str, count: u32) -> Result<Address, Error> {
+        let host = scope.domain.clone();
         if count > MAX_REDIRECTS {
             return Err(Error::Protocol { host, problem: format!("more than {MAX_REDIRECTS} redirects") });
         }
-        let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let refused = |reason| Error::Redirect { host: host.clone(), target: printable(location, 200), reason };
         let to = from.join(location).ok_or_else(|| refused("it is not an http or https address"))?;
         if to.origin.scheme == Scheme::Http {
@@ -212,11 +211,15 @@ impl Session {
                     }),
                 };
             }
-            address = self.redirected(call, &address, &response, count)?;
+            address = self.redirected(call.scope, &address, location(&response), count)?;
             response.body.discard().await;
         }
         Err(refused("it leads nowhere"))
     }
+}
+
+fn location(response: &Response) -> &str {
+    response.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// 0.2, 0.4, 0.8, … seconds, at most 5.
@@ -238,6 +241,33 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirects_keep_the_encryption() {
+        let session = Session::new(Options { insecure: vec!["cache.example:5000".into()], ..Options::default() });
+        let scope = Scope { domain: "r.example".into(), repository: "a".into(), actions: "pull" };
+        let follow = |from: &str, to: &str| {
+            let from = Address::parse(from).unwrap();
+            session
+                .redirected(&scope, &from, to, 1)
+                .map(|address| address.to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(follow("https://r.example/x", "https://cdn.example/y"), Ok("https://cdn.example/y".into()));
+        assert_eq!(follow("http://127.0.0.1:5000/x", "https://cdn.example/y"), Ok("https://cdn.example/y".into()));
+        assert_eq!(
+            follow("http://127.0.0.1:5000/x", "http://cache.example:5000/y"),
+            Ok("http://cache.example:5000/y".into())
+        );
+        for to in ["http://r.example/y", "http://127.0.0.1/y", "http://cache.example:5000/y", "//r.example:80/../y"] {
+            let result = follow("https://r.example/x", to);
+            match to.starts_with("//") {
+                true => assert!(result.unwrap().starts_with("https://r.example:80/")),
+                false => assert!(result.unwrap_err().contains("without encryption"), "{to}"),
+            }
+        }
+        assert!(follow("http://127.0.0.1:5000/x", "http://cache.example/y").unwrap_err().contains("named as insecure"));
+    }
 
     #[test]
     fn waits() {

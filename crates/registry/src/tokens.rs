@@ -354,6 +354,30 @@ mod tests {
     }
 
     #[test]
+    fn where_tokens_may_come_from() {
+        let options = Arc::new(Options { trusted_token_hosts: vec!["sso.example".into()], ..Options::default() });
+        let (transport, tokens) = (Transport::new(options.clone()), Tokens::new(options));
+        let scope = Scope { domain: "r.corp.test".into(), repository: "a".into(), actions: "pull" };
+        let ask = |scheme, realm: &str, with_credentials| {
+            let asker = Origin::new(scheme, "r.corp.test").unwrap();
+            let question = TokenQuestion { asker: &asker, realm, service: None, asked: None, scope: &scope };
+            tokens.token_server(&transport, &question, with_credentials).map_err(|error| error.to_string())
+        };
+        for with_credentials in [false, true] {
+            assert!(ask(Scheme::Https, "https://auth.corp.test/token", with_credentials).is_ok());
+            assert!(ask(Scheme::Https, "https://sso.example/token", with_credentials).is_ok());
+            for realm in ["http://r.corp.test/token", "http://127.0.0.1/token"] {
+                let error = ask(Scheme::Https, realm, with_credentials).unwrap_err();
+                assert!(error.contains("without encryption"), "{error}");
+            }
+            assert!(ask(Scheme::Http, "http://auth.corp.test/token", with_credentials).is_err());
+            assert!(ask(Scheme::Http, "http://r.corp.test:5001/token", with_credentials).is_ok());
+        }
+        assert!(ask(Scheme::Https, "https://evil.example/token", false).is_ok());
+        assert!(ask(Scheme::Https, "https://evil.example/token", true).unwrap_err().contains("your password"));
+    }
+
+    #[test]
     fn parameters_of_a_question() {
         let asker = Origin::new(Scheme::Https, "r.example").unwrap();
         let scope = Scope { domain: "r.example".into(), repository: "a/b".into(), actions: "pull" };

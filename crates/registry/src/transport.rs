@@ -25,7 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How much is asked from the kernel at once. Measured on loopback: with 16 KiB half as fast, with more no faster.
+/// How much is asked from the kernel at once. Measured on loopback, seconds in the kernel for each GB received: 0.46 with
+/// 16 KiB, 0.41 with 64 KiB, 0.29 with 256 KiB and with 1 MiB.
 const READ_BUFFER: usize = 256 << 10;
 /// Servers close idle connections after 5 s (Node) to minutes; a request on a closed one is made again.
 const MAX_IDLE: Duration = Duration::from_secs(30);
@@ -75,12 +76,14 @@ impl Transport {
         body: &Bytes,
     ) -> Result<Response, SendError> {
         let origin = &address.origin;
-        if let Some(connection) = self.pool.take(origin).await
-            && let Ok(response) = self.exchange(connection, method, address, headers, body).await
-        {
-            return Ok(response);
+        if let Some(connection) = self.pool.take(origin).await {
+            match self.exchange(connection, method, address, headers, body).await {
+                // The server had closed it. All requests so far can be made twice without harm.
+                Err(Error::Unreachable { .. }) => {}
+                Err(error) => return Err(SendError { error, was_connected: true }),
+                Ok(response) => return Ok(response),
+            }
         }
-        // No kept connection, or the server had closed it.
         let anybody = self.may_be_plain(origin);
         let connected = self.connector.connect(origin, anybody).await;
         let stream = connected.map_err(|error| SendError { error, was_connected: false })?;

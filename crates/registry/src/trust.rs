@@ -3,11 +3,14 @@
 //! Authorities are read from files, not by a platform library: the binary is static. rustls does the rest, with ring.
 
 use crate::options::Options;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,15 +37,23 @@ pub(crate) fn client_config(options: &Options, authority: &str, anybody: bool) -
     let builder = match anybody {
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
         false => {
-            let mut roots = RootCertStore::empty();
+            let mut trusted = Vec::new();
             if let Some(file) = options.certificate_files.iter().find(|file| file.exists()) {
-                // One odd certificate in the system's bundle must not take the others down.
-                roots.add_parsable_certificates(certificates(file)?);
+                trusted.extend(certificates(file)?);
             }
             for file in &extra.authorities {
-                roots.add_parsable_certificates(certificates(file)?);
+                trusted.extend(certificates(file)?);
             }
-            builder.with_root_certificates(roots)
+            let mut roots = RootCertStore::empty();
+            // One odd certificate in the system's bundle must not take the others down.
+            roots.add_parsable_certificates(trusted.iter().cloned());
+            match WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build() {
+                Ok(ordinary) => builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(AuthorityOrItself { ordinary, trusted })),
+                // Nobody is trusted, and the handshake will say so.
+                Err(_) => builder.with_root_certificates(RootCertStore::empty()),
+            }
         }
     };
     match extra.identity {
@@ -98,6 +109,71 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError>
     match list.is_empty() {
         true => Err(TrustError::Pem { path: path.to_owned() }),
         false => Ok(list),
+    }
+}
+
+/// The ordinary check, and what Docker's users know as "self-signed": `openssl req -x509` makes a certificate that is its own
+/// authority, which the server then shows as its own. Go accepts it when it is among the trusted ones; webpki does not.
+#[derive(Debug)]
+struct AuthorityOrItself {
+    ordinary: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl AuthorityOrItself {
+    /// Whether the only objection was that an authority shows its own certificate. webpki looks at the dates before it
+    /// looks at that (0.103, `check_issuer_independent_properties`). Its error has no public type here, only a name; if the
+    /// name changes, such certificates are refused.
+    fn is_only_authority(error: &rustls::Error) -> bool {
+        match error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+                format!("{other:?}").contains("CaUsedAsEndEntity")
+            }
+            _ => false,
+        }
+    }
+}
+
+impl ServerCertVerifier for AuthorityOrItself {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let error = match self.ordinary.verify_server_cert(certificate, chain, name, ocsp, now) {
+            Ok(verified) => return Ok(verified),
+            Err(error) => error,
+        };
+        if !Self::is_only_authority(&error) || !self.trusted.iter().any(|trusted| trusted == certificate) {
+            return Err(error);
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.ordinary.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.ordinary.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.ordinary.supported_verify_schemes()
     }
 }
 

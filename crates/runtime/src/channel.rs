@@ -194,7 +194,7 @@ fn encode(error: &Error) -> Vec<u8> {
         let text: String = error.to_string().chars().take(1000).collect();
         packet.truncate(1);
         // Plain text and a number cannot fail to be written to memory.
-        let _ = serde_json::to_writer(&mut packet, &Failure::Refused(text));
+        serde_json::to_writer(&mut packet, &Failure::Refused(text)).ok();
     }
     packet
 }

@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context<'_>, joined: &[(Namespaces, OwnedFd)], born_
         Ok(never) => match never {},
         Err(error) => {
             // If the parent is gone there is nobody to tell.
-            let _ = context.channel.send_up(&Up::Failed(error));
+            context.channel.send_up(&Up::Failed(error)).ok();
             1
         }
     }
@@ -265,7 +265,7 @@ fn give_streams_to(uid: u32) {
     let null = rustix::fs::makedev(1, 3);
     for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         if rustix::fs::fstat(stream).is_ok_and(|status| status.st_rdev != null && status.st_uid != uid) {
-            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
+            rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None).ok();
         }
     }
 }

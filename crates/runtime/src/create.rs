@@ -134,7 +134,7 @@ impl Drop for Unstarted {
     fn drop(&mut self) {
         if self.armed {
             // It may have ended already; either way it is waited for.
-            let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+            rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
             reap(self.pid);
         }
     }
@@ -200,7 +200,7 @@ pub fn create(
 
 /// The failure that made the work outside fail as well, if the child has reported one.
 fn child_failure(process: Unstarted) -> Option<Error> {
-    let _ = rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL);
+    rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL).ok();
     loop {
         match process.channel.receive_up() {
             Ok(Up::Failed(error)) => return Some(error),

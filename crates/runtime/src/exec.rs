@@ -116,7 +116,7 @@ fn forerun(
         Ok(()) => 0,
         Err(error) => {
             // The parent notices the closed channel if not even this arrives.
-            let _ = channel.send_up(&Up::Failed(error));
+            channel.send_up(&Up::Failed(error)).ok();
             1
         }
     }
@@ -137,7 +137,7 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio) -> i32 {
     match work() {
         Ok(never) => match never {},
         Err(error) => {
-            let _ = channel.send_up(&Up::Failed(error));
+            channel.send_up(&Up::Failed(error)).ok();
             1
         }
     }

@@ -46,5 +46,5 @@ pub fn main() -> ExitCode {
 fn eprint_line(text: &str) {
     use std::io::Write;
     // Nobody is left to tell if that fails.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    writeln!(std::io::stderr(), "{text}").ok();
 }

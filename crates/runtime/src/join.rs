@@ -95,7 +95,7 @@ pub(crate) fn forerun(
         Ok(()) => 0,
         Err(error) => {
             // The parent notices the closed channel if not even this arrives.
-            let _ = context.channel.send_up(&Up::Failed(error));
+            context.channel.send_up(&Up::Failed(error)).ok();
             1
         }
     }

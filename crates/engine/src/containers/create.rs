@@ -71,8 +71,13 @@ impl Engine {
             address: None,
             id,
         };
-        let spec = self.specification(&entry)?;
+        let mut spec = self.specification(&entry)?;
         let plan = self.runtime_plan(&entry, &spec)?;
+        if let Some(linux) = &mut spec.linux {
+            // The plan has the compiled program; a reader wants the document.
+            let confinement = lower::confinement(&entry.settings, self.host()?)?;
+            linux.seccomp = confinement.filter.document(&entry.settings, self.host()?)?;
+        }
         let value = |v: serde_json::Result<serde_json::Value>| v.internal(|| "cannot print the plan".into());
         Ok(serde_json::json!({
             "settings": value(serde_json::to_value(&entry.settings))?,

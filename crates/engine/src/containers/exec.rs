@@ -53,14 +53,14 @@ impl Engine {
         }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
-        let plan = self.exec_plan(&container, &process, user)?;
+        let plan = self.exec_plan(&container, &process, user, options.privileged)?;
         let id = crate::names::identifier()?;
-        let request = monitor::Exec {
+        let request = monitor::wire::Exec {
             id: id.clone(),
             process: monitor::ExecLaunch::Container(Box::new(plan)),
             terminal: options.terminal,
             size: None,
-            attach: options.streams.map(|streams| monitor::Attach { streams, patience_seconds: None }),
+            attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
         let connection = Connection::open(&self.run_directory(&container)).internal(|| format!("cannot reach the monitor of container {wanted}"))?;
         let (pid, stream) = connection.exec(request).map_err(|error| failure(&options.command[0], error))?;

@@ -59,7 +59,7 @@ impl Engine {
             .kind(Kind::Corrupt, || format!("the state of container {id} cannot be read"))?;
         // A pid alone may have been given to another process; with its start time it is unique.
         Ok(state.filter(|state| {
-            state.pid != 0 && monitor::process_start_time(state.pid) == Some(state.pid_start_time)
+            state.pid != 0 && monitor::record::process_start_time(state.pid) == Some(state.pid_start_time)
         }))
     }
 }

@@ -3,6 +3,8 @@
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::containers::table;
+use super::start::Streams;
+use monitor::client::Connection;
 use std::path::PathBuf;
 
 /// Where the log of a container is, and how to tell that it will not grow.
@@ -34,12 +36,12 @@ impl Engine {
     }
 
     /// Joins the streams of a running container.
-    pub fn attach(&self, wanted: &str, streams: monitor::Streams) -> Result<monitor::client::Connection> {
+    pub fn attach(&self, wanted: &str, streams: Streams) -> Result<Connection> {
         let container = self.running(wanted, "attach to")?;
-        let connection = monitor::client::Connection::open(&self.run_directory(&container))
+        let connection = Connection::open(&self.run_directory(&container))
             .map_err(|error| self.lost(wanted, "attach to", error))?;
         connection
-            .attach(monitor::Attach { streams, patience_seconds: None })
+            .attach(monitor::wire::Attach { streams, patience_seconds: None })
             .map_err(|error| self.lost(wanted, "attach to", error))
     }
 }

@@ -121,6 +121,13 @@ pub struct Limits {
     pub pids: Option<i64>,
 }
 
+impl Limits {
+    /// Whether anything is limited.
+    pub fn any(&self) -> bool {
+        *self != Limits::default()
+    }
+}
+
 /// Everything that `create` and `run` may ask for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

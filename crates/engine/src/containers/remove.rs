@@ -49,7 +49,7 @@ impl Engine {
     /// Kills a container and waits for its end.
     fn kill_for_removal(&self, id: &str) -> Result<()> {
         let directory = self.directories().container_run(id);
-        match monitor::client::stop(&directory, Some(9), Some(0)) {
+        match monitor::client::Connection::open(&directory).and_then(|monitor| monitor.stop(Some(9), Some(0))) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == monitor::Kind::Gone => Ok(()),
             Err(error) => Err(error).internal(|| format!("cannot kill container {id}")),

@@ -219,11 +219,11 @@ fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>
 
 /// Docker's rule: from the defaults, or all with `--cap-add ALL`; then drops win over `ALL` and adds over drops of `ALL`.
 pub(crate) fn capabilities(options: &Options) -> Result<Vec<String>> {
-    let all = || kernel::capabilities::Capability::all().map(|capability| capability.name().to_owned());
+    let all = || kernel::capabilities::Set::ALL.names().map(str::to_owned);
     let normal = |flag: &str, name: &String| -> Result<String> {
         let upper = name.to_uppercase();
         let full = if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        if full == "ALL" || kernel::capabilities::Capability::from_name(&full).is_some() {
+        if full == "ALL" || kernel::capabilities::by_name(&full).is_some() {
             return Ok(full);
         }
         Err(invalid(format!("invalid {flag} {name:?}: unknown capability")))

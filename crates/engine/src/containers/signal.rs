@@ -4,6 +4,7 @@ use super::record::{Container, Status};
 use super::table;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
+use monitor::client::Connection;
 use std::path::PathBuf;
 
 impl Engine {
@@ -15,7 +16,7 @@ impl Engine {
         if !running(&container) {
             return Ok(false);
         }
-        match monitor::client::stop(&self.run_directory(&container), signal, timeout) {
+        match self.monitor_of(&container).and_then(|monitor| monitor.stop(signal, timeout)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == monitor::Kind::Gone => Ok(true),
             Err(error) => Err(error).internal(|| format!("cannot stop container {wanted}")),
@@ -26,7 +27,7 @@ impl Engine {
     pub fn kill(&self, wanted: &str, signal: &str) -> Result<()> {
         let signal = number(signal)?;
         let container = self.running(wanted, "kill")?;
-        monitor::client::signal(&self.run_directory(&container), None, signal)
+        self.monitor_of(&container).and_then(|monitor| monitor.signal(None, signal))
             .map_err(|error| self.lost(wanted, "kill", error))
     }
 
@@ -36,7 +37,7 @@ impl Engine {
         if container.status == Status::Paused {
             return Err(Error::new(Kind::Conflict, format!("container {wanted} is already paused")));
         }
-        monitor::client::pause(&self.run_directory(&container)).map_err(|error| self.lost(wanted, "pause", error))
+        self.monitor_of(&container).and_then(Connection::pause).map_err(|error| self.lost(wanted, "pause", error))
     }
 
     /// Lets them go on.
@@ -45,14 +46,14 @@ impl Engine {
         if container.status != Status::Paused {
             return Err(Error::new(Kind::Conflict, format!("container {wanted} is not paused")));
         }
-        monitor::client::unpause(&self.run_directory(&container)).map_err(|error| self.lost(wanted, "unpause", error))
+        self.monitor_of(&container).and_then(Connection::unpause).map_err(|error| self.lost(wanted, "unpause", error))
     }
 
     /// Waits until a container does not run, and returns its exit status.
     pub fn wait(&self, wanted: &str) -> Result<i32> {
         let container = self.inspect(wanted)?;
         if running(&container) {
-            match monitor::client::wait(&self.run_directory(&container), None) {
+            match self.monitor_of(&container).and_then(|monitor| monitor.wait(None)) {
                 Ok(exit) => return Ok(exit.exit_code),
                 Err(error) if error.kind() == monitor::Kind::Gone => {}
                 Err(error) => return Err(error).internal(|| format!("cannot wait for container {wanted}")),
@@ -85,6 +86,10 @@ impl Engine {
         }
         let id = &container.id;
         Err(Error::new(Kind::Conflict, format!("cannot {verb} container: {wanted}: container {id} is not running")))
+    }
+
+    pub(crate) fn monitor_of(&self, container: &Container) -> std::result::Result<Connection, monitor::Error> {
+        Connection::open(&self.run_directory(container))
     }
 
     pub(crate) fn run_directory(&self, container: &Container) -> PathBuf {

@@ -16,11 +16,12 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::images::PullProgress;
 use crate::networks;
 use monitor::client::Connection;
+use monitor::plan::CgroupLaunch;
 use monitor::{LogPlan, MonitorPlan};
 use std::os::fd::OwnedFd;
 
 /// Which of a container's streams the caller wants.
-pub use monitor::Streams;
+pub use monitor::wire::Streams;
 
 /// A container that was started.
 #[derive(Debug)]
@@ -122,8 +123,8 @@ impl Engine {
         if entry.settings.network != crate::NetworkMode::Bridge {
             return Ok(None);
         }
-        let joined = networks::join(&mut *self.database()?, &entry.id)?;
-        networks::ensure(&joined)?;
+        let joined = networks::join(&mut *self.database()?, &entry.id, &entry.settings)?;
+        self.set_up_network(&joined)?;
         entry.address = Some(joined.address.clone());
         Ok(Some(joined))
     }
@@ -139,8 +140,13 @@ impl Engine {
         let directory = self.directories().container(&entry.id);
         Ok(MonitorPlan {
             id: entry.id.clone(),
-            launch: monitor::Launch::Container(Box::new(monitor::ContainerLaunch {
+            launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
                 plan: self.runtime_plan(entry, spec)?,
+                cgroup: Some(CgroupLaunch {
+                    path: crate::lower::cgroup_path(settings, &entry.id),
+                    resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
+                    optional: self.host()?.user_namespace && !settings.limits.any(),
+                }),
                 attachments: network.map(|joined| joined.attachment).into_iter().collect(),
                 loopback: settings.network != crate::NetworkMode::Host,
             })),
@@ -153,7 +159,7 @@ impl Engine {
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),
             stop_signal: super::signal::number(if settings.stop_signal.is_empty() { "TERM" } else { &settings.stop_signal })?,
             stop_timeout_seconds: settings.stop_timeout,
-            attach_control: attach.map(|streams| monitor::Attach { streams, patience_seconds: None }),
+            attach_control: attach.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         })
     }
 

@@ -51,7 +51,7 @@ fn complete((mut entry, settings, run): (Entry, String, Option<String>)) -> Resu
 /// All containers, the newest first.
 pub(crate) fn all(connection: &Connection) -> Result<Vec<Entry>> {
     let mut statement =
-        connection.prepare_cached(&format!("{COLUMNS} ORDER BY c.created_at DESC, c.id")).sql("list containers")?;
+        connection.prepare(&format!("{COLUMNS} ORDER BY c.created_at DESC, c.id")).sql("list containers")?;
     let rows = statement.query_map([], entry).sql("list containers")?;
     rows.map(|row| complete(row.sql("list containers")?)).collect()
 }
@@ -60,7 +60,7 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Entry>> {
 pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Entry> {
     let name = wanted.strip_prefix('/').unwrap_or(wanted);
     let exact = connection
-        .prepare_cached(&format!("{COLUMNS} WHERE c.id = ?1 OR c.name = ?1"))
+        .prepare(&format!("{COLUMNS} WHERE c.id = ?1 OR c.name = ?1"))
         .and_then(|mut statement| statement.query_row([name], entry).optional())
         .sql("look up a container")?;
     if let Some(row) = exact {
@@ -72,7 +72,7 @@ pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Entry> {
     }
     // All identifiers with a prefix lie between it and it followed by a letter behind `f`.
     let mut statement = connection
-        .prepare_cached(&format!("{COLUMNS} WHERE c.id >= ?1 AND c.id < ?1 || 'g' LIMIT 2"))
+        .prepare(&format!("{COLUMNS} WHERE c.id >= ?1 AND c.id < ?1 || 'g' LIMIT 2"))
         .sql("look up a container")?;
     let mut rows = statement.query_map([name], entry).sql("look up a container")?;
     let first = rows.next().ok_or_else(missing)?.sql("look up a container")?;

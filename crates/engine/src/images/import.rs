@@ -20,7 +20,7 @@ use store::Store;
 const PARALLEL: usize = 3;
 
 /// Opens a layer's stream, compressed or not.
-pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send + 'a>> + Sync + 'a>;
+pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Sync + 'a>;
 
 /// A layer that is on its way.
 pub(crate) struct IncomingLayer<'a> {
@@ -93,7 +93,7 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
             .map(|_| {
                 let (sender, missing, next) = (sender.clone(), &missing, &next);
                 scope.spawn(move || {
-                    while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(&layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if let Err(error) = import_layer(store, layer, &sender) {
                             // Nobody begins another layer of an image that cannot be completed.
                             next.store(usize::MAX / 2, Ordering::Relaxed);
@@ -119,9 +119,13 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
     })
 }
 
-fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<(String, PullEvent)>) -> Result<()> {
+fn import_layer(
+    store: &Store,
+    layer: &IncomingLayer<'_>,
+    events: &mpsc::Sender<(String, PullEvent)>,
+) -> Result<()> {
     let stream = (layer.open)()?;
-    let counted = Counted { stream, done: 0, told: 0, layer, events };
+    let counted = Counted { stream, done: 0, told: 0, label: &layer.label, total: layer.size, events };
     store
         .layers()
         .import(Some(&layer.diff_id), counted)
@@ -144,7 +148,8 @@ struct Counted<'a, R> {
     stream: R,
     done: u64,
     told: u64,
-    layer: &'a IncomingLayer<'a>,
+    label: &'a str,
+    total: u64,
     events: &'a mpsc::Sender<(String, PullEvent)>,
 }
 
@@ -154,8 +159,8 @@ impl<R: Read> Read for Counted<'_, R> {
         self.done += count as u64;
         if self.done - self.told >= 1 << 20 || self.told == 0 {
             self.told = self.done;
-            let event = PullEvent::Progress { done: self.done, total: self.layer.size };
-            self.events.send((self.layer.label.clone(), event)).unwrap_or_default();
+            let event = PullEvent::Progress { done: self.done, total: self.total };
+            self.events.send((self.label.to_owned(), event)).unwrap_or_default();
         }
         Ok(count)
     }

@@ -89,7 +89,7 @@ impl Engine {
 
     fn load_oci(&self, file: &File, index: &Index, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
         let top = document(file, index, "index.json")?;
-        let Document::Index(top) = Document::parse("index.json", &top, None).kind(Kind::Corrupt, || "the archive's index.json cannot be used".into())? else {
+        let Document::Index(top) = Document::parse(&top, None).kind(Kind::Corrupt, || "the archive's index.json cannot be used".into())? else {
             return Err(unusable("its index.json is not an index"));
         };
         let mut loaded = Vec::new();
@@ -117,7 +117,7 @@ impl Engine {
         // An index may lead to another; three levels are more than any tool makes.
         for _ in 0..3 {
             let bytes = blob(file, index, &descriptor.digest)?;
-            let parsed = Document::parse("manifest", &bytes, Some(&descriptor.media_type)).kind(Kind::Corrupt, || format!("the manifest {} cannot be used", descriptor.digest))?;
+            let parsed = Document::parse(&bytes, Some(&descriptor.media_type)).kind(Kind::Corrupt, || format!("the manifest {} cannot be used", descriptor.digest))?;
             match parsed {
                 Document::Index(inner) => match inner.select(&Platform::host()) {
                     Some(chosen) => descriptor = chosen.clone(),
@@ -172,9 +172,11 @@ fn index(file: &File) -> Result<Index> {
     let mut result = Index::new();
     let mut links: Vec<(String, String)> = Vec::new();
     let mut position = 0;
+    let again = file.try_clone().internal(|| "cannot open the archive again".into())?;
+    let mut source = At { file: again, position, end: length };
     loop {
-        let source = BufReader::with_capacity(4096, At { file, position, end: length });
-        let mut reader = Reader::new(source, Limits::default());
+        source.position = position;
+        let mut reader = Reader::new(BufReader::with_capacity(4096, &mut source), Limits::default());
         let Some(entry) = reader.next().kind(Kind::Corrupt, corrupt)? else { break };
         let content = position + reader.offset();
         let name = String::from_utf8_lossy(&entry.path).into_owned();
@@ -207,13 +209,13 @@ fn index(file: &File) -> Result<Index> {
 }
 
 /// A part of a file as a stream with a place of its own.
-struct At<'a> {
-    file: &'a File,
+struct At {
+    file: File,
     position: u64,
     end: u64,
 }
 
-impl Read for At<'_> {
+impl Read for At {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let most = usize::try_from(self.end.saturating_sub(self.position)).unwrap_or(usize::MAX).min(buffer.len());
         let count = self.file.read_at(&mut buffer[..most], self.position)?;
@@ -249,7 +251,10 @@ fn blob(file: &File, index: &Index, digest: &Digest) -> Result<Vec<u8>> {
 }
 
 fn layer<'a>(file: &'a File, (position, size): (u64, u64), diff_id: &Digest, blob: &Digest) -> IncomingLayer<'a> {
-    let open: Open<'a> = Box::new(move || Ok(Box::new(At { file, position, end: position + size }) as Box<dyn Read + Send>));
+    let open: Open<'a> = Box::new(move || {
+        let file = file.try_clone().internal(|| "cannot open the archive again".into())?;
+        Ok(Box::new(At { file, position, end: position + size }) as Box<dyn Read + Send>)
+    });
     IncomingLayer { diff_id: diff_id.clone(), label: blob.short().to_owned(), size, open }
 }
 

@@ -70,7 +70,7 @@ impl Engine {
             Some(text) => text.parse().kind(Kind::InvalidArgument, || format!("invalid platform {text:?}"))?,
             None => Platform::host(),
         };
-        let client = Client::new(registry::Options::default()).map_err(|error| failure(name, error))?;
+        let client = Client::new(registry::Options::from_environment()).map_err(|error| failure(name, error))?;
         let resolved = client.resolve(&reference, &platform).map_err(|error| failure(name, error))?;
         progress.resolved(&reference.familiar_name(), &reference.version());
         let config = self.fetch_config(&client, &reference, &resolved).map_err(|error| match error {
@@ -88,21 +88,21 @@ impl Engine {
             IncomingLayer { diff_id: diff_id.clone(), label: descriptor.digest.short().into(), size: descriptor.size, open }
         });
         let layers = layers.collect();
-        let by_digest = reference.with_digest(resolved.digest.clone());
-        let canonical = format!("{}@{}", by_digest.name(), resolved.digest);
+        let by_digest = reference.with_digest(resolved.digest().clone());
+        let canonical = format!("{}@{}", by_digest.name(), resolved.digest());
         let mut names = vec![canonical.clone()];
         if reference.digest().is_none() {
             names.push(reference.to_string());
         }
         let before = self.find_image(&reference.to_string())?.map(|row| row.id);
-        let incoming = Incoming { manifest: resolved.manifest_bytes.clone(), config, layers, names };
+        let incoming = Incoming { manifest: resolved.raw.bytes.clone(), config, layers, names };
         let id = self.import_image(incoming, progress)?;
         Ok(Pulled {
             fresh: before.as_ref() != Some(&id),
             id,
             reference: reference.familiar(),
             canonical: reference.to_string(),
-            digest: resolved.digest.to_string(),
+            digest: resolved.digest().to_string(),
         })
     }
 
@@ -116,7 +116,7 @@ impl Engine {
         if let Ok(bytes) = self.store().map_err(Fetch::Engine)?.blobs().read(&descriptor.digest, super::MAX_DOCUMENT) {
             return Ok(bytes);
         }
-        client.document(reference, descriptor).map_err(Fetch::Registry)
+        client.small_blob(reference, descriptor).map_err(Fetch::Registry)
     }
 }
 
@@ -127,16 +127,15 @@ enum Fetch {
 
 /// A registry's refusal in the user's words.
 fn failure(name: &str, error: registry::Error) -> Error {
-    use registry::ErrorKind;
-    let (kind, hint) = match error.kind() {
-        ErrorKind::NotFound => (Kind::NotFound, Some("check the name and the tag")),
-        ErrorKind::Unauthorized => (Kind::Unauthorized, Some("log in with `docker login`: dhow reads Docker's config.json")),
-        ErrorKind::Denied => (Kind::Forbidden, Some("check the name, and that your account may pull it")),
-        ErrorKind::Unreachable => (Kind::Unavailable, Some("check the host's name and your network")),
-        ErrorKind::TooManyRequests => (Kind::Unavailable, Some("the registry limits your requests; try again later, or log in")),
-        ErrorKind::Corrupt | ErrorKind::TooLarge => (Kind::Corrupt, None),
-        ErrorKind::Unsupported => (Kind::InvalidArgument, None),
-        ErrorKind::Other => (Kind::Internal, None),
+    use registry::Error as E;
+    let (kind, hint) = match &error {
+        E::NotFound { .. } => (Kind::NotFound, Some("check the name and the tag")),
+        E::Unauthorized { .. } => (Kind::Unauthorized, Some("log in with `docker login`: dhow reads Docker's config.json")),
+        E::Denied { .. } => (Kind::Forbidden, Some("check the name, and that your account may pull it")),
+        E::Unreachable { .. } | E::Stalled { .. } | E::Tls { .. } => (Kind::Unavailable, Some("check the host's name and your network")),
+        E::TooManyRequests { .. } => (Kind::Unavailable, Some("the registry limits your requests; try again later, or log in")),
+        E::Corrupt { .. } | E::TooLarge { .. } => (Kind::Corrupt, None),
+        _ => (Kind::Internal, None),
     };
     let wrapped = Error::caused(kind, format!("cannot pull {name}"), error);
     match hint {

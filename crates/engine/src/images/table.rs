@@ -25,17 +25,17 @@ fn bare(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         id: row.get(0)?,
         manifest: row.get(1)?,
         created: row.get(2)?,
-        size: row.get(3)?,
-        containers: row.get(4)?,
+        size: row.get::<_, i64>(3)?.cast_unsigned(),
+        containers: row.get::<_, u32>(4)? as usize,
         names: Vec::new(),
         layers: Vec::new(),
     })
 }
 
 fn complete(connection: &Connection, mut row: Row) -> rusqlite::Result<Row> {
-    let mut names = connection.prepare_cached("SELECT name FROM image_name WHERE image = ?1 ORDER BY name")?;
+    let mut names = connection.prepare("SELECT name FROM image_name WHERE image = ?1 ORDER BY name")?;
     row.names = names.query_map([&row.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut layers = connection.prepare_cached("SELECT diff_id FROM image_layer WHERE image = ?1 ORDER BY position")?;
+    let mut layers = connection.prepare("SELECT diff_id FROM image_layer WHERE image = ?1 ORDER BY position")?;
     row.layers = layers.query_map([&row.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok(row)
 }
@@ -45,7 +45,7 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Row>> {
     let work = || {
         let mut statement = connection.prepare(COLUMNS)?;
         let rows = statement.query_map([], bare)?.collect::<rusqlite::Result<Vec<_>>>()?;
-        rows.into_iter().map(|row| complete(connection, row)).collect()
+        rows.into_iter().map(|row| complete(connection, row)).collect::<rusqlite::Result<Vec<_>>>()
     };
     work().sql("list images")
 }
@@ -54,7 +54,7 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Row>> {
 pub(crate) fn by_name(connection: &Connection, name: &str) -> Result<Option<Row>> {
     let work = || {
         let query = format!("{COLUMNS} WHERE id = (SELECT image FROM image_name WHERE name = ?1)");
-        let row = connection.prepare_cached(&query)?.query_row([name], bare).optional()?;
+        let row = connection.prepare(&query)?.query_row([name], bare).optional()?;
         row.map(|row| complete(connection, row)).transpose()
     };
     work().sql("look up an image")
@@ -65,7 +65,7 @@ pub(crate) fn by_prefix(connection: &Connection, hex: &str) -> Result<Option<Row
     let low = format!("sha256:{hex}");
     let work = || {
         let query = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2");
-        let mut statement = connection.prepare_cached(&query)?;
+        let mut statement = connection.prepare(&query)?;
         let rows = statement.query_map([&low], bare)?.collect::<rusqlite::Result<Vec<_>>>()?;
         rows.into_iter().map(|row| complete(connection, row)).collect::<rusqlite::Result<Vec<_>>>()
     };
@@ -88,11 +88,11 @@ pub(crate) fn insert(
     let work = || {
         let new = transaction.execute(
             "INSERT INTO image VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            params![id, manifest, created, size],
+            params![id, manifest, created, size.cast_signed()],
         )?;
         if new == 1 {
             for (position, diff_id) in layers.iter().enumerate() {
-                transaction.execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", params![id, position, diff_id])?;
+                transaction.execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", params![id, position as u32, diff_id])?;
             }
         }
         Ok(())
@@ -126,7 +126,7 @@ pub(crate) fn delete(transaction: &Transaction<'_>, id: &str) -> Result<()> {
 /// Whether any image has the layer.
 pub(crate) fn layer_in_use(connection: &Connection, diff_id: &str) -> Result<bool> {
     let count: i64 = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM image_layer WHERE diff_id = ?1)")
+        .prepare("SELECT EXISTS (SELECT 1 FROM image_layer WHERE diff_id = ?1)")
         .and_then(|mut statement| statement.query_row([diff_id], |row| row.get(0)))
         .sql("look up a layer")?;
     Ok(count != 0)

@@ -61,7 +61,6 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
             cgroups_path: Some(cgroup_path(settings, place.id)),
             namespaces,
             devices: resources::devices(settings)?.into_iter().map(|device| device.node).collect(),
-            seccomp: confinement.seccomp.clone(),
             rootfs_propagation: mounts::root_propagation(settings),
             masked_paths,
             readonly_paths,
@@ -187,7 +186,7 @@ pub(crate) fn exec_process(settings: &Settings, options: &crate::ExecOptions, ho
     }
     if options.privileged {
         settings.capabilities =
-            kernel::capabilities::Capability::all().map(|capability| capability.name().to_owned()).collect();
+            kernel::capabilities::Set::ALL.names().map(str::to_owned).collect();
     }
     let confinement = confinement(&settings, host)?;
     process(&settings, &confinement)

@@ -62,7 +62,7 @@ pub(crate) fn resources(settings: &Settings, _host: &Host) -> Result<LinuxResour
 fn rule(allow: bool, kind: Option<&str>, major: Option<i64>, minor: Option<i64>, access: &str) -> LinuxDeviceCgroup {
     LinuxDeviceCgroup {
         allow,
-        kind: kind.map(str::to_owned),
+        device_type: kind.map(str::to_owned),
         major,
         minor,
         access: Some(access.to_owned()),

@@ -4,6 +4,7 @@ use crate::containers::record::Settings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use oci::runtime::{LinuxCapabilities, LinuxSeccomp};
+use runtime::FilterPlan;
 
 /// Paths that would leak from or write to the host (moby, `oci/defaults.go`; CVE-2015-3630, CVE-2018-10892,
 /// CVE-2020-8694, GHSA-6fw5-f8r9-fgfm).
@@ -16,11 +17,23 @@ const MASKED: &[&str] = &[
 /// Paths that may be read.
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Which system calls are filtered.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Filter {
+    /// None are.
+    #[default]
+    None,
+    /// By the default profile, which is compiled without its document.
+    Default,
+    /// By the user's own.
+    Profile(Box<LinuxSeccomp>),
+}
+
 /// What `--security-opt` and `--privileged` come to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Confinement {
-    /// The system call filter; none when unconfined.
-    pub seccomp: Option<LinuxSeccomp>,
+    /// The system call filter.
+    pub filter: Filter,
     /// AppArmor profile.
     pub apparmor: Option<String>,
     /// SELinux label of processes.
@@ -52,24 +65,54 @@ pub(crate) fn confinement(settings: &Settings, host: &Host) -> Result<Confinemen
             }
         }
     }
-    result.seccomp = filter(seccomp.as_deref(), settings)?;
+    result.filter = filter(seccomp.as_deref(), settings, host)?;
     result.apparmor = profile(apparmor, settings, host)?;
     selinux(&label, settings, host, &mut result)?;
     Ok(result)
 }
 
-fn filter(asked: Option<&str>, settings: &Settings) -> Result<Option<LinuxSeccomp>> {
+fn filter(asked: Option<&str>, settings: &Settings, host: &Host) -> Result<Filter> {
     match asked {
-        Some("unconfined") => Ok(None),
-        None | Some("builtin" | "default") if settings.privileged => Ok(None),
-        None | Some("builtin" | "default") => Ok(Some(seccomp::default_profile(&settings.capabilities))),
+        Some("unconfined") => Ok(Filter::None),
+        None | Some("builtin" | "default") if settings.privileged => Ok(Filter::None),
+        None | Some("builtin" | "default") => Ok(Filter::Default),
         Some(path) => {
-            let text = std::fs::read(path)
-                .kind(Kind::InvalidArgument, || format!("cannot read the seccomp profile {path:?}"))?;
-            seccomp::parse_profile(&text, &settings.capabilities)
-                .map(Some)
-                .kind(Kind::InvalidArgument, || format!("cannot use the seccomp profile {path:?}"))
+            let refused = || format!("cannot use the seccomp profile {path:?}");
+            let text = std::fs::read_to_string(path).kind(Kind::InvalidArgument, refused)?;
+            let profile = seccomp::from_docker(&text, &settings.capabilities, host.kernel, native()?)
+                .kind(Kind::InvalidArgument, refused)?;
+            Ok(profile.map_or(Filter::None, |profile| Filter::Profile(Box::new(profile))))
         }
+    }
+}
+
+fn native() -> Result<oci::runtime::Arch> {
+    seccomp::native().ok_or_else(|| {
+        Error::new(Kind::Unavailable, "system calls cannot be filtered on this architecture")
+            .hint("run with --security-opt seccomp=unconfined")
+    })
+}
+
+impl Filter {
+    /// The profile as a document; none when nothing is filtered.
+    pub(crate) fn document(&self, settings: &Settings, host: &Host) -> Result<Option<LinuxSeccomp>> {
+        Ok(match self {
+            Filter::None => None,
+            Filter::Default => Some(seccomp::default_profile(&settings.capabilities, host.kernel, native()?)),
+            Filter::Profile(profile) => Some((**profile).clone()),
+        })
+    }
+
+    /// The program that the kernel runs.
+    pub(crate) fn program(&self, settings: &Settings, host: &Host) -> Result<Option<FilterPlan>> {
+        let failed = || "cannot compile the seccomp profile".to_owned();
+        let program = match self {
+            Filter::None => return Ok(None),
+            Filter::Default => seccomp::default_program(&settings.capabilities, host.kernel, native()?),
+            Filter::Profile(profile) => seccomp::compile(profile, native()?),
+        };
+        let program = program.kind(Kind::InvalidArgument, failed)?;
+        Ok(Some(FilterPlan { instructions: program.instructions, flags: program.flags, listener: None }))
     }
 }
 

@@ -22,6 +22,8 @@ const ERROR_MESSAGE: u16 = 1;
 const DUMP_ATTEMPTS: usize = 16;
 /// The kernel never makes a datagram larger than 32 KiB for a reader that offers as much (`netlink_dump`).
 const BUFFER: usize = 32 << 10;
+/// A datagram that every socket takes.
+const ROOMY: usize = 64 << 10;
 
 /// The netlink protocols that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,6 @@ pub(crate) enum Family {
 /// A request that the kernel refused, or the socket itself.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// Which request of the batch.
-    pub(crate) index: usize,
     /// The kernel's errno.
     pub(crate) errno: Errno,
     /// The kernel's sentence, where it has one.
@@ -45,7 +45,7 @@ pub(crate) struct Failure {
 
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
-        Failure { index: 0, errno, message: None }
+        Failure { errno, message: None }
     }
 }
 
@@ -79,27 +79,29 @@ impl Socket {
         Ok(Socket { fd, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends requests, each to be acknowledged, and waits for all answers. The first refusal is the error; the other
-    /// requests were carried out nevertheless.
+    /// Sends requests and waits until all are done. The first refusal is the error; the other requests were carried out
+    /// nevertheless.
     pub(crate) fn execute(&mut self, requests: &mut [Request]) -> Result<(), Failure> {
+        // The kernel works through them in order and always says what it refuses: one acknowledgement, of the last, is
+        // enough to know that the others went well.
+        let Some(last) = requests.last_mut() else { return Ok(()) };
+        last.add_flags(ACK);
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         for request in requests.iter_mut() {
-            request.add_flags(ACK);
-            self.sequence = self.sequence.wrapping_add(1);
-            datagram.extend_from_slice(request.finish(self.sequence));
+            datagram.extend_from_slice(request.finish(self.next_sequence()));
         }
         self.send(&datagram)?;
         let mut failure = None;
-        let mut missing = requests.len();
-        while missing > 0 {
+        let mut is_done = false;
+        while !is_done {
             self.receive(|message| {
                 let index = message.sequence.wrapping_sub(first) as usize;
                 if message.kind != ERROR || index >= requests.len() {
                     return;
                 }
-                missing = missing.saturating_sub(1);
-                if let Err(refusal) = acknowledgement(index, message) {
+                is_done |= index + 1 == requests.len();
+                if let Err(refusal) = acknowledgement(message) {
                     failure.get_or_insert(refusal);
                 }
             })?;
@@ -107,18 +109,19 @@ impl Socket {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Sends one request and hands out the answers (`kind`, payload) up to its acknowledgement.
+    /// Asks for one thing and hands out the answer (`kind`, payload).
     pub(crate) fn query(&mut self, request: &mut Request, mut each: impl FnMut(u16, &[u8])) -> Result<(), Failure> {
-        request.add_flags(ACK);
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
+        let sequence = self.next_sequence();
         self.send(request.finish(sequence))?;
         let mut end = None;
         while end.is_none() {
             self.receive(|message| match message.kind {
                 _ if message.sequence != sequence => {}
-                ERROR => end = Some(acknowledgement(0, message)),
-                kind => each(kind, message.payload),
+                ERROR => end = Some(acknowledgement(message)),
+                kind => {
+                    each(kind, message.payload);
+                    end = Some(Ok(()));
+                }
             })?;
         }
         end.unwrap_or(Ok(()))
@@ -129,8 +132,7 @@ impl Socket {
     pub(crate) fn dump(&mut self, request: &mut Request) -> Result<Vec<(u16, Vec<u8>)>, Failure> {
         request.add_flags(DUMP);
         for _ in 0..DUMP_ATTEMPTS {
-            self.sequence = self.sequence.wrapping_add(1);
-            let sequence = self.sequence;
+            let sequence = self.next_sequence();
             self.send(request.finish(sequence))?;
             let mut entries = Vec::new();
             let mut interrupted = false;
@@ -142,7 +144,7 @@ impl Socket {
                     }
                     interrupted |= message.flags & DUMP_INTERRUPTED != 0;
                     match message.kind {
-                        DONE | ERROR => end = Some(acknowledgement(0, message)),
+                        DONE | ERROR => end = Some(acknowledgement(message)),
                         kind => entries.push((kind, message.payload.to_vec())),
                     }
                 })?;
@@ -158,6 +160,12 @@ impl Socket {
 
     /// Sends a datagram that carries its own sequence numbers (nf_tables' batches).
     pub(crate) fn send(&mut self, datagram: &[u8]) -> Result<(), Failure> {
+        // The default of the kernel is 208 KiB, bookkeeping included; hundreds of networks at once are more.
+        if datagram.len() > ROOMY {
+            let size = datagram.len() * 2;
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&self.fd, size)
+                .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&self.fd, size))?;
+        }
         loop {
             match rustix::net::send(&self.fd, datagram, SendFlags::empty()) {
                 Ok(_) => return Ok(()),
@@ -200,12 +208,12 @@ fn from_kernel(sender: Option<&rustix::net::SocketAddrAny>) -> bool {
 
 /// Reads `struct nlmsgerr` (with `NETLINK_CAP_ACK`: code, the request's header, then attributes) or the code in front
 /// of `NLMSG_DONE`.
-pub(crate) fn acknowledgement(index: usize, message: Message<'_>) -> Result<(), Failure> {
+pub(crate) fn acknowledgement(message: Message<'_>) -> Result<(), Failure> {
     let code = u32_at(message.payload, 0).cast_signed();
     if code == 0 {
         return Ok(());
     }
     let attributes = if message.kind == ERROR { 20 } else { 4 };
     let text = Attributes(message.payload.get(attributes..).unwrap_or_default()).text(ERROR_MESSAGE);
-    Err(Failure { index, errno: Errno::from_raw_os_error(code.saturating_neg()), message: text })
+    Err(Failure { errno: Errno::from_raw_os_error(code.saturating_neg()), message: text })
 }
