@@ -84,5 +84,5 @@ fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
 }
 
 fn failed(what: &'static str) -> impl FnOnce(cgroup::Error) -> Error {
-    move |source| Error::Cgroup { what, source }
+    move |source| Error::Cgroup { what, source: Box::new(source) }
 }
