@@ -301,7 +301,9 @@ impl Monitor {
     fn never_started(&mut self, error: Error) -> Error {
         // Whatever got as far as being created must not stay.
         let oom_killed = self.confinement.oom_kills() > 0;
-        drop(self.confinement.kill_all());
+        if self.plan.launch.leaves_processes() {
+            drop(self.confinement.kill_all());
+        }
         self.reap();
         drop(self.confinement.remove());
         let failure = error.to_failure();
@@ -394,8 +396,9 @@ impl Monitor {
                 exit.oom_killed = self.confinement.oom_kills() > 0;
                 exit.requested = self.requested;
                 self.stop_deadline = None;
-                // What shares the container's cgroup but not its pid namespace, for example with `--pid host`.
-                if let Err(error) = self.confinement.kill_all() {
+                if self.plan.launch.leaves_processes()
+                    && let Err(error) = self.confinement.kill_all()
+                {
                     exit.error = Some(error.to_failure().to_string());
                 }
             }

@@ -264,6 +264,21 @@ fn pause_holds_and_stop_works_through_it() {
 }
 
 #[test]
+fn without_a_pid_namespace_what_is_left_behind_is_killed() {
+    let script = "sleep 4242 >/dev/null 2>&1 & sleep 0.1; echo $!";
+    let Some(mut fixture) = container("left", &["sh", "-c", script]) else { return };
+    launch(&mut fixture).plan.namespaces.new.retain(|kind| *kind != LinuxNamespaceType::Pid);
+    let (control, mut child) = fixture.spawn();
+    control.started().unwrap();
+    child.wait().unwrap();
+    let left = String::from_utf8(log_text(&fixture.plan.log.path, "stdout")).unwrap();
+    let command = std::fs::read(format!("/proc/{}/cmdline", left.trim())).unwrap_or_default();
+    assert!(!command.windows(4).any(|part| part == b"4242"), "{left} still runs");
+    assert!(cgroups(&mut fixture).is_empty());
+    assert_eq!(Exit::read(&fixture.plan.exit_record).unwrap().unwrap().error, None);
+}
+
+#[test]
 fn out_of_memory_is_reported() {
     let script = "head -c 200000000 /dev/zero | tail; exit 1";
     let Some(mut fixture) = container("oom", &["sh", "-c", script]) else { return };
