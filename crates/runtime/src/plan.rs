@@ -406,9 +406,28 @@ pub struct FilterPlan {
     pub instructions: Vec<Instruction>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
-    /// Socket that gets the listener, and opaque text for it.
+    /// Who answers for calls that the filter neither allows nor refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listener: Option<(PathBuf, String)>,
+    pub listener: Option<ListenerPlan>,
+}
+
+/// Where a filter's listener is sent, and what is said with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerPlan {
+    /// A Unix socket that is listened on.
+    pub socket: PathBuf,
+    /// Opaque text.
+    #[serde(default)]
+    pub metadata: String,
+    /// Name of the container.
+    #[serde(default)]
+    pub container: String,
+    /// Its bundle.
+    #[serde(default)]
+    pub bundle: PathBuf,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 mod names {

@@ -37,6 +37,8 @@ const TESTS: &[Test] = &[
     ("a_dropped_container_is_gone", a_dropped_container_is_gone),
     ("time_offsets", time_offsets),
     ("seccomp_filters", seccomp_filters),
+    ("layers_with_long_paths", layers_with_long_paths),
+    ("a_supervised_filter", a_supervised_filter),
     ("nothing_is_left_on_the_host", nothing_is_left_on_the_host),
 ];
 
@@ -767,4 +769,60 @@ fn seccomp_filters() {
         assert!(output.text.contains("Seccomp:\t2"), "{}", output.text);
         assert!(output.text.contains("Function not implemented"), "{}", output.text);
     }
+}
+
+/// Paths too long for `lowerdir+`, which take the way of Linux before 6.5.
+fn layers_with_long_paths() {
+    let bundle = Bundle::new();
+    let long = "x".repeat(200);
+    let mut lower = Vec::new();
+    for index in 0..130 {
+        let path = bundle.path.path().join(&long).join(format!("{index:060}"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join(format!("file{index}")), "x").unwrap();
+        lower.push(path);
+    }
+    lower.push(bundle.lower());
+    let mut options = bundle.options();
+    options.root = Some(RootSource::Overlay {
+        lower,
+        upper: Some(bundle.path.path().join("upper")),
+        work: Some(bundle.path.path().join("work")),
+        userxattr: false,
+        volatile: true,
+    });
+    let spec = spec(&["sh", "-c", "ls -d /file* | wc -l; touch /new; grep -c overlay /proc/self/mounts"]);
+    let output = run(&runtime::plan(&spec, &options).unwrap()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(output.text, "130\n1\n");
+    assert!(bundle.path.path().join("upper/new").exists());
+}
+
+fn a_supervised_filter() {
+    use oci::runtime::LinuxSeccomp;
+    use std::io::Read;
+    let bundle = Bundle::new();
+    let socket = bundle.path.path().join("socket");
+    let profile = format!(
+        r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": {socket:?}, "listenerMetadata": "hello",
+            "syscalls": [{{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}}]}}"#
+    );
+    let mut spec = spec(&["sh", "-c", "mkdir /x; echo $?"]);
+    spec.linux.as_mut().unwrap().seccomp = Some(serde_json::from_str::<LinuxSeccomp>(&profile).unwrap());
+    let plan = bundle.plan(&spec);
+    let error = run(&plan).err().unwrap();
+    assert!(
+        chain(&error).starts_with("hand the system call filter's listener to its supervisor: connect("),
+        "{}",
+        chain(&error)
+    );
+    let listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (stdio, output) = pipes();
+    let started = runtime::create(&plan, stdio, |_| Ok(())).unwrap().start().unwrap();
+    let (mut connection, _) = listening.accept().unwrap();
+    let mut text = String::new();
+    // Read as bytes, the descriptor that came along is closed, and the supervised call answers ENOSYS.
+    connection.read_to_string(&mut text).unwrap();
+    assert!(text.contains(r#""fds":["seccompFd"]"#) && text.contains(r#""metadata":"hello""#), "{text}");
+    wait(&started);
+    assert_eq!(read(output), "mkdir: can't create directory '/x': Function not implemented\n1\n");
 }
