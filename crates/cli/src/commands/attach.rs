@@ -49,7 +49,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let settings = &container.settings;
     let streams = Streams { stdin: settings.open_stdin && !flags.no_stdin, stdout: true, stderr: true };
     attachment::check_terminal(settings.terminal, streams.stdin)?;
-    let attachment = engine.attach(&container.id, streams)?.attachment;
+    let attachment = engine.attach(&container.id, streams)?;
     let target = Target {
         id: &container.id,
         session: None,

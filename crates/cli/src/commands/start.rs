@@ -51,7 +51,7 @@ fn attached(engine: &Engine, name: &str, flags: &Flags) -> Result<(), Failure> {
     attachment::check_terminal(settings.terminal, streams.stdin)?;
     let attachment = match engine.start(&container.id, Some(streams)) {
         Ok(started) => started.stream,
-        Err(error) if error.kind() == Kind::NotModified => Some(engine.attach(&container.id, streams)?.attachment),
+        Err(error) if error.kind() == Kind::NotModified => Some(engine.attach(&container.id, streams)?),
         Err(error) => return Err(error.into()),
     };
     let Some(attachment) = attachment else {
