@@ -1,2 +1,139 @@
-//! store
+//! Blobs and layers on disk, and the writable directories of containers.
+//!
+//! Owns everything below the data root but the state database, the volumes and the files that the engine keeps in a
+//! container's directory. Knows no image, no reference and no registry; whoever calls decides what is kept.
+//!
+//! ```text
+//! <root>/                      0700
+//!   boot                       "1 <boot id>": format of the store, and the boot in which it was last checked
+//!   blobs/<algorithm>/<hex>    content-addressed, 0600
+//!   layers/<hex of diffID>/
+//!     layer.json               the record (module `record`)
+//!     tree/                    the unpacked layer: a lower directory for overlayfs
+//!   containers/<id>/{upper,work}
+//!   staging/<name>             whatever is being made or removed, locked with flock(2) by its owner
+//!   unsettled/<name>           empty marks for what is not known to be on stable storage
+//! ```
+//!
+//! # Locks
+//! 1. `<root>` itself: held while the store is checked after a boot. Nothing else is held when it is taken.
+//! 2. A staging entry: held by whoever fills or empties it. A layer's entry is called `layer-<hex>`, so two imports of
+//!    one layer meet there: the second waits and then finds the layer. A process holds any number of them but waits
+//!    for one only while it holds none that another waits for: waiting is only for `layer-<hex>`, and an import takes one.
+//!
+//! A lock is on the inode, and the name may have gone when the lock is obtained; so whoever gets it looks whether the name still
+//! leads to the inode, and starts over if not.
+//!
+//! # Crash of the process
+//! Whatever is not finished lies in `staging` with no lock on it; [`Store::sweep`] removes it. A layer appears in
+//! `layers` by one rename of a directory that holds tree and record, so it is complete or absent. Removal is the same
+//! rename backwards. A mark in `unsettled` without its layer means nothing and is removed at the next boot.
+//!
+//! # Power cut
+//! Nothing on the way of a pull waits for the disk: no fsync per file, no syncfs. Instead each new layer and blob first
+//! gets a mark in `unsettled`; the file system's journal keeps the order of the two, so a layer that survives without its
+//! mark was settled. The first [`Store::open`] after a boot looks at what is marked: a blob is hashed, a layer is walked and
+//! its number of names and sum of file sizes compared with its record. ext4 (`data=ordered` and `journal`), XFS and btrfs
+//! set a file's size when its data is on disk, so a torn tree is seen by its sizes. What does not match is removed, and
+//! the engine finds the layer absent. [`Store::settle`] does one syncfs and removes the marks; calling it in a quiet moment
+//! only saves the check.
 #![forbid(unsafe_code)]
+
+mod blobs;
+mod boot;
+mod chunks;
+mod directory;
+mod error;
+mod extract;
+mod import;
+mod late;
+mod layers;
+mod places;
+mod record;
+mod remove;
+mod staging;
+mod tally;
+mod writable;
+mod xattrs;
+
+pub use blobs::Blobs;
+pub use error::{EntryError, StoreError, SystemError};
+pub use import::ImportOptions;
+pub use layers::{Layer, Layers};
+pub use staging::Swept;
+pub use writable::Writable;
+
+use directory::Directory;
+use std::path::{Path, PathBuf};
+
+/// How owners, devices and overlay attributes can be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ownership {
+    /// True in a user namespace: overlayfs is mounted with `userxattr`, so its marks are `user.overlay.*` instead of
+    /// `trusted.overlay.*`, and device nodes are left out with a warning.
+    pub user_xattr: bool,
+    /// True when only one id is mapped: every file then belongs to it, whatever the archive says.
+    pub single_id: bool,
+}
+
+/// A store, open. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: Directory,
+    path: PathBuf,
+    ownership: Ownership,
+}
+
+impl Store {
+    /// Opens the store below `root`, makes what is missing, and after a boot checks what may have been torn.
+    ///
+    /// # Errors
+    /// System errors (`EROFS`, `EACCES`, `ENOSPC`), and [`StoreError::Format`] for a newer format.
+    pub fn open(root: impl AsRef<Path>, ownership: Ownership) -> Result<Store, StoreError> {
+        Store::open_in_boot(root.as_ref(), ownership, &boot::current()?)
+    }
+
+    fn open_in_boot(path: &Path, ownership: Ownership, boot_id: &str) -> Result<Store, StoreError> {
+        let root = Directory::create_all(path)?;
+        let store = Store { root, path: path.to_owned(), ownership };
+        boot::check(&store, boot_id)?;
+        Ok(store)
+    }
+
+    /// The content-addressed blobs.
+    pub fn blobs(&self) -> Blobs<'_> {
+        Blobs::new(self)
+    }
+
+    /// The unpacked layers.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers::new(self)
+    }
+
+    /// How this store keeps owners and attributes.
+    pub fn ownership(&self) -> Ownership {
+        self.ownership
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes what dead processes left in `staging`, and nothing that a live one works on.
+    ///
+    /// # Errors
+    /// System errors of the listing; what cannot be removed is reported in [`Swept`], since the rest can.
+    pub fn sweep(&self) -> Result<Swept, StoreError> {
+        staging::sweep(self)
+    }
+
+    /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has
+    /// nothing to do. Takes as long as the disk takes.
+    ///
+    /// # Errors
+    /// `EIO` and other system errors; everything then stays marked.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        boot::settle(self)
+    }
+}

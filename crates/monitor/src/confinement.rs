@@ -1,0 +1,88 @@
+//! A container's cgroup, from the monitor's side: made before a run, asked and emptied after it, removed.
+
+use cgroup::{Cgroup, Hierarchy, Version};
+use runtime::CgroupPlan;
+
+use crate::error::{Error, Kind};
+use crate::plan::CgroupLaunch;
+
+/// What holds a container's processes together. Empty for ordinary processes, and where no cgroup could be made.
+#[derive(Debug, Default)]
+pub(crate) struct Confinement {
+    group: Option<Cgroup>,
+}
+
+impl Confinement {
+    /// Makes the cgroup with its limits. Returns its directories, into which the container's processes are put.
+    pub(crate) fn make(&mut self, wanted: Option<&CgroupLaunch>) -> Result<CgroupPlan, Error> {
+        self.group = None;
+        let Some(wanted) = wanted else { return Ok(CgroupPlan::default()) };
+        match make(wanted) {
+            Ok(group) => self.group = Some(group),
+            Err(_) if wanted.optional => {}
+            Err(source) => return Err(Error::Launch { kind: Kind::Failed, source: source.into() }),
+        }
+        Ok(self.directories())
+    }
+
+    /// The cgroup's directories.
+    pub(crate) fn directories(&self) -> CgroupPlan {
+        let mut plan = CgroupPlan::default();
+        for (mount, path) in self.group.iter().flat_map(Cgroup::directories) {
+            match mount.version {
+                Version::V2 => plan.unified = Some(path),
+                Version::V1 => {
+                    let name = mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned());
+                    plan.legacy.push((name.unwrap_or_default(), path));
+                }
+            }
+        }
+        plan
+    }
+
+    /// How many processes of this run were killed because the memory limit was reached. 0 where the kernel does not say.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.group.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0)
+    }
+
+    /// Kills every process that is left.
+    pub(crate) fn kill_all(&mut self) -> Result<(), Error> {
+        self.group.as_mut().map_or(Ok(()), |group| group.kill().map_err(failed("kill what is left in the cgroup")))
+    }
+
+    /// Removes the cgroup.
+    pub(crate) fn remove(&mut self) -> Result<(), Error> {
+        self.group.take().map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))
+    }
+
+    /// Stops all processes.
+    pub(crate) fn freeze(&mut self) -> Result<(), Error> {
+        self.group()?.freeze().map_err(failed("freeze the container"))
+    }
+
+    /// Lets all processes go on.
+    pub(crate) fn thaw(&mut self) -> Result<(), Error> {
+        self.group()?.thaw().map_err(failed("let the container go on"))
+    }
+
+    fn group(&mut self) -> Result<&mut Cgroup, Error> {
+        self.group.as_mut().ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup"))
+    }
+}
+
+fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
+    let mut group = Cgroup::create(&Hierarchy::detect()?, &wanted.path)?;
+    match group.apply(&wanted.resources).and_then(|_unenforced| Cgroup::open(group.describe())) {
+        // As found rather than as made: the container's processes enter it by themselves.
+        Ok(found) => Ok(found),
+        Err(error) => {
+            // The error that is reported is the first one.
+            drop(group.remove());
+            Err(error)
+        }
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(cgroup::Error) -> Error {
+    move |source| Error::Cgroup { what, source }
+}

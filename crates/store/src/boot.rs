@@ -1,0 +1,142 @@
+//! What a power cut may have torn, found at the first use after a boot. The module head of the crate tells the story.
+
+use crate::Store;
+use crate::blobs::digest_of_hex;
+use crate::directory::Directory;
+use crate::error::{During, StoreError, SystemError};
+use rustix::fs::{self, FlockOperation, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const FILE: &str = "boot";
+const MARKS: &str = "unsettled";
+/// Version of everything that [`crate`] draws.
+const FORMAT: u32 = 1;
+
+/// The kernel's name for this boot; `unknown` where /proc does not tell, and then nothing is ever checked.
+pub(crate) fn current() -> Result<String, StoreError> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = text.trim();
+    Ok(if id.is_empty() { "unknown".to_owned() } else { id.to_owned() })
+}
+
+/// Checks the store unless that was done in this boot.
+pub(crate) fn check(store: &Store, boot_id: &str) -> Result<(), StoreError> {
+    if seen(&store.root)?.as_deref() == Some(boot_id) {
+        return Ok(());
+    }
+    let system = |source| StoreError::System { doing: "check the store after a boot", source };
+    // A descriptor of its own, since a lock belongs to the open file and the store's is shared.
+    let lock = store.root.open(".").map_err(system)?;
+    fs::flock(&lock, FlockOperation::LockExclusive).during(|| "flock(<root>, LOCK_EX)").map_err(system)?;
+    if seen(&store.root)?.as_deref() == Some(boot_id) {
+        return Ok(());
+    }
+    for (mark, _) in marks(store).map_err(system)? {
+        check_mark(store, &mark)?;
+        unmark(store, &mark).map_err(system)?;
+    }
+    note(&store.root, boot_id)
+}
+
+/// The boot in which the store was last checked.
+fn seen(root: &Directory) -> Result<Option<String>, StoreError> {
+    let fd = match root.file(FILE, OFlags::RDONLY) {
+        Err(error) if error.errno() == Errno::NOENT => return Ok(None),
+        other => other.map_err(|source| StoreError::System { doing: "open the store", source })?,
+    };
+    let mut text = String::new();
+    // Something that is not text is damage, and is checked and written anew like any other.
+    if File::from(fd).take(1000).read_to_string(&mut text).is_err() {
+        return Ok(None);
+    }
+    match text.trim().split_once(' ') {
+        Some((format, id)) if format == FORMAT.to_string() => Ok(Some(id.to_owned())),
+        Some((format, _)) if format.parse::<u32>().is_ok() => {
+            Err(StoreError::Format { found: format.to_owned(), known: FORMAT })
+        }
+        _ => Ok(None),
+    }
+}
+
+fn note(root: &Directory, boot_id: &str) -> Result<(), StoreError> {
+    let system = |source| StoreError::System { doing: "note the boot", source };
+    // Under the lock, so one name is enough.
+    let new = "boot.new";
+    let fd = root.file(new, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC).map_err(system)?;
+    let text = format!("{FORMAT} {boot_id}\n");
+    File::from(fd).write_all(text.as_bytes()).map_err(|error| crate::blobs::file_error("write", new, &error))?;
+    root.rename(new, root, FILE).map_err(system)
+}
+
+/// Removes what the mark stands for if it is not whole.
+fn check_mark(store: &Store, mark: &str) -> Result<(), StoreError> {
+    let what = mark.split('.').next().unwrap_or_default();
+    if let Some(diff_id) = what.strip_prefix("layer-").and_then(digest_of_hex) {
+        if store.layers().contains(&diff_id)? && !store.layers().is_whole(&diff_id)? {
+            store.layers().remove(&diff_id)?;
+        }
+    } else if let Some((_, hex)) = what.strip_prefix("blob-").and_then(|rest| rest.split_once('-'))
+        && let Some(digest) = digest_of_hex(hex)
+    {
+        match store.blobs().verify(&digest) {
+            Ok(()) | Err(StoreError::NoSuchBlob(_)) => {}
+            Err(StoreError::BlobDigest { .. }) => {
+                store.blobs().remove(&digest)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn marks(store: &Store) -> Result<Vec<(String, fs::FileType)>, SystemError> {
+    store.root.create(MARKS)?.entries()
+}
+
+/// Marks something as not known to be on stable storage, before it appears. Returns the mark's name: each is new, so that
+/// [`settle`] removes only those that it has seen.
+pub(crate) fn mark(store: &Store, what: &str) -> Result<String, SystemError> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let marks = store.root.create(MARKS)?;
+    let pid = rustix::process::getpid().as_raw_pid();
+    loop {
+        let mark = format!("{what}.{pid}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        match marks.file(&mark, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL) {
+            Ok(_) => return Ok(mark),
+            Err(error) if error.errno() == Errno::EXIST => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(crate) fn unmark(store: &Store, mark: &str) -> Result<(), SystemError> {
+    store.root.create(MARKS)?.unlink(mark)
+}
+
+pub(crate) fn settle(store: &Store) -> Result<(), StoreError> {
+    let system = |source| StoreError::System { doing: "wait for the disk", source };
+    // Only what is in its place before the sync is settled by it.
+    let settled: Vec<_> =
+        marks(store).map_err(system)?.into_iter().filter(|(mark, _)| is_in_place(store, mark)).collect();
+    if settled.is_empty() {
+        return Ok(());
+    }
+    fs::syncfs(&store.root).during(|| "syncfs(<root>)").map_err(system)?;
+    for (mark, _) in settled {
+        unmark(store, &mark).map_err(system)?;
+    }
+    Ok(())
+}
+
+fn is_in_place(store: &Store, mark: &str) -> bool {
+    let what = mark.split('.').next().unwrap_or_default();
+    let hex = what.rsplit('-').next().unwrap_or_default();
+    digest_of_hex(hex).is_some_and(|digest| {
+        let found =
+            if what.starts_with("layer-") { store.layers().contains(&digest) } else { store.blobs().contains(&digest) };
+        found.unwrap_or(false)
+    })
+}

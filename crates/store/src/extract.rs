@@ -1,0 +1,531 @@
+//! Unpacks an archive into a directory for overlayfs, one member at a time, in one pass.
+//!
+//! The archive is hostile: where a member goes is decided in `places`, never by a string path. The directory is new and
+//! nobody else works in it, so a name that exists came from the same archive.
+//!
+//! Marks of the OCI layer format (image-spec, layer.md, "Whiteouts") become those of overlayfs (kernel,
+//! Documentation/filesystems/overlayfs.rst): `.wh.x` a character device 0:0 called `x`, `.wh..wh..opq` an attribute of
+//! its directory. A whiteout concerns lower layers only, wherever it stands in the archive; so one for a directory of this
+//! layer makes that opaque, and a directory made where a whiteout or a file was is opaque too.
+//!
+//! System calls for a small file of root's: openat, write, utimensat, close. The rest only when something is unusual.
+
+use crate::Ownership;
+use crate::directory::Directory;
+use crate::error::{During, EntryError, StoreError, SystemError, quoted};
+use crate::late::{Late, Wish, times};
+use crate::places::{Missing, Places};
+use crate::remove;
+use crate::tally::Tally;
+use crate::xattrs::{self, Target};
+use archive::{Entry, Kind, Reader};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use std::io::BufRead;
+
+const MOST_WARNINGS: usize = 100;
+/// PATH_MAX without the NUL.
+const LONGEST_PATH: usize = 4095;
+const MOST_LEVELS: usize = 256;
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(crate) struct Extracted {
+    pub(crate) size: u64,
+    pub(crate) entries: u64,
+    pub(crate) tally: Tally,
+    /// Did the archive say what the root shall be?
+    pub(crate) root_entry: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One extraction.
+pub(crate) struct Extractor {
+    /// Parents of members.
+    places: Places,
+    /// Parents of hard links' targets, which are needed at the same time.
+    targets: Places,
+    ownership: Ownership,
+    /// Whose files are made without asking.
+    me: (u32, u32),
+    /// Is the thread's umask 0?
+    free_mask: bool,
+    late: Late,
+    out: Extracted,
+    left_out: u64,
+}
+
+/// Runs through a whole archive. The calling thread becomes the extraction's own: it gets a umask of its own.
+pub(crate) fn extract<R: BufRead>(
+    reader: &mut Reader<R>,
+    root: OwnedFd,
+    scratch: Directory,
+    ownership: Ownership,
+) -> Result<Extracted, StoreError> {
+    let free_mask = kernel::private_umask::clear_umask_of_this_thread().is_ok();
+    let doing = "unpack the layer";
+    let second = root.try_clone().map_err(|error| StoreError::System {
+        doing,
+        source: SystemError::new("fcntl(<layer>, F_DUPFD_CLOEXEC)", Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    })?;
+    let mut extractor = Extractor {
+        places: Places::new(root),
+        targets: Places::new(second),
+        ownership,
+        me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+        free_mask,
+        late: Late::new(scratch),
+        out: Extracted::default(),
+        left_out: 0,
+    };
+    while let Some(entry) = reader.next().map_err(StoreError::Archive)? {
+        extractor.out.entries += 1;
+        extractor.member(&entry, reader).map_err(|source| match source {
+            EntryError::Archive(source) => StoreError::Archive(source),
+            source => StoreError::Entry { path: quoted(&entry.path), source },
+        })?;
+    }
+    extractor.finish()
+}
+
+impl Extractor {
+    fn member<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), EntryError> {
+        let path = components(&entry.path)?;
+        let Some((&name, parents)) = path.split_last() else {
+            return self.root_entry(entry);
+        };
+        // Docker's AUFS kept its own files under such names; no other program gives them a meaning.
+        let opaque = name == b".wh..wh..opq";
+        let private = |name: &&[u8]| name.starts_with(b".wh..wh.");
+        if parents.iter().any(|name| private(name)) || (private(&name) && !opaque) {
+            return Ok(());
+        }
+        if opaque {
+            let ownership = self.ownership;
+            return xattrs::set_opaque(self.parent(parents)?, ownership);
+        }
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
+            return self.whiteout(parents, hidden);
+        }
+        match &entry.kind {
+            Kind::Regular => self.regular(entry, reader, parents, name),
+            Kind::Directory => self.directory(entry, &path, parents, name),
+            Kind::Symlink => self.symlink(entry, parents, name),
+            Kind::HardLink => self.hard_link(entry, &path, parents, name),
+            Kind::Fifo => self.node(entry, parents, name, FileType::Fifo, (0, 0)),
+            Kind::Character { major, minor } => {
+                self.node(entry, parents, name, FileType::CharacterDevice, (*major, *minor))
+            }
+            Kind::Block { major, minor } => self.node(entry, parents, name, FileType::BlockDevice, (*major, *minor)),
+            Kind::Unknown(type_byte) => Err(EntryError::Kind(*type_byte)),
+        }
+    }
+
+    /// The directory for a member, made with mode 0755 where the archive does not say.
+    fn parent(&mut self, parents: &[&[u8]]) -> Result<BorrowedFd<'_>, EntryError> {
+        let Extractor { places, ownership, out, .. } = self;
+        let mut make = |parent: BorrowedFd<'_>, name: &[u8], whiteout: bool| {
+            if whiteout {
+                // The name stays one name in the tally.
+                fs::unlinkat(parent, name, AtFlags::empty()).during(|| format!("unlinkat({})", quoted(name)))?;
+            } else {
+                out.tally.add(0);
+            }
+            let mode = Mode::from_raw_mode(0o755);
+            fs::mkdirat(parent, name, mode).during(|| format!("mkdirat(<layer>, {}, 0755)", quoted(name)))?;
+            if whiteout {
+                make_opaque(parent, name, *ownership)?;
+            }
+            Ok(())
+        };
+        places.enter(parents, Missing::Make(&mut make))
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<(), EntryError> {
+        if entry.kind != Kind::Directory {
+            return Err(EntryError::Root);
+        }
+        self.out.root_entry = true;
+        self.wish(entry, &[], false)
+    }
+
+    fn whiteout(&mut self, parents: &[&[u8]], hidden: &[u8]) -> Result<(), EntryError> {
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(EntryError::Whiteout);
+        }
+        let ownership = self.ownership;
+        let parent = self.parent(parents)?;
+        match fs::mknodat(parent, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) => {
+                self.out.tally.add(0);
+                Ok(())
+            }
+            Err(Errno::EXIST) => {
+                let stat = stat(parent, hidden)?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    make_opaque(parent, hidden, ownership)?;
+                }
+                Ok(())
+            }
+            Err(errno) => {
+                Err(SystemError::new(format!("mknodat(<layer>, {}, S_IFCHR, 0:0)", quoted(hidden)), errno).into())
+            }
+        }
+    }
+
+    fn regular<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        reader: &mut Reader<R>,
+        parents: &[&[u8]],
+        name: &[u8],
+    ) -> Result<(), EntryError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let fd = self
+            .create(parents, name, |parent| fs::openat(parent, name, flags, mode))?
+            .during(|| format!("openat(<layer>, {}, O_WRONLY|O_CREAT|O_EXCL, {mode:?})", quoted(name)))?;
+        self.out.tally.add(entry.size);
+        self.out.size += entry.size;
+        self.content(entry, reader, &fd, name)?;
+        let owner = self.owner(entry)?;
+        if let Some((uid, gid)) = owner {
+            fs::fchown(&fd, Some(uid), Some(gid)).map_err(|errno| owner_error(entry, "fchown", errno))?;
+        }
+        // After the owner and the content: both take a capability or a set-id bit away.
+        self.attributes(&Target::Open(fd.as_fd()), entry)?;
+        if entry.mode & 0o7000 != 0 || !self.free_mask {
+            let mode = Mode::from_raw_mode(entry.mode);
+            fs::fchmod(&fd, mode).during(|| format!("fchmod({}, {mode:?})", quoted(name)))?;
+        }
+        fs::futimens(&fd, &times(entry.mtime)).during(|| format!("utimensat({})", quoted(name)))?;
+        Ok(())
+    }
+
+    fn content<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        reader: &mut Reader<R>,
+        fd: &OwnedFd,
+        name: &[u8],
+    ) -> Result<(), EntryError> {
+        let call = || format!("write(<layer>/…/{}, …)", name.escape_ascii());
+        while let Some((mut offset, mut bytes)) = reader.data()? {
+            while !bytes.is_empty() {
+                let written =
+                    if entry.sparse { rustix::io::pwrite(fd, bytes, offset) } else { rustix::io::write(fd, bytes) };
+                let written = match written {
+                    Err(Errno::INTR) => continue,
+                    other => other.during(call)?,
+                };
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+        }
+        if entry.sparse {
+            fs::ftruncate(fd, entry.size).during(|| format!("ftruncate({}, {})", quoted(name), entry.size))?;
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, entry: &Entry, path: &[&[u8]], parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
+        let mode = Mode::from_raw_mode(entry.mode & 0o1777);
+        let ownership = self.ownership;
+        let parent = self.parent(parents)?;
+        let call = || format!("mkdirat(<layer>, {}, {mode:?})", quoted(name));
+        let fresh = match fs::mkdirat(parent, name, mode) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => {
+                let before = stat(parent, name)?;
+                if FileType::from_raw_mode(before.st_mode) == FileType::Directory {
+                    return self.wish(entry, path, false);
+                }
+                fs::unlinkat(parent, name, AtFlags::empty()).during(|| format!("unlinkat({})", quoted(name)))?;
+                fs::mkdirat(parent, name, mode).during(call)?;
+                make_opaque(parent, name, ownership)?;
+                self.out.tally.remove(&before);
+                self.forget();
+                true
+            }
+            Err(errno) => return Err(SystemError::new(call(), errno).into()),
+        };
+        self.out.tally.add(0);
+        self.wish(entry, path, fresh)
+    }
+
+    /// Notes what a directory shall be at the end; `fresh` if it was just made with its mode.
+    fn wish(&mut self, entry: &Entry, path: &[&[u8]], fresh: bool) -> Result<(), EntryError> {
+        let owner = self.owner(entry)?.map(|(uid, gid)| (uid.as_raw(), gid.as_raw()));
+        // A directory that was there can have got another owner from an entry before.
+        let reset = (!fresh && !self.ownership.single_id).then_some(self.me);
+        self.late.push(&Wish {
+            path: path.join(&b'/'),
+            mode: entry.mode & 0o7777,
+            owner: owner.or(reset),
+            mode_set: fresh && self.free_mask && entry.mode & 0o6000 == 0,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs.clone(),
+        })?;
+        Ok(())
+    }
+
+    fn symlink(&mut self, entry: &Entry, parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
+        self.create(parents, name, |parent| fs::symlinkat(&*entry.link, parent, name))?
+            .during(|| format!("symlinkat({}, <layer>, {})", quoted(&entry.link), quoted(name)))?;
+        self.out.tally.add(0);
+        self.dress(entry, parents, name, false)
+    }
+
+    fn hard_link(&mut self, entry: &Entry, path: &[&[u8]], parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
+        let problem = |problem| EntryError::LinkTarget { target: quoted(&entry.link), problem };
+        let target = components(&entry.link).map_err(|_| problem("outside the layer or no name"))?;
+        let Some((&target_name, target_parents)) = target.split_last() else {
+            return Err(problem("the layer itself"));
+        };
+        if target == path {
+            return Err(problem("the link itself"));
+        }
+        // A first look, since making room for the new name must not happen for a link that cannot be made.
+        let found = self.targets.enter(target_parents, Missing::Fail).and_then(|parent| stat(parent, target_name));
+        let found = match found {
+            Ok(found) => found,
+            Err(EntryError::System(error)) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => {
+                return Err(problem("not in this layer"));
+            }
+            Err(error) => return Err(error),
+        };
+        let kind = FileType::from_raw_mode(found.st_mode);
+        if kind == FileType::Directory {
+            return Err(problem("a directory"));
+        }
+        let existing = self.parent(parents).and_then(|parent| stat(parent, name));
+        if matches!(existing, Ok(there) if (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)) {
+            // Already this very file, by the same entry before or through a link among the parents.
+            return Ok(());
+        }
+        self.make_room(parents, name)?;
+        let missing = |error: &SystemError| matches!(error.errno(), Errno::NOENT | Errno::NOTDIR);
+        let targets = match self.targets.enter(target_parents, Missing::Fail) {
+            // It was in the directory that had to make room.
+            Err(EntryError::System(error)) if missing(&error) => return Err(problem("not in this layer")),
+            other => other?,
+        };
+        let parent = self.places.enter(parents, Missing::Fail)?;
+        match fs::linkat(targets, target_name, parent, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Err(problem("not in this layer")),
+            Err(errno) => {
+                let call = format!("linkat(<layer>, {}, <layer>, {})", quoted(&entry.link), quoted(name));
+                return Err(SystemError::new(call, errno).into());
+            }
+        }
+        self.out.tally.add(if kind == FileType::RegularFile { found.st_size.unsigned_abs() } else { 0 });
+        Ok(())
+    }
+
+    fn node(
+        &mut self,
+        entry: &Entry,
+        parents: &[&[u8]],
+        name: &[u8],
+        kind: FileType,
+        (major, minor): (u32, u32),
+    ) -> Result<(), EntryError> {
+        // Linux has 12 bits for the major number and 20 for the minor; mknod(2) would silently cut off the rest.
+        if major >= 1 << 12 || minor >= 1 << 20 {
+            return Err(EntryError::Device { major, minor });
+        }
+        let device = fs::makedev(major, minor);
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        match self.create(parents, name, |parent| fs::mknodat(parent, name, kind, mode, device))? {
+            Ok(()) => {}
+            Err(Errno::PERM) if self.ownership.user_xattr && kind != FileType::Fifo => {
+                self.warn(|| {
+                    format!("{}: device {major}:{minor} cannot be made in a user namespace", quoted(&entry.path))
+                });
+                return Ok(());
+            }
+            Err(errno) => {
+                let call = format!("mknodat(<layer>, {}, {kind:?}, {major}:{minor})", quoted(name));
+                return Err(SystemError::new(call, errno).into());
+            }
+        }
+        self.out.tally.add(0);
+        self.dress(entry, parents, name, true)
+    }
+
+    /// Owner, attributes, mode and time of what cannot be opened.
+    fn dress(&mut self, entry: &Entry, parents: &[&[u8]], name: &[u8], mode: bool) -> Result<(), EntryError> {
+        let owner = self.owner(entry)?;
+        let free_mask = self.free_mask;
+        let parent = self.places.enter(parents, Missing::Fail)?;
+        if let Some((uid, gid)) = owner {
+            fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| owner_error(entry, "fchownat", errno))?;
+        }
+        let warnings = match entry.xattrs.is_empty() {
+            true => Vec::new(),
+            false => xattrs::apply(&Target::Named(parent, name), &entry.xattrs, &entry.path)?,
+        };
+        if mode && (entry.mode & 0o7000 != 0 || !free_mask) && !is_whiteout(entry) {
+            // fchmodat follows links; this is a node that was just made, in a directory that nobody else works in.
+            let mode = Mode::from_raw_mode(entry.mode);
+            fs::chmodat(parent, name, mode, AtFlags::empty())
+                .during(|| format!("fchmodat(<layer>, {}, {mode:?})", quoted(name)))?;
+        }
+        fs::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .during(|| format!("utimensat(<layer>, {})", quoted(name)))?;
+        warnings.into_iter().for_each(|warning| self.warn(|| warning));
+        Ok(())
+    }
+
+    fn attributes(&mut self, target: &Target<'_>, entry: &Entry) -> Result<(), EntryError> {
+        if !entry.xattrs.is_empty() {
+            let warnings = xattrs::apply(target, &entry.xattrs, &entry.path)?;
+            warnings.into_iter().for_each(|warning| self.warn(|| warning));
+        }
+        Ok(())
+    }
+
+    /// Owner and group to be set; none if a new file has them anyway.
+    fn owner(&self, entry: &Entry) -> Result<Option<(Uid, Gid)>, EntryError> {
+        if self.ownership.single_id {
+            return Ok(None);
+        }
+        // All bits set means "leave it" to chown(2).
+        let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
+        match (id(entry.uid), id(entry.gid)) {
+            (Some(uid), Some(gid)) if (uid, gid) == self.me => Ok(None),
+            (Some(uid), Some(gid)) => Ok(Some((Uid::from_raw(uid), Gid::from_raw(gid)))),
+            _ => Err(EntryError::Owner { uid: entry.uid, gid: entry.gid }),
+        }
+    }
+
+    /// Calls `make`, and once more after making room if the name is taken.
+    fn create<T>(
+        &mut self,
+        parents: &[&[u8]],
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<T>,
+    ) -> Result<rustix::io::Result<T>, EntryError> {
+        match make(self.parent(parents)?) {
+            Err(Errno::EXIST) => {
+                self.make_room(parents, name)?;
+                Ok(make(self.parent(parents)?))
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// Removes what an earlier entry put there: the last one wins.
+    fn make_room(&mut self, parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
+        let mut tally = self.out.tally;
+        let removed = remove::counted(self.parent(parents)?, name, &mut tally);
+        self.out.tally = tally;
+        match removed {
+            Ok(()) => {
+                self.forget();
+                Ok(())
+            }
+            Err(error) if error.errno() == Errno::NOENT => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.places.forget();
+        self.targets.forget();
+    }
+
+    fn warn(&mut self, warning: impl FnOnce() -> String) {
+        if self.out.warnings.len() < MOST_WARNINGS {
+            self.out.warnings.push(warning());
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn finish(mut self) -> Result<Extracted, StoreError> {
+        let scratch = self.late.scratch();
+        let late = std::mem::replace(&mut self.late, Late::new(scratch));
+        late.for_each(|wish| {
+            self.grant(&wish).map_err(|source| StoreError::Entry { path: quoted(&wish.path), source })
+        })?;
+        if self.left_out > 0 {
+            self.out.warnings.push(format!("and {} more warnings", self.left_out));
+        }
+        Ok(self.out)
+    }
+
+    fn grant(&mut self, wish: &Wish) -> Result<(), EntryError> {
+        let path: Vec<&[u8]> = wish.path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let directory = match self.places.enter(&path, Missing::Fail) {
+            Ok(directory) => directory,
+            // Replaced by something else later in the archive.
+            Err(EntryError::System(error)) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(EntryError::Parent { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let warnings = grant(directory, wish)?;
+        warnings.into_iter().for_each(|warning| self.warn(|| warning));
+        Ok(())
+    }
+}
+
+fn grant(directory: BorrowedFd<'_>, wish: &Wish) -> Result<Vec<String>, EntryError> {
+    let path = || quoted(&wish.path);
+    if let Some((uid, gid)) = wish.owner {
+        fs::fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| match errno {
+            Errno::INVAL => EntryError::Owner { uid: uid.into(), gid: gid.into() },
+            errno => SystemError::new(format!("fchown(<layer>/{}, {uid}, {gid})", path()), errno).into(),
+        })?;
+    }
+    let warnings = xattrs::apply(&Target::Open(directory), &wish.xattrs, &wish.path)?;
+    if !wish.mode_set {
+        let mode = Mode::from_raw_mode(wish.mode);
+        fs::fchmod(directory, mode).during(|| format!("fchmod(<layer>/{}, {mode:?})", path()))?;
+    }
+    fs::futimens(directory, &times(wish.mtime)).during(|| format!("utimensat(<layer>/{})", path()))?;
+    Ok(warnings)
+}
+
+/// A member's name as a list of names; empty for the root.
+fn components(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
+    if path.is_empty() || path.contains(&0) {
+        return Err(EntryError::Name);
+    }
+    let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
+    if names.contains(&&b".."[..]) {
+        return Err(EntryError::DotDot);
+    }
+    if path.len() > LONGEST_PATH || names.len() > MOST_LEVELS {
+        return Err(EntryError::NameTooLong { length: path.len() });
+    }
+    Ok(names)
+}
+
+fn is_whiteout(entry: &Entry) -> bool {
+    entry.kind == Kind::Character { major: 0, minor: 0 }
+}
+
+fn stat(parent: BorrowedFd<'_>, name: &[u8]) -> Result<fs::Stat, EntryError> {
+    Ok(fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).during(|| format!("fstatat(<layer>, {})", quoted(name)))?)
+}
+
+fn make_opaque(parent: BorrowedFd<'_>, name: &[u8], ownership: Ownership) -> Result<(), EntryError> {
+    let fd = fs::openat(parent, name, crate::directory::OPEN, Mode::empty())
+        .during(|| format!("openat(<layer>, {}, O_DIRECTORY|O_NOFOLLOW)", quoted(name)))?;
+    xattrs::set_opaque(fd.as_fd(), ownership)
+}
+
+fn owner_error(entry: &Entry, call: &str, errno: Errno) -> EntryError {
+    match errno {
+        // An id without a mapping.
+        Errno::INVAL => EntryError::Owner { uid: entry.uid, gid: entry.gid },
+        errno => {
+            let call = format!("{call}(<layer>/{}, {}, {})", entry.path.escape_ascii(), entry.uid, entry.gid);
+            SystemError::new(call, errno).into()
+        }
+    }
+}

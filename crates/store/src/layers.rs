@@ -1,0 +1,264 @@
+//! The unpacked layers, by diffID.
+
+use crate::boot;
+use crate::directory::Directory;
+use crate::error::{StoreError, SystemError};
+use crate::import::{self, ImportOptions, Imported};
+use crate::record::{self, Backend, Record};
+use crate::staging::Staged;
+use crate::tally;
+use crate::{Store, blobs};
+use oci::digest::Digest;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+pub(crate) const NAME: &str = "layers";
+
+/// What is known about a layer.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Digest of the plain archive.
+    pub diff_id: Digest,
+    /// Bytes in regular files, hard links once.
+    pub size: u64,
+    /// Members of the archive.
+    pub entries: u64,
+    /// Bytes of the plain archive.
+    pub archive_size: u64,
+    /// What could not be kept as the archive said: devices in a user namespace, attributes. One sentence each.
+    pub warnings: Vec<String>,
+    /// The directory for overlayfs.
+    pub path: PathBuf,
+    /// True if an import found it already here.
+    pub existed: bool,
+}
+
+/// The layers of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a> {
+    store: &'a Store,
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn new(store: &'a Store) -> Layers<'a> {
+        Layers { store }
+    }
+
+    /// Unpacks a layer from its archive, plain or compressed with gzip or zstd, hashing the plain archive in the same pass.
+    ///
+    /// With an expected diffID, a layer that is here already, or that another process is unpacking, is not unpacked again;
+    /// nothing is then read from `source`. Without one, the stream is always read to its end.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; after any error nothing of the layer is left.
+    pub fn import(&self, expected: Option<&Digest>, source: impl Read) -> Result<Layer, StoreError> {
+        self.import_with(expected, source, &ImportOptions::default())
+    }
+
+    /// As [`Layers::import`], with limits of the caller's.
+    ///
+    /// # Errors
+    /// As [`Layers::import`].
+    pub fn import_with(
+        &self,
+        expected: Option<&Digest>,
+        source: impl Read,
+        options: &ImportOptions,
+    ) -> Result<Layer, StoreError> {
+        let doing = "unpack the layer";
+        let system = |source| StoreError::System { doing, source };
+        let staged = match expected {
+            None => Staged::new(self.store, "layer").map_err(system)?,
+            Some(diff_id) => {
+                let here = || self.is_here(diff_id);
+                match Staged::named(self.store, &format!("layer-{}", diff_id.hex()), here).map_err(system)? {
+                    Some(staged) => staged,
+                    None => return Ok(Layer { existed: true, ..self.get(diff_id)? }),
+                }
+            }
+        };
+        let directory = staged.directory().clone();
+        match self.unpack(expected, source, options, &directory) {
+            Ok(imported) => self.publish(staged, imported),
+            Err(error) => {
+                // The first error is the one to tell; what cannot be removed now goes with the next sweep.
+                staged.discard().ok();
+                Err(error)
+            }
+        }
+    }
+
+    fn unpack(
+        &self,
+        expected: Option<&Digest>,
+        source: impl Read,
+        options: &ImportOptions,
+        directory: &Directory,
+    ) -> Result<Imported, StoreError> {
+        let tree = blobs::new_directory(directory, record::TREE)?;
+        import::run(source, tree, directory.clone(), self.store.ownership, expected, options)
+    }
+
+    /// Writes the record and moves the layer to its place.
+    fn publish(&self, staged: Staged, imported: Imported) -> Result<Layer, StoreError> {
+        let system = |source| StoreError::System { doing: "put the layer in its place", source };
+        let Imported { diff_id, archive_size, extracted } = imported;
+        let record = Record {
+            version: 1,
+            diff_id: diff_id.clone(),
+            backend: Backend::Directory,
+            size: extracted.size,
+            entries: extracted.entries,
+            archive_size,
+            root_entry: extracted.root_entry,
+            tally: extracted.tally,
+            warnings: extracted.warnings,
+        };
+        write_record(staged.directory(), &record)?;
+        let mark = boot::mark(self.store, &format!("layer-{}", diff_id.hex())).map_err(system)?;
+        let layers = self.store.root.create(NAME).map_err(system)?;
+        match staged.publish(&layers, diff_id.hex()) {
+            Ok(()) => Ok(self.layer(record)),
+            Err((staged, error)) => {
+                staged.discard().map_err(system)?;
+                boot::unmark(self.store, &mark).map_err(system)?;
+                if matches!(error.errno(), Errno::EXIST | Errno::NOTEMPTY) {
+                    // Unpacked by someone else at the same time, without an expected diffID on one side.
+                    return Ok(Layer { existed: true, ..self.get(&diff_id)? });
+                }
+                Err(system(error))
+            }
+        }
+    }
+
+    /// Is the layer here? One system call.
+    ///
+    /// # Errors
+    /// System errors other than that it is missing.
+    pub fn contains(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        self.is_here(diff_id).map_err(|source| StoreError::System { doing: "look for a layer", source })
+    }
+
+    fn is_here(&self, diff_id: &Digest) -> Result<bool, SystemError> {
+        self.store.root.exists(&format!("{NAME}/{}", diff_id.hex()))
+    }
+
+    /// The directory of a layer, for overlayfs.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`].
+    pub fn path(&self, diff_id: &Digest) -> Result<PathBuf, StoreError> {
+        if self.contains(diff_id)? { Ok(self.tree(diff_id)) } else { Err(StoreError::NoSuchLayer(diff_id.clone())) }
+    }
+
+    fn tree(&self, diff_id: &Digest) -> PathBuf {
+        self.store.path.join(NAME).join(diff_id.hex()).join(record::TREE)
+    }
+
+    /// A layer's record.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], system errors.
+    pub fn get(&self, diff_id: &Digest) -> Result<Layer, StoreError> {
+        Ok(self.layer(self.record(diff_id)?))
+    }
+
+    pub(crate) fn record(&self, diff_id: &Digest) -> Result<Record, StoreError> {
+        let file = format!("{NAME}/{}/{}", diff_id.hex(), record::FILE);
+        let fd = match self.store.root.file(&file, OFlags::RDONLY) {
+            Err(error) if error.errno() == Errno::NOENT => return Err(StoreError::NoSuchLayer(diff_id.clone())),
+            other => other.map_err(|source| StoreError::System { doing: "read a layer's record", source })?,
+        };
+        let mut text = Vec::new();
+        File::from(fd).read_to_end(&mut text).map_err(|error| blobs::file_error("read", &file, &error))?;
+        Record::parse(&text, file)
+    }
+
+    fn layer(&self, record: Record) -> Layer {
+        Layer {
+            path: self.tree(&record.diff_id),
+            diff_id: record.diff_id,
+            size: record.size,
+            entries: record.entries,
+            archive_size: record.archive_size,
+            warnings: record.warnings,
+            existed: false,
+        }
+    }
+
+    /// All layers, sorted by diffID.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn list(&self) -> Result<Vec<Digest>, StoreError> {
+        let system = |source| StoreError::System { doing: "list the layers", source };
+        let layers = self.store.root.create(NAME).map_err(system)?;
+        let entries = layers.entries().map_err(system)?;
+        Ok(entries.iter().filter_map(|(name, _)| blobs::digest_of_hex(name)).collect())
+    }
+
+    /// Removes a layer. It is gone for others at once; returns when its files are gone too. The caller knows that no container
+    /// uses it. False if there is no such layer.
+    ///
+    /// # Errors
+    /// System errors. What could not be deleted is left to [`Store::sweep`].
+    pub fn remove(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        let system = |source| StoreError::System { doing: "remove a layer", source };
+        let layers = self.store.root.create(NAME).map_err(system)?;
+        match Staged::take(self.store, &layers, diff_id.hex()) {
+            Ok(staged) => staged.discard().map(|()| true).map_err(system),
+            Err(error) if error.errno() == Errno::NOENT => Ok(false),
+            Err(error) => Err(system(error)),
+        }
+    }
+
+    /// What a layer takes on disk, in bytes, as du(1) counts.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], system errors.
+    pub fn disk_usage(&self, diff_id: &Digest) -> Result<u64, StoreError> {
+        self.measured(diff_id).map(|measured| measured.disk)
+    }
+
+    fn measured(&self, diff_id: &Digest) -> Result<tally::Measured, StoreError> {
+        let path = format!("{NAME}/{}", diff_id.hex());
+        let directory = match self.store.root.open(&path) {
+            Err(error) if error.errno() == Errno::NOENT => return Err(StoreError::NoSuchLayer(diff_id.clone())),
+            other => other,
+        };
+        directory
+            .and_then(|directory| tally::measure(rustix::fd::AsFd::as_fd(&directory), directory.label()))
+            .map_err(|source| StoreError::System { doing: "measure a layer", source })
+    }
+
+    /// Does the tree have as many names and bytes as were unpacked?
+    pub(crate) fn is_whole(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        let record = match self.record(diff_id) {
+            // Torn like the rest.
+            Err(StoreError::Damaged { .. } | StoreError::NoSuchLayer(_)) => return Ok(false),
+            other => other?,
+        };
+        let mut found = self.measured(diff_id)?.tally;
+        // The record itself and the directory `tree`.
+        let record_size = self
+            .store
+            .root
+            .size(&format!("{NAME}/{}/{}", diff_id.hex(), record::FILE))
+            .map_err(|source| StoreError::System { doing: "check a layer", source })?;
+        found.names = found.names.saturating_sub(2);
+        found.bytes = found.bytes.saturating_sub(record_size);
+        Ok(found == record.tally)
+    }
+}
+
+fn write_record(directory: &Directory, record: &Record) -> Result<(), StoreError> {
+    let file = record::FILE;
+    let fd = directory
+        .file(file, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
+        .map_err(|source| StoreError::System { doing: "write a layer's record", source })?;
+    let text = serde_json::to_vec(record).map_err(|source| StoreError::Damaged { file: file.to_owned(), source })?;
+    File::from(fd).write_all(&text).map_err(|error| blobs::file_error("write", file, &error))
+}

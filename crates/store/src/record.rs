@@ -1,0 +1,46 @@
+//! `layer.json`: what is known about an unpacked layer.
+
+use crate::error::StoreError;
+use crate::tally::Tally;
+use oci::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+/// Format 1. Unknown fields are ignored, so that fields can be added.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    pub(crate) version: u32,
+    pub(crate) diff_id: Digest,
+    /// How the layer is stored. `directory` is the only way so far.
+    pub(crate) backend: Backend,
+    /// Bytes in regular files, each hard-linked file once.
+    pub(crate) size: u64,
+    /// Members of the archive.
+    pub(crate) entries: u64,
+    /// Bytes of the plain archive.
+    pub(crate) archive_size: u64,
+    /// Does the archive have an entry for the root, so that the tree's own mode and owner mean something?
+    #[serde(default)]
+    pub(crate) root_entry: bool,
+    /// For the check after a power cut.
+    pub(crate) tally: Tally,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The closed list of ways to store a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// A directory tree, used as a lower directory of overlayfs.
+    Directory,
+}
+
+pub(crate) const FILE: &str = "layer.json";
+pub(crate) const TREE: &str = "tree";
+
+impl Record {
+    pub(crate) fn parse(bytes: &[u8], file: String) -> Result<Record, StoreError> {
+        serde_json::from_slice(bytes).map_err(|source| StoreError::Damaged { file, source })
+    }
+}

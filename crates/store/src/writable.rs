@@ -1,0 +1,135 @@
+//! A container's own directories for overlayfs: `upper` for what it writes, `work` for overlayfs itself.
+
+use crate::Store;
+use crate::blobs::new_directory;
+use crate::directory::Directory;
+use crate::error::{During, StoreError, SystemError};
+use crate::record;
+use crate::staging::Staged;
+use crate::tally;
+use oci::digest::Digest;
+use rustix::fd::AsFd;
+use rustix::fs::{self, Gid, Mode, Uid};
+use rustix::io::Errno;
+use std::path::PathBuf;
+
+const NAME: &str = "containers";
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+
+/// The writable directories of one container, in `containers/<id>`, which the engine keeps other files in.
+#[derive(Debug)]
+pub struct Writable<'a> {
+    store: &'a Store,
+    id: String,
+}
+
+impl<'a> Writable<'a> {
+    /// Makes the directories for a container on the given layers, topmost first. The merged root shows the upper directory's
+    /// owner and mode, so those are copied from the topmost layer that says what they are.
+    ///
+    /// # Errors
+    /// `EEXIST` if the container has them already, other system errors, [`StoreError::NoSuchLayer`].
+    pub fn create(store: &'a Store, id: &str, layers: &[Digest]) -> Result<Writable<'a>, StoreError> {
+        let writable = Writable::open(store, id)?;
+        let system = |source| StoreError::System { doing: "make the container's directories", source };
+        let directory = store.root.create(NAME).and_then(|all| all.create(id)).map_err(system)?;
+        let upper = new_directory(&directory, UPPER)?;
+        new_directory(&directory, WORK)?;
+        for layer in layers {
+            if store.layers().record(layer)?.root_entry {
+                let path = format!("{}/{}/{}", crate::layers::NAME, layer.hex(), record::TREE);
+                let root = store.root.open(&path).map_err(system)?;
+                copy_root(store, &root, upper.as_fd()).map_err(system)?;
+                break;
+            }
+        }
+        Ok(writable)
+    }
+
+    /// The directories of a container that exists. Looks at nothing.
+    ///
+    /// # Errors
+    /// `EINVAL` if `id` could be anything but one plain name.
+    pub fn open(store: &'a Store, id: &str) -> Result<Writable<'a>, StoreError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.bytes().all(plain) {
+            let source = SystemError::new(format!("openat(<root>/{NAME}, {id:?})"), Errno::INVAL);
+            return Err(StoreError::System { doing: "find the container's directories", source });
+        }
+        Ok(Writable { store, id: id.to_owned() })
+    }
+
+    /// The upper directory.
+    pub fn upper(&self) -> PathBuf {
+        self.directory().join(UPPER)
+    }
+
+    /// The work directory.
+    pub fn work(&self) -> PathBuf {
+        self.directory().join(WORK)
+    }
+
+    /// `containers/<id>`.
+    pub fn directory(&self) -> PathBuf {
+        self.store.path.join(NAME).join(&self.id)
+    }
+
+    /// Removes both directories and leaves the container's other files. That they are missing is no error.
+    ///
+    /// # Errors
+    /// System errors; what was left is removed by the next [`Store::sweep`].
+    pub fn remove(self) -> Result<(), StoreError> {
+        let system = |source| StoreError::System { doing: "remove the container's directories", source };
+        let directory = match self.store.root.open(&format!("{NAME}/{}", self.id)) {
+            Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+            other => other.map_err(system)?,
+        };
+        for name in [UPPER, WORK] {
+            take_and_discard(self.store, &directory, name).map_err(system)?;
+        }
+        Ok(())
+    }
+
+    /// Removes `containers/<id>` with everything in it. That it is missing is no error.
+    ///
+    /// # Errors
+    /// As [`Writable::remove`].
+    pub fn remove_all(self) -> Result<(), StoreError> {
+        let system = |source| StoreError::System { doing: "remove the container's directory", source };
+        let all = self.store.root.create(NAME).map_err(system)?;
+        take_and_discard(self.store, &all, &self.id).map_err(system)
+    }
+
+    /// What the container has written, in bytes on disk as du(1) counts.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn disk_usage(&self) -> Result<u64, StoreError> {
+        let path = format!("{NAME}/{}/{UPPER}", self.id);
+        self.store
+            .root
+            .open(&path)
+            .and_then(|upper| tally::measure(upper.as_fd(), upper.label()))
+            .map(|measured| measured.disk)
+            .map_err(|source| StoreError::System { doing: "measure the container's directory", source })
+    }
+}
+
+fn take_and_discard(store: &Store, from: &Directory, name: &str) -> Result<(), SystemError> {
+    match Staged::take(store, from, name) {
+        Ok(staged) => staged.discard(),
+        Err(error) if error.errno() == Errno::NOENT => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn copy_root(store: &Store, from: &Directory, to: rustix::fd::BorrowedFd<'_>) -> Result<(), SystemError> {
+    let stat = fs::fstat(from).during(|| format!("fstat({})", from.label()))?;
+    if !store.ownership.single_id {
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        fs::fchown(to, Some(uid), Some(gid)).during(|| format!("fchown(<upper>, {}, {})", stat.st_uid, stat.st_gid))?;
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    fs::fchmod(to, mode).during(|| format!("fchmod(<upper>, {mode:?})"))
+}
