@@ -121,7 +121,7 @@ fn unfinished(sources: &[Source]) -> Vec<String> {
         concat!("XX", "X:"),
         concat!("TO", "DO"),
         concat!("todo", "!("),
-        concat!("#[ign", "ore"),
+        concat!("#[ign", "ore]"),
     ];
     let mut broken = vec![];
     for source in sources {
