@@ -37,6 +37,8 @@ pub(crate) struct Extracted {
     pub(crate) tally: Tally,
     /// Did the archive say what the root shall be?
     pub(crate) root_entry: bool,
+    /// Did it make the root opaque?
+    pub(crate) hides_lower: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -103,6 +105,7 @@ impl Extractor {
         }
         if opaque {
             let ownership = self.ownership;
+            self.out.hides_lower |= parents.is_empty();
             return xattrs::set_opaque(self.parent(parents)?, ownership);
         }
         if let Some(hidden) = name.strip_prefix(b".wh.") {
