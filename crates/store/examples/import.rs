@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         store.layers().remove(&layer.diff_id)?;
         println!(
-            "{}: {} entries, {} bytes: import {imported:.0?}, settle {settled:.0?}, remove {:.0?}, {peak}",
+            "{}: {} entries, {} bytes: import {imported:.2?}, settle {settled:.2?}, remove {:.2?}, {peak}",
             path.display(),
             layer.entries,
             layer.size,

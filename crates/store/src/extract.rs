@@ -190,7 +190,7 @@ impl Extractor {
             .create(parents, name, |parent| fs::openat(parent, name, flags, mode))?
             .during(|| format!("openat(<layer>, {}, O_WRONLY|O_CREAT|O_EXCL, {mode:?})", quoted(name)))?;
         self.out.tally.add(entry.size);
-        self.out.size += entry.size;
+        self.out.size = self.out.size.saturating_add(entry.size);
         self.content(entry, reader, &fd, name)?;
         let owner = self.owner(entry)?;
         if let Some((uid, gid)) = owner {

@@ -305,7 +305,7 @@ impl<'a> Layers<'a> {
             .size(&format!("{NAME}/{}/{}", diff_id.hex(), record::FILE))
             .map_err(|source| StoreError::System { doing: "check a layer", source })?;
         found.names = found.names.saturating_sub(2);
-        found.bytes = found.bytes.saturating_sub(record_size);
+        found.bytes = found.bytes.wrapping_sub(record_size);
         Ok(found == record.tally)
     }
 }

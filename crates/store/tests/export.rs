@@ -157,7 +157,8 @@ fn changes_and_archives_agree_with_overlayfs() {
     );
 
     // The changes as a fourth layer show the same tree in a container of their own.
-    let committed = scratch.store.layers().import(None, &writable.pack(Vec::new()).unwrap()[..]).unwrap();
+    let committed = writable.commit().unwrap();
+    assert_eq!(committed.diff_id, Digest::sha256(&writable.pack(Vec::new()).unwrap()));
     assert!(committed.warnings.is_empty(), "{:?}", committed.warnings);
     let mut all = vec![committed.diff_id];
     all.extend(layers);
