@@ -33,7 +33,9 @@ pub struct Layer {
     pub archive_size: u64,
     /// What could not be kept as the archive said: devices in a user namespace, attributes. One sentence each.
     pub warnings: Vec<String>,
-    /// The directory for overlayfs.
+    /// How it is stored.
+    pub backend: Backend,
+    /// Where it is: for [`Backend::Directory`] the lower directory for overlayfs.
     pub path: PathBuf,
     /// True if the archive makes the root opaque. overlayfs does not look for the mark on the root of a layer, so the
     /// layers below must be left out of the mount; [`Layers::lower`] does.
@@ -205,6 +207,7 @@ impl<'a> Layers<'a> {
         Layer {
             path: self.tree(&record.diff_id),
             diff_id: record.diff_id,
+            backend: record.backend,
             size: record.size,
             entries: record.entries,
             archive_size: record.archive_size,
