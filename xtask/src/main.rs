@@ -1,2 +1,62 @@
-//! Chores of the project: test images, tests, benchmarks.
-fn main() {}
+//! Chores of the project, one module per verb: packages, test images, a registry, a virtual machine, tests, benchmarks.
+//!
+//! Nothing here is part of the product. What is made once and costs minutes lies in [`paths::cache`].
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+mod bench;
+mod command;
+mod elf;
+mod images;
+mod paths;
+mod registry;
+mod setup;
+mod test;
+mod tidy;
+mod vm;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  test [PART...] [-- FILTER...] run all tests, or parts: tidy fmt clippy unit native user vm
+  tidy [--bless]                check the rules of the house; list what is longer than it should be
+  setup [--bench]               install the Debian packages that tests (and benchmarks) need
+  images [--only NAME]          make the test images, as OCI and Docker archives
+  registry [--port PORT]        serve the test images on loopback until interrupted
+  bench start|load [--rounds N] dhow beside crun, runc, podman and docker
+  vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
+       --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["setup"] => setup::run(&[setup::Set::Test]),
+        ["setup", "--bench"] => setup::run(&[setup::Set::Test, setup::Set::Bench]),
+        ["images"] => images::run(None),
+        ["images", "--only", name] => images::run(Some(name)),
+        ["registry"] => registry::run(5000),
+        ["registry", "--port", port] => port.parse().map_err(Into::into).and_then(registry::run),
+        ["test", words @ ..] => test::run(words),
+        ["tidy"] => tidy::run(false),
+        ["tidy", "--bless"] => tidy::run(true),
+        ["bench", words @ ..] => bench::run(words),
+        ["vm", words @ ..] => match vm::run(words) {
+            Ok(status) => return ExitCode::from(status),
+            Err(error) => Err(error),
+        },
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,3 +1,35 @@
-//! The command line.
+//! The command line of dhow: flags to the engine's options, records to text. It decides nothing.
+//!
+//! - [`verb`]: from the command line to a verb, which alone builds its flags
+//! - [`commands`]: one file for each verb
+//! - [`flags`], [`values`]: flags that verbs share, and the small languages inside them
+//! - [`template`], [`display`], [`filter`]: Go's templates, Docker's words and columns, `--filter`
+//! - [`docker_json`]: records as the JSON of Docker's API
+//! - [`exit`]: the only place where a failure becomes an exit status
+//! - [`failure`], [`output`]: what is said, and where
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod commands;
+mod display;
+mod docker_json;
+mod exit;
+mod failure;
+mod filter;
+mod flags;
+mod help;
+mod output;
+mod session;
+mod streams;
+mod template;
+mod values;
+mod verb;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A monitor, or the init of a container, is this program under another name, without threads and without flags.
+    if let Some(code) = engine::roles::dispatch() {
+        return code;
+    }
+    ExitCode::from(verb::main(std::env::args_os()))
+}

@@ -1,2 +1,49 @@
-//! engine
+//! The engine: containers, images, networks, and the state that they leave. **The** interface of dhow.
+//!
+//! A front end (command line, Docker API, CRI) fills plain values such as [`Options`], calls a method of [`Engine`], and
+//! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
+//! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
+//!
+//! - [`engine`]: where things are, and what is opened when
+//! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
+//! - [`images`]: pull, load, remove, look up
+//! - `lower`: from settings to an OCI specification, pure
+//! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`roles`]: the same program as a container's monitor
+//! - `sweep`: what a killed process left
+//! - [`xray`]: what the kernel really did
+//! - `database`: what survives
 #![forbid(unsafe_code)]
+
+mod apparmor;
+mod clock;
+pub mod containers;
+mod database;
+mod directories;
+pub mod engine;
+mod error;
+mod files;
+mod group;
+mod hello;
+mod host;
+pub mod images;
+mod info;
+mod lower;
+mod names;
+mod networks;
+mod plan;
+pub mod roles;
+pub mod rootless;
+mod sweep;
+pub mod xray;
+
+pub use containers::options::{
+    Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit,
+};
+pub use containers::record::{Address, Container, Run, Settings, Status};
+pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};
+pub use directories::Directories;
+pub use engine::{Config, Engine};
+pub use error::{Error, Kind, Result};
+pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
+pub use info::{Info, VERSION};

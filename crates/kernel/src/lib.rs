@@ -1,3 +1,25 @@
-//! kernel
+//! One thin safe function for each operation of the kernel that the rest of dhow needs and rustix does not have.
+//!
+//! The only crate with `unsafe`. It decides nothing, keeps no state and knows neither containers nor images.
 
+pub mod beneath;
+pub mod bpf;
+pub mod capabilities;
+pub mod clone;
+pub mod descriptors;
+pub mod error;
+pub mod exe;
+pub mod heap;
+pub mod keyring;
+pub mod lsm;
+pub mod mount;
+pub mod namespaces;
+pub mod netlink;
+pub mod prctl;
 pub mod private_umask;
+pub mod reaper;
+pub mod seccomp;
+pub mod signals;
+pub mod terminal;
+
+pub use error::{Error, Result};

@@ -1,2 +1,47 @@
-//! network
+//! Networks of containers: bridges, veth pairs, addresses, firewall rules, published ports, name answers.
+//!
+//! Spoken to the kernel directly: rtnetlink for devices, addresses and routes, nfnetlink for one nftables table of ours
+//! (`inet dhow`), `/proc/sys/net` for settings. No other program is started, nothing of others is changed or flushed.
+//! What is to be made is given as plain values ([`plan`]); which container has which address is the engine's to remember.
+//!
+//! Does not own: the state database, the container's namespaces (they are borrowed as file descriptors), `resolv.conf`.
 #![forbid(unsafe_code)]
+
+pub mod address;
+pub mod dns;
+pub mod plan;
+pub mod pools;
+pub mod sysctl;
+
+mod attach;
+mod bridge;
+mod cidr;
+mod error;
+mod firewall;
+mod gate;
+mod links;
+mod namespace;
+mod netlink;
+mod nft;
+mod observe;
+mod reserve;
+mod routes;
+mod sweep;
+
+pub use attach::{DirectAttachment, attach, attach_direct, detach, loopback_up};
+pub use bridge::{ensure_bridge, remove_bridge};
+pub use cidr::{Cidr, InvalidCidr};
+pub use error::{Error, Refusal};
+pub use firewall::{
+    Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_present,
+    unpublish,
+};
+pub use links::{Link, Traffic, Upper, check_name, list as links};
+pub use namespace::within;
+pub use observe::{Observed, observe, observe_here};
+pub use plan::{
+    Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
+};
+pub use reserve::reserve;
+pub use routes::{Address, Route};
+pub use sweep::{is_ours, sweep};

@@ -4,3 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod digest;
+pub mod distribution;
+pub mod image;
+mod lenient;
+pub mod platform;
+pub mod reference;
+pub mod runtime;

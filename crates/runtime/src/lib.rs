@@ -1,2 +1,34 @@
-//! runtime
+//! The OCI runtime: from a specification to a running process.
+//!
+//! [`plan`] lowers a specification to a [`Plan`] without touching the kernel. [`create`] executes it up to the point
+//! just before execve(2), [`Created::start`] crosses that point, [`exec`] starts a further process in a container.
+//! State, names, images and networks belong to the engine.
 #![forbid(unsafe_code)]
+
+mod channel;
+mod child;
+mod copy_up;
+mod create;
+mod devices;
+mod error;
+mod exec;
+mod hooks;
+mod identity;
+pub mod init;
+mod join;
+mod lower;
+mod mask;
+mod mount_options;
+mod mounts;
+mod plan;
+mod program;
+mod root;
+mod supervisor;
+pub mod users;
+
+pub use create::{Created, NewContainer, Started, Stdio, create};
+pub use error::{BoxError, Error, Result};
+pub use exec::{ExecPlan, exec};
+pub use hooks::run_hooks;
+pub use lower::{PlanError, PlanOptions, plan, plan_process};
+pub use plan::*;

@@ -1,0 +1,522 @@
+//! One container's groups: made, opened again, entered, listed, removed.
+//!
+//! On pure v2 this is one directory. Beside v1 trees it is a directory in each tree that is *needed*: making one costs
+//! 20 to 60 µs and entering one 60 to 100 µs, so a tree is entered at first for accounting only (memory; processor time
+//! and tasks where no v2 tree gives them), and later when a limit, a device rule or a pause first asks for it. What the
+//! processes are in is therefore found by looking, never by remembering: a [`Description`] is only the path and the trees.
+
+use crate::controller::Controller;
+use crate::error::{Error, FailedCall, Result};
+use crate::files::Directory;
+use crate::hierarchy::{Hierarchy, Mount, Version};
+use crate::path;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What has to be remembered to find the groups again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The path in every tree, with a leading slash and with the prefix of [`Hierarchy::base`].
+    pub path: String,
+    /// The trees.
+    pub mounts: Vec<Mount>,
+    /// The prefix: a group that was given to us with processes in it, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub base: String,
+}
+
+/// One tree in which the container has a directory.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub version: Version,
+    pub mount: usize,
+    pub directory: Directory,
+    /// Made just now, with processes elsewhere in the container's groups still to be brought in.
+    pub empty: bool,
+    /// v2: not known whether the usual controllers were handed down to it.
+    pub unsure: bool,
+}
+
+/// A container's groups.
+#[derive(Debug)]
+pub struct Cgroup {
+    pub(crate) description: Description,
+    pub(crate) joined: Vec<Joined>,
+    /// Made by this value and not entered yet: there is nobody to bring in.
+    pub(crate) fresh: bool,
+}
+
+/// Controllers that v2 enables for every container: what Docker's statistics need, and what is limited most often.
+const ENABLED: [Controller; 4] = [Controller::Cpu, Controller::Io, Controller::Memory, Controller::Pids];
+
+impl Cgroup {
+    /// Makes the groups at `path` below [`Hierarchy::base`], with parents. An empty group of that name is replaced, so
+    /// that no limit of a predecessor survives.
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::Occupied`], or a failed call (`EROFS`, `EACCES` without privilege).
+    pub fn create(hierarchy: &Hierarchy, path: &str) -> Result<Cgroup> {
+        let own = path::components(path)?;
+        let base = hierarchy.base.trim_matches('/');
+        let mut full = String::new();
+        for part in base.split('/').filter(|part| !part.is_empty()).chain(own) {
+            full.push('/');
+            full.push_str(part);
+        }
+        let base = if base.is_empty() { String::new() } else { format!("/{base}") };
+        let description = Description { path: full, mounts: hierarchy.mounts.clone(), base };
+        let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true };
+        match cgroup.create_first() {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                // Best effort: the error that is reported is the first one.
+                drop(cgroup.remove());
+                Err(error)
+            }
+        }
+    }
+
+    fn create_first(&mut self) -> Result<()> {
+        let v2 = self.description.mounts.iter().position(|mount| mount.version == Version::V2);
+        if let Some(mount) = v2 {
+            self.make(mount)?;
+        }
+        for mount in 0..self.description.mounts.len() {
+            let tree = &self.description.mounts[mount];
+            let has = |controller| tree.controllers.contains(&controller);
+            let core = has(Controller::Cpuacct) || has(Controller::Pids) || tree.name.is_some();
+            if tree.version == Version::V1 && (has(Controller::Memory) || (v2.is_none() && core)) {
+                self.make(mount)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the groups of a description again: the directories that exist.
+    ///
+    /// # Errors
+    /// [`Error::Path`] for a description that was tampered with, or a failed open other than `ENOENT`.
+    pub fn open(description: &Description) -> Result<Cgroup> {
+        path::components(&description.path)?;
+        let relative = description.path.trim_start_matches('/');
+        let mut joined = Vec::new();
+        for (mount, tree) in description.mounts.iter().enumerate() {
+            match Directory::open(&tree.mount_point).and_then(|root| root.child(relative)) {
+                Ok(directory) => {
+                    joined.push(Joined { version: tree.version, mount, directory, empty: false, unsure: true })
+                }
+                Err(failed) if failed.errno() == Errno::NOENT => {}
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+        Ok(Cgroup { description: description.clone(), joined, fresh: false })
+    }
+
+    /// Plain data with which [`Cgroup::open`] finds the groups again.
+    pub fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    /// Whether any directory of it is there.
+    pub fn exists(&self) -> bool {
+        !self.joined.is_empty()
+    }
+
+    /// The directories, v2 first: with the tree each belongs to. For mounts inside the container and for `xray`.
+    pub fn directories(&self) -> Vec<(&Mount, PathBuf)> {
+        self.joined
+            .iter()
+            .map(|joined| (&self.description.mounts[joined.mount], joined.directory.path().to_owned()))
+            .collect()
+    }
+
+    /// The v2 directory, for clone3(2) with `CLONE_INTO_CGROUP` (Linux 5.7), which costs nothing; writing a number into
+    /// cgroup.procs costs a grace period. `None` on pure v1.
+    pub fn directory_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.v2().map(|joined| joined.directory.as_fd())
+    }
+
+    pub(crate) fn v2(&self) -> Option<&Joined> {
+        self.joined.iter().find(|joined| joined.version == Version::V2)
+    }
+
+    /// Brings a process into all groups.
+    ///
+    /// # Errors
+    /// `ESRCH` if it is gone; `EBUSY` on v2 if the group has child groups with controllers.
+    pub fn add(&mut self, pid: Pid) -> Result<()> {
+        self.entered();
+        self.joined.iter().try_for_each(|joined| enter(&joined.directory, pid))
+    }
+
+    /// Brings a process into all groups but the v2 one, in which it was born (`CLONE_INTO_CGROUP`).
+    ///
+    /// # Errors
+    /// As [`Cgroup::add`].
+    pub fn add_to_rest(&mut self, pid: Pid) -> Result<()> {
+        self.entered();
+        let v1 = self.joined.iter().filter(|joined| joined.version == Version::V1);
+        v1.map(|joined| &joined.directory).try_for_each(|directory| enter(directory, pid))
+    }
+
+    fn entered(&mut self) {
+        self.fresh = false;
+        self.joined.iter_mut().for_each(|joined| joined.empty = false);
+    }
+
+    /// All processes, those of child groups that the container made included.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        let mut pids = Vec::new();
+        if let Some(first) = self.joined.iter().find(|joined| !joined.empty) {
+            collect(&first.directory, &mut pids, 0)?;
+        }
+        pids.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Index into `joined` for `controller`, which is made or enabled if need be. `Ok(None)`: no tree has it.
+    pub(crate) fn controller(&mut self, controller: Controller) -> Result<Option<usize>> {
+        let mounts = &self.description.mounts;
+        let Some(mount) = mounts.iter().position(|mount| mount.controllers.contains(&controller)) else {
+            return Ok(None);
+        };
+        let version = mounts[mount].version;
+        let at = match self.joined.iter().position(|joined| joined.mount == mount) {
+            Some(at) => at,
+            None => {
+                self.make(mount)?;
+                self.joined.len() - 1
+            }
+        };
+        if version == Version::V2 && (self.joined[at].unsure || !ENABLED.contains(&controller)) {
+            let root = Directory::open(&self.description.mounts[mount].mount_point)?;
+            enable_above(&root, &self.description, &[controller])?;
+        }
+        Ok(Some(at))
+    }
+
+    /// Makes the directory in one tree.
+    fn make(&mut self, mount: usize) -> Result<()> {
+        let tree = &self.description.mounts[mount];
+        let root = Directory::open(&tree.mount_point)?;
+        let whole = self.description.path.trim_start_matches('/');
+        let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
+        let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
+        let mut unsure = false;
+        let directory = match (!inherits && !hands_down).then(|| root.make(whole)) {
+            // The parent is there, as it is after the first container.
+            Some(Ok(())) => root.child(whole)?,
+            Some(Err(failed)) if !matches!(failed.errno(), Errno::NOENT | Errno::EXIST) => return Err(failed.into()),
+            _ => {
+                let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
+                let parent = parents(root, above, tree)?;
+                if hands_down {
+                    unsure = !enable_usual(&parent, &self.description, tree)?;
+                }
+                replace(&parent, name)?;
+                let directory = parent.child(name)?;
+                if inherits {
+                    inherit_cpuset(&parent, &directory)?;
+                }
+                directory
+            }
+        };
+        self.joined.push(Joined { version: tree.version, mount, directory, empty: true, unsure });
+        Ok(())
+    }
+
+    /// Moves the container's processes into groups that were made after it started. New ones may be forked while this
+    /// goes on, into the old groups; so until nobody is left outside.
+    pub(crate) fn bring_in(&mut self) -> Result<()> {
+        if self.fresh {
+            return Ok(());
+        }
+        for at in 0..self.joined.len() {
+            if !self.joined[at].empty {
+                continue;
+            }
+            for _ in 0..100 {
+                let mut inside = Vec::new();
+                collect(&self.joined[at].directory, &mut inside, 0)?;
+                let outside: Vec<Pid> = self.processes()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+                if outside.is_empty() {
+                    break;
+                }
+                for pid in outside {
+                    match enter(&self.joined[at].directory, pid) {
+                        Err(Error::Call(failed)) if failed.errno() == Errno::SRCH => {}
+                        result => result?,
+                    }
+                }
+            }
+            self.joined[at].empty = false;
+        }
+        Ok(())
+    }
+
+    /// Removes the groups with all child groups. Processes that are dying are waited for, at most two seconds; living
+    /// ones are not touched. What is gone already is no error.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if there still are processes, or a failed call.
+    pub fn remove(&self) -> Result<()> {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let start = Instant::now();
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let mut busy = None;
+            // v2 last: as long as it is there, a second attempt finds the processes.
+            for joined in self.joined.iter().rev() {
+                let path = joined.directory.path();
+                let root = Directory::open(&self.description.mounts[joined.mount].mount_point)?;
+                if !remove_tree(&root, self.description.path.trim_start_matches('/'), 0)? {
+                    busy = Some(path);
+                }
+            }
+            let Some(path) = busy else { return Ok(()) };
+            if start.elapsed() > LIMIT {
+                return Err(Error::timeout("remove", path, LIMIT));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Removes a parent directory such as `/dhow` from every tree where it is empty. Not needed between containers: an empty
+/// group costs nothing and saves the next start its making.
+///
+/// # Errors
+/// [`Error::Path`], or a failed call other than "not there" and "not empty".
+pub fn remove_if_empty(hierarchy: &Hierarchy, path: &str) -> Result<()> {
+    let relative = path::components(path)?.join("/");
+    let base = hierarchy.base.trim_matches('/');
+    let relative = if base.is_empty() { relative } else { format!("{base}/{relative}") };
+    for mount in &hierarchy.mounts {
+        match Directory::open(&mount.mount_point)?.remove(&relative) {
+            Ok(()) => {}
+            Err(failed) if matches!(failed.errno(), Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn enter(directory: &Directory, pid: Pid) -> Result<()> {
+    Ok(directory.write("cgroup.procs", &pid.as_raw_nonzero().to_string())?)
+}
+
+/// Opens the directory `above` below `root`, made if need be.
+fn parents(root: Directory, above: &str, tree: &Mount) -> Result<Directory> {
+    if above.is_empty() {
+        return Ok(root);
+    }
+    match root.child(above) {
+        Ok(directory) => return Ok(directory),
+        Err(failed) if failed.errno() == Errno::NOENT => {}
+        Err(failed) => return Err(failed.into()),
+    }
+    let mut directory = root;
+    for part in above.split('/') {
+        match directory.make(part) {
+            Ok(()) => {}
+            // Another container starts at the same time.
+            Err(failed) if failed.errno() == Errno::EXIST => {}
+            Err(failed) => return Err(failed.into()),
+        }
+        let child = directory.child(part)?;
+        if tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(&directory, &child)?;
+        }
+        directory = child;
+    }
+    Ok(directory)
+}
+
+/// Makes `name`, or makes it anew if it is there and empty.
+fn replace(parent: &Directory, name: &str) -> Result<()> {
+    match parent.make(name) {
+        Err(failed) if failed.errno() == Errno::EXIST => {}
+        result => return Ok(result?),
+    }
+    if !remove_tree(parent, name, 0)? {
+        return Err(Error::Occupied { path: parent.path().join(name) });
+    }
+    Ok(parent.make(name)?)
+}
+
+/// A v1 cpuset begins without processors and memory nodes, and nobody can enter it so.
+fn inherit_cpuset(parent: &Directory, child: &Directory) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if child.read(file)?.trim().is_empty() {
+            child.write(file, parent.read(file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
+    let text = directory.read("cgroup.subtree_control")?;
+    Ok(wanted.iter().all(|controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name())))
+}
+
+/// Hands down what every container gets, as far as the tree has it; `false` if not all could be.
+fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> Result<bool> {
+    let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
+    if enabled(parent, &wanted)? {
+        return Ok(true);
+    }
+    let root = Directory::open(&tree.mount_point)?;
+    let mut all = true;
+    for controller in wanted {
+        // A group that has processes of its own, or was not given a controller itself, cannot hand it down. That is an
+        // error only for somebody who asks for a limit, and then one that names it.
+        match enable_above(&root, description, &[controller]) {
+            Ok(()) => {}
+            Err(Error::Unsupported { .. }) => all = false,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// Hands controllers down to the parent of the container's group: from the root of the tree, or from the group that was
+/// given to us, above which nothing is ours.
+fn enable_above(root: &Directory, description: &Description, wanted: &[Controller]) -> Result<()> {
+    let base = description.base.trim_start_matches('/');
+    let own = &description.path[description.base.len()..];
+    let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
+    let mut directory = root.child(if base.is_empty() { "." } else { base })?;
+    hand_down(&directory, wanted, true)?;
+    for part in above.split('/').filter(|part| !part.is_empty()) {
+        directory = directory.child(part)?;
+        hand_down(&directory, wanted, false)?;
+    }
+    Ok(())
+}
+
+/// `first`: the directory is the root or was given to us, and may have processes in it: this one, its shell. "No internal
+/// processes": but for the machine's root, a group has either processes or controllers for its children. Asked for `cpu`
+/// or `pids`, the kernel would not refuse but make the group a threaded one, of no use for containers.
+fn hand_down(directory: &Directory, wanted: &[Controller], first: bool) -> Result<()> {
+    let text = directory.read("cgroup.subtree_control")?;
+    let has = |controller: &&Controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name());
+    let missing: Vec<Controller> = wanted.iter().filter(|controller| !has(controller)).copied().collect();
+    if first && !missing.is_empty() && directory.read_if_there("cgroup.type")?.is_some() {
+        make_room(directory).map_err(|error| match error {
+            Error::Call(failed) => not_handed_down(missing[0], directory, &failed),
+            other => other,
+        })?;
+    }
+    for controller in missing {
+        directory
+            .write("cgroup.subtree_control", &format!("+{}", controller.v2_name()))
+            .map_err(|failed| not_handed_down(controller, directory, &failed))?;
+    }
+    Ok(())
+}
+
+/// Moves the processes that are directly in the group into a child of it, as a container's init systems do.
+fn make_room(directory: &Directory) -> Result<()> {
+    const ROOM: &str = "dhow-host";
+    if directory.read("cgroup.procs")?.trim().is_empty() {
+        return Ok(());
+    }
+    match directory.make(ROOM) {
+        Err(failed) if failed.errno() == Errno::EXIST => {}
+        result => result?,
+    }
+    let room = directory.child(ROOM)?;
+    for _ in 0..10 {
+        let text = directory.read("cgroup.procs")?;
+        if text.trim().is_empty() {
+            break;
+        }
+        for pid in text.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+            match enter(&room, pid) {
+                Err(Error::Call(failed)) if failed.errno() == Errno::SRCH => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn not_handed_down(controller: Controller, directory: &Directory, failed: &FailedCall) -> Error {
+    let path = directory.path().display();
+    let reason = match failed.errno() {
+        Errno::BUSY => format!("{path} has processes of its own and can hand nothing down to child groups (EBUSY)"),
+        Errno::NOENT => format!("{path} has not been given this controller itself (ENOENT)"),
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => format!("{path} belongs to somebody else: {failed}"),
+        _ => failed.to_string(),
+    };
+    Error::Unsupported { limit: format!("every limit of {controller}"), controller, reason }
+}
+
+/// How deep a container's own groups are followed; the kernel has no bound of its own on v1.
+const DEPTH: u32 = 64;
+
+fn collect(directory: &Directory, pids: &mut Vec<Pid>, depth: u32) -> Result<()> {
+    // A threaded group has no list of processes (EOPNOTSUPP); its threads belong to processes listed above it.
+    let text = directory.read_if_there("cgroup.procs")?.unwrap_or_default();
+    // Zero stands for a process of another pid namespace.
+    pids.extend(text.lines().filter_map(|line| line.parse().ok()).filter(|raw| *raw > 0).filter_map(Pid::from_raw));
+    if depth >= DEPTH {
+        return Ok(());
+    }
+    for name in directory.children()? {
+        match directory.child(&name) {
+            Ok(child) => collect(&child, pids, depth + 1)?,
+            Err(failed) if failed.errno() == Errno::NOENT => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the directory and all below it; `false` if there are processes in one of them.
+fn remove_tree(parent: &Directory, name: &str, depth: u32) -> Result<bool> {
+    match parent.remove(name) {
+        Ok(()) => return Ok(true),
+        Err(failed) => match failed.errno() {
+            Errno::NOENT => return Ok(true),
+            Errno::BUSY | Errno::NOTEMPTY if depth < DEPTH => {}
+            Errno::BUSY | Errno::NOTEMPTY => return Ok(false),
+            _ => return Err(failed.into()),
+        },
+    }
+    let directory = match parent.child(name) {
+        Ok(directory) => directory,
+        Err(failed) if failed.errno() == Errno::NOENT => return Ok(true),
+        Err(failed) => return Err(failed.into()),
+    };
+    let children = directory.children()?;
+    if children.is_empty() {
+        return Ok(false);
+    }
+    for child in children {
+        if !remove_tree(&directory, &child, depth + 1)? {
+            return Ok(false);
+        }
+    }
+    match parent.remove(name) {
+        Ok(()) => Ok(true),
+        Err(failed) if failed.errno() == Errno::NOENT => Ok(true),
+        Err(failed) if matches!(failed.errno(), Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+        Err(failed) => Err(failed.into()),
+    }
+}
+
+impl Joined {
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}

@@ -1,0 +1,156 @@
+//! The verbs, one file each, and where they stand in the tree of commands.
+
+mod attach;
+mod create;
+mod exec;
+mod image_inspect;
+mod images;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod pause;
+mod port;
+mod ps;
+mod pull;
+mod rename;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod top;
+mod unpause;
+mod version;
+mod wait;
+mod xray;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::verb::Entry;
+
+/// A word that only gathers verbs.
+pub struct Group {
+    /// The word.
+    pub name: &'static str,
+    /// What its verbs have in common.
+    pub about: &'static str,
+    /// Its verbs.
+    pub verbs: &'static [Entry],
+}
+
+/// The verbs that stand by themselves.
+pub const VERBS: &[Entry] = &[
+    (&["run"], &run::VERB),
+    (&["exec"], &exec::VERB),
+    (&["ps"], &ps::VERB),
+    (&["pull"], &pull::VERB),
+    (&["images"], &images::VERB),
+    (&["version"], &version::VERB),
+    (&["info"], &info::VERB),
+    (&["xray"], &xray::VERB),
+    (&["attach"], &attach::VERB),
+    (&["create"], &create::VERB),
+    (&["inspect"], &inspect::VERB),
+    (&["kill"], &kill::VERB),
+    (&["load"], &load::VERB),
+    (&["logs"], &logs::VERB),
+    (&["pause"], &pause::VERB),
+    (&["port"], &port::VERB),
+    (&["rename"], &rename::VERB),
+    (&["restart"], &restart::VERB),
+    (&["rm"], &rm::VERB),
+    (&["rmi"], &rmi::VERB),
+    (&["start"], &start::VERB),
+    (&["stop"], &stop::VERB),
+    (&["tag"], &tag::VERB),
+    (&["top"], &top::VERB),
+    (&["unpause"], &unpause::VERB),
+    (&["wait"], &wait::VERB),
+];
+
+/// The groups.
+pub const GROUPS: &[Group] = &[
+    Group {
+        name: "container",
+        about: "Manage containers",
+        verbs: &[
+            (&["attach"], &attach::VERB),
+            (&["create"], &create::VERB),
+            (&["exec"], &exec::VERB),
+            (&["inspect"], &inspect::CONTAINER),
+            (&["kill"], &kill::VERB),
+            (&["logs"], &logs::VERB),
+            (&["ls", "list", "ps"], &ps::VERB),
+            (&["pause"], &pause::VERB),
+            (&["port"], &port::VERB),
+            (&["rename"], &rename::VERB),
+            (&["restart"], &restart::VERB),
+            (&["rm", "remove"], &rm::VERB),
+            (&["run"], &run::VERB),
+            (&["start"], &start::VERB),
+            (&["stop"], &stop::VERB),
+            (&["top"], &top::VERB),
+            (&["unpause"], &unpause::VERB),
+            (&["wait"], &wait::VERB),
+        ],
+    },
+    Group {
+        name: "image",
+        about: "Manage images",
+        verbs: &[
+            (&["inspect"], &image_inspect::VERB),
+            (&["load"], &load::VERB),
+            (&["ls", "list"], &images::VERB),
+            (&["pull"], &pull::VERB),
+            (&["rm", "remove"], &rmi::VERB),
+            (&["tag"], &tag::VERB),
+        ],
+    },
+    Group { name: "system", about: "Manage dhow", verbs: &[(&["info"], &info::VERB)] },
+];
+
+/// Does one thing for each name, and shows each failure when it happens; the others go on.
+fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut failed = false;
+    for name in names {
+        match work(name) {
+            Ok(()) => {}
+            Err(failure @ Failure::Output(_)) => return Err(failure),
+            Err(failure) => {
+                output::failure(&failure);
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Failure::Shown) } else { Ok(()) }
+}
+
+/// The same for verbs that print each name when it is done.
+fn each_named(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    each(names, |name| {
+        work(name)?;
+        output::line(name)
+    })
+}
+
+/// A verb from its flags and its function.
+macro_rules! verb {
+    ($flags:ty, $run:expr, $class:ident, $usage:expr, $about:expr) => {
+        crate::verb::Verb {
+            about: $about,
+            usage: $usage,
+            flags: <$flags as clap::Args>::augment_args,
+            run: |session, matches| {
+                let flags = <$flags as clap::FromArgMatches>::from_arg_matches(matches)
+                    .map_err(|error| crate::failure::Failure::caused("the flags cannot be read", error))?;
+                $run(session, &flags)
+            },
+            class: crate::exit::Class::$class,
+        }
+    };
+}
+use verb;

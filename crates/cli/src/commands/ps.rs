@@ -1,0 +1,288 @@
+//! `ps`, `container ls`
+
+use super::verb;
+use crate::display::{elapsed, ports, status};
+use crate::failure::Failure;
+use crate::filter::{Filters, found};
+use crate::flags::format::{self, Column};
+use crate::output;
+use crate::session::Session;
+use crate::verb::Verb;
+use clap::Args;
+use engine::{Container, MountSource, NetworkMode, Status};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// List containers
+pub const VERB: Verb = verb!(Flags, execute, Other, "[OPTIONS]", "List containers");
+
+#[derive(Args)]
+struct Flags {
+    /// Show all containers, not only those that run
+    #[arg(short = 'a', long)]
+    all: bool,
+    /// Show only some (name=, id=, status=, label=, ancestor=, exited=, before=, since=, network=, volume=, publish=, expose=)
+    #[arg(short = 'f', long, value_name = "filter")]
+    filter: Vec<String>,
+    /// table, table TEMPLATE, json, or a Go template
+    #[arg(long, value_name = "string")]
+    format: Option<String>,
+    /// Show the containers made last, of all statuses
+    #[arg(short = 'n', long, value_name = "int", allow_hyphen_values = true)]
+    last: Option<i64>,
+    /// Show the container made last
+    #[arg(short = 'l', long)]
+    latest: bool,
+    /// Do not shorten
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print only identifiers
+    #[arg(short = 'q', long)]
+    quiet: bool,
+}
+
+const FILTERS: &[&str] = &[
+    "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since", "status", "volume",
+];
+
+const COLUMNS: &[Column] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+];
+
+const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
+    let filters = Filters::new(&flags.filter, FILTERS)?;
+    let last = match flags.last {
+        _ if flags.latest => Some(1),
+        // Docker: a number below one is no limit.
+        Some(number) => usize::try_from(number).ok().filter(|number| *number > 0),
+        None => None,
+    };
+    let all = flags.all || last.is_some() || ["status", "exited"].iter().any(|key| filters.has(key));
+    let engine = session.engine()?;
+    let everything = engine.list(true)?;
+    let bounds = Bounds::new(&filters, &everything)?;
+    let kept = everything
+        .iter()
+        .filter(|container| all || matches!(container.status, Status::Running | Status::Paused))
+        .filter(|container| keep(container, &filters, &bounds))
+        .take(last.unwrap_or(usize::MAX));
+    let now = Timestamp::now();
+    let rows: Vec<Value> = kept.map(|container| row(container, now, !flags.no_trunc)).collect();
+    if flags.quiet && flags.format.is_none() {
+        return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
+    }
+    output::text(&format::list(flags.format.as_deref(), TABLE, COLUMNS, &rows)?)
+}
+
+/// Times that `before` and `since` stand for.
+struct Bounds {
+    before: Option<String>,
+    since: Option<String>,
+}
+
+impl Bounds {
+    fn new(filters: &Filters, containers: &[Container]) -> Result<Bounds, Failure> {
+        let time = |key: &str| -> Result<Option<String>, Failure> {
+            let Some(wanted) = filters.of(key).last() else { return Ok(None) };
+            let found =
+                containers.iter().find(|c| c.name == wanted.trim_start_matches('/') || c.id.starts_with(wanted));
+            let found = found.ok_or_else(|| Failure::new(format!("No such container: {wanted}")))?;
+            Ok(Some(found.created_at.clone()))
+        };
+        Ok(Bounds { before: time("before")?, since: time("since")? })
+    }
+}
+
+fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
+    let settings = &container.settings;
+    let network = network(settings.network.clone());
+    let port = |wanted: &str, port: u16, protocol: &str| {
+        let (range, kind) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
+        kind == protocol && (first..=last).contains(&port)
+    };
+    bounds.before.as_ref().is_none_or(|time| container.created_at < *time)
+        && bounds.since.as_ref().is_none_or(|time| container.created_at > *time)
+        && filters.labels(&settings.labels)
+        && filters.any("id", |id| container.id.starts_with(id))
+        && filters.any("name", |name| found(name, &container.name) || found(name, &format!("/{}", container.name)))
+        && filters.any("status", |name| name == container.status.name())
+        && filters
+            .any("exited", |code| container.status == Status::Exited && code.parse() == Ok(container.run.exit_code))
+        && filters.any("ancestor", |image| is_image(container, image))
+        && filters.any("network", |name| name == network)
+        && filters.any("volume", |place| {
+            container.settings.mounts.iter().any(|mount| {
+                mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
+            })
+        })
+        && filters.any("publish", |wanted| settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
+        && filters.any("expose", |wanted| {
+            let published = settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
+            let named = settings.exposed_ports.iter().map(|text| ports::with_protocol(text));
+            published
+                || named
+                    .filter_map(|text| {
+                        let (number, protocol) = text.split_once('/')?;
+                        Some(port(wanted, number.parse().ok()?, protocol))
+                    })
+                    .any(|holds| holds)
+        })
+}
+
+fn is_image(container: &Container, wanted: &str) -> bool {
+    let settings = &container.settings;
+    let bare = settings.image_id.trim_start_matches("sha256:");
+    let canonical = |text: &str| oci::reference::Reference::parse(text).ok().map(|name| name.or_latest().familiar());
+    settings.image_name == wanted
+        || settings.image_id == wanted
+        || (wanted.len() >= 4 && bare.starts_with(wanted))
+        || canonical(wanted).is_some_and(|name| Some(name) == canonical(&settings.image_name))
+}
+
+fn network(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    }
+}
+
+fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
+    let settings = &container.settings;
+    let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
+    let limit = |text: String, length| if shorten { ellipsis(&text, length) } else { text };
+    let id = if shorten { container.id.get(..12).unwrap_or(&container.id) } else { &container.id };
+    let labels: Vec<String> = settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<String> = settings
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            MountSource::Bind { path, .. } => Some(limit(path.clone(), 15)),
+            MountSource::Tmpfs { .. } => None,
+        })
+        .collect();
+    json!({
+        "ID": id,
+        "Image": image(container, shorten),
+        "Command": quote(&limit(words.join(" "), 20)),
+        "CreatedAt": elapsed::go(&container.created_at),
+        "RunningFor": elapsed::ago(&container.created_at, now),
+        "Ports": ports::column(container),
+        "State": container.status.name(),
+        "Status": status::sentence(container, now),
+        "Names": container.name,
+        "Labels": labels.join(","),
+        "Label": settings.labels,
+        "Mounts": mounts.join(","),
+        "Networks": network(settings.network.clone()),
+        "LocalVolumes": "0",
+    })
+}
+
+/// The image as it was named; a bare identifier is shortened.
+fn image(container: &Container, shorten: bool) -> String {
+    let name = &container.settings.image_name;
+    let bare = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_id = bare.len() == 64 && bare.bytes().all(|c| c.is_ascii_hexdigit());
+    if is_id && shorten { bare[..12].to_owned() } else { name.clone() }
+}
+
+/// Docker's shortening: the last letter that fits becomes an ellipsis.
+fn ellipsis(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.to_owned();
+    }
+    text.chars().take(length - 1).chain(['…']).collect()
+}
+
+/// A string as Go quotes it.
+fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::display::status::tests::container;
+
+    fn now() -> Timestamp {
+        "2026-01-02T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn as_docker_prints_it() {
+        let rows = [row(&container(Status::Running), now(), true), row(&container(Status::Exited), now(), true)];
+        let text = format::list(None, TABLE, COLUMNS, &rows).unwrap();
+        let expected = "\
+CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS                     PORTS     NAMES
+0123456789ab   redis:7   \"docker-entrypoint.s…\"   2 minutes ago   Up 3 seconds                         brave_otter
+0123456789ab   redis:7   \"docker-entrypoint.s…\"   2 minutes ago   Exited (3) 5 seconds ago             brave_otter
+";
+        assert_eq!(text, expected);
+        let long = row(&container(Status::Running), now(), false);
+        assert_eq!(long["Command"], "\"docker-entrypoint.sh redis-server --save\"");
+        assert_eq!(long["CreatedAt"], "2026-01-02 11:58:00 +0000 UTC");
+    }
+
+    #[test]
+    fn filters() {
+        let c = container(Status::Exited);
+        let unbound = Bounds { before: None, since: None };
+        for (filter, expected) in [
+            ("name=otter", true),
+            ("name=^/brave_otter$", true),
+            ("name=^otter", false),
+            ("id=0123", true),
+            ("status=exited", true),
+            ("status=running", false),
+            ("exited=3", true),
+            ("exited=0", false),
+            ("ancestor=redis:7", true),
+            ("ancestor=docker.io/library/redis:7", true),
+            ("ancestor=redis", false),
+            ("ancestor=abab", true),
+            ("network=bridge", true),
+            ("label=x", false),
+        ] {
+            let filters = Filters::new(&[filter.to_owned()], FILTERS).unwrap();
+            assert_eq!(keep(&c, &filters, &unbound), expected, "{filter}");
+        }
+        assert!(Filters::new(&["foo=1".into()], FILTERS).is_err());
+    }
+
+    #[test]
+    fn quoting() {
+        assert_eq!(quote("a \"b\" \\ \n"), "\"a \\\"b\\\" \\\\ \\n\"");
+        assert_eq!(ellipsis("12345", 5), "12345");
+        assert_eq!(ellipsis("123456", 5), "1234…");
+    }
+}

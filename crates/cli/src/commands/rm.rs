@@ -1,0 +1,41 @@
+//! `rm`
+
+use super::{each, verb};
+use crate::failure::Failure;
+use crate::output;
+use crate::session::Session;
+use crate::verb::Verb;
+use clap::Args;
+use engine::Kind;
+
+/// Remove one or more containers
+pub const VERB: Verb =
+    verb!(Flags, execute, Other, "[OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers");
+
+#[derive(Args)]
+struct Flags {
+    /// Kill a container that runs, and remove it
+    #[arg(short = 'f', long)]
+    force: bool,
+    /// Remove its anonymous volumes too; there are none so far
+    #[arg(short = 'v', long)]
+    volumes: bool,
+    /// Names or identifiers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
+    let engine = session.engine()?;
+    // No container can have a volume yet, so all of them are removed.
+    _ = flags.volumes;
+    each(&flags.containers, |name| match engine.remove(name, flags.force) {
+        Ok(()) => output::line(name),
+        // What was to go is gone; scripts call `rm -f` to be sure. Docker says so on standard error.
+        Err(error) if flags.force && error.kind() == Kind::NotFound => {
+            output::failure(&Failure::Engine(error));
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    })
+}

@@ -1,0 +1,108 @@
+//! `xray`
+
+use super::verb;
+use crate::failure::Failure;
+use crate::flags::format;
+use crate::output;
+use crate::session::Session;
+use crate::verb::Verb;
+use clap::Args;
+use engine::xray::Xray;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Show what the kernel really did for a container
+pub const VERB: Verb = verb!(
+    Flags,
+    execute,
+    Other,
+    "[OPTIONS] CONTAINER",
+    "Show what the kernel really did for a container: namespaces, cgroup, mounts, confinement, network"
+);
+
+#[derive(Args)]
+struct Flags {
+    /// text, json, or a Go template
+    #[arg(short = 'f', long, value_name = "string", default_value = "text", hide_default_value = true)]
+    format: String,
+    /// Name or identifier
+    container: String,
+}
+
+fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
+    let seen = session.engine()?.xray(&flags.container)?;
+    match flags.format.as_str() {
+        "text" => output::text(&text(&seen)),
+        "json" => output::json(&tree(&seen)),
+        template => output::line(&format::object(template, &tree(&seen))?),
+    }
+}
+
+fn tree(seen: &Xray) -> Value {
+    let sections: Vec<Value> = seen
+        .sections
+        .iter()
+        .map(|section| {
+            let facts =
+                section.facts.iter().map(|fact| json!({ "Name": fact.name, "Value": fact.value, "Note": fact.note }));
+            json!({ "Title": section.title, "Facts": facts.collect::<Vec<_>>() })
+        })
+        .collect();
+    json!({ "Id": seen.id, "Name": seen.name, "Pid": seen.pid, "Sections": sections, "Differences": seen.differences })
+}
+
+fn text(seen: &Xray) -> String {
+    let short = seen.id.get(..12).unwrap_or(&seen.id);
+    let mut text = format!("{} ({short}), process {}\n", seen.name, seen.pid);
+    for section in &seen.sections {
+        // Writing to a string does not fail.
+        _ = writeln!(text, "\n{}", section.title);
+        let width = section.facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or(0).min(40);
+        for fact in &section.facts {
+            let note = if fact.note.is_empty() { String::new() } else { format!("  ({})", fact.note) };
+            // A file of the kernel with several lines stays in its column.
+            let value = fact.value.replace('\n', &format!("\n{:1$}", "", width + 4));
+            let line = format!("  {:<width$}  {value}{note}", fact.name);
+            _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+    text.push_str("\nDifferences between the kernel and the records\n");
+    if seen.differences.is_empty() {
+        text.push_str("  none\n");
+    }
+    for difference in &seen.differences {
+        _ = writeln!(text, "  {difference}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::xray::{Fact, Section};
+
+    fn seen() -> Xray {
+        let fact = |name: &str, note: &str| Fact { name: name.into(), value: "1".into(), note: note.into() };
+        let lines = Fact { name: "x".into(), value: "a\nb".into(), note: String::new() };
+        Xray {
+            id: "0123456789abcdef".into(),
+            name: "otter".into(),
+            pid: 7,
+            sections: vec![Section {
+                title: "Namespaces",
+                facts: vec![fact("mnt", "its own"), fact("cgroup", ""), lines],
+            }],
+            differences: vec![],
+        }
+    }
+
+    #[test]
+    fn both_forms() {
+        assert_eq!(
+            text(&seen()),
+            "otter (0123456789ab), process 7\n\nNamespaces\n  mnt     1  (its own)\n  cgroup  1\n  x       a\n          b\n\n\
+             Differences between the kernel and the records\n  none\n"
+        );
+        assert_eq!(tree(&seen())["Sections"][0]["Facts"][0]["Note"], "its own");
+    }
+}

@@ -1,0 +1,609 @@
+//! A container as `GET /containers/{id}/json` answers.
+
+use super::{Empty, time};
+use crate::display::ports::with_protocol;
+use crate::failure::Failure;
+use engine::{Container, Mount, MountSource, NetworkMode, Settings, Status, Ulimit};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The container as a JSON value.
+pub fn value(container: &Container) -> Result<Value, Failure> {
+    super::to_value(&Inspect::new(container))
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Inspect {
+    id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: State,
+    image: String,
+    resolv_conf_path: String,
+    hostname_path: String,
+    hosts_path: String,
+    log_path: String,
+    name: String,
+    restart_count: u32,
+    driver: &'static str,
+    platform: &'static str,
+    mount_label: String,
+    process_label: String,
+    app_armor_profile: String,
+    #[serde(rename = "ExecIDs")]
+    exec_ids: Option<Vec<String>>,
+    host_config: HostConfig,
+    graph_driver: GraphDriver,
+    mounts: Vec<MountPoint>,
+    config: Config,
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    restarting: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    dead: bool,
+    pid: i32,
+    exit_code: i32,
+    error: String,
+    started_at: String,
+    finished_at: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GraphDriver {
+    data: Option<Empty>,
+    name: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MountPoint {
+    r#type: &'static str,
+    source: String,
+    destination: String,
+    mode: String,
+    #[serde(rename = "RW")]
+    rw: bool,
+    propagation: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    binds: Option<Vec<String>>,
+    #[serde(rename = "ContainerIDFile")]
+    container_id_file: &'static str,
+    log_config: LogConfig,
+    network_mode: &'static str,
+    port_bindings: BTreeMap<String, Vec<Binding>>,
+    restart_policy: RestartPolicy,
+    auto_remove: bool,
+    volume_driver: &'static str,
+    volumes_from: Option<Vec<String>>,
+    console_size: [u16; 2],
+    cap_add: Option<Vec<String>>,
+    cap_drop: Option<Vec<String>>,
+    cgroupns_mode: String,
+    dns: Vec<String>,
+    dns_options: Vec<String>,
+    dns_search: Vec<String>,
+    extra_hosts: Option<Vec<String>>,
+    group_add: Option<Vec<String>>,
+    ipc_mode: String,
+    cgroup: &'static str,
+    links: Option<Vec<String>>,
+    oom_score_adj: i32,
+    pid_mode: String,
+    privileged: bool,
+    publish_all_ports: bool,
+    readonly_rootfs: bool,
+    security_opt: Option<Vec<String>>,
+    tmpfs: BTreeMap<String, String>,
+    #[serde(rename = "UTSMode")]
+    uts_mode: String,
+    userns_mode: &'static str,
+    shm_size: u64,
+    sysctls: BTreeMap<String, String>,
+    runtime: &'static str,
+    isolation: &'static str,
+    cpu_shares: u64,
+    memory: i64,
+    nano_cpus: i64,
+    cgroup_parent: String,
+    cpu_period: u64,
+    cpu_quota: i64,
+    cpuset_cpus: String,
+    cpuset_mems: String,
+    devices: Vec<Device>,
+    memory_reservation: i64,
+    memory_swap: i64,
+    memory_swappiness: Option<i64>,
+    oom_kill_disable: Option<bool>,
+    pids_limit: Option<i64>,
+    ulimits: Vec<Limit>,
+    init: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct LogConfig {
+    r#type: String,
+    config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RestartPolicy {
+    name: &'static str,
+    maximum_retry_count: u32,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Binding {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Device {
+    path_on_host: String,
+    path_in_container: String,
+    cgroup_permissions: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Limit {
+    name: String,
+    hard: i64,
+    soft: i64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    hostname: String,
+    domainname: String,
+    user: String,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    exposed_ports: BTreeMap<String, Empty>,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    env: Vec<String>,
+    cmd: Option<Vec<String>>,
+    image: String,
+    volumes: Option<BTreeMap<String, Empty>>,
+    working_dir: String,
+    entrypoint: Option<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    stop_signal: String,
+    stop_timeout: i64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    bridge: &'static str,
+    #[serde(rename = "SandboxID")]
+    sandbox_id: &'static str,
+    sandbox_key: String,
+    ports: BTreeMap<String, Option<Vec<Binding>>>,
+    gateway: String,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    mac_address: String,
+    networks: BTreeMap<String, Endpoint>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Endpoint {
+    #[serde(rename = "IPAMConfig")]
+    ipam_config: Option<Empty>,
+    links: Option<Vec<String>>,
+    aliases: Option<Vec<String>>,
+    mac_address: String,
+    #[serde(rename = "NetworkID")]
+    network_id: &'static str,
+    #[serde(rename = "EndpointID")]
+    endpoint_id: &'static str,
+    gateway: String,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: &'static str,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: &'static str,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "DNSNames")]
+    dns_names: Option<Vec<String>>,
+}
+
+impl Inspect {
+    /// Docker's view of a record.
+    pub fn new(container: &Container) -> Inspect {
+        let settings = &container.settings;
+        let mut words = settings.entrypoint.iter().chain(&settings.command).cloned();
+        let file = |name: &str| container.directory.join(name).display().to_string();
+        Inspect {
+            id: container.id.clone(),
+            created: time(&container.created_at),
+            path: words.next().unwrap_or_default(),
+            args: words.collect(),
+            state: state(container),
+            image: settings.image_id.clone(),
+            resolv_conf_path: file("resolv.conf"),
+            hostname_path: file("hostname"),
+            hosts_path: file("hosts"),
+            log_path: match settings.log_driver.as_str() {
+                "none" => String::new(),
+                _ => file(&format!("{}-json.log", container.id)),
+            },
+            name: format!("/{}", container.name),
+            restart_count: 0,
+            driver: "overlayfs",
+            platform: "linux",
+            mount_label: String::new(),
+            process_label: String::new(),
+            app_armor_profile: security(settings, "apparmor"),
+            exec_ids: None,
+            host_config: host_config(settings),
+            graph_driver: GraphDriver { data: None, name: "overlayfs" },
+            mounts: settings.mounts.iter().map(mount_point).collect(),
+            config: config(settings),
+            network_settings: network_settings(container),
+        }
+    }
+}
+
+fn state(container: &Container) -> State {
+    let run = &container.run;
+    let running = matches!(container.status, Status::Running | Status::Paused);
+    State {
+        status: container.status.name(),
+        running,
+        paused: container.status == Status::Paused,
+        restarting: false,
+        oom_killed: run.oom_killed,
+        dead: false,
+        pid: if running { run.pid } else { 0 },
+        exit_code: run.exit_code,
+        error: run.error.clone(),
+        started_at: time(&run.started_at),
+        finished_at: time(&run.finished_at),
+    }
+}
+
+/// The value of a security option.
+fn security(settings: &Settings, key: &str) -> String {
+    let value = |option: &String| Some(option.strip_prefix(key)?.strip_prefix('=')?.to_owned());
+    settings.security_options.iter().find_map(value).unwrap_or_default()
+}
+
+fn network_name(mode: &NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    }
+}
+
+/// Docker prints `null` for lists that nobody gave.
+fn some(list: &[String]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+fn host_config(settings: &Settings) -> HostConfig {
+    let limits = &settings.limits;
+    HostConfig {
+        binds: some(&settings.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
+        container_id_file: "",
+        log_config: LogConfig {
+            r#type: if settings.log_driver.is_empty() { "json-file".into() } else { settings.log_driver.clone() },
+            config: settings.log_options.clone(),
+        },
+        network_mode: network_name(&settings.network),
+        port_bindings: bindings(settings),
+        restart_policy: RestartPolicy { name: "no", maximum_retry_count: 0 },
+        auto_remove: settings.auto_remove,
+        volume_driver: "",
+        volumes_from: None,
+        console_size: [0, 0],
+        cap_add: some(&settings.cap_add),
+        cap_drop: some(&settings.cap_drop),
+        cgroupns_mode: settings.cgroup_namespace.clone(),
+        dns: settings.dns.clone(),
+        dns_options: settings.dns_options.clone(),
+        dns_search: settings.dns_search.clone(),
+        extra_hosts: some(&settings.extra_hosts),
+        group_add: some(&settings.group_add),
+        ipc_mode: settings.ipc_mode.clone(),
+        cgroup: "",
+        links: None,
+        oom_score_adj: settings.oom_score_adj.unwrap_or(0),
+        pid_mode: settings.pid_mode.clone(),
+        privileged: settings.privileged,
+        publish_all_ports: false,
+        readonly_rootfs: settings.read_only,
+        security_opt: some(&settings.security_options),
+        tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
+        uts_mode: settings.uts_mode.clone(),
+        userns_mode: "",
+        shm_size: settings.shm_size,
+        sysctls: settings.sysctls.clone(),
+        runtime: "dhow",
+        isolation: "",
+        cpu_shares: limits.cpu_shares.unwrap_or(0),
+        memory: limits.memory.unwrap_or(0),
+        nano_cpus: limits.nano_cpus.unwrap_or(0),
+        cgroup_parent: settings.cgroup_parent.clone(),
+        cpu_period: limits.cpu_period.unwrap_or(0),
+        cpu_quota: limits.cpu_quota.unwrap_or(0),
+        cpuset_cpus: limits.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: limits.cpuset_mems.clone().unwrap_or_default(),
+        devices: settings.devices.iter().map(|text| device(text)).collect(),
+        memory_reservation: limits.memory_reservation.unwrap_or(0),
+        memory_swap: limits.memory_swap.unwrap_or(0),
+        memory_swappiness: None,
+        oom_kill_disable: None,
+        pids_limit: limits.pids,
+        ulimits: settings.ulimits.iter().map(ulimit).collect(),
+        init: settings.init,
+    }
+}
+
+/// A bind mount as `-v` would write it.
+fn bind(mount: &Mount) -> Option<String> {
+    match &mount.source {
+        MountSource::Bind { path, .. } => {
+            let mode = mode(mount);
+            let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
+            Some(format!("{path}:{}{mode}", mount.target))
+        }
+        MountSource::Tmpfs { .. } => None,
+    }
+}
+
+fn mode(mount: &Mount) -> String {
+    let mut words = Vec::new();
+    if mount.read_only {
+        words.push("ro".to_owned());
+    }
+    words.extend(mount.relabel.map(String::from));
+    words.join(",")
+}
+
+fn tmpfs(mount: &Mount) -> Option<(String, String)> {
+    match &mount.source {
+        MountSource::Tmpfs { size, mode, options } => {
+            let mut words = options.clone();
+            words.extend(size.map(|size| format!("size={size}")));
+            words.extend(mode.map(|mode| format!("mode={mode:o}")));
+            if mount.read_only {
+                words.push("ro".into());
+            }
+            Some((mount.target.clone(), words.join(",")))
+        }
+        MountSource::Bind { .. } => None,
+    }
+}
+
+fn mount_point(mount: &Mount) -> MountPoint {
+    let (kind, source, propagation) = match &mount.source {
+        MountSource::Bind { path, propagation, .. } => {
+            ("bind", path.clone(), propagation.clone().unwrap_or_else(|| "rprivate".into()))
+        }
+        MountSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
+    };
+    MountPoint {
+        r#type: kind,
+        source,
+        destination: mount.target.clone(),
+        mode: mode(mount),
+        rw: !mount.read_only,
+        propagation,
+    }
+}
+
+fn device(text: &str) -> Device {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (host, container, permissions) = match parts.as_slice() {
+        [host, second] if !second.starts_with('/') => (*host, *host, *second),
+        [host] => (*host, *host, "rwm"),
+        [host, container] => (*host, *container, "rwm"),
+        [host, container, permissions, ..] => (*host, *container, *permissions),
+        [] => ("", "", ""),
+    };
+    Device { path_on_host: host.into(), path_in_container: container.into(), cgroup_permissions: permissions.into() }
+}
+
+fn ulimit(limit: &Ulimit) -> Limit {
+    Limit { name: limit.name.clone(), hard: limit.hard, soft: limit.soft }
+}
+
+fn bindings(settings: &Settings) -> BTreeMap<String, Vec<Binding>> {
+    let mut all: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
+    for port in &settings.ports {
+        let binding = Binding { host_ip: port.host_ip.clone(), host_port: port.host_port.to_string() };
+        all.entry(format!("{}/{}", port.container_port, port.protocol)).or_default().push(binding);
+    }
+    all
+}
+
+fn config(settings: &Settings) -> Config {
+    let exposed = settings.exposed_ports.iter().map(|port| with_protocol(port)).chain(bindings(settings).into_keys());
+    let volumes: BTreeMap<String, Empty> = settings.volumes.iter().map(|path| (path.clone(), Empty {})).collect();
+    Config {
+        hostname: settings.hostname.clone(),
+        domainname: settings.domainname.clone(),
+        user: settings.user.clone(),
+        attach_stdin: false,
+        attach_stdout: true,
+        attach_stderr: true,
+        exposed_ports: exposed.map(|port| (port, Empty {})).collect(),
+        tty: settings.terminal,
+        open_stdin: settings.open_stdin,
+        stdin_once: settings.open_stdin,
+        env: settings.env.clone(),
+        cmd: some(&settings.command),
+        image: settings.image_name.clone(),
+        volumes: (!volumes.is_empty()).then_some(volumes),
+        working_dir: settings.working_directory.clone(),
+        entrypoint: some(&settings.entrypoint),
+        labels: settings.labels.clone(),
+        stop_signal: if settings.stop_signal.is_empty() { "SIGTERM".into() } else { settings.stop_signal.clone() },
+        stop_timeout: settings.stop_timeout,
+    }
+}
+
+fn network_settings(container: &Container) -> NetworkSettings {
+    let settings = &container.settings;
+    let running = matches!(container.status, Status::Running | Status::Paused);
+    let mut ports: BTreeMap<String, Option<Vec<Binding>>> = BTreeMap::new();
+    if running {
+        ports.extend(settings.exposed_ports.iter().map(|port| (with_protocol(port), None)));
+        ports.extend(bindings(settings).into_iter().map(|(port, bindings)| (port, Some(both_families(bindings)))));
+    }
+    let address = container.address.as_ref().filter(|_| running);
+    let text = |take: fn(&engine::Address) -> &String| address.map(take).cloned().unwrap_or_default();
+    let endpoint = Endpoint {
+        ipam_config: None,
+        links: None,
+        aliases: None,
+        mac_address: text(|address| &address.mac),
+        network_id: "",
+        endpoint_id: "",
+        gateway: text(|address| &address.gateway),
+        ip_address: text(|address| &address.ipv4),
+        ip_prefix_len: address.map_or(0, |address| address.prefix),
+        ipv6_gateway: "",
+        global_ipv6_address: "",
+        global_ipv6_prefix_len: 0,
+        dns_names: None,
+    };
+    NetworkSettings {
+        bridge: "",
+        sandbox_id: "",
+        sandbox_key: if running { format!("/proc/{}/ns/net", container.run.pid) } else { String::new() },
+        ports,
+        gateway: endpoint.gateway.clone(),
+        ip_address: endpoint.ip_address.clone(),
+        ip_prefix_len: endpoint.ip_prefix_len,
+        mac_address: endpoint.mac_address.clone(),
+        networks: BTreeMap::from([(network_name(&settings.network).to_owned(), endpoint)]),
+    }
+}
+
+/// What a port published on all addresses is bound to.
+fn both_families(bindings: Vec<Binding>) -> Vec<Binding> {
+    let split = |binding: Binding| {
+        if !binding.host_ip.is_empty() {
+            return vec![binding];
+        }
+        ["0.0.0.0", "::"].map(|address| Binding { host_ip: address.into(), ..binding.clone() }).into()
+    };
+    bindings.into_iter().flat_map(split).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::display::status::tests::container;
+    use crate::template::Template;
+    use engine::{Address, PublishedPort};
+
+    fn running() -> Container {
+        let mut c = container(Status::Running);
+        c.address = Some(Address {
+            network: "bridge".into(),
+            ipv4: "172.17.0.2".into(),
+            prefix: 16,
+            gateway: "172.17.0.1".into(),
+            mac: "02:42:ac:11:00:02".into(),
+        });
+        c.settings.ports =
+            vec![PublishedPort { protocol: "tcp".into(), host_ip: String::new(), host_port: 8080, container_port: 80 }];
+        c.settings.exposed_ports = vec!["6379/tcp".into()];
+        c.settings.labels = [("a".to_owned(), "1".to_owned())].into();
+        c.settings.mounts = vec![
+            Mount {
+                source: MountSource::Bind { path: "/a".into(), create: true, propagation: None, recursive: true },
+                target: "/b".into(),
+                read_only: true,
+                relabel: Some('z'),
+            },
+            Mount {
+                source: MountSource::Tmpfs { size: Some(64), mode: Some(0o1777), options: vec![] },
+                target: "/t".into(),
+                read_only: false,
+                relabel: None,
+            },
+        ];
+        c.settings.devices = vec!["/dev/fuse".into(), "/dev/a:r".into(), "/dev/a:/dev/b:rw".into()];
+        c
+    }
+
+    #[test]
+    fn what_scripts_ask_for() {
+        let value = value(&running()).unwrap();
+        for (template, text) in [
+            ("{{.Name}}", "/brave_otter"),
+            ("{{.State.Status}} {{.State.Running}} {{.State.Pid}}", "running true 42"),
+            ("{{.State.StartedAt}} {{.State.FinishedAt}}", "2026-01-02T11:59:57Z 0001-01-01T00:00:00Z"),
+            ("{{.Path}} {{.Args}}", "docker-entrypoint.sh [redis-server --save]"),
+            ("{{.NetworkSettings.IPAddress}}", "172.17.0.2"),
+            ("{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}", "172.17.0.2/16"),
+            ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
+            ("{{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{end}}", "6379/tcp 80/tcp "),
+            (
+                "{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}",
+                "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}",
+            ),
+            ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false tmpfs:/t:true "),
+            ("{{index .Config.Labels \"a\"}}{{.Config.Image}}", "1redis:7"),
+            ("{{json .Config.Entrypoint}}", "[\"docker-entrypoint.sh\"]"),
+            ("{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy.Name}}", "bridge no"),
+            (
+                "{{range .HostConfig.Devices}}{{.PathOnHost}}>{{.PathInContainer}}>{{.CgroupPermissions}} {{end}}",
+                "/dev/fuse>/dev/fuse>rwm /dev/a>/dev/a>r /dev/a>/dev/b>rw ",
+            ),
+            ("{{.LogPath}}", &format!("/var/lib/dhow/containers/x/{}-json.log", "0123456789abcdef".repeat(4))),
+        ] {
+            assert_eq!(Template::new(template).unwrap().render(&value).as_deref(), Ok(text), "{template}");
+        }
+    }
+
+    #[test]
+    fn one_that_has_ended() {
+        let mut c = running();
+        c.status = Status::Exited;
+        c.run.finished_at = "2026-01-02T12:00:00Z".into();
+        let value = value(&c).unwrap();
+        assert_eq!(value["State"]["Pid"], 0);
+        assert_eq!(value["State"]["ExitCode"], 3);
+        assert_eq!(value["NetworkSettings"]["Ports"], serde_json::json!({}));
+        assert_eq!(value["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], "");
+    }
+}

@@ -1,0 +1,407 @@
+//! The flags of `create` and `run` that describe the container, and what they mean to the engine.
+
+use crate::failure::Failure;
+use crate::values::{
+    cpus, devices, environment, hosts, keyvalue, mount, network, ports, security, signal, size, tmpfs, ulimit, volume,
+};
+use clap::Args;
+use engine::containers::options::{Limits, Options, PullPolicy, Ulimit};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Flags of `create` and `run`.
+#[derive(Args, Debug, Default)]
+pub struct ContainerFlags {
+    /// Add a line to /etc/hosts (host:ip)
+    #[arg(long, value_name = "list", value_parser = hosts::extra)]
+    add_host: Vec<String>,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "list")]
+    cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "list")]
+    cap_drop: Vec<String>,
+    /// Parent cgroup of the container
+    #[arg(long, value_name = "string")]
+    cgroup_parent: Option<String>,
+    /// Cgroup namespace: host or private
+    #[arg(long, value_name = "string", value_parser = cgroup_namespace)]
+    cgroupns: Option<String>,
+    /// Write the container ID to the file
+    #[arg(long, value_name = "file")]
+    cidfile: Option<String>,
+    /// Period of the processor quota in microseconds
+    #[arg(long, value_name = "int")]
+    cpu_period: Option<u64>,
+    /// Processor time per period in microseconds
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// Relative weight among containers
+    #[arg(short = 'c', long, value_name = "int")]
+    cpu_shares: Option<u64>,
+    /// Number of processors
+    #[arg(long, value_name = "decimal", value_parser = cpus::parse)]
+    cpus: Option<i64>,
+    /// Processors on which to run (0-3, 0,1)
+    #[arg(long, value_name = "string")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes from which to allocate (0-3, 0,1)
+    #[arg(long, value_name = "string")]
+    cpuset_mems: Option<String>,
+    /// Add a device of the host (host[:container[:rwm]])
+    #[arg(long, value_name = "list", value_parser = devices::parse)]
+    device: Vec<String>,
+    /// Set name servers
+    #[arg(long, value_name = "list", value_parser = hosts::server)]
+    dns: Vec<String>,
+    /// Set options of the resolver
+    #[arg(long, alias = "dns-opt", value_name = "list")]
+    dns_option: Vec<String>,
+    /// Set search domains
+    #[arg(long, value_name = "list")]
+    dns_search: Vec<String>,
+    /// NIS domain name
+    #[arg(long, value_name = "string")]
+    domainname: Option<String>,
+    /// Replace the image's entry point; empty removes it
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    entrypoint: Option<String>,
+    /// Set an environment variable (KEY=VALUE), or take it over (KEY)
+    #[arg(short = 'e', long, value_name = "list", value_parser = environment::parse)]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "file")]
+    env_file: Vec<String>,
+    /// Add a supplementary group
+    #[arg(long, value_name = "list")]
+    group_add: Vec<String>,
+    /// Host name of the container
+    #[arg(short = 'h', long, value_name = "string")]
+    hostname: Option<String>,
+    /// Run an init as PID 1 that forwards signals and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// Keep standard input open even if not attached
+    #[arg(short = 'i', long)]
+    interactive: bool,
+    /// IPC namespace: private, shareable, host or none
+    #[arg(long, value_name = "string", value_parser = ipc_mode)]
+    ipc: Option<String>,
+    /// Set a label (KEY[=VALUE])
+    #[arg(short = 'l', long, value_name = "list", value_parser = keyvalue::label)]
+    label: Vec<(String, String)>,
+    /// Read labels from a file
+    #[arg(long, value_name = "file")]
+    label_file: Vec<String>,
+    /// Log driver: json-file or none
+    #[arg(long, value_name = "string")]
+    log_driver: Option<String>,
+    /// Option of the log driver (KEY=VALUE)
+    #[arg(long, value_name = "list", value_parser = keyvalue::log_option)]
+    log_opt: Vec<(String, String)>,
+    /// Memory limit
+    #[arg(short = 'm', long, value_name = "bytes", value_parser = size::limit)]
+    memory: Option<i64>,
+    /// Memory soft limit
+    #[arg(long, value_name = "bytes", value_parser = size::limit)]
+    memory_reservation: Option<i64>,
+    /// Limit of memory and swap together; -1 for unlimited swap
+    #[arg(long, value_name = "bytes", value_parser = size::or_unlimited, allow_hyphen_values = true)]
+    memory_swap: Option<i64>,
+    /// Mount something (type=bind|tmpfs,KEY=VALUE,…)
+    #[arg(long, value_name = "mount")]
+    mount: Vec<String>,
+    /// Name of the container
+    #[arg(long, value_name = "string")]
+    name: Option<String>,
+    /// Network: bridge, host or none
+    #[arg(long, alias = "net", value_name = "network")]
+    network: Vec<String>,
+    /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
+    /// PID namespace: host
+    #[arg(long, value_name = "string", value_parser = pid_mode)]
+    pid: Option<String>,
+    /// Limit of tasks; -1 for unlimited
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// Platform of a multi-platform image (os/arch[/variant])
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// Give all privileges to the container
+    #[arg(long)]
+    privileged: bool,
+    /// Publish a port ([[ip:]port:]port[/protocol])
+    #[arg(short = 'p', long, value_name = "list")]
+    publish: Vec<String>,
+    /// When to pull the image: always, missing or never
+    #[arg(long, value_name = "string", value_parser = pull_policy)]
+    pull: Option<PullPolicy>,
+    /// Say nothing while pulling
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Security option (seccomp=, apparmor=, label=, no-new-privileges, systempaths=)
+    #[arg(long, value_name = "list")]
+    security_opt: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "bytes", value_parser = size::parse)]
+    shm_size: Option<u64>,
+    /// Signal that asks the container to stop
+    #[arg(long, value_name = "string", value_parser = signal::parse_or_empty)]
+    stop_signal: Option<String>,
+    /// Seconds from that signal to SIGKILL; -1 for no end
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    stop_timeout: Option<i64>,
+    /// Set a kernel parameter of the container (KEY=VALUE)
+    #[arg(long, value_name = "map", value_parser = keyvalue::sysctl)]
+    sysctl: Vec<(String, String)>,
+    /// Mount a tmpfs (PATH[:OPTIONS])
+    #[arg(long, value_name = "list")]
+    tmpfs: Vec<String>,
+    /// Allocate a terminal
+    #[arg(short = 't', long)]
+    tty: bool,
+    /// Limit of resources (NAME=SOFT[:HARD])
+    #[arg(long, value_name = "ulimit", value_parser = ulimit::parse)]
+    ulimit: Vec<Ulimit>,
+    /// User and group (name|uid[:group|gid])
+    #[arg(short = 'u', long, value_name = "string")]
+    user: Option<String>,
+    /// UTS namespace: host
+    #[arg(long, value_name = "string", value_parser = uts_mode)]
+    uts: Option<String>,
+    /// Mount a directory or file of the host (host:container[:options])
+    #[arg(short = 'v', long, value_name = "list")]
+    volume: Vec<String>,
+    /// Working directory in the container
+    #[arg(short = 'w', long, value_name = "string")]
+    workdir: Option<String>,
+    /// The image, then the command with its arguments, flags of its own included.
+    #[arg(value_name = "IMAGE", required = true, num_args = 1.., trailing_var_arg = true, hide = true)]
+    words: Vec<String>,
+}
+
+/// How `run` and `create` behave around the container.
+impl ContainerFlags {
+    /// Whether standard input stays open.
+    pub fn interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// Whether pulling is silent.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// The file for the identifier, which must not be there yet.
+    pub fn cidfile(&self) -> Result<Option<CidFile>, Failure> {
+        self.cidfile.as_deref().map(CidFile::new).transpose()
+    }
+
+    /// The engine's options.
+    pub fn options(&self) -> Result<Options, Failure> {
+        let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
+        let mut labels = BTreeMap::new();
+        for path in &self.label_file {
+            labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
+        }
+        labels.extend(self.label.iter().cloned());
+        Ok(Options {
+            image: image.clone(),
+            pull: self.pull.unwrap_or_default(),
+            platform: given(&self.platform),
+            name: given(&self.name),
+            command: command.to_vec(),
+            entrypoint: self.entrypoint.clone().map(|word| vec![word]),
+            env: environment::resolve(&self.env_file, &self.env, environment::own)?,
+            user: given(&self.user),
+            group_add: self.group_add.clone(),
+            working_directory: given(&self.workdir),
+            hostname: given(&self.hostname),
+            domainname: given(&self.domainname),
+            labels,
+            terminal: self.tty,
+            open_stdin: self.interactive,
+            auto_remove: self.rm,
+            mounts: self.mounts()?,
+            read_only: self.read_only,
+            network: network::parse(&self.network)?,
+            ports: self.ports()?,
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_option.clone(),
+            extra_hosts: self.add_host.clone(),
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            privileged: self.privileged,
+            security_options: security::resolve(&self.security_opt)?,
+            ulimits: self.ulimit.clone(),
+            devices: self.device.clone(),
+            sysctls: self.sysctl.iter().cloned().collect(),
+            init: self.init,
+            shm_size: self.shm_size,
+            limits: self.limits()?,
+            cgroup_parent: given(&self.cgroup_parent),
+            cgroup_namespace: given(&self.cgroupns),
+            pid_mode: given(&self.pid),
+            ipc_mode: given(&self.ipc),
+            uts_mode: given(&self.uts),
+            oom_score_adj: self.oom_score_adj,
+            stop_signal: given(&self.stop_signal),
+            stop_timeout: self.stop_timeout,
+            log_driver: given(&self.log_driver),
+            log_options: self.log_options()?,
+        })
+    }
+
+    fn mounts(&self) -> Result<Vec<engine::containers::options::Mount>, Failure> {
+        let directory = || std::env::current_dir().ok();
+        let mut mounts = Vec::new();
+        for text in &self.volume {
+            mounts.push(volume::parse(text, &directory)?);
+        }
+        for text in &self.mount {
+            let mount = mount::parse(text, &directory);
+            mounts.push(mount.map_err(|error| format!("invalid argument {text:?} for \"--mount\" flag: {error}"))?);
+        }
+        for text in &self.tmpfs {
+            let mount = tmpfs::parse(text);
+            mounts.push(mount.map_err(|error| format!("invalid argument {text:?} for \"--tmpfs\" flag: {error}"))?);
+        }
+        Ok(mounts)
+    }
+
+    fn ports(&self) -> Result<Vec<engine::containers::options::PublishedPort>, Failure> {
+        let mut all = Vec::new();
+        for text in &self.publish {
+            for port in ports::parse(text)? {
+                if !all.contains(&port) {
+                    all.push(port);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn limits(&self) -> Result<Limits, Failure> {
+        if self.cpus.is_some_and(|cpus| cpus > 0) && (self.cpu_period.is_some() || self.cpu_quota.is_some()) {
+            return Err(Failure::new("conflicting options: --cpus and --cpu-period or --cpu-quota cannot both be set"));
+        }
+        // Docker's zero means: as if the flag were not there.
+        Ok(Limits {
+            memory: self.memory.filter(|bytes| *bytes != 0),
+            memory_swap: self.memory_swap.filter(|bytes| *bytes != 0),
+            memory_reservation: self.memory_reservation.filter(|bytes| *bytes != 0),
+            nano_cpus: self.cpus.filter(|cpus| *cpus != 0),
+            cpu_shares: self.cpu_shares.filter(|shares| *shares != 0),
+            cpu_period: self.cpu_period.filter(|period| *period != 0),
+            cpu_quota: self.cpu_quota.filter(|quota| *quota != 0),
+            cpuset_cpus: given(&self.cpuset_cpus),
+            cpuset_mems: given(&self.cpuset_mems),
+            pids: self.pids_limit.filter(|limit| *limit != 0),
+        })
+    }
+
+    fn log_options(&self) -> Result<BTreeMap<String, String>, Failure> {
+        if self.log_driver.as_deref() == Some("none") && !self.log_opt.is_empty() {
+            return Err(Failure::new("invalid logging opts for driver none"));
+        }
+        Ok(self.log_opt.iter().cloned().collect())
+    }
+}
+
+/// Docker takes an empty value for an absent flag.
+fn given(flag: &Option<String>) -> Option<String> {
+    flag.clone().filter(|value| !value.is_empty())
+}
+
+/// `--cidfile`: made before the container, written after it, removed when there is none.
+#[derive(Debug)]
+pub struct CidFile {
+    path: PathBuf,
+    file: Option<std::fs::File>,
+}
+
+impl CidFile {
+    fn new(path: &str) -> Result<CidFile, Failure> {
+        let opened = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+        match opened {
+            Ok(file) => Ok(CidFile { path: path.into(), file: Some(file) }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!(
+                "container ID file found, make sure the other container isn't running or delete {path}"
+            ))),
+            Err(error) => Err(Failure::caused(format!("failed to create the container ID file {path}"), error)),
+        }
+    }
+
+    /// Writes the identifier.
+    pub fn write(mut self, id: &str) -> Result<(), Failure> {
+        use std::io::Write as _;
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::caused(format!("the container ID file {} cannot be written", self.path.display()), error)
+        })
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Still empty: no container was made. A file that cannot be removed stays as the sign of that.
+            _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn pull_policy(text: &str) -> Result<PullPolicy, String> {
+    match text {
+        "missing" | "" => Ok(PullPolicy::Missing),
+        "always" => Ok(PullPolicy::Always),
+        "never" => Ok(PullPolicy::Never),
+        _ => Err(format!("invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\"")),
+    }
+}
+
+fn pid_mode(text: &str) -> Result<String, String> {
+    match text {
+        "" | "host" | "private" => Ok(text.to_owned()),
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {
+            Err(format!("--pid {text} is not supported yet: host is"))
+        }
+        _ => Err("--pid: invalid PID mode".into()),
+    }
+}
+
+fn ipc_mode(text: &str) -> Result<String, String> {
+    match text {
+        "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
+        _ if text.starts_with("container:") => {
+            Err(format!("--ipc {text} is not supported yet: private, shareable, host and none are"))
+        }
+        _ => Err(format!("invalid IPC mode: {text}")),
+    }
+}
+
+fn uts_mode(text: &str) -> Result<String, String> {
+    match text {
+        "" | "host" | "private" => Ok(text.to_owned()),
+        _ => Err("--uts: invalid UTS mode".into()),
+    }
+}
+
+fn cgroup_namespace(text: &str) -> Result<String, String> {
+    match text {
+        "" | "host" | "private" => Ok(text.to_owned()),
+        _ => Err("--cgroupns: invalid CGROUP mode".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Flags that several verbs share.
+
+pub mod attachment;
+pub mod container;
+pub mod format;
+pub mod refused;

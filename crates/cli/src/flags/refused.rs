@@ -1,0 +1,69 @@
+//! Docker's flags that dhow knows but does not have yet: each gets its own sentence instead of "unknown flag".
+
+/// Flags and what they belong to.
+const LATER: &[(&[&str], &str)] = &[
+    (&["restart"], "restart policies"),
+    (
+        &[
+            "health-cmd",
+            "health-interval",
+            "health-retries",
+            "health-start-interval",
+            "health-start-period",
+            "health-timeout",
+            "no-healthcheck",
+        ],
+        "health checks",
+    ),
+    (&["volumes-from", "volume-driver"], "volumes"),
+    (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
+    (
+        &["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"],
+        "addresses and names on networks",
+    ),
+    (&["annotation"], "annotations"),
+    (&["runtime", "isolation"], "other runtimes"),
+    (&["storage-opt"], "storage options"),
+    (&["userns"], "user namespaces per container"),
+    (&["gpus"], "GPU requests"),
+    (
+        &["device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"],
+        "rules for devices",
+    ),
+    (&["blkio-weight", "blkio-weight-device"], "weights of block devices"),
+    (&["cpu-rt-period", "cpu-rt-runtime"], "real-time limits of processors"),
+    (&["kernel-memory", "memory-swappiness", "oom-kill-disable"], "these limits of memory"),
+    (&["disable-content-trust"], "content trust"),
+    (&["use-api-socket"], "the API socket"),
+    (&["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"], "limits of Windows"),
+    (&["checkpoint", "checkpoint-dir"], "checkpoints"),
+    (&["all-tags"], "pulling all tags of a repository"),
+    (&["size", "s"], "the sizes of containers"),
+    (&["tree"], "the tree of images"),
+];
+
+/// The sentence for a flag as it was written, with its dashes.
+pub fn reason(flag: &str) -> Option<String> {
+    let name = flag.split('=').next().unwrap_or_default();
+    let bare = name.trim_start_matches('-');
+    LATER
+        .iter()
+        .find(|(names, _)| names.contains(&bare) && (bare.len() > 1 || !name.starts_with("--")))
+        .map(|(_, what)| format!("{name} is not supported yet: dhow does not have {what} so far"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn table() {
+        assert_eq!(
+            reason("--restart=always").unwrap(),
+            "--restart is not supported yet: dhow does not have restart policies so far"
+        );
+        assert!(reason("-P").is_some());
+        assert!(reason("--bogus").is_none());
+        assert!(reason("--P").is_none());
+    }
+}

@@ -1,0 +1,48 @@
+//! Standard output, which may be a closed pipe, and standard error, whose failures nobody could be told of.
+
+use crate::failure::Failure;
+use std::io::Write as _;
+
+/// Prints text as it is.
+pub fn text(text: &str) -> Result<(), Failure> {
+    bytes(text.as_bytes())
+}
+
+/// Prints a line.
+pub fn line(line: &str) -> Result<(), Failure> {
+    let mut owned = String::with_capacity(line.len() + 1);
+    owned.push_str(line);
+    owned.push('\n');
+    text(&owned)
+}
+
+/// Prints bytes as they are.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Prints a line on standard error.
+pub fn remark(line: &str) {
+    // Where standard error is closed, there is nowhere to report that.
+    _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Shows a failure on standard error.
+pub fn failure(failure: &Failure) {
+    _ = std::io::stderr().lock().write_all(failure.render().as_bytes());
+}
+
+/// Prints JSON with Docker's indentation of four spaces.
+pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    line(&pretty(value)?)
+}
+
+/// JSON with Docker's indentation of four spaces.
+pub fn pretty(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    value.serialize(&mut serializer).map_err(|error| Failure::caused("the result cannot be written as JSON", error))?;
+    String::from_utf8(bytes).map_err(|error| Failure::caused("the result cannot be written as JSON", error))
+}

@@ -1,0 +1,156 @@
+//! `-v [SOURCE:]TARGET[:OPTIONS]`.
+
+use engine::containers::options::{Mount, MountSource};
+use std::path::{Component, Path, PathBuf};
+
+/// Reads one bind mount. `directory` is what a source starting with `.` is relative to.
+pub fn parse(text: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<Mount, String> {
+    let invalid = || format!("invalid volume specification: '{text}'");
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => return Err(anonymous(target)),
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(invalid()),
+    };
+    if source.is_empty() || target.is_empty() {
+        return Err(invalid());
+    }
+    let path = host_path(source, directory)?;
+    if !target.starts_with('/') {
+        return Err(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: '{target}' mount path must be absolute"
+        ));
+    }
+    if normal(Path::new(target)) == Path::new("/") {
+        return Err(format!("invalid volume specification: '{text}': invalid specification: destination can't be '/'"));
+    }
+    let mut mount = Mount {
+        source: MountSource::Bind { path, create: true, propagation: None, recursive: true },
+        target: target.to_owned(),
+        read_only: false,
+        relabel: None,
+    };
+    apply(options, &mut mount).map_err(|mode| format!("invalid mode: {mode}"))?;
+    Ok(mount)
+}
+
+/// Applies the words after the second colon; the error is the text that is at fault.
+fn apply(options: &str, mount: &mut Mount) -> Result<(), String> {
+    let mut writability = 0;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" | "rw" => {
+                writability += 1;
+                mount.read_only = option == "ro";
+            }
+            "z" | "Z" if mount.relabel.is_none() => mount.relabel = option.chars().next(),
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => match &mut mount.source {
+                MountSource::Bind { propagation: propagation @ None, .. } => *propagation = Some(option.to_owned()),
+                _ => return Err(options.to_owned()),
+            },
+            // Docker Desktop's hints; on Linux they have no meaning in Docker either.
+            "consistent" | "cached" | "delegated" => {}
+            _ => return Err(options.to_owned()),
+        }
+    }
+    if writability > 1 { Err(options.to_owned()) } else { Ok(()) }
+}
+
+/// The absolute form of a source; a name without a slash is a volume, which is for later.
+pub fn host_path(source: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<String, String> {
+    if source.starts_with('/') {
+        return Ok(text(&normal(Path::new(source))));
+    }
+    if source == "." || source == ".." || source.starts_with("./") || source.starts_with("../") {
+        let base = directory().ok_or("the working directory cannot be read")?;
+        return Ok(text(&normal(&base.join(source))));
+    }
+    if source == "~" || source.starts_with("~/") {
+        return Err(format!("{source} is not an absolute path: the shell expands ~ only at the start of a word"));
+    }
+    if source.contains('/') {
+        return Err(format!(
+            "create {source}: {source:?} includes invalid characters for a local volume name: if you intended to pass a host directory, use an absolute path"
+        ));
+    }
+    Err(format!("named volumes are not supported yet ({source}): use an absolute path of the host"))
+}
+
+fn anonymous(target: &str) -> String {
+    format!("anonymous volumes are not supported yet ({target}): use HOST-PATH:{target}, or --tmpfs {target}")
+}
+
+/// The path without `.`, `..` and doubled slashes, by its text alone.
+fn normal(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Mount, String> {
+        super::parse(text, &|| Some("/home/me".into()))
+    }
+
+    fn short(mount: &Mount) -> String {
+        let MountSource::Bind { path, propagation, create, recursive } = &mount.source else { panic!() };
+        assert!(create & recursive);
+        let propagation = propagation.as_deref().unwrap_or("-");
+        let relabel = mount.relabel.unwrap_or('-');
+        format!("{path} {} {} {relabel} {propagation}", mount.target, if mount.read_only { "ro" } else { "rw" })
+    }
+
+    #[test]
+    fn table() {
+        for (text, expected) in [
+            ("/a:/b", "/a /b rw - -"),
+            ("/a:/b:ro", "/a /b ro - -"),
+            ("/a:/b:rw", "/a /b rw - -"),
+            ("/a:/b:ro,z", "/a /b ro z -"),
+            ("/a:/b:Z,rslave", "/a /b rw Z rslave"),
+            ("/a:/b:cached", "/a /b rw - -"),
+            ("./x:/b", "/home/me/x /b rw - -"),
+            ("../x//y/.:/b", "/home/x/y /b rw - -"),
+            (".:/b:", "/home/me /b rw - -"),
+            ("/a/../../b:/c", "/b /c rw - -"),
+        ] {
+            assert_eq!(short(&parse(text).unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        for (text, error) in [
+            ("a:b:c:d", "invalid volume specification: 'a:b:c:d'"),
+            (":/b", "invalid volume specification: ':/b'"),
+            ("/a:", "invalid volume specification: '/a:'"),
+            ("/a:/b:foo", "invalid mode: foo"),
+            ("/a:/b:ro,rw", "invalid mode: ro,rw"),
+            ("/a:/b:z,Z", "invalid mode: z,Z"),
+            ("/a:/b:shared,slave", "invalid mode: shared,slave"),
+            ("data:/b", "named volumes are not supported yet (data): use an absolute path of the host"),
+            ("/b", "anonymous volumes are not supported yet (/b): use HOST-PATH:/b, or --tmpfs /b"),
+        ] {
+            assert_eq!(parse(text), Err(error.to_owned()), "{text}");
+        }
+        assert!(parse("/a:b").unwrap_err().ends_with("mount path must be absolute"));
+        assert!(parse("/a:/.").unwrap_err().ends_with("destination can't be '/'"));
+        assert!(parse("a/b:/c").unwrap_err().contains("use an absolute path"));
+    }
+}

@@ -1,0 +1,171 @@
+//! Making a container: nothing runs yet.
+//!
+//! Order, and what a kill at each point leaves: the run directory with its lock (found and removed by the next
+//! [`crate::sweep`]); the row in the database (removed by the sweep when the container was to go after its run, otherwise
+//! it is a created container whose directories are made at its start); the directories.
+
+use super::options::{MountSource, Options};
+use super::record::Settings;
+use super::settle::settle;
+use super::table::{self, Entry};
+use super::{lock, names_for};
+use crate::engine::Engine;
+use crate::error::{Context, Result};
+use crate::images::PullProgress;
+use crate::lower::{self, Place};
+use crate::names;
+use std::os::fd::OwnedFd;
+use store::Writable;
+
+/// A container that was made.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// What the user should know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Makes a container that can be started later.
+    pub fn create(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<Created> {
+        let (entry, _lock) = self.create_held(options, progress)?;
+        lock::release(self.directories(), &entry.id)?;
+        Ok(Created { id: entry.id, warnings: Vec::new() })
+    }
+
+    /// Makes a container and keeps hold of it.
+    pub(crate) fn create_held(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<(Entry, OwnedFd)> {
+        let settings = self.settings(options, progress)?;
+        let id = names::identifier()?;
+        let mut entry = Entry {
+            name: String::new(),
+            created_at: crate::clock::now(),
+            settings: with_identity(settings, &id),
+            run: None,
+            address: None,
+            id,
+        };
+        // Lowering finds what is wrong with the request before anything is made.
+        self.specification(&entry)?;
+        let Some(lock) = lock::claim(self.directories(), &entry.id)? else {
+            return Err(crate::Error::new(crate::Kind::Internal, "a fresh identifier is in use"));
+        };
+        let made = self.record(&mut entry, options.name.as_deref()).and_then(|()| self.make_directories(&entry));
+        if let Err(error) = made {
+            self.undo_creation(&entry.id);
+            return Err(error);
+        }
+        Ok((entry, lock))
+    }
+
+    /// What `run --dry-run` prints: nothing is made.
+    pub fn plan(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<serde_json::Value> {
+        let settings = self.settings(options, progress)?;
+        let id = "0".repeat(64);
+        let entry = Entry {
+            name: options.name.clone().unwrap_or_default(),
+            created_at: crate::clock::now(),
+            settings: with_identity(settings, &id),
+            run: None,
+            address: None,
+            id,
+        };
+        let mut spec = self.specification(&entry)?;
+        let plan = self.runtime_plan(&entry, &spec)?;
+        if let Some(linux) = &mut spec.linux {
+            // The plan has the compiled program; a reader wants the document.
+            let confinement = lower::confinement(&entry.settings, self.host()?)?;
+            linux.seccomp = confinement.filter.document(&entry.settings, self.host()?)?;
+        }
+        let value = |v: serde_json::Result<serde_json::Value>| v.internal(|| "cannot print the plan".into());
+        Ok(serde_json::json!({
+            "settings": value(serde_json::to_value(&entry.settings))?,
+            "specification": value(serde_json::to_value(&spec))?,
+            "plan": value(serde_json::to_value(&plan))?,
+        }))
+    }
+
+    fn settings(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<Settings> {
+        if let Some(name) = &options.name {
+            names::check(name)?;
+        }
+        let image = self.image_for(options, progress)?;
+        settle(options, &image)
+    }
+
+    pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
+        let directory = self.directories().container(&entry.id);
+        let place = Place { id: &entry.id, directory: &directory, program: self.program()? };
+        lower::specification(&entry.settings, self.host()?, &place)
+    }
+
+    fn record(&self, entry: &mut Entry, name: Option<&str>) -> Result<()> {
+        self.database()?.write(|t| {
+            // The image may have gone since it was looked up.
+            self.check_image_exists(t, &entry.settings)?;
+            for attempt in 0.. {
+                entry.name = names_for(name, attempt)?;
+                match table::insert(t, entry) {
+                    Err(error) if name.is_none() && error.kind() == crate::Kind::Conflict && attempt < 20 => {}
+                    result => return result,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn check_image_exists(&self, transaction: &rusqlite::Transaction<'_>, settings: &Settings) -> Result<()> {
+        if settings.image_id == crate::hello::ID
+            || crate::images::table::exists(transaction, &settings.image_id)?
+        {
+            return Ok(());
+        }
+        Err(crate::images::no_such_image(&settings.image_name))
+    }
+
+    /// The container's directories; those that exist stay as they are.
+    pub(crate) fn make_directories(&self, entry: &Entry) -> Result<()> {
+        for mount in &entry.settings.mounts {
+            // Docker: `-v` makes a directory of the host that is missing, `--mount` refuses it.
+            if let MountSource::Bind { path, create: true, .. } = &mount.source
+                && std::fs::symlink_metadata(path).is_err()
+            {
+                crate::directories::make(std::path::Path::new(path), 0o755)?;
+            }
+        }
+        crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
+        let failed = || format!("cannot make the directories of container {}", entry.id);
+        let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
+        if writable.upper().exists() && writable.work().exists() {
+            return Ok(());
+        }
+        let mut layers = self.layer_digests(entry)?;
+        layers.reverse();
+        Writable::create(self.store()?, &entry.id, &layers).internal(failed)?;
+        Ok(())
+    }
+
+    /// Takes back what a failed creation made. What cannot be taken back now is found by the next sweep.
+    fn undo_creation(&self, id: &str) {
+        let forgotten = self.database().and_then(|mut database| table::delete(&mut database, id));
+        if forgotten.is_ok() && self.remove_directories(id).is_ok() {
+            // The directory stays for the sweep if this fails, and the caller reports the first error.
+            lock::release(self.directories(), id).unwrap_or_default();
+        }
+    }
+}
+
+/// A container's host name is the beginning of its identifier unless somebody chose one; with the host's network, the host's.
+fn with_identity(mut settings: Settings, id: &str) -> Settings {
+    if settings.hostname.is_empty() {
+        let shared = settings.network == crate::NetworkMode::Host;
+        let own = || id.get(..12).unwrap_or(id).to_owned();
+        settings.hostname = if shared {
+            rustix::system::uname().nodename().to_str().map_or_else(|_| own(), str::to_owned)
+        } else {
+            own()
+        };
+    }
+    settings
+}

@@ -1,0 +1,86 @@
+//! Running another program in a container.
+
+use super::record::Status;
+use super::start::Streams;
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use crate::lower;
+use monitor::client::Connection;
+
+/// What `exec` may ask for.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOptions {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `KEY=VALUE` over the container's environment.
+    pub env: Vec<String>,
+    /// `user[:group]` instead of the container's.
+    pub user: Option<String>,
+    /// Instead of the container's working directory.
+    pub working_directory: Option<String>,
+    /// A terminal.
+    pub terminal: bool,
+    /// All capabilities.
+    pub privileged: bool,
+    /// Streams that the caller wants; none runs it in the background.
+    pub streams: Option<Streams>,
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Exec {
+    /// Identifier of the session.
+    pub id: String,
+    /// Process id as this process sees it.
+    pub pid: i32,
+    /// Its streams; they end with its exit status.
+    pub stream: Option<Connection>,
+}
+
+impl Engine {
+    /// Starts a program in a running container.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if the container does not run or is paused; [`Kind::CommandNotFound`] and
+    /// [`Kind::CommandNotExecutable`] for the program.
+    pub fn exec(&self, wanted: &str, options: &ExecOptions) -> Result<Exec> {
+        if options.command.is_empty() {
+            return Err(Error::new(Kind::InvalidArgument, "no exec command specified"));
+        }
+        let container = self.running(wanted, "exec in")?;
+        if container.status == Status::Paused {
+            return Err(Error::new(Kind::Conflict, format!("container {wanted} is paused, unpause the container before exec")));
+        }
+        let process = lower::exec_process(&container.settings, options, self.host()?)?;
+        let user = options.user.as_deref().unwrap_or(&container.settings.user);
+        let plan = self.exec_plan(&container, &process, user, options.privileged)?;
+        let id = crate::names::identifier()?;
+        let request = monitor::wire::Exec {
+            id: id.clone(),
+            process: monitor::ExecLaunch::Container(Box::new(plan)),
+            terminal: options.terminal,
+            size: None,
+            attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
+        };
+        let connection = Connection::open(&self.run_directory(&container)).internal(|| format!("cannot reach the monitor of container {wanted}"))?;
+        let (pid, stream) = connection.exec(request).map_err(|error| failure(&options.command[0], error))?;
+        Ok(Exec { id, pid, stream: options.streams.is_some().then_some(stream) })
+    }
+}
+
+fn failure(program: &str, error: monitor::Error) -> Error {
+    match error.kind() {
+        monitor::Kind::NotFound => Error::caused(
+            Kind::CommandNotFound,
+            format!("cannot execute {program:?}: no such file or directory, or not in $PATH"),
+            error,
+        ),
+        monitor::Kind::NotExecutable => {
+            Error::caused(Kind::CommandNotExecutable, format!("{program:?} cannot be executed"), error)
+        }
+        monitor::Kind::Gone | monitor::Kind::NotRunning => {
+            Error::caused(Kind::Conflict, "the container is not running", error)
+        }
+        _ => Error::caused(Kind::Internal, format!("cannot execute {program:?}"), error),
+    }
+}

@@ -1,0 +1,65 @@
+//! Reading: one container, or all of them, with what the kernel and the monitor say now.
+
+use super::record::{Container, Run, Status};
+use super::table::{self, Entry};
+use crate::engine::Engine;
+use crate::error::{Context, Kind, Result};
+
+impl Engine {
+    /// The container of that identifier, name or beginning of an identifier.
+    pub fn inspect(&self, wanted: &str) -> Result<Container> {
+        let entry = table::find(self.database()?.read(), wanted)?;
+        self.observe(entry)
+    }
+
+    /// Containers, the newest first; without `all` only those that run.
+    pub fn list(&self, all: bool) -> Result<Vec<Container>> {
+        let entries = table::all(self.database()?.read())?;
+        let containers = entries.into_iter().map(|entry| self.observe(entry)).collect::<Result<Vec<_>>>()?;
+        Ok(containers
+            .into_iter()
+            .filter(|container| all || matches!(container.status, Status::Running | Status::Paused))
+            .collect())
+    }
+
+    /// Adds to a row what is true at this moment.
+    pub(crate) fn observe(&self, entry: Entry) -> Result<Container> {
+        let state = self.running_state(&entry.id)?;
+        let (status, run) = match (&state, entry.run) {
+            (Some(state), run) => {
+                let status = if state.paused { Status::Paused } else { Status::Running };
+                let run = Run {
+                    pid: state.pid,
+                    started_at: state.started_at.clone(),
+                    finished_at: run.map(|run| run.finished_at).unwrap_or_default(),
+                    ..Run::default()
+                };
+                (status, run)
+            }
+            (None, Some(run)) if run.started_at.is_empty() => (Status::Created, Run { pid: 0, ..run }),
+            (None, Some(run)) => (Status::Exited, Run { pid: 0, ..run }),
+            (None, None) => (Status::Created, Run::default()),
+        };
+        Ok(Container {
+            directory: self.directories().container(&entry.id),
+            address: entry.address.filter(|_| state.is_some()),
+            id: entry.id,
+            name: entry.name,
+            created_at: entry.created_at,
+            settings: entry.settings,
+            status,
+            run,
+        })
+    }
+
+    /// The monitor's word on a container whose first process lives; `None` when it does not.
+    pub(crate) fn running_state(&self, id: &str) -> Result<Option<monitor::State>> {
+        let directory = self.directories().container_run(id);
+        let state = monitor::State::read(&directory)
+            .kind(Kind::Corrupt, || format!("the state of container {id} cannot be read"))?;
+        // A pid alone may have been given to another process; with its start time it is unique.
+        Ok(state.filter(|state| {
+            state.pid != 0 && monitor::record::process_start_time(state.pid) == Some(state.pid_start_time)
+        }))
+    }
+}

@@ -1,0 +1,29 @@
+//! Containers: what they are, and what can be done with them. One file for each verb.
+
+mod create;
+mod exec;
+mod list;
+pub(crate) mod lock;
+mod logs;
+pub mod options;
+pub mod record;
+mod remove;
+mod settle;
+mod signal;
+mod start;
+pub(crate) mod table;
+
+pub use create::Created;
+pub use exec::{Exec, ExecOptions};
+pub use logs::LogPlace;
+pub use start::{Started, Streams};
+
+use crate::error::Result;
+
+/// The chosen name, or the next random one.
+fn names_for(chosen: Option<&str>, attempt: u32) -> Result<String> {
+    match chosen {
+        Some(name) => Ok(name.to_owned()),
+        None => crate::names::random_name(attempt),
+    }
+}

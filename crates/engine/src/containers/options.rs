@@ -1,0 +1,222 @@
+//! What a caller may ask of a new container: plain values, defaults as Docker has them.
+//!
+//! A front end fills [`Options`]; [`super::create`] turns it into a [`super::record::Settings`] with every default,
+//! conflict and limit resolved.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// When the image is looked for in its registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Only if it is not in the store.
+    #[default]
+    Missing,
+    /// Always; what the registry has now is what runs.
+    Always,
+    /// Never; a missing image is an error.
+    Never,
+}
+
+/// Which network the container sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// An address on the default bridge.
+    #[default]
+    Bridge,
+    /// The host's own network.
+    Host,
+    /// A loopback interface and nothing else.
+    None,
+}
+
+/// Where a mount's content comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum MountSource {
+    /// A directory or file of the host.
+    Bind {
+        /// Absolute path on the host.
+        path: String,
+        /// Makes the directory when it is missing (`-v` does, `--mount` does not).
+        create: bool,
+        /// `private`, `rprivate`, `shared`, `rshared`, `slave` or `rslave`.
+        propagation: Option<String>,
+        /// Includes the mounts below the directory.
+        recursive: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Limit in bytes.
+        size: Option<u64>,
+        /// Mode of its root directory.
+        mode: Option<u32>,
+        /// Further mount options, as `--tmpfs PATH:OPTIONS` takes them.
+        options: Vec<String>,
+    },
+}
+
+/// A mount that the caller asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What is mounted.
+    #[serde(flatten)]
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Mounted read-only, with everything below it.
+    pub read_only: bool,
+    /// SELinux relabelling: `z` (shared) or `Z` (private).
+    pub relabel: Option<char>,
+}
+
+/// A resource limit of the process (`--ulimit`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Lower-case name without `RLIMIT_`: `nofile`, `nproc`, …
+    pub name: String,
+    /// Soft limit; -1 is unlimited.
+    pub soft: i64,
+    /// Hard limit; -1 is unlimited.
+    pub hard: i64,
+}
+
+/// A port of the container published on the host (`-p`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// Address on the host; empty for all.
+    pub host_ip: String,
+    /// Port on the host; 0 lets the engine choose.
+    pub host_port: u16,
+    /// Port in the container.
+    pub container_port: u16,
+}
+
+/// Limits of the container's cgroup. Zero or `None` means: not limited.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory: Option<i64>,
+    /// Memory and swap together in bytes; -1 for unlimited swap.
+    pub memory_swap: Option<i64>,
+    /// Soft limit in bytes.
+    pub memory_reservation: Option<i64>,
+    /// Billionths of a processor.
+    pub nano_cpus: Option<i64>,
+    /// Relative weight, 2 to 262144.
+    pub cpu_shares: Option<u64>,
+    /// Period of the quota in microseconds.
+    pub cpu_period: Option<u64>,
+    /// Quota in microseconds per period.
+    pub cpu_quota: Option<i64>,
+    /// Processors, as `0-2,7`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes.
+    pub cpuset_mems: Option<String>,
+    /// Number of tasks; -1 for unlimited.
+    pub pids: Option<i64>,
+}
+
+impl Limits {
+    /// Whether anything is limited.
+    pub fn any(&self) -> bool {
+        *self != Limits::default()
+    }
+}
+
+/// Everything that `create` and `run` may ask for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Reference or identifier of the image.
+    pub image: String,
+    /// When to pull.
+    pub pull: PullPolicy,
+    /// `os/arch[/variant]` to choose from a multi-platform image.
+    pub platform: Option<String>,
+    /// Name; drawn at random when absent.
+    pub name: Option<String>,
+    /// Arguments that replace the image's command.
+    pub command: Vec<String>,
+    /// Replaces the image's entry point; an empty list or `[""]` removes it.
+    pub entrypoint: Option<Vec<String>>,
+    /// `KEY=VALUE` added to the image's environment; `KEY` alone has been resolved by the caller, who knows its environment.
+    pub env: Vec<String>,
+    /// `user[:group]`, names or numbers.
+    pub user: Option<String>,
+    /// Supplementary groups.
+    pub group_add: Vec<String>,
+    /// Working directory.
+    pub working_directory: Option<String>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// Domain name.
+    pub domainname: Option<String>,
+    /// Labels, over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// A terminal (`-t`).
+    pub terminal: bool,
+    /// Standard input stays open (`-i`).
+    pub open_stdin: bool,
+    /// Removed when it ends (`--rm`).
+    pub auto_remove: bool,
+    /// Bind mounts and tmpfs.
+    pub mounts: Vec<Mount>,
+    /// The root file system cannot be written.
+    pub read_only: bool,
+    /// Network.
+    pub network: NetworkMode,
+    /// Published ports.
+    pub ports: Vec<PublishedPort>,
+    /// Name servers instead of the host's.
+    pub dns: Vec<String>,
+    /// Search domains.
+    pub dns_search: Vec<String>,
+    /// Resolver options.
+    pub dns_options: Vec<String>,
+    /// `name:address` lines for /etc/hosts.
+    pub extra_hosts: Vec<String>,
+    /// Capabilities added; `ALL` for all.
+    pub cap_add: Vec<String>,
+    /// Capabilities dropped; `ALL` for all.
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices, no filters, no masks.
+    pub privileged: bool,
+    /// `seccomp=…`, `apparmor=…`, `label=…`, `no-new-privileges`, `systempaths=unconfined`.
+    pub security_options: Vec<String>,
+    /// Resource limits of processes.
+    pub ulimits: Vec<Ulimit>,
+    /// `HOST[:CONTAINER[:rwm]]` devices.
+    pub devices: Vec<String>,
+    /// Kernel parameters of the container's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// An init that reaps and forwards signals as PID 1.
+    pub init: bool,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: Option<u64>,
+    /// Limits of the cgroup.
+    pub limits: Limits,
+    /// Parent cgroup.
+    pub cgroup_parent: Option<String>,
+    /// `host` or `private` cgroup namespace.
+    pub cgroup_namespace: Option<String>,
+    /// `host` or private PID namespace.
+    pub pid_mode: Option<String>,
+    /// `host`, `private`, `shareable` or `none` IPC namespace.
+    pub ipc_mode: Option<String>,
+    /// `host` or private UTS namespace.
+    pub uts_mode: Option<String>,
+    /// Added to the OOM score, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Signal that asks the container to stop.
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL; -1 waits for ever.
+    pub stop_timeout: Option<i64>,
+    /// `json-file` or `none`.
+    pub log_driver: Option<String>,
+    /// `max-size`, `max-file`.
+    pub log_options: BTreeMap<String, String>,
+}

@@ -1,0 +1,196 @@
+//! What the database remembers of a container: plain values with every default resolved.
+//!
+//! [`Settings`] is stored as JSON in the column `container.settings`. Fields may be added with a serde default; a change
+//! of meaning needs a migration in [`crate::database`].
+
+use super::options::{Limits, Mount, NetworkMode, PublishedPort, Ulimit};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A container's configuration after its creation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The image as the caller named it.
+    pub image_name: String,
+    /// Identifier of the image: its configuration's digest, or the name of a built-in image.
+    pub image_id: String,
+    /// Layers of the image, lowest first, as diffIDs.
+    pub layers: Vec<String>,
+    /// Entry point, before the command.
+    pub entrypoint: Vec<String>,
+    /// Command; with the entry point before it, what is executed.
+    pub command: Vec<String>,
+    /// Environment as `KEY=VALUE`, image first, each key once.
+    pub env: Vec<String>,
+    /// `user[:group]`; empty for root.
+    pub user: String,
+    /// Supplementary groups, names or numbers.
+    pub group_add: Vec<String>,
+    /// Working directory; empty for `/`.
+    pub working_directory: String,
+    /// Host name.
+    pub hostname: String,
+    /// Domain name.
+    pub domainname: String,
+    /// Labels of image and caller.
+    pub labels: BTreeMap<String, String>,
+    /// Whether there is a terminal.
+    pub terminal: bool,
+    /// Whether standard input stays open.
+    pub open_stdin: bool,
+    /// Removed when it ends.
+    pub auto_remove: bool,
+    /// Mounts that the caller asked for.
+    pub mounts: Vec<Mount>,
+    /// The root file system cannot be written.
+    pub read_only: bool,
+    /// Network.
+    pub network: NetworkMode,
+    /// Published ports, host ports chosen.
+    pub ports: Vec<PublishedPort>,
+    /// Ports that the image says it listens on, as `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// Paths that the image declares as volumes.
+    pub volumes: Vec<String>,
+    /// Name servers.
+    pub dns: Vec<String>,
+    /// Search domains.
+    pub dns_search: Vec<String>,
+    /// Resolver options.
+    pub dns_options: Vec<String>,
+    /// `name:address` pairs.
+    pub extra_hosts: Vec<String>,
+    /// As asked.
+    pub cap_add: Vec<String>,
+    /// As asked.
+    pub cap_drop: Vec<String>,
+    /// The capabilities that result, `CAP_…`, sorted.
+    pub capabilities: Vec<String>,
+    /// No isolation of devices, capabilities and kernel interfaces.
+    pub privileged: bool,
+    /// As asked.
+    pub security_options: Vec<String>,
+    /// Resource limits of processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Devices as asked.
+    pub devices: Vec<String>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// An init as PID 1.
+    pub init: bool,
+    /// Bytes of /dev/shm.
+    pub shm_size: u64,
+    /// Limits of the cgroup.
+    pub limits: Limits,
+    /// Parent cgroup; empty for ours.
+    pub cgroup_parent: String,
+    /// `host` or `private`; empty for the default of the cgroup version.
+    pub cgroup_namespace: String,
+    /// `host` or empty.
+    pub pid_mode: String,
+    /// `host`, `private`, `shareable`, `none`.
+    pub ipc_mode: String,
+    /// `host` or empty.
+    pub uts_mode: String,
+    /// Added to the OOM score.
+    pub oom_score_adj: Option<i32>,
+    /// Signal that asks the container to stop; empty for SIGTERM.
+    pub stop_signal: String,
+    /// Seconds before SIGKILL; -1 waits for ever.
+    pub stop_timeout: i64,
+    /// `json-file` or `none`.
+    pub log_driver: String,
+    /// Options of the log driver.
+    pub log_options: BTreeMap<String, String>,
+}
+
+/// Where a container stands in its life.
+///
+/// ```text
+///   create          start                      init exits
+/// ────────▶ Created ──────▶ Running ⇄ Paused ────────────▶ Exited ──start──▶ Running
+///              │                                              │
+///              └──────────────── rm ──────────────────────────┴──▶ (gone)
+/// ```
+/// `Removing` is seen only while another process removes the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Never started.
+    Created,
+    /// Its first process runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its first process has ended.
+    Exited,
+    /// Being removed.
+    Removing,
+}
+
+impl Status {
+    /// The word that Docker uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Exited => "exited",
+            Status::Removing => "removing",
+        }
+    }
+}
+
+/// What is known of the last or present run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// Process id of the first process, as the host sees it; 0 when it does not run.
+    pub pid: i32,
+    /// Start, RFC 3339 with nanoseconds; empty if never.
+    pub started_at: String,
+    /// End; empty while it runs.
+    pub finished_at: String,
+    /// Exit status, 128+n for a signal.
+    pub exit_code: i32,
+    /// The kernel killed a process of it for lack of memory.
+    pub oom_killed: bool,
+    /// Why it did not start.
+    pub error: String,
+}
+
+/// A container as the engine reports it.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Name, without a slash.
+    pub name: String,
+    /// Creation, RFC 3339 with nanoseconds.
+    pub created_at: String,
+    /// Configuration.
+    pub settings: Settings,
+    /// Where it stands.
+    pub status: Status,
+    /// The last or present run.
+    pub run: Run,
+    /// Its address on the default bridge.
+    pub address: Option<Address>,
+    /// The directory of its log and generated files.
+    pub directory: std::path::PathBuf,
+}
+
+/// A container's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Network name.
+    pub network: String,
+    /// Address and prefix length.
+    pub ipv4: String,
+    /// Prefix length of the network.
+    pub prefix: u8,
+    /// Gateway.
+    pub gateway: String,
+    /// Hardware address.
+    pub mac: String,
+}

@@ -1,0 +1,58 @@
+//! Removing. Idempotent: whatever a removal that was cut short left is removed by the next one, or by the next sweep.
+
+use super::{lock, table};
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use store::Writable;
+
+impl Engine {
+    /// Removes a container; one that runs only with `force`, which kills it.
+    pub fn remove(&self, wanted: &str, force: bool) -> Result<()> {
+        let entry = table::find(self.database()?.read(), wanted)?;
+        let held = match self.claim_stopped(&entry.id)? {
+            Some(lock) => lock,
+            None if !force => {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("cannot remove container \"/{}\": container is running: stop the container before removing or force remove", entry.name),
+                ));
+            }
+            None => {
+                table::mark_for_removal(&mut *self.database()?, &entry.id)?;
+                self.kill_for_removal(&entry.id)?;
+                let patience = std::time::Duration::from_secs(10);
+                match lock::claim_within(self.directories(), &entry.id, patience)? {
+                    Some(lock) => lock,
+                    None => return Err(Error::new(Kind::Conflict, format!("container {wanted} does not end"))),
+                }
+            }
+        };
+        // Its monitor may have removed it already, as it does with one that is marked.
+        table::mark_for_removal(&mut *self.database()?, &entry.id)?;
+        let done = self.remove_held(&entry.id);
+        drop(held);
+        done
+    }
+
+    /// Removes a container whose lock the caller holds: directories, then the row, then the lock's own directory.
+    pub(crate) fn remove_held(&self, id: &str) -> Result<()> {
+        self.remove_directories(id)?;
+        table::delete(&mut *self.database()?, id)?;
+        lock::release(self.directories(), id)
+    }
+
+    pub(crate) fn remove_directories(&self, id: &str) -> Result<()> {
+        let failed = || format!("cannot remove the files of container {id}");
+        Writable::open(self.store()?, id).internal(failed)?.remove_all().internal(failed)
+    }
+
+    /// Kills a container and waits for its end.
+    fn kill_for_removal(&self, id: &str) -> Result<()> {
+        let directory = self.directories().container_run(id);
+        match monitor::client::Connection::open(&directory).and_then(|monitor| monitor.stop(Some(9), Some(0))) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == monitor::Kind::Gone => Ok(()),
+            Err(error) => Err(error).internal(|| format!("cannot kill container {id}")),
+        }
+    }
+}

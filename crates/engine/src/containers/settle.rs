@@ -1,0 +1,282 @@
+//! From what was asked and what the image says to [`Settings`]: defaults, conflicts and limits resolved, nothing touched.
+
+use super::options::{Limits, NetworkMode, Options, PublishedPort};
+use super::record::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::images::ImageDefaults;
+use std::collections::BTreeMap;
+
+/// Docker's default capabilities (moby, `oci/caps/defaults.go`), sorted.
+pub(crate) const DEFAULT_CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+];
+
+/// 64 MiB, Docker's size of /dev/shm.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
+/// Seconds between the stop signal and SIGKILL.
+const DEFAULT_STOP_TIMEOUT: i64 = 10;
+
+/// Resolves everything that does not depend on the container's identifier.
+pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Settings> {
+    conflicts(options)?;
+    let (entrypoint, command) = program(options, image)?;
+    Ok(Settings {
+        image_name: options.image.clone(),
+        image_id: image.id.clone(),
+        layers: image.layers.clone(),
+        entrypoint,
+        command,
+        env: environment(&image.env, &options.env, options.terminal)?,
+        user: clean("user", options.user.as_deref().unwrap_or(&image.user))?,
+        group_add: options.group_add.clone(),
+        working_directory: working_directory(options, image)?,
+        hostname: hostname(options.hostname.as_deref().unwrap_or(""))?,
+        domainname: options.domainname.clone().unwrap_or_default(),
+        labels: image.labels.iter().chain(&options.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        terminal: options.terminal,
+        open_stdin: options.open_stdin,
+        auto_remove: options.auto_remove,
+        mounts: mounts(options)?,
+        read_only: options.read_only,
+        network: options.network.clone(),
+        ports: ports(options, image)?,
+        exposed_ports: image.exposed_ports.clone(),
+        volumes: image.volumes.clone(),
+        dns: options.dns.clone(),
+        dns_search: options.dns_search.clone(),
+        dns_options: options.dns_options.clone(),
+        extra_hosts: extra_hosts(&options.extra_hosts)?,
+        cap_add: options.cap_add.clone(),
+        cap_drop: options.cap_drop.clone(),
+        capabilities: capabilities(options)?,
+        privileged: options.privileged,
+        security_options: options.security_options.clone(),
+        ulimits: options.ulimits.clone(),
+        devices: options.devices.clone(),
+        sysctls: options.sysctls.clone(),
+        init: options.init,
+        shm_size: options.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        limits: limits(&options.limits)?,
+        cgroup_parent: options.cgroup_parent.clone().unwrap_or_default(),
+        cgroup_namespace: options.cgroup_namespace.clone().unwrap_or_default(),
+        pid_mode: one_of("--pid", &options.pid_mode, &["host", "private"])?,
+        ipc_mode: one_of("--ipc", &options.ipc_mode, &["host", "private", "shareable", "none"])?,
+        uts_mode: one_of("--uts", &options.uts_mode, &["host", "private"])?,
+        oom_score_adj: options.oom_score_adj,
+        stop_signal: options.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
+        stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
+        log_driver: one_of("--log-driver", &options.log_driver, &["json-file", "none"])?,
+        log_options: options.log_options.clone(),
+    })
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::InvalidArgument, message)
+}
+
+fn one_of(flag: &str, value: &Option<String>, allowed: &[&str]) -> Result<String> {
+    match value.as_deref() {
+        None | Some("") => Ok(String::new()),
+        Some(value) if allowed.contains(&value) => Ok(value.to_owned()),
+        Some(value) => Err(invalid(format!("{flag} {value:?} is not supported; use one of: {}", allowed.join(", ")))),
+    }
+}
+
+fn conflicts(options: &Options) -> Result<()> {
+    if options.limits.nano_cpus.is_some() && (options.limits.cpu_quota.is_some() || options.limits.cpu_period.is_some()) {
+        return Err(invalid("conflicting options: --cpus cannot be used with --cpu-period or --cpu-quota"));
+    }
+    if options.network == NetworkMode::Host && options.hostname.is_some() && options.uts_mode.as_deref() == Some("host") {
+        return Err(invalid("conflicting options: --hostname cannot be used with --uts host"));
+    }
+    if options.network != NetworkMode::Bridge && !options.ports.is_empty() {
+        return Err(invalid("conflicting options: ports can only be published on a bridge network"));
+    }
+    if !matches!(options.oom_score_adj.unwrap_or(0), -1000..=1000) {
+        return Err(invalid("--oom-score-adj must be between -1000 and 1000"));
+    }
+    Ok(())
+}
+
+/// Docker's rule: an entry point of the caller drops the image's command too.
+fn program(options: &Options, image: &ImageDefaults) -> Result<(Vec<String>, Vec<String>)> {
+    let (entrypoint, default) = match &options.entrypoint {
+        None => (image.entrypoint.clone(), image.command.clone()),
+        Some(own) if own.iter().all(String::is_empty) => (Vec::new(), Vec::new()),
+        Some(own) => (own.clone(), Vec::new()),
+    };
+    let command = if options.command.is_empty() { default } else { options.command.clone() };
+    if entrypoint.is_empty() && command.is_empty() {
+        return Err(invalid("no command specified").hint("the image has no default command; name one after the image"));
+    }
+    if entrypoint.iter().chain(&command).any(|word| word.contains('\0')) {
+        return Err(invalid("the command contains a NUL byte"));
+    }
+    Ok((entrypoint, command))
+}
+
+/// Image first, then the caller's; a later value replaces an earlier one in its place.
+///
+/// An entry without `=` never reaches the container (CVE-2026-57231: it must not pull the host's value in).
+fn environment(image: &[String], own: &[String], terminal: bool) -> Result<Vec<String>> {
+    const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut result: Vec<String> = vec![PATH.into()];
+    if terminal {
+        result.push("TERM=xterm".into());
+    }
+    for (entry, from_image) in image.iter().map(|e| (e, true)).chain(own.iter().map(|e| (e, false))) {
+        let Some((key, _)) = entry.split_once('=') else {
+            if !from_image {
+                // `-e KEY` of a variable that the caller does not have removes the image's.
+                result.retain(|old| old.split_once('=').map(|(k, _)| k) != Some(entry));
+            }
+            continue;
+        };
+        if key.is_empty() || entry.contains('\0') {
+            if from_image {
+                continue;
+            }
+            return Err(invalid(format!("invalid environment variable {entry:?}: the name is empty or it has a NUL byte")));
+        }
+        match result.iter_mut().find(|old| old.split_once('=').map(|(k, _)| k) == Some(key)) {
+            Some(old) => old.clone_from(entry),
+            None => result.push(entry.clone()),
+        }
+    }
+    Ok(result)
+}
+
+/// No value that ends up as a line of a file may contain a line break (CVE-2022-4318).
+fn clean(what: &str, value: &str) -> Result<String> {
+    if value.contains(['\n', '\0', '\r']) {
+        return Err(invalid(format!("the {what} {value:?} contains a line break or NUL byte")));
+    }
+    Ok(value.to_owned())
+}
+
+fn working_directory(options: &Options, image: &ImageDefaults) -> Result<String> {
+    let directory = clean("working directory", options.working_directory.as_deref().unwrap_or(&image.working_directory))?;
+    match options.working_directory {
+        Some(_) if !directory.starts_with('/') => {
+            Err(invalid(format!("the working directory {directory:?} is invalid: it must be an absolute path")))
+        }
+        // Docker takes a relative one of the image from the root.
+        _ if !directory.is_empty() && !directory.starts_with('/') => Ok(format!("/{directory}")),
+        _ => Ok(directory),
+    }
+}
+
+fn hostname(name: &str) -> Result<String> {
+    // Docker allows dots and underscores; the kernel's limit is 64 bytes (sethostname(2)).
+    let good = name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if good { Ok(name.to_owned()) } else { Err(invalid(format!("invalid host name {name:?}"))) }
+}
+
+fn extra_hosts(entries: &[String]) -> Result<Vec<String>> {
+    for entry in entries {
+        let (name, address) = entry.split_once([':', '=']).unwrap_or((entry, ""));
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let known = address == "host-gateway" || address.parse::<std::net::IpAddr>().is_ok();
+        if name.is_empty() || entry.contains(char::is_whitespace) || !known {
+            return Err(invalid(format!("invalid --add-host {entry:?}: expected NAME:ADDRESS")));
+        }
+    }
+    Ok(entries.to_vec())
+}
+
+fn mounts(options: &Options) -> Result<Vec<super::options::Mount>> {
+    let mut seen = BTreeMap::new();
+    for mount in &options.mounts {
+        let target = clean("mount target", &mount.target)?;
+        if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+            return Err(invalid(format!("invalid mount target {target:?}: it must be an absolute path without `..`")));
+        }
+        let normal = target.trim_end_matches('/');
+        if normal.is_empty() {
+            return Err(invalid("invalid mount target \"/\": the root cannot be replaced; use --rootfs or an image"));
+        }
+        // CVE-2019-16884: something mounted over procfs hides what the runtime checks there.
+        if normal == "/proc" || (normal.starts_with("/proc/") && !options.privileged) {
+            return Err(invalid(format!("invalid mount target {target:?}: nothing can be mounted inside /proc")));
+        }
+        if seen.insert(normal.to_owned(), ()).is_some() {
+            return Err(invalid(format!("duplicate mount point: {target}")));
+        }
+    }
+    Ok(options.mounts.clone())
+}
+
+fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>> {
+    for port in &options.ports {
+        if port.container_port == 0 {
+            return Err(invalid("a published port must not be 0 in the container"));
+        }
+    }
+    Ok(options.ports.clone())
+}
+
+/// Docker's rule: from the defaults, or all with `--cap-add ALL`; then drops win over `ALL` and adds over drops of `ALL`.
+pub(crate) fn capabilities(options: &Options) -> Result<Vec<String>> {
+    let all = || kernel::capabilities::Set::ALL.names().map(str::to_owned);
+    let normal = |flag: &str, name: &String| -> Result<String> {
+        let upper = name.to_uppercase();
+        let full = if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+        if full == "ALL" || kernel::capabilities::by_name(&full).is_some() {
+            return Ok(full);
+        }
+        Err(invalid(format!("invalid {flag} {name:?}: unknown capability")))
+    };
+    let add = options.cap_add.iter().map(|name| normal("--cap-add", name)).collect::<Result<Vec<_>>>()?;
+    let drop = options.cap_drop.iter().map(|name| normal("--cap-drop", name)).collect::<Result<Vec<_>>>()?;
+    let mut result: Vec<String> = if options.privileged || add.iter().any(|name| name == "ALL") {
+        all().collect()
+    } else if drop.iter().any(|name| name == "ALL") {
+        Vec::new()
+    } else {
+        DEFAULT_CAPABILITIES.iter().map(|&name| name.to_owned()).collect()
+    };
+    if !options.privileged {
+        result.retain(|name| !drop.contains(name));
+    }
+    result.extend(add.into_iter().filter(|name| name != "ALL"));
+    result.sort();
+    result.dedup();
+    Ok(result)
+}
+
+fn limits(limits: &Limits) -> Result<Limits> {
+    let memory = limits.memory.unwrap_or(0);
+    if memory < 0 {
+        return Err(invalid(format!("invalid memory limit {memory}: it must be positive")));
+    }
+    if memory > 0 && memory < 512 << 10 {
+        return Err(invalid(format!("the memory limit of {memory} bytes is too small: 512 KiB is the minimum"))
+            .hint("a program needs that much to be loaded; give it more, for example -m 16m"));
+    }
+    match limits.memory_swap {
+        Some(swap) if swap > 0 && memory == 0 => {
+            return Err(invalid("--memory-swap needs --memory as well"));
+        }
+        Some(swap) if swap > 0 && swap < memory => {
+            return Err(invalid("--memory-swap counts memory and swap together and cannot be smaller than --memory"));
+        }
+        _ => {}
+    }
+    if limits.memory_reservation.is_some_and(|soft| memory > 0 && soft > memory) {
+        return Err(invalid("--memory-reservation cannot be larger than --memory"));
+    }
+    if limits.nano_cpus.is_some_and(|cpus| cpus <= 0) {
+        return Err(invalid("invalid --cpus: it must be more than 0"));
+    }
+    let online = std::thread::available_parallelism().map_or(1, |n| n.get() as i64);
+    if limits.nano_cpus.is_some_and(|cpus| cpus > online * 1_000_000_000) {
+        return Err(invalid(format!("--cpus is more than this machine has: it has {online}"))
+            .hint(format!("choose a value from 0.01 to {online}.00")));
+    }
+    if limits.pids.is_some_and(|pids| pids < -1) {
+        return Err(invalid("invalid --pids-limit: use a positive number, or -1 for unlimited"));
+    }
+    Ok(limits.clone())
+}

@@ -1,0 +1,246 @@
+//! Starting: everything a run needs is settled here, handed to a new monitor, and the monitor's answer awaited.
+//!
+//! ```text
+//! this process                                  monitor (the same program, a fresh process)
+//!   take the lock, address, files, plan
+//!   spawn ──── control socket, lock ──────────▶ reads the plan
+//!   plan ─────────────────────────────────────▶ clones the container, sets up its network
+//!       ◀──────────────────── started / failed  watches it until its end, then `crate::roles::monitor` cleans up
+//! ```
+
+use super::record::Run;
+use super::table::{self, Entry};
+use super::{lock, record};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::images::PullProgress;
+use crate::networks;
+use monitor::client::Connection;
+use monitor::plan::CgroupLaunch;
+use monitor::{LogPlan, MonitorPlan};
+use std::os::fd::OwnedFd;
+
+/// Which of a container's streams the caller wants.
+pub use monitor::wire::Streams;
+
+/// A container that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// Identifier of the container.
+    pub id: String,
+    /// Process id of its first process as this process sees it.
+    pub pid: i32,
+    /// Its streams, if they were asked for.
+    pub stream: Option<Connection>,
+}
+
+impl Engine {
+    /// Starts a container that was made or has ended.
+    ///
+    /// # Errors
+    /// [`Kind::NotModified`] when it runs; [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`] for its program.
+    pub fn start(&self, wanted: &str, attach: Option<Streams>) -> Result<Started> {
+        let entry = table::find(self.database()?.read(), wanted)?;
+        let Some(lock) = self.claim_stopped(&entry.id)? else {
+            return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
+        };
+        self.make_directories(&entry)?;
+        self.start_held(entry, lock, attach)
+    }
+
+    /// Makes a container and starts it at once.
+    pub fn run(
+        &self,
+        options: &crate::Options,
+        attach: Option<Streams>,
+        progress: &mut dyn PullProgress,
+    ) -> Result<Started> {
+        let (entry, lock) = self.create_held(options, progress)?;
+        self.start_held(entry, lock, attach)
+    }
+
+    /// The lock of a container that does not run; `None` when it does. Waits while another process is about to let go.
+    pub(crate) fn claim_stopped(&self, id: &str) -> Result<Option<OwnedFd>> {
+        let patience = std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            let step = std::time::Duration::from_millis(20);
+            if let Some(lock) = lock::claim_within(self.directories(), id, step)? {
+                return Ok(Some(lock));
+            }
+            if self.running_state(id)?.is_some() {
+                return Ok(None);
+            }
+            if std::time::Instant::now() > deadline {
+                return Err(Error::new(Kind::Conflict, format!("container {id} is being changed by another process")));
+            }
+        }
+    }
+
+    fn start_held(&self, mut entry: Entry, lock: OwnedFd, attach: Option<Streams>) -> Result<Started> {
+        let keeps_record = !entry.settings.auto_remove;
+        // Earlier than any time that the monitor notes, so that a run which has ended already is not overwritten.
+        let before = crate::clock::now();
+        match self.launch(&mut entry, &lock, attach) {
+            Ok(started) => {
+                if keeps_record {
+                    self.note_start(&entry, started.pid, before);
+                }
+                Ok(started)
+            }
+            Err(error) => {
+                self.undo_start(&entry, lock, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// So that a later reader knows that it was started, even if nobody sees its end.
+    fn note_start(&self, entry: &Entry, pid: i32, started_at: String) {
+        let run = Run { pid, started_at, ..Run::default() };
+        // The container runs; failing to note it must not look like a failed start. The monitor notes the end with all.
+        if let Ok(mut database) = self.database() {
+            table::set_started(&mut database, &entry.id, &run).unwrap_or_default();
+        }
+    }
+
+    fn launch(&self, entry: &mut Entry, lock: &OwnedFd, attach: Option<Streams>) -> Result<Started> {
+        let network = self.join_network(entry)?;
+        crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
+        let spec = self.specification(entry)?;
+        if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref()) == Some(crate::apparmor::PROFILE) {
+            crate::apparmor::ensure_loaded()?;
+        }
+        let plan = self.monitor_plan(entry, &spec, network, attach)?;
+        let control = crate::roles::spawn_monitor(self, lock, &plan)?;
+        let pid = control.started().map_err(|failure| start_failure(entry, failure))?;
+        let stream = attach.is_some().then_some(control);
+        Ok(Started { id: entry.id.clone(), pid, stream })
+    }
+
+    /// An address on the default bridge, and the bridge itself.
+    fn join_network(&self, entry: &mut Entry) -> Result<Option<networks::Joined>> {
+        if entry.settings.network != crate::NetworkMode::Bridge {
+            return Ok(None);
+        }
+        let joined = networks::join(&mut *self.database()?, &entry.id, &entry.settings)?;
+        self.set_up_network(&joined)?;
+        entry.address = Some(joined.address.clone());
+        Ok(Some(joined))
+    }
+
+    fn monitor_plan(
+        &self,
+        entry: &Entry,
+        spec: &oci::runtime::Spec,
+        network: Option<networks::Joined>,
+        attach: Option<Streams>,
+    ) -> Result<MonitorPlan> {
+        let settings = &entry.settings;
+        let directory = self.directories().container(&entry.id);
+        Ok(MonitorPlan {
+            id: entry.id.clone(),
+            launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
+                plan: self.runtime_plan(entry, spec)?,
+                cgroup: Some(CgroupLaunch {
+                    path: crate::lower::cgroup_path(settings, &entry.id),
+                    resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
+                    optional: self.host()?.user_namespace && !settings.limits.any(),
+                }),
+                attachments: network.map(|joined| joined.attachment).into_iter().collect(),
+                loopback: settings.network != crate::NetworkMode::Host,
+            })),
+            terminal: settings.terminal,
+            size: None,
+            stdin_open: settings.open_stdin,
+            stdin_once: settings.open_stdin && attach.is_some_and(|streams| streams.stdin),
+            log: log_plan(settings, &entry.id, &directory)?,
+            run_directory: self.directories().container_run(&entry.id),
+            exit_record: self.directories().container_run(&entry.id).join("exit.json"),
+            stop_signal: super::signal::number(if settings.stop_signal.is_empty() { "TERM" } else { &settings.stop_signal })?,
+            stop_timeout_seconds: settings.stop_timeout,
+            attach_control: attach.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
+        })
+    }
+
+    /// What a failed start leaves: nothing of the run, and a container that says why it did not start, unless it was to go.
+    fn undo_start(&self, entry: &Entry, lock: OwnedFd, error: &Error) {
+        let work = || -> Result<()> {
+            if entry.settings.auto_remove {
+                self.remove_held(&entry.id)?;
+            } else {
+                let exit_code = match error.kind() {
+                    Kind::CommandNotFound => 127,
+                    Kind::CommandNotExecutable => 126,
+                    _ => 128,
+                };
+                let run = Run { exit_code, error: chain(error), ..Run::default() };
+                table::set_run(&mut *self.database()?, &entry.id, &run)?;
+                lock::release(self.directories(), &entry.id)?;
+            }
+            Ok(())
+        };
+        // The first error is what the caller must see; what stays behind is found by the next sweep.
+        work().unwrap_or_default();
+        drop(lock);
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn start_failure(entry: &Entry, error: monitor::Error) -> Error {
+    let kind = match error.kind() {
+        monitor::Kind::NotFound => Kind::CommandNotFound,
+        monitor::Kind::NotExecutable => Kind::CommandNotExecutable,
+        monitor::Kind::Busy => Kind::Conflict,
+        _ => Kind::Internal,
+    };
+    let program = entry.settings.entrypoint.iter().chain(&entry.settings.command).next();
+    let program = program.map_or("", String::as_str);
+    let message = match kind {
+        Kind::CommandNotFound => format!("cannot start container {}: {program:?}: no such file or directory, or not in $PATH", entry.name),
+        Kind::CommandNotExecutable => format!("cannot start container {}: {program:?} cannot be executed", entry.name),
+        _ => format!("cannot start container {}", entry.name),
+    };
+    Error::caused(kind, message, error)
+}
+
+fn log_plan(settings: &record::Settings, id: &str, directory: &std::path::Path) -> Result<LogPlan> {
+    if settings.log_driver == "none" {
+        return Ok(LogPlan::none());
+    }
+    let mut plan = LogPlan::json_file(directory.join(format!("{id}-json.log")));
+    for (key, value) in &settings.log_options {
+        let invalid = || Error::new(Kind::InvalidArgument, format!("invalid --log-opt {key}={value}"));
+        match key.as_str() {
+            "max-size" if value == "-1" => plan.max_size = None,
+            "max-size" => plan.max_size = Some(size(value).ok_or_else(invalid)?),
+            "max-file" => plan.max_file = value.parse().ok().filter(|&files| files > 0).ok_or_else(invalid)?,
+            _ => return Err(invalid().hint("known are max-size and max-file")),
+        }
+    }
+    Ok(plan)
+}
+
+fn size(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match lower.get(digits.len()..)? {
+        "" | "b" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|&bytes| bytes > 0)
+}

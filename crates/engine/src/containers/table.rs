@@ -1,0 +1,181 @@
+//! The rows of the database that belong to containers. Every function is one statement or one short transaction.
+
+use super::record::{Address, Run, Settings};
+use crate::database::{Database, Sql};
+use crate::error::{Context, Error, Kind, Result};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+/// One row of `container`.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub id: String,
+    pub name: String,
+    pub created_at: String,
+    pub settings: Settings,
+    pub run: Option<Run>,
+    pub address: Option<Address>,
+}
+
+const COLUMNS: &str = "SELECT c.id, c.name, c.created_at, c.settings, c.run, a.network, a.ipv4, n.subnet, n.gateway
+    FROM container c LEFT JOIN address a ON a.container = c.id LEFT JOIN network n ON n.name = a.network";
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, String, Option<String>)> {
+    let network: Option<String> = row.get(5)?;
+    let address = match network {
+        None => None,
+        Some(network) => {
+            let subnet: String = row.get(7)?;
+            let prefix = subnet.rsplit_once('/').and_then(|(_, length)| length.parse().ok()).unwrap_or(16);
+            let ipv4 = std::net::Ipv4Addr::from(row.get::<_, u32>(6)?);
+            Some(Address { network, mac: crate::networks::mac(ipv4), ipv4: ipv4.to_string(), prefix, gateway: row.get(8)? })
+        }
+    };
+    let entry = Entry {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        created_at: row.get(2)?,
+        settings: Settings::default(),
+        run: None,
+        address,
+    };
+    Ok((entry, row.get(3)?, row.get(4)?))
+}
+
+fn complete((mut entry, settings, run): (Entry, String, Option<String>)) -> Result<Entry> {
+    let what = || format!("the record of container {} cannot be read", entry.id);
+    entry.settings = serde_json::from_str(&settings).kind(Kind::Corrupt, what)?;
+    entry.run = run.map(|run| serde_json::from_str(&run)).transpose().kind(Kind::Corrupt, what)?;
+    Ok(entry)
+}
+
+/// All containers, the newest first.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<Entry>> {
+    let mut statement =
+        connection.prepare(&format!("{COLUMNS} ORDER BY c.created_at DESC, c.id")).sql("list containers")?;
+    let rows = statement.query_map([], entry).sql("list containers")?;
+    rows.map(|row| complete(row.sql("list containers")?)).collect()
+}
+
+/// The container with this identifier, name, or unambiguous beginning of an identifier.
+pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Entry> {
+    let name = wanted.strip_prefix('/').unwrap_or(wanted);
+    let exact = connection
+        .prepare(&format!("{COLUMNS} WHERE c.id = ?1 OR c.name = ?1"))
+        .and_then(|mut statement| statement.query_row([name], entry).optional())
+        .sql("look up a container")?;
+    if let Some(row) = exact {
+        return complete(row);
+    }
+    let missing = || Error::new(Kind::NotFound, format!("No such container: {wanted}"));
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        return Err(missing());
+    }
+    // All identifiers with a prefix lie between it and it followed by a letter behind `f`.
+    let mut statement = connection
+        .prepare(&format!("{COLUMNS} WHERE c.id >= ?1 AND c.id < ?1 || 'g' LIMIT 2"))
+        .sql("look up a container")?;
+    let mut rows = statement.query_map([name], entry).sql("look up a container")?;
+    let first = rows.next().ok_or_else(missing)?.sql("look up a container")?;
+    if rows.next().is_some() {
+        return Err(Error::new(Kind::InvalidArgument, format!("Multiple IDs found with provided prefix: {wanted}"))
+            .hint("give more digits, or the name"));
+    }
+    complete(first)
+}
+
+/// Adds a container; a name that is taken is a conflict.
+pub(crate) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<()> {
+    let settings = serde_json::to_string(&entry.settings).internal(|| "cannot write the container's record".into())?;
+    let taken: Option<String> = transaction
+        .query_row("SELECT id FROM container WHERE name = ?1", [&entry.name], |row| row.get(0))
+        .optional()
+        .sql("look up a container's name")?;
+    if let Some(id) = taken {
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("Conflict. The container name \"/{}\" is already in use by container \"{id}\"", entry.name),
+        )
+        .hint("remove or rename that container, or choose another name"));
+    }
+    transaction
+        .execute(
+            "INSERT INTO container (id, name, image, created_at, auto_remove, settings) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![entry.id, entry.name, entry.settings.image_id, entry.created_at, entry.settings.auto_remove, settings],
+        )
+        .sql("record the container")?;
+    Ok(())
+}
+
+/// Notes what became of a run.
+pub(crate) fn set_run(database: &mut Database, id: &str, run: &Run) -> Result<()> {
+    let text = serde_json::to_string(run).internal(|| "cannot write the container's record".into())?;
+    database.write(|t| {
+        t.execute("UPDATE container SET run = ?2 WHERE id = ?1", params![id, text]).sql("record the container's run")?;
+        t.execute("DELETE FROM address WHERE container = ?1 AND ?2", params![id, run.pid == 0])
+            .sql("give the container's address back")?;
+        Ok(())
+    })
+}
+
+/// From here on nothing can bring the container back: whoever finds it without an owner finishes its removal.
+pub(crate) fn mark_for_removal(database: &mut Database, id: &str) -> Result<()> {
+    database.write(|t| {
+        t.execute("UPDATE container SET auto_remove = 1 WHERE id = ?1", [id]).sql("mark the container for removal")?;
+        Ok(())
+    })
+}
+
+/// Forgets a container, its address with it.
+pub(crate) fn delete(database: &mut Database, id: &str) -> Result<()> {
+    database.write(|t| {
+        t.execute("DELETE FROM container WHERE id = ?1", [id]).sql("forget the container")?;
+        Ok(())
+    })
+}
+
+/// Whether the container goes when its run ends; `None` if it is not known.
+pub(crate) fn goes_after_run(connection: &Connection, id: &str) -> Result<Option<bool>> {
+    connection
+        .query_row("SELECT auto_remove FROM container WHERE id = ?1", [id], |row| row.get(0))
+        .optional()
+        .sql("look up a container")
+}
+
+/// Gives the container another name.
+pub(crate) fn rename(database: &mut Database, id: &str, name: &str) -> Result<()> {
+    database.write(|t| {
+        let taken: Option<String> = t
+            .query_row("SELECT id FROM container WHERE name = ?1", [name], |row| row.get(0))
+            .optional()
+            .sql("look up a container's name")?;
+        if let Some(owner) = taken {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("Conflict. The container name \"/{name}\" is already in use by container \"{owner}\""),
+            ));
+        }
+        t.execute("UPDATE container SET name = ?2 WHERE id = ?1", [id, name]).sql("rename the container")?;
+        Ok(())
+    })
+}
+
+/// Notes that a run has begun. A run that has ended since keeps what its end noted.
+pub(crate) fn set_started(database: &mut Database, id: &str, run: &Run) -> Result<()> {
+    let text = serde_json::to_string(run).internal(|| "cannot write the container's record".into())?;
+    database.write(|t| {
+        t.execute(
+            "UPDATE container SET run = ?2 WHERE id = ?1 AND (run IS NULL OR json_extract(run, '$.started_at') < ?3)",
+            params![id, text, run.started_at],
+        )
+        .sql("record the container's start")?;
+        Ok(())
+    })
+}
+
+/// Gives a container's address back.
+pub(crate) fn release_address(database: &mut Database, id: &str) -> Result<()> {
+    database.write(|t| {
+        t.execute("DELETE FROM address WHERE container = ?1", [id]).sql("give the container's address back")?;
+        Ok(())
+    })
+}

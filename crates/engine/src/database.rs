@@ -1,0 +1,181 @@
+//! The state that survives: images, containers, addresses, in SQLite (WAL mode).
+//!
+//! Several dhow processes use the file at once. Rules:
+//! - transactions are short and never span a system call that can block on another process;
+//! - a writing transaction begins IMMEDIATE, so that it waits at its start (busy time-out 10 s) and cannot fail half way;
+//! - what the kernel does not clean by itself is inserted here before it is made, and deleted after it is gone.
+//!
+//! `synchronous=NORMAL`: a power cut can lose the last transactions, never the consistency of the file
+//! (sqlite.org/wal.html, "Performance Considerations").
+//!
+//! Layers, blobs and directories carry their own locks (crate `store`); the order is: store lock, then database.
+
+use crate::error::{Error, Kind, Result};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::path::Path;
+
+/// Each entry takes the schema from its index to the next version (`PRAGMA user_version`). Entries are only ever added.
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE image (
+        id TEXT PRIMARY KEY,             -- digest of the configuration
+        manifest TEXT NOT NULL,          -- digest of the manifest, a blob
+        created TEXT NOT NULL,           -- as in the configuration
+        size INTEGER NOT NULL            -- bytes of the unpacked layers
+    ) WITHOUT ROWID;
+    CREATE TABLE image_layer (
+        image TEXT NOT NULL REFERENCES image ON DELETE CASCADE,
+        position INTEGER NOT NULL,       -- 0 is the lowest
+        diff_id TEXT NOT NULL,
+        PRIMARY KEY (image, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_layer_diff_id ON image_layer (diff_id);
+    CREATE TABLE image_name (
+        name TEXT PRIMARY KEY,           -- canonical: domain/path:tag or domain/path@digest
+        image TEXT NOT NULL REFERENCES image ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    CREATE INDEX image_name_image ON image_name (image);
+    CREATE TABLE container (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        image TEXT NOT NULL,             -- image.id, or the name of a built-in image
+        created_at TEXT NOT NULL,
+        auto_remove INTEGER NOT NULL,
+        settings TEXT NOT NULL,          -- record::Settings
+        run TEXT                         -- record::Run of the last run that ended, or of the present one; NULL: never started
+    ) WITHOUT ROWID;
+    CREATE INDEX container_image ON container (image);
+    CREATE TABLE network (
+        name TEXT PRIMARY KEY,
+        bridge TEXT NOT NULL UNIQUE,     -- interface
+        subnet TEXT NOT NULL,
+        gateway TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE address (
+        network TEXT NOT NULL REFERENCES network,
+        ipv4 INTEGER NOT NULL,           -- big-endian value
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (network, ipv4)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX address_container ON address (container, network);
+    CREATE TABLE publication (
+        container TEXT PRIMARY KEY REFERENCES container ON DELETE CASCADE,
+        ports TEXT NOT NULL              -- network::Publication
+    ) WITHOUT ROWID;",
+];
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database(Connection);
+
+impl Database {
+    /// Opens or makes the database and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Database> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let fail = || format!("cannot open the database {}", path.display());
+        let connection = Connection::open_with_flags(path, flags).map_err(|e| translate(e, fail()))?;
+        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(|e| translate(e, fail()))?;
+        let mut database = Database(connection);
+        database.prepare().map_err(|e| translate(e, fail()))?;
+        Ok(database)
+    }
+
+    fn prepare(&mut self) -> rusqlite::Result<()> {
+        // Closing the last connection would copy the log into the file and wait for the disk three times; a container's
+        // start must not. The log is copied when it has 256 pages, and by `settle`.
+        self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.0.execute_batch(
+            "PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;",
+        )?;
+        let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
+        if version(&self.0)? as usize >= MIGRATIONS.len() {
+            return Ok(());
+        }
+        // Persistent, so only a new database pays for it.
+        self.0.execute_batch("PRAGMA journal_mode=WAL;")?;
+        let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = version(&transaction)?;
+        for migration in MIGRATIONS.iter().skip(done as usize) {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
+        transaction.commit()
+    }
+
+    /// Runs `work` in one writing transaction; an error rolls everything back.
+    pub fn write<T>(&mut self, work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = self
+            .0
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| translate(e, "cannot begin a change of the database".into()))?;
+        let value = work(&transaction)?;
+        transaction.commit().map_err(|e| translate(e, "cannot commit a change of the database".into()))?;
+        Ok(value)
+    }
+
+    /// Puts everything that was committed on stable storage: for images, which took a user's time to get.
+    pub fn settle(&self) -> Result<()> {
+        // Busy readers only put it off, which the first column says.
+        let busy = self.0.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
+        busy.map(drop).sql("put the database on stable storage")
+    }
+
+    /// The connection, for reading.
+    pub fn read(&self) -> &Connection {
+        &self.0
+    }
+}
+
+/// Turns SQLite's failures into ours, with a hint where there is one thing to do.
+pub(crate) fn translate(error: rusqlite::Error, message: String) -> Error {
+    use rusqlite::ErrorCode;
+    let code = error.sqlite_error_code();
+    let wrapped = Error::caused(Kind::Internal, message, error);
+    match code {
+        Some(ErrorCode::DiskFull) => wrapped.hint("the disk is full: free some space, for example with `dhow rmi`"),
+        Some(ErrorCode::ReadOnly) => wrapped.hint("the directory is read-only; choose another with --root"),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            wrapped.hint("check that the directory exists and belongs to you, or choose another with --root")
+        }
+        _ => wrapped,
+    }
+}
+
+/// Shorthand for queries: `.sql("what was being read")?`.
+pub(crate) trait Sql<T> {
+    /// Wraps SQLite's error with what was being done.
+    fn sql(self, doing: &str) -> Result<T>;
+}
+
+impl<T> Sql<T> for rusqlite::Result<T> {
+    fn sql(self, doing: &str) -> Result<T> {
+        self.map_err(|error| translate(error, format!("cannot {doing}")))
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        translate(error, "cannot use the database".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_twice_and_keeps_the_schema() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let mut first = Database::open(&path).unwrap();
+        let second = Database::open(&path).unwrap();
+        first
+            .write(|t| {
+                t.execute("INSERT INTO network VALUES ('n', 'b', 's', 'g')", []).sql("insert")?;
+                Ok(())
+            })
+            .unwrap();
+        let count: i64 = second.read().query_row("SELECT count(*) FROM network", [], |r| r.get(0)).unwrap();
+        assert_eq!(count, 1);
+    }
+}

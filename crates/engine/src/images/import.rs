@@ -1,0 +1,168 @@
+//! From documents and layer streams, wherever they come from, to an image in the store.
+//!
+//! Order, and what a kill leaves: the store's lock, shared (falls by itself); layers, each complete or not there; the two
+//! documents as blobs; the image and its names in one transaction. Layers and blobs without an image are collected by the
+//! next removal.
+
+use super::pull::{PullEvent, PullProgress};
+use super::table;
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use oci::digest::Digest;
+use oci::image::ImageConfig;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use store::Store;
+
+/// Layers that are fetched and unpacked at once, Docker's number.
+const PARALLEL: usize = 3;
+
+/// Opens a layer's stream, compressed or not.
+pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Sync + 'a>;
+
+/// A layer that is on its way.
+pub(crate) struct IncomingLayer<'a> {
+    /// Digest of the plain archive, as the configuration says.
+    pub diff_id: Digest,
+    /// What the user sees: 12 digits of the blob's digest.
+    pub label: String,
+    /// Bytes to be read.
+    pub size: u64,
+    /// How to read them.
+    pub open: Open<'a>,
+}
+
+/// An image that is on its way.
+pub(crate) struct Incoming<'a> {
+    /// The manifest as transferred.
+    pub manifest: Vec<u8>,
+    /// The configuration as transferred; its digest is the image's identifier.
+    pub config: Vec<u8>,
+    /// Layers, lowest first.
+    pub layers: Vec<IncomingLayer<'a>>,
+    /// Canonical names that shall mean the image.
+    pub names: Vec<String>,
+}
+
+impl Engine {
+    /// Stores an image; what is in the store already is not read again. Returns its identifier.
+    pub(crate) fn import_image(&self, incoming: Incoming<'_>, progress: &mut dyn PullProgress) -> Result<String> {
+        let config = ImageConfig::parse(&incoming.config).kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
+        let store = self.store()?;
+        let _held = self.rely_on_layers()?;
+        import_layers(store, &incoming.layers, progress)?;
+        let id = Digest::sha256(&incoming.config);
+        let manifest = Digest::sha256(&incoming.manifest);
+        for (digest, bytes) in [(&id, &incoming.config), (&manifest, &incoming.manifest)] {
+            store.blobs().put(bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
+        }
+        let layers: Vec<String> = incoming.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let mut size = 0;
+        for layer in &incoming.layers {
+            size += store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
+        }
+        self.database()?.write(|t| {
+            table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
+            incoming.names.iter().try_for_each(|name| table::set_name(t, name, &id.to_string()))
+        })?;
+        self.database()?.settle()?;
+        Ok(id.to_string())
+    }
+}
+
+/// Reads the missing layers, several at once, each once however often the image has it.
+fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn PullProgress) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let mut missing = Vec::new();
+    for layer in layers {
+        if !seen.insert(&layer.diff_id) {
+            continue;
+        }
+        if store.layers().contains(&layer.diff_id).internal(|| "cannot look into the store".into())? {
+            progress.event(&layer.label, PullEvent::Exists);
+        } else {
+            progress.event(&layer.label, PullEvent::Waiting);
+            missing.push(layer);
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let (sender, events) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..PARALLEL.min(missing.len()))
+            .map(|_| {
+                let (sender, missing, next) = (sender.clone(), &missing, &next);
+                scope.spawn(move || {
+                    while let Some(&layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = import_layer(store, layer, &sender) {
+                            // Nobody begins another layer of an image that cannot be completed.
+                            next.store(usize::MAX / 2, Ordering::Relaxed);
+                            return Err(error);
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        drop(sender);
+        for (label, event) in events {
+            progress.event(&label, event);
+        }
+        let mut outcome = Ok(());
+        for worker in workers {
+            let result = worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker of the import ended unexpectedly")));
+            if outcome.is_ok() {
+                outcome = result;
+            }
+        }
+        outcome
+    })
+}
+
+fn import_layer(
+    store: &Store,
+    layer: &IncomingLayer<'_>,
+    events: &mpsc::Sender<(String, PullEvent)>,
+) -> Result<()> {
+    let stream = (layer.open)()?;
+    let counted = Counted { stream, done: 0, told: 0, label: &layer.label, total: layer.size, events };
+    store
+        .layers()
+        .import(Some(&layer.diff_id), counted)
+        .map_err(|error| storing(&format!("cannot unpack layer {}", layer.label), error))?;
+    // The receiver outlives the workers.
+    events.send((layer.label.clone(), PullEvent::Complete)).unwrap_or_default();
+    Ok(())
+}
+
+/// Gives a failure of the store its kind: a stream that does not match is corrupt data, a full disk has a hint.
+fn storing(message: &str, error: store::StoreError) -> Error {
+    let full = matches!(error.errno(), Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT));
+    let kind = if error.errno().is_some() { Kind::Internal } else { Kind::Corrupt };
+    let wrapped = Error::caused(kind, message, error);
+    if full { wrapped.hint("the disk is full: free some space, for example with `dhow rmi`") } else { wrapped }
+}
+
+/// Tells how far a layer is, at most once a mebibyte.
+struct Counted<'a, R> {
+    stream: R,
+    done: u64,
+    told: u64,
+    label: &'a str,
+    total: u64,
+    events: &'a mpsc::Sender<(String, PullEvent)>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.done += count as u64;
+        if self.done - self.told >= 1 << 20 || self.told == 0 {
+            self.told = self.done;
+            let event = PullEvent::Progress { done: self.done, total: self.total };
+            self.events.send((self.label.to_owned(), event)).unwrap_or_default();
+        }
+        Ok(count)
+    }
+}

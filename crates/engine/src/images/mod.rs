@@ -1,0 +1,209 @@
+//! Images: what the store holds, under which names, and how it gets there and goes again.
+
+mod claim;
+mod import;
+mod load;
+mod pull;
+mod remove;
+pub(crate) mod table;
+
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use oci::digest::Digest;
+use oci::image::ImageConfig;
+use oci::reference::Reference;
+use std::collections::BTreeMap;
+
+pub use load::Loaded;
+pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
+pub use remove::Removed;
+
+/// What a container takes from its image.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ImageDefaults {
+    /// Identifier: the configuration's digest, or the name of a built-in image.
+    pub id: String,
+    /// DiffIDs, lowest first.
+    pub layers: Vec<String>,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub user: String,
+    pub working_directory: String,
+    pub labels: BTreeMap<String, String>,
+    pub exposed_ports: Vec<String>,
+    pub volumes: Vec<String>,
+    pub stop_signal: String,
+}
+
+/// An image as a line of `dhow images`.
+#[derive(Clone, Debug)]
+pub struct ImageSummary {
+    /// `sha256:…` of the configuration.
+    pub id: String,
+    /// Familiar names with tag.
+    pub names: Vec<String>,
+    /// Familiar names with digest.
+    pub digests: Vec<String>,
+    /// When the image was made, RFC 3339, as its configuration says.
+    pub created: String,
+    /// Bytes of its unpacked layers; shared ones count fully.
+    pub size: u64,
+    /// Containers made from it.
+    pub containers: usize,
+    /// Labels of its configuration.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image with its configuration.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// What `dhow images` says of it.
+    pub summary: ImageSummary,
+    /// Digest of its manifest.
+    pub manifest: String,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// DiffIDs, lowest first.
+    pub layers: Vec<Digest>,
+    /// Directories of the layers, lowest first.
+    pub directories: Vec<std::path::PathBuf>,
+}
+
+impl Engine {
+    /// All images, the newest first.
+    pub fn images(&self) -> Result<Vec<ImageSummary>> {
+        let rows = table::all(self.database()?.read())?;
+        let mut result = rows.into_iter().map(|row| self.summary(row)).collect::<Result<Vec<_>>>()?;
+        result.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
+        Ok(result)
+    }
+
+    /// The image of that name or identifier.
+    pub fn image(&self, wanted: &str) -> Result<Image> {
+        let row = self.find_image(wanted)?.ok_or_else(|| no_such_image(wanted))?;
+        let config = self.image_config(&row.id)?;
+        let layers = row.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<Digest>, _>>();
+        let layers = layers.kind(Kind::Corrupt, || format!("the record of image {} cannot be read", row.id))?;
+        let directories = layers.iter().map(|diff_id| self.store()?.layers().path(diff_id).internal(|| format!("cannot find layer {diff_id}"))).collect::<Result<_>>()?;
+        Ok(Image { manifest: row.manifest.clone(), summary: self.summary(row)?, config, layers, directories })
+    }
+
+    /// Gives an image another name.
+    pub fn tag(&self, source: &str, target: &str) -> Result<()> {
+        let row = self.find_image(source)?.ok_or_else(|| no_such_image(source))?;
+        let reference = parse(target)?;
+        if reference.digest().is_some() {
+            return Err(Error::new(Kind::InvalidArgument, "refusing to create a tag with a digest reference"));
+        }
+        let name = reference.or_latest().to_string();
+        self.database()?.write(|t| table::set_name(t, &name, &row.id))
+    }
+
+    fn summary(&self, row: table::Row) -> Result<ImageSummary> {
+        let config = self.image_config(&row.id)?;
+        let labels = config.config.labels.clone();
+        let (mut names, mut digests) = (Vec::new(), Vec::new());
+        for name in &row.names {
+            match Reference::parse(name) {
+                Ok(reference) if reference.digest().is_some() => digests.push(reference.familiar()),
+                Ok(reference) => names.push(reference.familiar()),
+                Err(_) => names.push(name.clone()),
+            }
+        }
+        Ok(ImageSummary {
+            id: row.id,
+            names,
+            digests,
+            created: row.created,
+            size: row.size,
+            containers: row.containers,
+            labels,
+        })
+    }
+
+    pub(crate) fn image_config(&self, id: &str) -> Result<ImageConfig> {
+        let corrupt = || format!("the configuration of image {id} cannot be read");
+        let digest: Digest = id.parse().kind(Kind::Corrupt, corrupt)?;
+        let bytes = self.store()?.blobs().read(&digest, MAX_DOCUMENT).kind(Kind::Corrupt, corrupt)?;
+        ImageConfig::parse(&bytes).kind(Kind::Corrupt, corrupt)
+    }
+
+    /// By canonical name, or by identifier and its beginnings.
+    pub(crate) fn find_image(&self, wanted: &str) -> Result<Option<table::Row>> {
+        let database = self.database()?;
+        let connection = database.read();
+        if let Ok(reference) = Reference::parse(wanted) {
+            // A name with both tag and digest means the digest.
+            let canonical = match reference.digest() {
+                Some(digest) => format!("{}@{digest}", reference.name()),
+                None => reference.or_latest().to_string(),
+            };
+            if let Some(row) = table::by_name(connection, &canonical)? {
+                return Ok(Some(row));
+            }
+        }
+        let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+        if hex.is_empty() || hex.len() > 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Ok(None);
+        }
+        table::by_prefix(connection, hex)
+    }
+
+    /// What a container of this image starts from, pulling it by the policy.
+    pub(crate) fn image_for(
+        &self,
+        options: &crate::Options,
+        progress: &mut dyn PullProgress,
+    ) -> Result<ImageDefaults> {
+        if let Some(builtin) = crate::hello::builtin(&options.image) {
+            return Ok(builtin);
+        }
+        let present = match options.pull {
+            crate::PullPolicy::Always => None,
+            _ => self.find_image(&options.image)?,
+        };
+        let row = match present {
+            Some(row) => row,
+            None if options.pull == crate::PullPolicy::Never => {
+                return Err(no_such_image(&options.image).hint("--pull never was asked for; `dhow pull` or `dhow load` gets the image"));
+            }
+            None => {
+                parse(&options.image)?;
+                progress.missing(&options.image);
+                let pulled = self.pull(&options.image, options.platform.as_deref(), progress)?;
+                self.find_image(&pulled.id)?.ok_or_else(|| no_such_image(&options.image))?
+            }
+        };
+        self.defaults(row)
+    }
+
+    fn defaults(&self, row: table::Row) -> Result<ImageDefaults> {
+        let image = self.image_config(&row.id)?;
+        let config = image.config;
+        Ok(ImageDefaults {
+            id: row.id,
+            layers: row.layers,
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
+            env: config.env,
+            user: config.user,
+            working_directory: config.working_dir,
+            labels: config.labels,
+            exposed_ports: config.exposed_ports.into_iter().collect(),
+            volumes: config.volumes.into_iter().collect(),
+            stop_signal: config.stop_signal,
+        })
+    }
+}
+
+/// Largest manifest or configuration that is read: 4 MiB, as registries and containerd have it.
+pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
+
+pub(crate) fn no_such_image(wanted: &str) -> Error {
+    Error::new(Kind::NotFound, format!("No such image: {wanted}"))
+}
+
+pub(crate) fn parse(text: &str) -> Result<Reference> {
+    Reference::parse(text).kind(Kind::InvalidArgument, || format!("invalid reference format: {text:?}"))
+}

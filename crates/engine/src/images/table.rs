@@ -1,0 +1,158 @@
+//! The rows of the database that belong to images.
+
+use crate::database::Sql;
+use crate::error::{Error, Kind, Result};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+/// An image with its names and layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub id: String,
+    pub manifest: String,
+    pub created: String,
+    pub size: u64,
+    /// Canonical names.
+    pub names: Vec<String>,
+    /// DiffIDs, lowest first.
+    pub layers: Vec<String>,
+    pub containers: usize,
+}
+
+const COLUMNS: &str = "SELECT id, manifest, created, size, (SELECT count(*) FROM container WHERE image = id) FROM image";
+
+fn bare(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        id: row.get(0)?,
+        manifest: row.get(1)?,
+        created: row.get(2)?,
+        size: row.get::<_, i64>(3)?.cast_unsigned(),
+        containers: row.get::<_, u32>(4)? as usize,
+        names: Vec::new(),
+        layers: Vec::new(),
+    })
+}
+
+fn complete(connection: &Connection, mut row: Row) -> rusqlite::Result<Row> {
+    let mut names = connection.prepare("SELECT name FROM image_name WHERE image = ?1 ORDER BY name")?;
+    row.names = names.query_map([&row.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut layers = connection.prepare("SELECT diff_id FROM image_layer WHERE image = ?1 ORDER BY position")?;
+    row.layers = layers.query_map([&row.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(row)
+}
+
+/// All images.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<Row>> {
+    let work = || {
+        let mut statement = connection.prepare(COLUMNS)?;
+        let rows = statement.query_map([], bare)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        rows.into_iter().map(|row| complete(connection, row)).collect::<rusqlite::Result<Vec<_>>>()
+    };
+    work().sql("list images")
+}
+
+/// The image of a canonical name.
+pub(crate) fn by_name(connection: &Connection, name: &str) -> Result<Option<Row>> {
+    let work = || {
+        let query = format!("{COLUMNS} WHERE id = (SELECT image FROM image_name WHERE name = ?1)");
+        let row = connection.prepare(&query)?.query_row([name], bare).optional()?;
+        row.map(|row| complete(connection, row)).transpose()
+    };
+    work().sql("look up an image")
+}
+
+/// The image whose identifier begins so; more than one is an error.
+pub(crate) fn by_prefix(connection: &Connection, hex: &str) -> Result<Option<Row>> {
+    let low = format!("sha256:{hex}");
+    let work = || {
+        let query = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2");
+        let mut statement = connection.prepare(&query)?;
+        let rows = statement.query_map([&low], bare)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        rows.into_iter().map(|row| complete(connection, row)).collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let mut rows = work().sql("look up an image")?;
+    if rows.len() > 1 {
+        return Err(Error::new(Kind::InvalidArgument, format!("image identifier {hex:?} is ambiguous")).hint("give more digits"));
+    }
+    Ok(rows.pop())
+}
+
+/// Records an image; recording it again changes nothing.
+pub(crate) fn insert(
+    transaction: &Transaction<'_>,
+    id: &str,
+    manifest: &str,
+    created: &str,
+    size: u64,
+    layers: &[String],
+) -> Result<()> {
+    let work = || {
+        let new = transaction.execute(
+            "INSERT INTO image VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![id, manifest, created, size.cast_signed()],
+        )?;
+        if new == 1 {
+            for (position, diff_id) in layers.iter().enumerate() {
+                transaction.execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", params![id, position as u32, diff_id])?;
+            }
+        }
+        Ok(())
+    };
+    work().sql("record the image")
+}
+
+/// Makes `name` mean the image; it may have meant another.
+pub(crate) fn set_name(transaction: &Transaction<'_>, name: &str, id: &str) -> Result<()> {
+    transaction
+        .execute(
+            "INSERT INTO image_name VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET image = excluded.image",
+            [name, id],
+        )
+        .sql("record the image's name")?;
+    Ok(())
+}
+
+/// Removes a name.
+pub(crate) fn remove_name(transaction: &Transaction<'_>, name: &str) -> Result<()> {
+    transaction.execute("DELETE FROM image_name WHERE name = ?1", [name]).sql("remove the image's name")?;
+    Ok(())
+}
+
+/// Removes an image with its names.
+pub(crate) fn delete(transaction: &Transaction<'_>, id: &str) -> Result<()> {
+    transaction.execute("DELETE FROM image WHERE id = ?1", [id]).sql("remove the image")?;
+    Ok(())
+}
+
+/// Whether any image has the layer.
+pub(crate) fn layer_in_use(connection: &Connection, diff_id: &str) -> Result<bool> {
+    let count: i64 = connection
+        .prepare("SELECT EXISTS (SELECT 1 FROM image_layer WHERE diff_id = ?1)")
+        .and_then(|mut statement| statement.query_row([diff_id], |row| row.get(0)))
+        .sql("look up a layer")?;
+    Ok(count != 0)
+}
+
+/// Whether any image has this document as manifest or configuration.
+pub(crate) fn blob_in_use(connection: &Connection, digest: &str) -> Result<bool> {
+    let count: i64 = connection
+        .query_row("SELECT EXISTS (SELECT 1 FROM image WHERE id = ?1 OR manifest = ?1)", [digest], |row| row.get(0))
+        .sql("look up a blob")?;
+    Ok(count != 0)
+}
+
+/// Names of the containers made from an image.
+pub(crate) fn containers_of(connection: &Connection, id: &str) -> Result<Vec<String>> {
+    let work = || {
+        let mut statement = connection.prepare("SELECT id FROM container WHERE image = ?1 ORDER BY created_at")?;
+        statement.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    work().sql("look up an image's containers")
+}
+
+/// Whether the image is known.
+pub(crate) fn exists(connection: &Connection, id: &str) -> Result<bool> {
+    let count: i64 = connection
+        .query_row("SELECT EXISTS (SELECT 1 FROM image WHERE id = ?1)", [id], |row| row.get(0))
+        .sql("look up an image")?;
+    Ok(count != 0)
+}

@@ -1,0 +1,145 @@
+//! The mounts of a container, in the order in which they are made.
+
+use super::Place;
+use crate::containers::options::{Mount as Asked, MountSource};
+use crate::containers::record::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+use oci::runtime::Mount;
+
+/// Where the init stands in a container that has one.
+pub(crate) const INIT_PATH: &str = "/sbin/dhow-init";
+
+/// The kernel's file systems, then the caller's mounts by depth, then the generated files that nothing of them covers.
+pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Result<Vec<Mount>> {
+    let mut mounts = kernel_mounts(settings, host);
+    let mut asked: Vec<&Asked> = settings.mounts.iter().collect();
+    // A mount on /a/b must come after one on /a; equal depths keep the caller's order.
+    asked.sort_by_key(|mount| mount.target.trim_end_matches('/').matches('/').count());
+    // What the caller puts on /dev/shm, /sys/fs/cgroup or /tmp replaces ours.
+    mounts.retain(|own| !asked.iter().any(|mount| mount.target.trim_end_matches('/') == own.destination));
+    let mut result = mounts;
+    for (target, file) in [("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts")] {
+        if !asked.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
+            result.push(bind(&place.directory.join(file).display().to_string(), target, &["rprivate"]));
+        }
+    }
+    if settings.init {
+        result.push(bind(&place.program.display().to_string(), INIT_PATH, &["ro", "rprivate"]));
+    }
+    if let Some(path) = crate::hello::program_path(&settings.image_id) {
+        result.push(bind(&place.program.display().to_string(), path, &["ro", "nosuid", "rprivate"]));
+    }
+    for mount in asked {
+        result.push(lower(mount)?);
+    }
+    Ok(result)
+}
+
+fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: Some(kind.into()),
+        source: Some(source.into()),
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..Mount::default()
+    }
+}
+
+fn bind(source: &str, destination: &str, options: &[&str]) -> Mount {
+    let mut all = vec!["rbind"];
+    all.extend(options);
+    mount("bind", source, destination, &all)
+}
+
+fn kernel_mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
+    let access = if settings.privileged { "rw" } else { "ro" };
+    let own_network = settings.network != crate::NetworkMode::Host;
+    let mut mounts = vec![
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        devpts(host),
+    ];
+    if host.user_namespace && !own_network {
+        // sysfs can be mounted only by the owner of the network namespace (kernel: sysfs_init_fs_context, since 3.8).
+        mounts.push(bind("/sys", "/sys", &["nosuid", "noexec", "nodev", "ro", "rprivate"]));
+    } else {
+        mounts.push(mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", access]));
+    }
+    mounts.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", access]));
+    if settings.ipc_mode == "host" {
+        mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev", "rprivate"]));
+        mounts.push(bind("/dev/shm", "/dev/shm", &["nosuid", "noexec", "nodev", "rprivate"]));
+    } else {
+        mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
+        if settings.ipc_mode != "none" {
+            let size = format!("size={}", settings.shm_size);
+            mounts.push(mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+        }
+    }
+    mounts
+}
+
+fn devpts(host: &Host) -> Mount {
+    let mut options = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    // Group tty of every distribution; a user namespace of one id does not have it.
+    if host.tty_group {
+        options.push("gid=5");
+    }
+    mount("devpts", "devpts", "/dev/pts", &options)
+}
+
+fn lower(asked: &Asked) -> Result<Mount> {
+    let access = if asked.read_only { "ro" } else { "rw" };
+    match &asked.source {
+        MountSource::Bind { path, propagation, recursive, create } => {
+            if !create && std::fs::symlink_metadata(path).is_err() {
+                return Err(Error::new(
+                    Kind::InvalidArgument,
+                    format!("invalid mount config for type \"bind\": bind source path does not exist: {path}"),
+                ));
+            }
+            let kind = if *recursive { "rbind" } else { "bind" };
+            // Linux 5.12 makes the mounts below read-only as well, which Docker does since 25.
+            let access = if asked.read_only && *recursive { "rro" } else { access };
+            let propagation = propagation.as_deref().unwrap_or("rprivate");
+            Ok(mount("bind", path, &asked.target, &[kind, access, propagation]))
+        }
+        MountSource::Tmpfs { size, mode, options } => {
+            let mut all: Vec<String> = ["nosuid", "nodev", "noexec"].iter().map(|&o| o.to_owned()).collect();
+            // Docker: `--tmpfs PATH:exec` takes the default back.
+            for option in options {
+                let opposite = option.strip_prefix("no").map_or_else(|| format!("no{option}"), str::to_owned);
+                all.retain(|old| *old != opposite && old != option);
+                all.push(option.clone());
+            }
+            if let Some(size) = size {
+                all.push(format!("size={size}"));
+            }
+            match mode {
+                Some(mode) => all.push(format!("mode={mode:o}")),
+                None if !all.iter().any(|o| o.starts_with("mode=")) => all.push("mode=1777".into()),
+                None => {}
+            }
+            all.push(access.into());
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            Ok(mount("tmpfs", "tmpfs", &asked.target, &all))
+        }
+    }
+}
+
+/// A shared or slave bind needs a root that lets mounts through.
+pub(crate) fn root_propagation(settings: &Settings) -> Option<String> {
+    let wanted = |suffix: &str| {
+        settings.mounts.iter().any(|mount| {
+            matches!(&mount.source, MountSource::Bind { propagation: Some(p), .. } if p.trim_start_matches('r') == suffix)
+        })
+    };
+    if wanted("shared") {
+        Some("rshared".into())
+    } else if wanted("slave") {
+        Some("rslave".into())
+    } else {
+        None
+    }
+}

@@ -1,0 +1,146 @@
+//! Limits and devices of a container's cgroup.
+
+use crate::containers::record::Settings;
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use oci::runtime::{LinuxCPU, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+/// Devices that every container may use: type, major, minor (`None` is any), access.
+const DEFAULT_RULES: &[(&str, Option<i64>, Option<i64>, &str)] = &[
+    // Making a node is harmless: using it is checked again.
+    ("c", None, None, "m"),
+    ("b", None, None, "m"),
+    ("c", Some(1), Some(3), "rwm"),    // null
+    ("c", Some(1), Some(5), "rwm"),    // zero
+    ("c", Some(1), Some(7), "rwm"),    // full
+    ("c", Some(1), Some(8), "rwm"),    // random
+    ("c", Some(1), Some(9), "rwm"),    // urandom
+    ("c", Some(5), Some(0), "rwm"),    // tty
+    ("c", Some(5), Some(1), "rwm"),    // console
+    ("c", Some(5), Some(2), "rwm"),    // ptmx
+    ("c", Some(136), None, "rwm"),     // pts/*
+];
+
+/// The cgroup's part of the specification.
+pub(crate) fn resources(settings: &Settings, _host: &Host) -> Result<LinuxResources> {
+    let limits = &settings.limits;
+    let mut rules = vec![rule(false, None, None, None, "rwm")];
+    if settings.privileged {
+        rules = vec![rule(true, None, None, None, "rwm")];
+    } else {
+        rules.extend(DEFAULT_RULES.iter().map(|&(kind, major, minor, access)| rule(true, Some(kind), major, minor, access)));
+        for device in devices(settings)? {
+            let node = &device.node;
+            rules.push(rule(true, Some(&node.kind), node.major, node.minor, &device.access));
+        }
+    }
+    let memory = LinuxMemory {
+        limit: limits.memory.filter(|&bytes| bytes > 0),
+        // Docker: without a word about swap, as much swap as memory.
+        swap: limits.memory_swap.filter(|&bytes| bytes != 0).or(limits.memory.filter(|&b| b > 0).map(|b| b.saturating_mul(2))),
+        reservation: limits.memory_reservation.filter(|&bytes| bytes > 0),
+        ..LinuxMemory::default()
+    };
+    let cpu = LinuxCPU {
+        shares: limits.cpu_shares.filter(|&shares| shares > 0),
+        quota: limits.nano_cpus.map(|nano| nano / 10_000).or(limits.cpu_quota),
+        period: if limits.nano_cpus.is_some() { Some(100_000) } else { limits.cpu_period },
+        cpus: limits.cpuset_cpus.clone().filter(|list| !list.is_empty()),
+        mems: limits.cpuset_mems.clone().filter(|list| !list.is_empty()),
+        ..LinuxCPU::default()
+    };
+    Ok(LinuxResources {
+        devices: rules,
+        memory: (memory != LinuxMemory::default()).then_some(memory),
+        cpu: (cpu != LinuxCPU::default()).then_some(cpu),
+        pids: limits.pids.filter(|&n| n != 0).map(|limit| LinuxPids { limit: Some(limit), ..LinuxPids::default() }),
+        ..LinuxResources::default()
+    })
+}
+
+fn rule(allow: bool, kind: Option<&str>, major: Option<i64>, minor: Option<i64>, access: &str) -> LinuxDeviceCgroup {
+    LinuxDeviceCgroup {
+        allow,
+        device_type: kind.map(str::to_owned),
+        major,
+        minor,
+        access: Some(access.to_owned()),
+    }
+}
+
+/// A device of the host in the container.
+#[derive(Debug)]
+pub(crate) struct Device {
+    /// The node to be made.
+    pub node: LinuxDevice,
+    /// `r`, `w`, `m` in any combination.
+    pub access: String,
+}
+
+/// The devices asked for with `--device`; with `--privileged`, all of the host's.
+pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
+    if settings.privileged {
+        let mut devices = Vec::new();
+        collect("/dev", &mut devices);
+        return Ok(devices);
+    }
+    settings.devices.iter().map(|text| parse(text)).collect()
+}
+
+fn parse(text: &str) -> Result<Device> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_access = |word: &str| !word.is_empty() && word.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+    let (host, inside, access) = match parts.as_slice() {
+        [host] => (*host, *host, "rwm"),
+        [host, access] if is_access(access) => (*host, *host, *access),
+        [host, inside] => (*host, *inside, "rwm"),
+        [host, inside, access] if is_access(access) => (*host, *inside, *access),
+        _ => return Err(Error::new(Kind::InvalidArgument, format!("invalid --device {text:?}: expected HOST[:CONTAINER[:rwm]]"))),
+    };
+    let metadata = std::fs::metadata(host)
+        .kind(Kind::InvalidArgument, || format!("cannot use the device {host:?}"))?;
+    let node = node(inside, &metadata)
+        .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("{host:?} is not a device node")))?;
+    Ok(Device { node, access: access.into() })
+}
+
+fn node(path: &str, metadata: &std::fs::Metadata) -> Option<LinuxDevice> {
+    let kind = if metadata.file_type().is_char_device() {
+        "c"
+    } else if metadata.file_type().is_block_device() {
+        "b"
+    } else {
+        return None;
+    };
+    let number = metadata.rdev();
+    Some(LinuxDevice {
+        path: path.into(),
+        kind: kind.into(),
+        major: Some(i64::from(rustix::fs::major(number))),
+        minor: Some(i64::from(rustix::fs::minor(number))),
+        file_mode: Some(metadata.mode() & 0o7777),
+        uid: Some(metadata.uid()),
+        gid: Some(metadata.gid()),
+    })
+}
+
+/// Docker's list: everything below /dev but what a container has of its own.
+fn collect(directory: &str, devices: &mut Vec<Device>) {
+    const OWN: &[&str] = &["pts", "shm", "fd", "mqueue", "console", ".lxc", ".lxd-mounts", ".udev"];
+    // A node that vanishes while we look is a device that was unplugged.
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if OWN.iter().any(|own| name.as_encoded_bytes() == own.as_bytes()) {
+            continue;
+        }
+        let Ok(metadata) = entry.metadata() else { continue };
+        let path = format!("{directory}/{}", name.to_string_lossy());
+        if metadata.is_dir() {
+            collect(&path, devices);
+        } else if let Some(node) = node(&path, &metadata) {
+            devices.push(Device { node, access: "rwm".into() });
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What this program is besides a command line: the monitor of a container, the init in one, the built-in image.
+//!
+//! The role stands in `argv[0]`, so it is known before a flag is parsed or a thread exists.
+
+use crate::containers::record::Run;
+use crate::containers::table;
+use crate::engine::{Config, Engine};
+use crate::error::{Context, Result};
+use monitor::client::Connection;
+use monitor::{Exit, Monitor, MonitorPlan};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const MONITOR: &str = "dhow-monitor";
+
+/// Runs the role that `argv[0]` names; `None` for the command line.
+///
+/// Must be the first call of `main`: a monitor clones processes and must have one thread.
+pub fn dispatch() -> Option<ExitCode> {
+    let name = std::env::args_os().next()?;
+    let base = std::path::Path::new(&name).file_name().and_then(OsStr::to_str)?;
+    match base {
+        MONITOR => Some(monitor_main()),
+        "dhow-init" => Some(runtime::init::main()),
+        "hello" => Some(crate::hello::main()),
+        _ => None,
+    }
+}
+
+/// Starts a monitor: the plan goes over the control socket, the container's lock by inheritance.
+pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan) -> Result<Connection> {
+    let failed = || "cannot start the container's monitor".to_owned();
+    // What the container's processes see as /proc/PID/exe before they execute must not lead to a writable file of the
+    // host (CVE-2019-5736).
+    let program = kernel::exe::sealed_self().internal(failed)?;
+    let directories = engine.directories();
+    let mut command = Command::new(program.path());
+    command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
+    let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    Ok(control)
+}
+
+fn monitor_main() -> ExitCode {
+    match monitor_role() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody listens: the starter has been told through the control socket what it can use.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn monitor_role() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(data), Some(run), Some(program)) = (arguments.next(), arguments.next(), arguments.next()) else {
+        return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
+    };
+    let failed = || "cannot monitor the container".to_owned();
+    let [control, lock] = monitor::handover::take_standard_streams().internal(failed)?;
+    monitor::detach_from_session().internal(failed)?;
+    let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;
+    let id = plan.id.clone();
+    let mut monitor = Monitor::new(plan, control, lock).internal(failed)?;
+    let Ok(exit) = monitor.run_once() else {
+        // The starter knows why and undoes what it made; the lock falls with this process.
+        return Ok(());
+    };
+    let engine = Engine::open(Config { data_root: data, run_root: run, program: Some(program) })?;
+    let started_at = monitor.started_at().to_owned();
+    let cleaned = engine.end_of_run(&id, &exit, started_at);
+    monitor.finish(&exit);
+    cleaned
+}
+
+impl Engine {
+    /// Records the end of a run, gives its address back, and removes the container if that was asked for.
+    ///
+    /// The caller holds the container's lock; the directory of the run, and the lock in it, are gone afterwards.
+    pub(crate) fn end_of_run(&self, id: &str, exit: &Exit, started_at: String) -> Result<()> {
+        self.leave_networks(id)?;
+        let goes = table::goes_after_run(self.database()?.read(), id)?;
+        if goes != Some(false) {
+            return self.remove_held(id);
+        }
+        let run = Run {
+            pid: 0,
+            started_at,
+            finished_at: exit.finished_at.clone(),
+            exit_code: exit.exit_code,
+            oom_killed: exit.oom_killed,
+            error: exit.error.clone().unwrap_or_default(),
+        };
+        table::set_run(&mut *self.database()?, id, &run)?;
+        crate::containers::lock::release(self.directories(), id)
+    }
+}

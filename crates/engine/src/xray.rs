@@ -1,0 +1,263 @@
+//! `xray`: what the kernel really did for a container, read from the kernel, and where our records differ.
+//!
+//! Every fact comes from /proc, the cgroup file system or netlink at the moment of asking; the database is consulted only
+//! to name differences.
+
+use crate::containers::record::Container;
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use std::fs;
+
+/// Everything seen of one container.
+#[derive(Clone, Debug)]
+pub struct Xray {
+    /// Identifier.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// First process, as the host numbers it.
+    pub pid: i32,
+    /// What was seen, by topic.
+    pub sections: Vec<Section>,
+    /// Where kernel and records disagree, a sentence each.
+    pub differences: Vec<String>,
+}
+
+/// Facts of one topic.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// The topic.
+    pub title: &'static str,
+    /// Facts in the order in which they are shown.
+    pub facts: Vec<Fact>,
+}
+
+/// One fact.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    /// What it is about.
+    pub name: String,
+    /// What the kernel says.
+    pub value: String,
+    /// What follows from it; empty if nothing.
+    pub note: String,
+}
+
+impl Section {
+    fn new(title: &'static str) -> Section {
+        Section { title, facts: Vec::new() }
+    }
+
+    fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.note(name, value, "");
+    }
+
+    fn note(&mut self, name: impl Into<String>, value: impl Into<String>, note: impl Into<String>) {
+        self.facts.push(Fact { name: name.into(), value: value.into(), note: note.into() });
+    }
+}
+
+impl Engine {
+    /// Looks through a running container.
+    pub fn xray(&self, wanted: &str) -> Result<Xray> {
+        let container = self.running(wanted, "look through")?;
+        let pid = container.run.pid;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))
+            .kind(Kind::Conflict, || format!("container {wanted} ended while it was looked at"))?;
+        let mut differences = Vec::new();
+        let sections = vec![
+            process(pid, &status),
+            namespaces(pid),
+            self.control_group(&container, &mut differences)?,
+            file_system(pid, &container),
+            capabilities(&status, &container, &mut differences),
+            filters(pid, &status, &container, &mut differences),
+            network(pid, &container, &mut differences)?,
+        ];
+        Ok(Xray { id: container.id, name: container.name, pid, sections, differences })
+    }
+
+    fn control_group(&self, container: &Container, differences: &mut Vec<String>) -> Result<Section> {
+        let mut section = Section::new("Cgroup");
+        let failed = || "cannot read the container's cgroup".to_owned();
+        let membership = fs::read_to_string(format!("/proc/{}/cgroup", container.run.pid)).internal(failed)?;
+        let path = crate::lower::cgroup_path(&container.settings, &container.id);
+        for line in membership.lines() {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, place) = (fields.next(), fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+            let name = if controllers.is_empty() { "unified" } else { controllers };
+            section.add(name, place);
+        }
+        if !membership.contains(&path) {
+            differences.push(format!("the records say that the cgroup is {path}; the kernel does not"));
+        }
+        if let Some(group) = crate::group::find(&path)? {
+            for tree in group.limits().internal(failed)?.groups {
+                for value in tree.values {
+                    section.add(value.file, value.value);
+                }
+            }
+        }
+        Ok(section)
+    }
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or("").trim()
+}
+
+fn process(pid: i32, status: &str) -> Section {
+    let mut section = Section::new("Process");
+    section.add("pid on the host", pid.to_string());
+    section.add("pid inside", field(status, "NSpid").split_ascii_whitespace().last().unwrap_or("").to_owned());
+    section.add("user ids", field(status, "Uid").replace('\t', " "));
+    section.add("group ids", field(status, "Gid").replace('\t', " "));
+    section.add("groups", field(status, "Groups"));
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = command.split(|&b| b == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    section.add("command", words.join(" ").trim().to_owned());
+    for (name, link) in [("executable", "exe"), ("working directory", "cwd")] {
+        if let Ok(target) = fs::read_link(format!("/proc/{pid}/{link}")) {
+            section.add(name, target.display().to_string());
+        }
+    }
+    section.add("resident memory", field(status, "VmRSS"));
+    section
+}
+
+fn namespaces(pid: i32) -> Section {
+    let mut section = Section::new("Namespaces");
+    for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        let link = |who: &str| fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
+        let Some(own) = link(&pid.to_string()) else { continue };
+        let inode = own.to_string_lossy().trim_start_matches(|c| c != '[').trim_matches(['[', ']']).to_owned();
+        let note = if link("self") == Some(own) { "shared with the host" } else { "its own" };
+        section.note(name, inode, note);
+    }
+    section
+}
+
+fn file_system(pid: i32, container: &Container) -> Section {
+    let mut section = Section::new("Layers and mounts");
+    for (number, layer) in container.settings.layers.iter().enumerate() {
+        section.add(format!("layer {number}"), layer.clone());
+    }
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    for line in table.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let Some(dash) = fields.iter().position(|&field| field == "-") else { continue };
+        let [Some(root), Some(target), Some(options)] = [fields.get(3), fields.get(4), fields.get(5)] else { continue };
+        let (kind, source) = (fields.get(dash + 1).unwrap_or(&""), fields.get(dash + 2).unwrap_or(&""));
+        let from = if *root == "/" { (*source).to_owned() } else { format!("{source}:{root}") };
+        section.note(*target, format!("{kind} {from}"), *options);
+    }
+    section
+}
+
+/// Bits of a capability set as names.
+fn names(hexadecimal: &str) -> Vec<String> {
+    let bits = u64::from_str_radix(hexadecimal, 16).unwrap_or(0);
+    kernel::capabilities::Set::from_bits(bits).names().map(str::to_owned).collect()
+}
+
+fn capabilities(status: &str, container: &Container, differences: &mut Vec<String>) -> Section {
+    let mut section = Section::new("Capabilities");
+    for (name, key) in [
+        ("effective", "CapEff"),
+        ("permitted", "CapPrm"),
+        ("inheritable", "CapInh"),
+        ("bounding", "CapBnd"),
+        ("ambient", "CapAmb"),
+    ] {
+        let list = names(field(status, key));
+        section.add(name, if list.is_empty() { "none".into() } else { list.join(" ") });
+    }
+    let bounding = names(field(status, "CapBnd"));
+    let beyond: Vec<_> = bounding.iter().filter(|name| !container.settings.capabilities.contains(name)).cloned().collect();
+    if !beyond.is_empty() {
+        differences.push(format!("the kernel's bounding set has more than the records: {}", beyond.join(" ")));
+    }
+    section
+}
+
+fn filters(pid: i32, status: &str, container: &Container, differences: &mut Vec<String>) -> Section {
+    let mut section = Section::new("Confinement");
+    let mode = field(status, "Seccomp");
+    let (text, filters) = match mode {
+        "2" => ("filter", field(status, "Seccomp_filters")),
+        "1" => ("strict", ""),
+        _ => ("none", ""),
+    };
+    section.add("seccomp", format!("{text} {filters}").trim().to_owned());
+    let unconfined = container.settings.privileged
+        || container.settings.security_options.iter().any(|option| option.contains("seccomp") && option.ends_with("unconfined"));
+    if mode != "2" && !unconfined {
+        differences.push("the records say that system calls are filtered; the kernel does not".into());
+    }
+    section.add("no_new_privs", field(status, "NoNewPrivs"));
+    let label = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap_or_default();
+    let label = label.trim_matches(['\0', '\n', ' ']);
+    section.add("security label", if label.is_empty() { "none" } else { label });
+    section
+}
+
+fn network(pid: i32, container: &Container, differences: &mut Vec<String>) -> Result<Section> {
+    let mut section = Section::new("Network");
+    let failed = || "cannot look into the container's network namespace".to_owned();
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = fs::File::open(&path).map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
+    use std::os::fd::AsFd;
+    let observed = network::observe(namespace.as_fd()).internal(failed)?;
+    for link in &observed.links {
+        let mac = link.mac.map(|mac| format!(" {mac}")).unwrap_or_default();
+        let state = if link.up { "up" } else { "down" };
+        section.note(
+            link.name.clone(),
+            format!("{}{mac} mtu {} {state}", link.kind.as_deref().unwrap_or("device"), link.mtu),
+            format!("received {} B, sent {} B", link.traffic.rx_bytes, link.traffic.tx_bytes),
+        );
+        for address in observed.addresses.iter().filter(|address| address.index == link.index) {
+            section.add(format!("{} address", link.name), address.address.to_string());
+        }
+    }
+    for route in &observed.routes {
+        let way = route.gateway.map_or_else(|| "on the link".into(), |gateway| format!("by {gateway}"));
+        section.add(format!("route {}", route.destination), way);
+    }
+    if container.settings.network == crate::NetworkMode::Bridge {
+        host_side(container, &observed, &mut section)?;
+    }
+    if let Some(address) = &container.address
+        && !observed.addresses.iter().any(|seen| seen.address.address().to_string() == address.ipv4)
+    {
+        differences.push(format!("the records give the container {}; the kernel does not", address.ipv4));
+    }
+    Ok(section)
+}
+
+/// From the container's end of the veth pair over the host's end to the bridge.
+fn host_side(container: &Container, inside: &network::Observed, section: &mut Section) -> Result<()> {
+    let outside = network::observe_here().internal(|| "cannot look at the host's network".into())?;
+    let name = network::host_interface(&container.id, 0);
+    let Some(end) = outside.links.iter().find(|link| link.name == name) else {
+        section.note("host side", name, "missing");
+        return Ok(());
+    };
+    let peer = inside.links.iter().find(|link| Some(link.index) == end.link).map_or("?", |link| &link.name);
+    section.note("host side", name, format!("the other end of {peer}"));
+    if let Some(bridge) = outside.links.iter().find(|link| Some(link.index) == end.master) {
+        let addresses: Vec<String> = outside
+            .addresses
+            .iter()
+            .filter(|address| address.index == bridge.index && address.scope == 0)
+            .map(|address| address.address.to_string())
+            .collect();
+        section.note("bridge", bridge.name.clone(), addresses.join(" "));
+    }
+    for route in outside.routes.iter().filter(|route| route.destination.prefix() == 0) {
+        let device = outside.links.iter().find(|link| Some(link.index) == route.index).map_or("?", |link| &link.name);
+        section.note("wire", device, route.gateway.map(|gateway| format!("by {gateway}")).unwrap_or_default());
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Executing: execve(2), and re-executing this program so that a container cannot overwrite it (CVE-2019-5736).
+//!
+//! A process that ends up inside a container while its `/proc/PID/exe` is this program's file on the host lets the
+//! container open that file, wait until nobody runs it, and write to it. So a process that is going to clone containers
+//! is executed through [`sealed_self`] first.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::mount::{self, Attributes, Change};
+
+/// This program's file in a form that cannot be written through.
+#[derive(Debug)]
+pub struct SealedProgram(OwnedFd);
+
+impl SealedProgram {
+    /// The path by which to execute it, for as long as this value lives; `/proc/self/fd/N`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/proc/self/fd/{}", raw(&self.0))
+    }
+}
+
+impl AsFd for SealedProgram {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// This program's file to execute, through which, and through the `/proc/PID/exe`
+/// of whatever it becomes, the file cannot be written.
+///
+/// It is the file seen through a read-only bind mount that is attached nowhere (Linux 5.12, `CAP_SYS_ADMIN`): the mount
+/// leaves its temporary namespace when this returns, so nobody can make it writable again, and the pages are shared with
+/// the original. Four system calls, 10 to 20 µs. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
+/// which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
+pub fn sealed_self() -> Result<SealedProgram> {
+    let fd = match read_only_mount() {
+        Ok(fd) => fd,
+        Err(_) => match already_sealed()? {
+            Some(fd) => fd,
+            None => copy_in_memory()?,
+        },
+    };
+    Ok(SealedProgram(fd))
+}
+
+const SELF: &str = "/proc/self/exe";
+
+fn read_only_mount() -> Result<OwnedFd> {
+    let tree = mount::copy_path(SELF, false)?;
+    let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
+    mount::change(tree.as_fd(), &change)?;
+    // Opened through the mount, because the descriptor of the mount itself keeps it in its temporary namespace, where a
+    // privileged process could still change it.
+    rustix::fs::openat(
+        CWD,
+        format!("/proc/self/fd/{}", raw(&tree)).as_str(),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::new("open(<read-only mount of /proc/self/exe>, O_RDONLY)", errno))
+}
+
+fn raw(fd: &OwnedFd) -> i32 {
+    use std::os::fd::AsRawFd;
+    fd.as_raw_fd()
+}
+
+/// The running program's file when it cannot be written: sealed in memory, or on a read-only mount that is in no mount
+/// namespace (a copy of such a mount is refused with EINVAL, which is how one gets here).
+fn already_sealed() -> Result<Option<OwnedFd>> {
+    let fd = rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))?;
+    let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SEAL));
+    if sealed {
+        return Ok(Some(fd));
+    }
+    let status = rustix::fs::fstatvfs(&fd).map_err(|errno| Error::new("fstatvfs(\"/proc/self/exe\")", errno))?;
+    let detached = matches!(mount::copy_path(SELF, false), Err(error) if error.errno() == Errno::INVAL);
+    Ok((detached && status.f_flag.contains(StatVfsMountFlags::RDONLY)).then_some(fd))
+}
+
+fn copy_in_memory() -> Result<OwnedFd> {
+    let from = rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // MFD_EXEC says what is meant to kernels that refuse otherwise (Linux 6.3, vm.memfd_noexec); older ones do not know it.
+    let to = rustix::fs::memfd_create(c"dhow", flags | MemfdFlags::EXEC)
+        .or_else(|_| rustix::fs::memfd_create(c"dhow", flags))
+        .map_err(|errno| Error::new("memfd_create(\"dhow\", MFD_CLOEXEC|MFD_ALLOW_SEALING)", errno))?;
+    loop {
+        match rustix::fs::sendfile(&to, &from, None, 1 << 30) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::new("sendfile(<memfd>, \"/proc/self/exe\")", errno)),
+        }
+    }
+    rustix::fs::fcntl_add_seals(&to, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+        .map_err(|errno| Error::new("fcntl(<memfd>, F_ADD_SEALS)", errno))?;
+    // Opened again, because the first descriptor is open for writing, and such a file cannot be executed (ETXTBSY).
+    rustix::fs::openat(
+        CWD,
+        format!("/proc/self/fd/{}", raw(&to)).as_str(),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::new("open(<memfd>, O_RDONLY)", errno))
+}
+
+/// Arguments or environment as execve(2) wants them, made before the last moment so that nothing can fail there.
+#[derive(Debug)]
+pub struct Strings {
+    pointers: Vec<*const libc::c_char>,
+    _owned: Vec<CString>,
+}
+
+impl Strings {
+    /// Copies the strings; a zero byte in one is an error (EINVAL).
+    pub fn new<'a>(strings: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let owned = strings
+            .into_iter()
+            .map(|each| {
+                CString::new(each).map_err(|_| Error::new(format!("execve(<argument {each:?}>)"), Errno::INVAL))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut pointers: Vec<_> = owned.iter().map(|each| each.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Ok(Self { pointers, _owned: owned })
+    }
+}
+
+/// Gives every signal its default effect and blocks none, as a new program expects it.
+///
+/// A Rust program ignores SIGPIPE, and a monitor blocks what it reads from a signalfd; execve(2) keeps both.
+pub fn reset_signals() {
+    for signal in 1..=31 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: the default action needs no handler; the number is a valid standard signal.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is a valid value of the type, made by sigemptyset before it is read.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Replaces the program (execve(2)). Returns only on failure.
+pub fn execute(path: &CStr, arguments: &Strings, environment: &Strings) -> Result<Infallible, Errno> {
+    // SAFETY: both arrays end in null and point to strings that end in zero and live in `Strings`.
+    unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::fcntl_getfl;
+
+    fn reopened_for_writing(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+        rustix::fs::open(format!("/proc/self/fd/{}", raw(fd)), OFlags::WRONLY, Mode::empty())
+    }
+
+    #[test]
+    fn the_sealed_program_cannot_be_opened_for_writing() {
+        let SealedProgram(sealed) = sealed_self().unwrap();
+        assert!(matches!(reopened_for_writing(&sealed), Err(Errno::ROFS | Errno::TXTBSY)));
+        assert!(!fcntl_getfl(&sealed).unwrap().intersects(OFlags::WRONLY | OFlags::RDWR));
+        let copy = copy_in_memory().unwrap();
+        let writable = reopened_for_writing(&copy).unwrap();
+        assert_eq!(rustix::io::write(&writable, b"x").unwrap_err(), Errno::PERM);
+    }
+}

@@ -1,0 +1,171 @@
+//! The only place that calls the runtime and the network, and that tells containers from ordinary processes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use kernel::namespaces::Namespaces;
+use rustix::process::{Pid, PidfdFlags};
+use rustix::pty::OpenptFlags;
+
+use crate::confinement::Confinement;
+use crate::error::{Error, Kind};
+use crate::plan::{Command, ContainerLaunch, ExecLaunch, Launch, MonitorPlan};
+use crate::session::{Running, Session, Stdio};
+use crate::wire::Size;
+
+/// A container that has been made and waits before `execve`.
+pub(crate) struct Created {
+    /// Its first process.
+    pub(crate) pid: i32,
+    /// Master of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    step: Step,
+}
+
+enum Step {
+    Container(runtime::Created),
+    Command(OwnedFd),
+}
+
+/// Makes the container, with its cgroup and network, up to just before `execve`.
+pub(crate) fn create(plan: &mut MonitorPlan, stdio: Stdio, confinement: &mut Confinement) -> Result<Created, Error> {
+    match &mut plan.launch {
+        Launch::Container(container) => {
+            container.plan.cgroup = confinement.make(container.cgroup.as_ref())?;
+            if plan.terminal {
+                let size = plan.size.unwrap_or_default();
+                container.plan.process.terminal.get_or_insert((size.rows, size.columns));
+            }
+            let mut created = runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new))
+                .map_err(launch_error)?;
+            let (pid, terminal) = (number(created.pid()), created.terminal.take());
+            Ok(Created { pid, terminal, step: Step::Container(created) })
+        }
+        Launch::Command(command) => {
+            let (running, terminal) = spawn(command, stdio)
+                .map_err(|source| Error::Launch { kind: kind_of(&source), source: source.into() })?;
+            Ok(Created { pid: running.pid, terminal, step: Step::Command(running.pidfd) })
+        }
+    }
+}
+
+impl Created {
+    /// Lets it execute. Returns when that has succeeded.
+    pub(crate) fn start(self) -> Result<Running, Error> {
+        match self.step {
+            Step::Container(created) => {
+                let started = created.start().map_err(launch_error)?;
+                Ok(Running { pid: number(started.pid), pidfd: started.pidfd })
+            }
+            Step::Command(pidfd) => Ok(Running { pid: self.pid, pidfd }),
+        }
+    }
+}
+
+/// Starts a process beside the first process of the container. Returns when its `execve` has succeeded.
+pub(crate) fn exec(
+    launch: ExecLaunch,
+    stdio: Stdio,
+    size: Option<Size>,
+    container: &Session,
+    confinement: &Confinement,
+) -> Result<(Running, Option<OwnedFd>), Error> {
+    match launch {
+        ExecLaunch::Container(mut plan) => {
+            plan.cgroup = confinement.directories();
+            if matches!(stdio, Stdio::Terminal) {
+                let size = size.unwrap_or_default();
+                plan.process.terminal.get_or_insert((size.rows, size.columns));
+            }
+            let target = Pid::from_raw(container.pid)
+                .ok_or_else(|| Error::refused(Kind::NotRunning, "the container is not running"))?;
+            let started = runtime::exec(&plan, container.pidfd.as_fd(), target, streams(stdio))
+                .map_err(|source| Error::Exec { kind: runtime_kind(&source), source: source.into() })?;
+            Ok((Running { pid: number(started.pid), pidfd: started.pidfd }, started.terminal))
+        }
+        ExecLaunch::Command(command) => {
+            spawn(&command, stdio).map_err(|source| Error::Exec { kind: kind_of(&source), source: source.into() })
+        }
+    }
+}
+
+/// Inode of a process's network namespace, 0 when it cannot be seen.
+pub(crate) fn network_namespace(pid: i32) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/ns/net")).map_or(0, |metadata| metadata.ino())
+}
+
+fn join_networks(container: &ContainerLaunch, new: &runtime::NewContainer<'_>) -> Result<(), runtime::BoxError> {
+    if !container.loopback && container.attachments.is_empty() {
+        return Ok(());
+    }
+    let namespace = new.namespace(Namespaces::NETWORK)?;
+    if container.loopback {
+        network::loopback_up(namespace.as_fd())?;
+    }
+    for attachment in &container.attachments {
+        network::attach(attachment, namespace.as_fd())?;
+    }
+    Ok(())
+}
+
+fn streams(stdio: Stdio) -> runtime::Stdio {
+    match stdio {
+        Stdio::Files { stdin, stdout, stderr } => runtime::Stdio::Streams { stdin, stdout, stderr },
+        Stdio::Terminal => runtime::Stdio::Terminal,
+    }
+}
+
+fn number(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}
+
+fn launch_error(source: runtime::Error) -> Error {
+    Error::Launch { kind: runtime_kind(&source), source: source.into() }
+}
+
+fn runtime_kind(error: &runtime::Error) -> Kind {
+    if error.is_not_found() {
+        Kind::NotFound
+    } else if error.is_not_executable() {
+        Kind::NotExecutable
+    } else {
+        Kind::Failed
+    }
+}
+
+fn kind_of(error: &std::io::Error) -> Kind {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        std::io::ErrorKind::PermissionDenied => Kind::NotExecutable,
+        _ => Kind::Failed,
+    }
+}
+
+fn spawn(command: &Command, stdio: Stdio) -> std::io::Result<(Running, Option<OwnedFd>)> {
+    let (program, arguments) =
+        command.arguments.split_first().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+    let mut process = std::process::Command::new(program);
+    process.args(arguments);
+    let terminal = match stdio {
+        Stdio::Files { stdin, stdout, stderr } => {
+            process.stdin(stdin).stdout(stdout).stderr(stderr);
+            None
+        }
+        Stdio::Terminal => {
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let master = rustix::pty::openpt(flags)?;
+            rustix::pty::unlockpt(&master)?;
+            let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+            process.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+            Some(master)
+        }
+    };
+    // std passes the mask on. (The runtime resets it.)
+    let unblocked = kernel::signals::Unblocked::new()?;
+    let child = process.spawn()?;
+    drop(unblocked);
+    let pid = Pid::from_child(&child);
+    // The child is not waited for through `child`, so its number cannot have been used again.
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    Ok((Running { pid: number(pid), pidfd }, terminal))
+}

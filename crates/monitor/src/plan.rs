@@ -1,0 +1,145 @@
+//! What a monitor is told: plain values, every default resolved by the engine.
+
+use std::path::PathBuf;
+
+use oci::runtime::LinuxNamespaceType;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{Attach, Size};
+
+/// Everything a monitor needs to know about its container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MonitorPlan {
+    /// The container's id.
+    pub id: String,
+    /// What to start.
+    pub launch: Launch,
+    /// The container gets a terminal instead of pipes. Must agree with what `launch` says.
+    #[serde(default)]
+    pub terminal: bool,
+    /// Size of that terminal from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// The container's standard input can be written to by attached clients; otherwise it is `/dev/null`.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// It is closed when the first client that wrote to it closes or leaves.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Where the output goes besides the clients.
+    pub log: LogPlan,
+    /// Directory of this container in the run directory: lock, socket, state. Must exist.
+    pub run_directory: PathBuf,
+    /// File that will tell how the container ended.
+    pub exit_record: PathBuf,
+    /// Number of the signal that asks the container to end.
+    pub stop_signal: i32,
+    /// Seconds until SIGKILL follows it; negative is never.
+    pub stop_timeout_seconds: i64,
+    /// The control connection is the first client, joined before the container starts, so that no byte is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach_control: Option<Attach>,
+}
+
+/// What the monitor starts.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Launch {
+    /// A container.
+    Container(Box<ContainerLaunch>),
+    /// An ordinary process with no isolation at all, for measuring and testing the monitor by itself.
+    Command(Command),
+}
+
+impl Launch {
+    /// Whether processes can outlive the first: not in a pid namespace of their own, which ends with it (pid_namespaces(7)).
+    pub(crate) fn leaves_processes(&self) -> bool {
+        match self {
+            Self::Container(container) => !container.plan.namespaces.new.contains(&LinuxNamespaceType::Pid),
+            Self::Command(_) => false,
+        }
+    }
+}
+
+/// A container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ContainerLaunch {
+    /// What the runtime executes. Its cgroup directories are filled in by the monitor.
+    pub plan: runtime::Plan,
+    /// Its cgroup, made for each run and removed after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupLaunch>,
+    /// Networks to join, from outside, while the container assembles its mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<network::Attachment>,
+    /// Set its loopback device up. Not with the host's network namespace.
+    #[serde(default)]
+    pub loopback: bool,
+}
+
+/// A container's cgroup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CgroupLaunch {
+    /// Below [`cgroup::Hierarchy::base`], such as `/dhow/<id>`.
+    pub path: String,
+    /// Its limits.
+    #[serde(default)]
+    pub resources: oci::runtime::LinuxResources,
+    /// Run without a cgroup where none can be made: for a user who asked for no limit and may not write there.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// What an exec session starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ExecLaunch {
+    /// A process in the container. Its cgroup directories are filled in by the monitor.
+    Container(Box<runtime::ExecPlan>),
+    /// An ordinary process, beside [`Launch::Command`].
+    Command(Command),
+}
+
+/// An ordinary process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Command {
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+}
+
+/// Where a container's output is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogPlan {
+    /// In which form.
+    pub driver: LogDriver,
+    /// The current file; rotated ones are `<path>.1` (the newest), `<path>.2` …
+    pub path: PathBuf,
+    /// A file that has reached so many bytes is rotated; `None` is never.
+    pub max_size: Option<u64>,
+    /// How many files there are at most, the current one included; 0 counts as 1.
+    pub max_file: u32,
+}
+
+impl LogPlan {
+    /// Docker's format, bounded: three files of 10 MiB.
+    #[must_use]
+    pub fn json_file(path: PathBuf) -> Self {
+        Self { driver: LogDriver::JsonFile, path, max_size: Some(10 << 20), max_file: 3 }
+    }
+
+    /// No log.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { driver: LogDriver::None, path: PathBuf::new(), max_size: None, max_file: 1 }
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// One JSON object for each line, as Docker's driver of this name.
+    JsonFile,
+    /// Nothing is kept.
+    None,
+}

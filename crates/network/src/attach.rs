@@ -1,0 +1,156 @@
+//! One container on one network: the pair of devices, addresses, routes.
+//!
+//! Costs three datagrams: the pair is made from the host's side with the container's end at its final place and name;
+//! then one socket opened inside the container's namespace finds its index and sets addresses, state and routes at once.
+
+use crate::Cidr;
+use crate::error::{Error, failed, refused};
+use crate::links::{self, End, Upper, check_name};
+use crate::netlink::Request;
+use crate::plan::{Attachment, Mac};
+use crate::{bridge, namespace, routes, sysctl};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Index of the loopback device of every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
+/// Connects a container to a bridge and brings its loopback device up.
+///
+/// # Errors
+/// `EEXIST` when either name is taken, [`Error::Kernel`] with `ENODEV` when the bridge is not there. What was made before
+/// the failure is removed.
+pub fn attach(attachment: &Attachment, netns: BorrowedFd<'_>) -> Result<(), Error> {
+    check_name(&attachment.bridge)?;
+    check_name(&attachment.host_interface)?;
+    check_name(&attachment.container_interface)?;
+    let mut host = links::open()?;
+    let name = &attachment.bridge;
+    let bridge = links::find(&mut host, name)?.ok_or_else(|| failed(format!("RTM_GETLINK({name})"), Errno::NODEV))?;
+    let mtu = attachment.mtu.or(Some(bridge.mtu));
+    let here = End { name: &attachment.host_interface, mac: None, mtu, up: true };
+    let there = End { name: &attachment.container_interface, mac: Some(attachment.mac), mtu, up: false };
+    let mut requests = vec![links::new_veth(&here, bridge.index, &there, netns)];
+    // With br_netfilter a container's connection to a port that it published itself never reaches the host's routing: it is
+    // translated while bridged, and has to go out by the port it came in by.
+    let hairpin = sysctl::is("net/bridge/bridge-nf-call-iptables", "1");
+    if attachment.isolated || hairpin {
+        requests.push(links::set_port(here.name, attachment.isolated, hairpin));
+    }
+    host.execute(&mut requests).map_err(refused(format!(
+        "RTM_NEWLINK(veth {} on {name}, peer {} in the container's network namespace)",
+        attachment.host_interface, attachment.container_interface
+    )))?;
+    let side = Side {
+        interface: &attachment.container_interface,
+        addresses: &attachment.addresses,
+        gateways: &attachment.gateways,
+    };
+    let result = configure(&side, netns);
+    if result.is_err() {
+        // The pair is all that there is; the first error is the one to report.
+        drop(detach(&attachment.host_interface));
+    }
+    result
+}
+
+/// What the container's side is to have.
+struct Side<'a> {
+    interface: &'a str,
+    addresses: &'a [Cidr],
+    gateways: &'a [IpAddr],
+}
+
+fn configure(side: &Side<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
+    let name = side.interface;
+    let ipv6 = side.addresses.iter().any(Cidr::is_ipv6);
+    let mut socket = namespace::within(netns, || {
+        // Before the device is up: CVE-2020-10749 (router advertisements of a neighbour), CVE-2024-32473 (IPv6 where none
+        // was asked for).
+        let (setting, value) = if ipv6 { ("accept_ra", "0") } else { ("disable_ipv6", "1") };
+        sysctl::force(&format!("net/ipv6/conf/{name}/{setting}"), value)?;
+        links::open()
+    })??;
+    let link = links::find(&mut socket, name)?.ok_or_else(|| failed(format!("RTM_GETLINK({name})"), Errno::NODEV))?;
+    let mut requests: Vec<Request> =
+        side.addresses.iter().map(|address| routes::add_address(link.index, *address)).collect();
+    requests.extend([links::set_up(LOOPBACK), links::set_up(link.index)]);
+    for gateway in side.gateways {
+        if !side.addresses.iter().any(|address| address.contains(*gateway)) {
+            requests.push(routes::add_route(Cidr::host(*gateway), None, link.index));
+        }
+        requests.push(routes::add_route(Cidr::everything(gateway.is_ipv6()), Some(*gateway), link.index));
+    }
+    let operation =
+        format!("RTM_NEWADDR, RTM_SETLINK(lo and {name} up), RTM_NEWROUTE in the container's network namespace");
+    socket.execute(&mut requests).map_err(refused(operation))
+}
+
+/// Disconnects a container: removes the pair. The kernel does so by itself when the container's namespace ends; one that
+/// is not there is removed already.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn detach(host_interface: &str) -> Result<(), Error> {
+    check_name(host_interface)?;
+    bridge::remove_link(host_interface)
+}
+
+/// Brings the loopback device of a network namespace up (`--network none`).
+///
+/// # Errors
+/// `setns` or the kernel's refusal.
+pub fn loopback_up(netns: BorrowedFd<'_>) -> Result<(), Error> {
+    let mut socket = namespace::within(netns, links::open)??;
+    socket.execute(&mut [links::set_up(LOOPBACK)]).map_err(refused("RTM_SETLINK(lo up)"))
+}
+
+/// A container directly on a device of the host (macvlan, ipvlan).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectAttachment {
+    /// The host's device.
+    pub parent: String,
+    /// Kind and mode.
+    pub kind: Upper,
+    /// Name inside the container.
+    pub container_interface: String,
+    /// Hardware address (macvlan only; ipvlan has its parent's).
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Addresses with the prefix of their subnet.
+    pub addresses: Vec<Cidr>,
+    /// Default gateways, at most one per family.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+    /// Bytes; the parent's when absent.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+/// Puts a container directly on a device of the host, and brings its loopback device up. The device ends with the
+/// container's network namespace; there is nothing on the host to remove.
+///
+/// # Errors
+/// `ENODEV` when the parent is not there, `EBUSY` when it is taken for something else, `EOPNOTSUPP` where the kernel does
+/// not have the kind.
+pub fn attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Result<(), Error> {
+    check_name(&attachment.container_interface)?;
+    let mut host = links::open()?;
+    let parent = &attachment.parent;
+    let lower =
+        links::find(&mut host, parent)?.ok_or_else(|| failed(format!("RTM_GETLINK({parent})"), Errno::NODEV))?;
+    let there = End { name: &attachment.container_interface, mac: attachment.mac, mtu: attachment.mtu, up: false };
+    let create = links::new_upper(attachment.kind, lower.index, &there, netns);
+    host.execute(&mut [create]).map_err(refused(format!(
+        "RTM_NEWLINK({:?} on {parent}, {} in the container's network namespace)",
+        attachment.kind, attachment.container_interface
+    )))?;
+    let side = Side {
+        interface: &attachment.container_interface,
+        addresses: &attachment.addresses,
+        gateways: &attachment.gateways,
+    };
+    configure(&side, netns)
+}

@@ -1,0 +1,242 @@
+//! What parent and child tell each other until the program is executed, over a socket pair of packets.
+//!
+//! ```text
+//! parent                                child (or its forerunner)
+//!         <---------------- Born        only with a forerunner: pid of the child, and its descriptor
+//!  Mapped ---------------->             only with a new user namespace
+//!         <---------------- Hooks       only with hooks: namespaces are made, root not yet pivoted
+//!  Go     ---------------->
+//!         <---------------- Listener    only with a filter that asks a supervisor; at any later point too
+//!         <---------------- Ready       with the terminal's descriptor if there is one
+//!  Go     ---------------->             from Created::start
+//!         <---------------- (closed)    execve succeeded; the socket is close-on-exec
+//! ```
+//! In place of any answer the child may send `Failed` and end.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kernel::error::Error as SystemCall;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{During, Error, Result};
+
+/// Longest packet. An error's text is cut to fit.
+const MAXIMUM: usize = 16 * 1024;
+
+/// One end of the socket pair.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// What the child says.
+#[derive(Debug)]
+pub(crate) enum Up {
+    Born {
+        pid: i32,
+        pidfd: OwnedFd,
+    },
+    Hooks,
+    Ready {
+        terminal: Option<OwnedFd>,
+    },
+    Listener {
+        listener: OwnedFd,
+    },
+    Failed(Error),
+    /// The other end is gone: the program was executed, or the process has ended.
+    Closed,
+}
+
+/// What the parent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Down {
+    Mapped,
+    Go,
+}
+
+const BORN: u8 = b'B';
+const HOOKS: u8 = b'H';
+const READY: u8 = b'R';
+const LISTENER: u8 = b'L';
+const FAILED: u8 = b'F';
+const MAPPED: u8 = b'M';
+const GO: u8 = b'G';
+
+pub(crate) fn pair() -> Result<(Channel, Channel)> {
+    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| SystemCall::new("socketpair(AF_UNIX, SOCK_SEQPACKET)", errno))
+        .during(|| "make the channel between the runtime and the container")?;
+    Ok((Channel(one), Channel(other)))
+}
+
+impl Channel {
+    pub(crate) fn send_up(&self, message: &Up) -> Result<()> {
+        match message {
+            Up::Born { pid, pidfd } => {
+                let mut packet = vec![BORN];
+                packet.extend(pid.to_ne_bytes());
+                self.send(&packet, Some(pidfd.as_fd()))
+            }
+            Up::Hooks => self.send(&[HOOKS], None),
+            Up::Ready { terminal } => self.send(&[READY], terminal.as_ref().map(AsFd::as_fd)),
+            Up::Listener { listener } => self.send(&[LISTENER], Some(listener.as_fd())),
+            Up::Failed(error) => self.send(&encode(error), None),
+            Up::Closed => Ok(()),
+        }
+    }
+
+    pub(crate) fn send_down(&self, message: Down) -> Result<()> {
+        let byte = match message {
+            Down::Mapped => MAPPED,
+            Down::Go => GO,
+        };
+        self.send(&[byte], None)
+    }
+
+    pub(crate) fn receive_up(&self) -> Result<Up> {
+        let mut buffer = vec![0; MAXIMUM];
+        let (length, descriptor) = match self.receive(&mut buffer) {
+            Err(Errno::CONNRESET) => return Ok(Up::Closed),
+            other => other
+                .map_err(|errno| SystemCall::new("recvmsg(<channel>)", errno))
+                .during(|| "hear from the container")?,
+        };
+        Ok(match (buffer[..length].split_first(), descriptor) {
+            (None, _) => Up::Closed,
+            (Some((&BORN, rest)), Some(pidfd)) => match rest.try_into() {
+                Ok(bytes) => Up::Born { pid: i32::from_ne_bytes(bytes), pidfd },
+                Err(_) => Up::Failed(Error::Vanished("a garbled message".to_owned())),
+            },
+            (Some((&HOOKS, _)), _) => Up::Hooks,
+            (Some((&READY, _)), terminal) => Up::Ready { terminal },
+            (Some((&LISTENER, _)), Some(listener)) => Up::Listener { listener },
+            (Some((&FAILED, rest)), _) => Up::Failed(decode(rest)),
+            _ => Up::Failed(Error::Vanished("a garbled message".to_owned())),
+        })
+    }
+
+    /// Waits for a message of the parent. A parent that is gone ends the wait with an error.
+    pub(crate) fn wait_for(&self, wanted: Down) -> Result<()> {
+        let mut buffer = [0; 8];
+        let answer = self.receive(&mut buffer);
+        let expected = if wanted == Down::Go { GO } else { MAPPED };
+        match answer {
+            Ok((1, _)) if buffer[0] == expected => Ok(()),
+            Ok(_) => Err(SystemCall::new("recvmsg(<channel>)", Errno::CONNRESET)),
+            Err(errno) => Err(SystemCall::new("recvmsg(<channel>)", errno)),
+        }
+        .during(|| "wait for the runtime")
+    }
+
+    fn send(&self, packet: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.as_slice();
+        if !descriptors.is_empty() {
+            // The space is for exactly one, so it is never refused.
+            let _ = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        rustix::io::retry_on_intr(|| {
+            rustix::net::sendmsg(&self.0, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL)
+        })
+        .map(drop)
+        .map_err(|errno| SystemCall::new("sendmsg(<channel>)", errno))
+        .during(|| "tell the other side of the channel")
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        let mut descriptor = None;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
+                descriptor = descriptors.next();
+            }
+        }
+        Ok((received.bytes, descriptor))
+    }
+}
+
+/// An [`Error`] on its way.
+#[derive(Serialize, Deserialize)]
+enum Failure {
+    Step { step: String, call: String, errno: i32, log: Vec<String> },
+    Refused(String),
+    NotFound { program: String, errno: i32 },
+    NotExecutable { program: String, errno: i32 },
+    Hook { path: String, outcome: String },
+    Other(String),
+}
+
+fn encode(error: &Error) -> Vec<u8> {
+    let failure = match error {
+        Error::Step { step, source } => Failure::Step {
+            step: step.clone(),
+            call: source.call().to_owned(),
+            errno: source.errno().raw_os_error(),
+            log: source.log().to_vec(),
+        },
+        Error::Refused(text) => Failure::Refused(text.clone()),
+        Error::NotFound { program, errno } => {
+            Failure::NotFound { program: program.clone(), errno: errno.raw_os_error() }
+        }
+        Error::NotExecutable { program, errno } => {
+            Failure::NotExecutable { program: program.clone(), errno: errno.raw_os_error() }
+        }
+        Error::Hook { path, outcome } => Failure::Hook { path: path.clone(), outcome: outcome.clone() },
+        Error::InParallel(error) => Failure::Other(error.to_string()),
+        Error::Vanished(text) => Failure::Other(text.clone()),
+    };
+    let mut packet = vec![FAILED];
+    if serde_json::to_writer(&mut packet, &failure).is_err() || packet.len() > MAXIMUM {
+        let text: String = error.to_string().chars().take(1000).collect();
+        packet.truncate(1);
+        // Plain text and a number cannot fail to be written to memory.
+        serde_json::to_writer(&mut packet, &Failure::Refused(text)).ok();
+    }
+    packet
+}
+
+fn decode(packet: &[u8]) -> Error {
+    match serde_json::from_slice(packet) {
+        Ok(Failure::Step { step, call, errno, log }) => {
+            Error::Step { step, source: SystemCall::new(call, Errno::from_raw_os_error(errno)).with_log(log) }
+        }
+        Ok(Failure::Refused(text)) => Error::Refused(text),
+        Ok(Failure::NotFound { program, errno }) => Error::NotFound { program, errno: Errno::from_raw_os_error(errno) },
+        Ok(Failure::NotExecutable { program, errno }) => {
+            Error::NotExecutable { program, errno: Errno::from_raw_os_error(errno) }
+        }
+        Ok(Failure::Hook { path, outcome }) => Error::Hook { path, outcome },
+        Ok(Failure::Other(text)) => Error::Vanished(text),
+        Err(error) => Error::Vanished(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_arrives_as_it_was_sent() {
+        let source = SystemCall::new("fsmount(proc, 0)", Errno::PERM).with_log(vec!["e proc: no".to_owned()]);
+        let error = Error::Step { step: "mount proc on /proc".to_owned(), source };
+        let (one, other) = pair().unwrap();
+        one.send_up(&Up::Failed(error)).unwrap();
+        let Up::Failed(arrived) = other.receive_up().unwrap() else { panic!("no failure") };
+        let source = std::error::Error::source(&arrived).unwrap();
+        assert_eq!(arrived.to_string(), "mount proc on /proc");
+        assert_eq!(source.to_string(), "fsmount(proc, 0): EPERM (Operation not permitted); kernel: e proc: no");
+        drop(one);
+        assert!(matches!(other.receive_up().unwrap(), Up::Closed));
+    }
+}

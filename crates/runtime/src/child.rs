@@ -1,0 +1,285 @@
+//! The child's side: what the container's first process does before it executes its program, step by step.
+//!
+//! The order is the matter of this file; each step says why it stands where it stands.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use kernel::error::Error as SystemCall;
+use kernel::lsm::Procfs;
+use kernel::namespaces::{self, Namespaces};
+use oci::runtime::{ContainerState, LinuxNamespaceType};
+use rustix::io::Errno;
+
+use crate::channel::{Channel, Down, Up};
+use crate::create::Stdio;
+use crate::error::{During, Error, Result};
+use crate::mounts::Prepared;
+use crate::plan::{FilterPlan, Plan, ProcessPlan};
+use crate::{hooks, identity, join, program, root};
+
+/// What the child gets from the parent's memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub plan: &'a Plan,
+    pub stdio: &'a Stdio,
+    pub prepared: &'a Prepared,
+    pub channel: &'a Channel,
+}
+
+/// The whole life of the child up to execve(2); returns its exit status if that is never reached.
+///
+/// `born_in_cgroup` says whether clone3 has put it there already; `None` when a forerunner has seen to it all.
+pub(crate) fn run(context: &Context<'_>, joined: &[(Namespaces, OwnedFd)], born_in_cgroup: Option<bool>) -> i32 {
+    match assemble(context, joined, born_in_cgroup) {
+        Ok(never) => match never {},
+        Err(error) => {
+            // If the parent is gone there is nobody to tell.
+            context.channel.send_up(&Up::Failed(error)).ok();
+            1
+        }
+    }
+}
+
+fn assemble(
+    context: &Context<'_>,
+    joined: &[(Namespaces, OwnedFd)],
+    born_in_cgroup: Option<bool>,
+) -> Result<Infallible> {
+    let plan = context.plan;
+    // Modes below are meant exactly.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    // First, while this process still has its rights over the host's files.
+    if let Some(born_in_cgroup) = born_in_cgroup {
+        join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?;
+    }
+    if plan.namespaces.is_new(LinuxNamespaceType::User) {
+        context.channel.wait_for(Down::Mapped)?;
+    }
+    // After the maps: an id without mapping owns nothing, and could not make files.
+    if plan.namespaces.is_new(LinuxNamespaceType::User)
+        || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User)
+    {
+        become_root()?;
+    }
+    join::enter(joined)?;
+    // After the cgroup was joined: it becomes the root that the container sees.
+    if plan.namespaces.is_new(LinuxNamespaceType::Cgroup) {
+        namespaces::unshare(Namespaces::CGROUP).during(|| "make a cgroup namespace")?;
+    }
+    if plan.namespaces.is_new(LinuxNamespaceType::Time) {
+        enter_time_namespace(plan)?;
+    }
+    // Before the keyring, so that it is made in the container's user namespace; before anything of the container runs.
+    if let Some(name) = &plan.keyring {
+        join_keyring(name)?;
+    }
+    let built = root::assemble(plan, context.prepared)?;
+    let hooks = &plan.hooks;
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        context.channel.send_up(&Up::Hooks)?;
+        context.channel.wait_for(Down::Go)?;
+    }
+    let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
+    // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
+    if !hooks.create_container.is_empty() {
+        hooks::run_hooks(&hooks.create_container, &in_container(ContainerState::Creating))?;
+    }
+    let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;
+    name_host(plan)?;
+    let (controller, terminal) =
+        built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
+    let inside = Inside { root: built.root, procfs: Some(procfs), terminal };
+    let ready = finish_identity(&plan.process, &inside, context.stdio, context.channel)?;
+    context.channel.send_up(&Up::Ready { terminal: controller })?;
+    context.channel.wait_for(Down::Go)?;
+    if !hooks.start_container.is_empty() {
+        hooks::run_hooks(&hooks.start_container, &in_container(ContainerState::Created))?;
+    }
+    execute(&plan.process, &inside, &ready, context.channel)
+}
+
+/// A process that stands in the container's root.
+pub(crate) struct Inside {
+    pub root: OwnedFd,
+    /// A procfs that the container has had no chance to change.
+    pub procfs: Option<Procfs>,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// What is settled once the identity is.
+pub(crate) struct Ready {
+    program: program::Program,
+    filter_pending: bool,
+}
+
+/// Streams, working directory, limits, identity, capabilities; everything but what must be last.
+pub(crate) fn finish_identity(
+    process: &ProcessPlan,
+    inside: &Inside,
+    stdio: &Stdio,
+    channel: &Channel,
+) -> Result<Ready> {
+    let user = identity::resolve(&process.user, inside.root.as_fd())?;
+    place_streams(stdio, inside, user.uid)?;
+    // While this process is root: the directory may be one that the user cannot reach, which Docker allows.
+    let directory = program::change_directory(inside.root.as_fd(), &process.cwd);
+    identity::limit_resources(process)?;
+    identity::schedule(process)?;
+    // From here on another user; the capabilities that the next steps need are kept.
+    identity::become_user(process, &user)?;
+    if directory.is_err() {
+        // Root of the container may be nobody on a network file system on which the user is somebody.
+        program::change_directory(inside.root.as_fd(), &process.cwd)?;
+    }
+    // Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, so it comes before the capabilities go; with it
+    // the filter comes last and has the fewest calls of ours to pass.
+    let filter_pending = process.no_new_privileges;
+    if let (Some(filter), false) = (&process.filter, filter_pending) {
+        load_filter(filter, channel)?;
+    }
+    identity::limit_capabilities(process)?;
+    let program = program::Program::prepare(process, &user)?;
+    Ok(Ready { program, filter_pending })
+}
+
+/// The last steps.
+pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, channel: &Channel) -> Result<Infallible> {
+    if let (Some(procfs), true) =
+        (&inside.procfs, process.apparmor_profile.is_some() || process.selinux_label.is_some())
+    {
+        // As late as possible: the label is lost by the next execve of this thread, whatever it executes.
+        identity::label(process, procfs)?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
+    kernel::exe::reset_signals();
+    // CVE-2024-21626, CVE-2016-9962: nothing of ours is open in the program.
+    kernel::descriptors::close_on_exec_from(3 + process.preserve_descriptors)
+        .during(|| "mark descriptors close-on-exec")?;
+    if process.no_new_privileges {
+        kernel::prctl::set_no_new_privileges().during(|| "give up gaining privileges")?;
+    }
+    if let (Some(filter), true) = (&process.filter, ready.filter_pending) {
+        load_filter(filter, channel)?;
+    }
+    Err(ready.program.execute(process))
+}
+
+/// The supervisor's descriptor goes to the parent, which can reach the supervisor's socket. A filter that asks the
+/// supervisor about sendmsg(2) itself would wait for ever here, and is refused by nobody but its author.
+fn load_filter(filter: &FilterPlan, channel: &Channel) -> Result<()> {
+    match identity::load_filter(filter)? {
+        Some(listener) => channel.send_up(&Up::Listener { listener }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn become_root() -> Result<()> {
+    // Groups of the host stay behind where that is allowed; it is not where setgroups was denied.
+    match kernel::prctl::set_identity(0, 0, Some(&[])) {
+        Err(error) if error.errno() == Errno::PERM => kernel::prctl::set_identity(0, 0, None),
+        other => other,
+    }
+    .during(|| "become root of the user namespace")
+}
+
+/// Clocks can be set until the first process enters (time_namespaces(7)), so it is made, set, then entered.
+fn enter_time_namespace(plan: &Plan) -> Result<()> {
+    let step = || "make a time namespace";
+    namespaces::unshare(Namespaces::TIME).during(step)?;
+    let procfs = Procfs::of_the_host().during(step)?;
+    let lines: String = plan
+        .namespaces
+        .time_offsets
+        .iter()
+        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
+        .collect();
+    if !lines.is_empty() {
+        procfs.write("self/timens_offsets", &lines).during(step)?;
+    }
+    // By the magic link, which is not followed beneath a directory; this is the host's procfs, verified above.
+    let path = "/proc/self/ns/time_for_children";
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+        .map_err(|errno| SystemCall::new(format!("open({path:?}, O_RDONLY)"), errno))
+        .during(step)?;
+    namespaces::join(fd.as_fd(), Namespaces::TIME).during(step)
+}
+
+pub(crate) fn join_keyring(name: &str) -> Result<()> {
+    let name = std::ffi::CString::new(name).map_err(|_| Error::Refused("the id has a zero byte".to_owned()))?;
+    kernel::keyring::join_session(&name).during(|| "make a session keyring")
+}
+
+fn name_host(plan: &Plan) -> Result<()> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .map_err(|errno| SystemCall::new(format!("sethostname({name:?})"), errno))
+            .during(|| "set the host name")?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .map_err(|errno| SystemCall::new(format!("setdomainname({name:?})"), errno))
+            .during(|| "set the domain name")?;
+    }
+    Ok(())
+}
+
+/// Puts the standard streams where a program looks for them, and lets its user open them again by `/dev/stdout`.
+fn place_streams(stdio: &Stdio, inside: &Inside, uid: u32) -> Result<()> {
+    let step = || "set up the standard streams";
+    match (stdio, &inside.terminal) {
+        (_, Some(terminal)) => {
+            kernel::terminal::control(terminal.as_fd()).during(step)?;
+            for number in 0..3 {
+                kernel::descriptors::place(terminal.as_fd(), number).during(step)?;
+            }
+        }
+        (Stdio::Streams { stdin, stdout, stderr }, None) => {
+            new_session()?;
+            place_three([stdin, stdout, stderr]).during(step)?;
+        }
+        _ => new_session()?,
+    }
+    if uid != 0 {
+        give_streams_to(uid);
+    }
+    Ok(())
+}
+
+/// A stream may itself have one of the numbers 0 to 2, so they are moved out of the way first.
+fn place_three(streams: [&OwnedFd; 3]) -> kernel::Result<()> {
+    let mut aside = Vec::with_capacity(3);
+    for stream in streams {
+        aside.push(if stream.as_raw_fd() < 3 {
+            let moved = rustix::io::fcntl_dupfd_cloexec(stream, 3);
+            Some(moved.map_err(|errno| SystemCall::new("fcntl(<stream>, F_DUPFD_CLOEXEC, 3)", errno))?)
+        } else {
+            None
+        });
+    }
+    for (number, (stream, moved)) in (0..).zip(streams.iter().zip(&aside)) {
+        kernel::descriptors::place(moved.as_ref().unwrap_or(stream).as_fd(), number)?;
+    }
+    Ok(())
+}
+
+/// Signals that the caller's terminal sends to its session are not the container's.
+fn new_session() -> Result<()> {
+    match rustix::process::setsid() {
+        // It leads a process group already, as one that was started by hand.
+        Ok(_) | Err(Errno::PERM) => Ok(()),
+        Err(errno) => Err(SystemCall::new("setsid()", errno)).during(|| "make a session"),
+    }
+}
+
+/// As root's, a pipe could not be opened again by the user. `/dev/null` belongs to everybody and is left alone; a read-only
+/// or foreign file system refuses, which is no reason not to start.
+fn give_streams_to(uid: u32) {
+    let null = rustix::fs::makedev(1, 3);
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        if rustix::fs::fstat(stream).is_ok_and(|status| status.st_rdev != null && status.st_uid != uid) {
+            rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None).ok();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The parent's side of making a container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kernel::clone::{Child, Clone as Cloning};
+use kernel::error::Error as SystemCall;
+use kernel::namespaces::Namespaces;
+use oci::runtime::{ContainerState, LinuxNamespaceType};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::channel::{self, Channel, Down, Up};
+use crate::child;
+use crate::error::{BoxError, During, Error, Result};
+use crate::hooks;
+use crate::join;
+use crate::mounts::Prepared;
+use crate::plan::Plan;
+use crate::supervisor::{self, Supervisor};
+
+/// Standard streams of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Those of the caller.
+    Inherit,
+    /// These; the caller's copies are closed once the process has them.
+    Streams {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new pseudo-terminal, whose other end is handed out; the plan has its size.
+    Terminal,
+}
+
+/// A container whose namespaces exist and whose mounts are being assembled.
+#[derive(Debug)]
+pub struct NewContainer<'a> {
+    /// Its first process as the caller sees it; its namespaces are in `/proc/PID/ns`.
+    pub pid: Pid,
+    /// The same as a descriptor.
+    pub pidfd: BorrowedFd<'a>,
+}
+
+impl NewContainer<'_> {
+    /// Opens one of its namespaces.
+    pub fn namespace(&self, kind: Namespaces) -> Result<OwnedFd> {
+        kernel::namespaces::open(self.pid, kind).during(|| "open a namespace of the container")
+    }
+}
+
+/// A container that stands just before execve(2). Dropping it ends it.
+#[derive(Debug)]
+pub struct Created {
+    process: Unstarted,
+    supervisor: Option<Supervisor>,
+    /// The other end of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A process that runs its program.
+#[derive(Debug)]
+pub struct Started {
+    /// Its id as the caller sees it. It is a child of the caller, which must reap it.
+    pub pid: Pid,
+    /// The same as a descriptor; readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The other end of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+impl Created {
+    /// Process id as the caller sees it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
+    /// The process as a descriptor; readable when it has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+
+    /// Executes the container's program and returns when that has succeeded.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::NotExecutable`] for the program; the process has been reaped then.
+    pub fn start(self) -> Result<Started> {
+        self.process.channel.send_down(Down::Go)?;
+        let terminal = self.terminal;
+        self.process.until_executed(terminal, self.supervisor.as_ref())
+    }
+}
+
+/// A process that has not executed its program yet. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub(crate) struct Unstarted {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) channel: Channel,
+    armed: bool,
+}
+
+impl Unstarted {
+    pub(crate) fn new(child: Child, channel: Channel) -> Self {
+        Self { pid: child.pid, pidfd: child.pidfd, channel, armed: true }
+    }
+
+    /// Hears the child out until its end of the channel closes.
+    pub(crate) fn until_executed(
+        mut self,
+        mut terminal: Option<OwnedFd>,
+        supervisor: Option<&Supervisor>,
+    ) -> Result<Started> {
+        loop {
+            match self.channel.receive_up()? {
+                Up::Closed => break,
+                Up::Failed(error) => return Err(error),
+                Up::Ready { terminal: Some(fd) } => terminal = Some(fd),
+                Up::Listener { listener } => supervisor::hand_over(supervisor, self.pid, &listener)?,
+                Up::Ready { .. } | Up::Born { .. } | Up::Hooks => {}
+            }
+        }
+        self.armed = false;
+        let pidfd = self.pidfd.try_clone().map_err(|_| SystemCall::new("dup(<pidfd>)", Errno::MFILE));
+        Ok(Started { pid: self.pid, pidfd: pidfd.during(|| "keep the process's descriptor")?, terminal })
+    }
+
+    /// Why the process is gone, in words.
+    fn end(&mut self) -> String {
+        self.armed = false;
+        reap(self.pid)
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if self.armed {
+            // It may have ended already; either way it is waited for.
+            rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
+            reap(self.pid);
+        }
+    }
+}
+
+pub(crate) fn reap(pid: Pid) -> String {
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            Ok(Some((_, status))) => {
+                return match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => format!("status {code}"),
+                    (_, Some(signal)) => format!("killed by signal {signal}"),
+                    _ => "unknown status".to_owned(),
+                };
+            }
+            _ => return "reaped elsewhere".to_owned(),
+        }
+    }
+}
+
+/// Makes a container: everything up to execve(2).
+///
+/// `in_parallel` runs in the caller while the child assembles its mounts: network, limits that need a process. It sees
+/// the container's namespaces; the container's program cannot run before it has returned. The caller must have one
+/// thread.
+///
+/// # Errors
+/// The failed step of the child as a typed value, `in_parallel`'s own error, or a hook's. The child is reaped then.
+pub fn create(
+    plan: &Plan,
+    stdio: Stdio,
+    in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
+) -> Result<Created> {
+    let (ours, theirs) = channel::pair()?;
+    let prepared = Prepared::new(plan)?;
+    let mut process = spawn(plan, &stdio, prepared, ours, theirs)?;
+    // The child has its own copies now; what stays open here would keep pipes from ending.
+    drop(stdio);
+    if plan.namespaces.is_new(LinuxNamespaceType::User) {
+        join::write_mappings(process.pid, &plan.namespaces)?;
+        process.channel.send_down(Down::Mapped)?;
+    }
+    let supervisor = Supervisor::of(&plan.process, ContainerState::Creating, process.pid);
+    let outcome = in_parallel(&NewContainer { pid: process.pid, pidfd: process.pidfd.as_fd() });
+    if let Err(error) = outcome {
+        return Err(child_failure(process).unwrap_or(Error::InParallel(error)));
+    }
+    loop {
+        match process.channel.receive_up()? {
+            Up::Ready { terminal } => return Ok(Created { process, supervisor, terminal }),
+            Up::Listener { listener } => supervisor::hand_over(supervisor.as_ref(), process.pid, &listener)?,
+            Up::Hooks => {
+                let state = hooks::state(plan, ContainerState::Creating, process.pid);
+                hooks::run_hooks(&plan.hooks.prestart, &state)?;
+                hooks::run_hooks(&plan.hooks.create_runtime, &state)?;
+                process.channel.send_down(Down::Go)?;
+            }
+            Up::Failed(error) => return Err(error),
+            Up::Closed => return Err(Error::Vanished(process.end())),
+            Up::Born { .. } => {}
+        }
+    }
+}
+
+/// The failure that made the work outside fail as well, if the child has reported one.
+fn child_failure(process: Unstarted) -> Option<Error> {
+    rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL).ok();
+    loop {
+        match process.channel.receive_up() {
+            Ok(Up::Failed(error)) => return Some(error),
+            Ok(Up::Closed) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+fn spawn(plan: &Plan, stdio: &Stdio, prepared: Prepared, ours: Channel, theirs: Channel) -> Result<Unstarted> {
+    let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
+    let joined = join::open(&plan.namespaces.join)?;
+    // The cgroup namespace must be made after the cgroup was joined, and clocks set before a time namespace is entered;
+    // the child unshares both.
+    let namespaces = join::kinds(&plan.namespaces.new).without(Namespaces::CGROUP).without(Namespaces::TIME);
+    let context = child::Context { plan, stdio, prepared: &prepared, channel: &theirs };
+    let mut ours = Some(ours);
+    let forerunner = join::needs_forerunner(&plan.namespaces);
+    let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {
+        let cloning =
+            Cloning { namespaces: if forerunner { Namespaces::NONE } else { namespaces }, cgroup, sibling: false };
+        cloning.spawn(|| {
+            // The child's copy of the parent's end would keep the child from noticing that the parent is gone.
+            drop(ours.take());
+            if forerunner {
+                join::forerun(&context, &joined, namespaces, cgroup.is_some())
+            } else {
+                child::run(&context, &joined, Some(cgroup.is_some()))
+            }
+        })
+    };
+    let first = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
+        // No clone3: the child joins its cgroup by itself.
+        Err(error) if error.errno() == Errno::NOSYS && cgroup.is_some() => attempt(None),
+        other => other,
+    };
+    let first = first.during(|| "make the container's first process")?;
+    let Some(ours) = ours else { return Err(Error::Vanished("no channel".to_owned())) };
+    // What stays open here of the child's end would keep the parent from noticing that the child is gone.
+    drop(theirs);
+    if !forerunner {
+        return Ok(Unstarted::new(first, ours));
+    }
+    let born = ours.receive_up();
+    reap(first.pid);
+    adopt(born?, ours)
+}
+
+/// The process that a forerunner has made.
+pub(crate) fn adopt(born: Up, channel: Channel) -> Result<Unstarted> {
+    match born {
+        Up::Born { pid, pidfd } => match Pid::from_raw(pid) {
+            Some(pid) => Ok(Unstarted::new(Child { pid, pidfd }, channel)),
+            None => Err(Error::Vanished("no process id".to_owned())),
+        },
+        Up::Failed(error) => Err(error),
+        _ => Err(Error::Vanished("its forerunner was killed".to_owned())),
+    }
+}

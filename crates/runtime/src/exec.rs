@@ -1,0 +1,199 @@
+//! A further process in a running container.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use kernel::clone::Clone as Cloning;
+use kernel::error::Error as SystemCall;
+use kernel::namespaces::{self, Namespaces};
+use oci::runtime::ContainerState;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{self, Channel, Up};
+use crate::child::{self, Inside};
+use crate::create::{self, Started, Stdio, reap};
+use crate::error::{During, Result};
+use crate::plan::{CgroupPlan, ProcessPlan};
+use crate::supervisor::Supervisor;
+use crate::{devices, join};
+
+/// A process to start in a running container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecPlan {
+    /// The process.
+    pub process: ProcessPlan,
+    /// The container's cgroup.
+    #[serde(default)]
+    pub cgroup: CgroupPlan,
+    /// Name of the container's session keyring, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<String>,
+}
+
+/// Starts a process in the namespaces and cgroup of another and returns when its program runs.
+///
+/// `target` is a process of the container, mostly its first, as a descriptor and as a number. The new process is a child
+/// of the caller, which must reap it and must have one thread.
+///
+/// # Errors
+/// [`crate::Error::NotFound`] and [`crate::Error::NotExecutable`] for the program, else the step that failed; the process
+/// has been reaped then.
+pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Stdio) -> Result<Started> {
+    let (ours, theirs) = channel::pair()?;
+    let kinds = kinds_to_join(target_pid)?;
+    let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
+    let mut ours = Some(ours);
+    let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {
+        Cloning { cgroup, ..Cloning::default() }.spawn(|| {
+            drop(ours.take());
+            forerun(plan, target, kinds, &theirs, &stdio, cgroup.is_some())
+        })
+    };
+    let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
+        // No clone3: it joins by itself.
+        Err(error) if error.errno() == Errno::NOSYS && cgroup.is_some() => attempt(None),
+        // The container's own manager has put its processes in groups below, and then the kernel allows none here ("no
+        // internal processes", cgroups(7)); the place of the first process is as good.
+        Err(error) if error.errno() == Errno::BUSY && cgroup.is_some() => {
+            let below = plan.cgroup.unified.as_deref().map(|path| cgroup_of(target_pid, path)).transpose()?;
+            attempt(below.as_ref().map(AsFd::as_fd))
+        }
+        other => other,
+    };
+    let forerunner = forerunner.during(|| "make a process for the container")?;
+    drop(theirs);
+    drop(stdio);
+    let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
+    let born = ours.receive_up();
+    reap(forerunner.pid);
+    let supervisor = Supervisor::of(&plan.process, ContainerState::Running, target_pid);
+    create::adopt(born?, ours)?.until_executed(None, supervisor.as_ref())
+}
+
+/// All that differ from the caller's. A process may not join the user namespace that it is in (EINVAL), and joining any
+/// other twice is for nothing.
+fn kinds_to_join(target: Pid) -> Result<Namespaces> {
+    let step = || "look at the container's namespaces";
+    let mut kinds = Namespaces::NONE;
+    for (kind, name) in Namespaces::ALL {
+        let path = format!("/proc/{}/ns/{name}", target.as_raw_nonzero());
+        let own = rustix::fs::stat(format!("/proc/self/ns/{name}"));
+        let other = match rustix::fs::stat(path.as_str()) {
+            // Not in this kernel.
+            Err(Errno::NOENT) if own.is_err() => continue,
+            other => other.map_err(|errno| SystemCall::new(format!("stat({path:?})"), errno)).during(step)?,
+        };
+        if own.is_ok_and(|own| (own.st_dev, own.st_ino) != (other.st_dev, other.st_ino)) {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+/// The directory of the group that a process is in, somewhere below the container's own.
+///
+/// The container's directory ends as its path in `/proc/PID/cgroup` begins, whatever stands before it.
+fn cgroup_of(pid: Pid, container: &Path) -> Result<std::os::fd::OwnedFd> {
+    let file = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| SystemCall::new(format!("read({file:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+        .during(|| "look for the container's cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let mut below = container.to_path_buf();
+    for above in Path::new(path).ancestors().filter(|above| above.parent().is_some()) {
+        let above_relative = above.strip_prefix("/").unwrap_or(above);
+        if container.ends_with(above_relative) {
+            below.push(Path::new(path).strip_prefix(above).unwrap_or(Path::new("")));
+            break;
+        }
+    }
+    join::open_cgroup(&below)
+}
+
+/// Joins, then makes the process as a child of the caller.
+fn forerun(
+    plan: &ExecPlan,
+    target: BorrowedFd<'_>,
+    kinds: Namespaces,
+    channel: &Channel,
+    stdio: &Stdio,
+    born_in_cgroup: bool,
+) -> i32 {
+    let work = || -> Result<()> {
+        let procfs_works_now = || join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup);
+        procfs_works_now()?;
+        // Before anybody inside can see this process: not to be traced, its descriptors not to be opened
+        // (CVE-2016-9962). After the writes to procfs, whose files belong to nobody from here on.
+        kernel::prctl::set_dumpable(false).during(|| "hide from the container's processes")?;
+        if !kinds.is_empty() {
+            namespaces::join_process(target, kinds).during(|| "join the container's namespaces")?;
+        }
+        if kinds.contains(Namespaces::USER) {
+            child::become_root()?;
+        }
+        let made = Cloning { sibling: true, ..Cloning::default() }
+            .spawn(|| run(plan, channel, stdio))
+            .during(|| "make a process in the container")?;
+        channel.send_up(&Up::Born { pid: made.pid.as_raw_nonzero().get(), pidfd: made.pidfd })
+    };
+    match work() {
+        Ok(()) => 0,
+        Err(error) => {
+            // The parent notices the closed channel if not even this arrives.
+            channel.send_up(&Up::Failed(error)).ok();
+            1
+        }
+    }
+}
+
+fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio) -> i32 {
+    let work = || -> Result<std::convert::Infallible> {
+        if let Some(name) = &plan.keyring {
+            child::join_keyring(name)?;
+        }
+        let (inside, controller) = enter(plan)?;
+        let ready = child::finish_identity(&plan.process, &inside, stdio, channel)?;
+        if controller.is_some() {
+            channel.send_up(&Up::Ready { terminal: controller })?;
+        }
+        child::execute(&plan.process, &inside, &ready, channel)
+    };
+    match work() {
+        Ok(never) => match never {},
+        Err(error) => {
+            channel.send_up(&Up::Failed(error)).ok();
+            1
+        }
+    }
+}
+
+/// Joining the mount namespace has moved this process to its root.
+fn enter(plan: &ExecPlan) -> Result<(Inside, Option<std::os::fd::OwnedFd>)> {
+    let root =
+        rustix::fs::openat(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SystemCall::new("open(\"/\", O_PATH)", errno))
+            .during(|| "open the container's root")?;
+    let (controller, terminal) = match plan.process.terminal {
+        Some(size) => {
+            let pair = devices::open_terminal(root.as_fd(), None, size).during(|| "make a terminal")?;
+            (Some(pair.controller), Some(pair.terminal))
+        }
+        None => (None, None),
+    };
+    // The container's own /proc may have anything mounted over it, so labels go through a new instance of it.
+    let labelled = plan.process.apparmor_profile.is_some() || plan.process.selinux_label.is_some();
+    let procfs = match labelled {
+        true => Some(new_procfs().during(|| "mount a private procfs")?),
+        false => None,
+    };
+    Ok((Inside { root, procfs, terminal }, controller))
+}
+
+fn new_procfs() -> kernel::Result<kernel::lsm::Procfs> {
+    let tree = kernel::mount::FileSystem::open("proc")?.mount(kernel::mount::Attributes::empty())?;
+    kernel::lsm::Procfs::verify(tree)
+}

@@ -1,0 +1,91 @@
+//! Programs that are called at points of a container's life (config.md, "POSIX-platform Hooks").
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use oci::runtime::{ContainerState, Hook, State};
+use rustix::process::Pid;
+
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+pub(crate) fn state(plan: &Plan, status: ContainerState, pid: Pid) -> State {
+    State {
+        oci_version: oci::runtime::VERSION.to_owned(),
+        id: plan.id.clone(),
+        status,
+        pid: pid.as_raw_nonzero().get().cast_unsigned(),
+        bundle: plan.bundle.display().to_string(),
+        annotations: plan.annotations.clone(),
+    }
+}
+
+/// Calls each hook in turn with the state as JSON on its standard input; ends at the first that fails.
+///
+/// A hook has its own environment only, none of ours or of the container's (CVE-2025-23266).
+pub fn run_hooks(hooks: &[Hook], state: &State) -> Result<()> {
+    let text = serde_json::to_vec(state).map_err(|error| Error::Refused(error.to_string()))?;
+    hooks.iter().try_for_each(|hook| run(hook, &text))
+}
+
+fn run(hook: &Hook, state: &[u8]) -> Result<()> {
+    let failed = |outcome: String| Error::Hook { path: hook.path.clone(), outcome };
+    let mut command = Command::new(&hook.path);
+    if let Some((name, rest)) = hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| failed(format!("cannot be executed: {error}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook need not read it.
+        drop(stdin.write_all(state));
+    }
+    let deadline = hook
+        .timeout
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    // Without a time-out the pipe is read to its end; with one, a program that fills it runs into the time-out.
+    let status = match deadline {
+        None => {
+            let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+            return match output.status.success() {
+                true => Ok(()),
+                false => Err(failed(words(output.status, &output.stderr))),
+            };
+        }
+        Some(deadline) => loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) => {
+                    drop(child.kill());
+                    drop(child.wait());
+                    return Err(failed(format!("took longer than {} s", hook.timeout.unwrap_or_default())));
+                }
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        },
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let output = child.wait_with_output().map(|output| output.stderr).unwrap_or_default();
+    Err(failed(words(status, &output)))
+}
+
+fn words(status: std::process::ExitStatus, stderr: &[u8]) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let end = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with status {code}"),
+        (_, Some(signal)) => format!("was killed by signal {signal}"),
+        _ => "ended".to_owned(),
+    };
+    let text = String::from_utf8_lossy(stderr);
+    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => format!("{end}: {}", line.chars().take(200).collect::<String>()),
+        None => end,
+    }
+}

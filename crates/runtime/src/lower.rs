@@ -1,0 +1,408 @@
+//! Lowering: from a specification to a plan, without touching the kernel.
+
+mod process;
+
+use std::path::{Path, PathBuf};
+
+use oci::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Spec};
+
+use crate::mount_options::{self, Sorted};
+use crate::plan::{
+    CgroupPlan, DeviceKind, DevicePlan, FilterPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, Propagate,
+    PropagationKind, RootPlan, RootSource,
+};
+
+pub use process::plan_process;
+
+/// What the specification does not say.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Name of the container.
+    pub id: String,
+    /// Directory to which relative paths of the specification refer; absolute.
+    pub bundle: PathBuf,
+    /// The root file system, in place of `root.path`.
+    pub root: Option<RootSource>,
+    /// The container's cgroup.
+    pub cgroup: CgroupPlan,
+    /// A compiled filter, in place of `linux.seccomp`.
+    pub filter: Option<FilterPlan>,
+    /// User as an image writes it (`user`, `user:group`, numbers, empty), in place of the numbers of `process.user`;
+    /// looked up in the container's files.
+    pub user: Option<String>,
+    /// Supplementary groups beside those of the files, names or numbers; only together with `user`.
+    pub additional_groups: Vec<String>,
+    /// Make the working directory when it is missing.
+    pub create_cwd: bool,
+    /// Give the container a session keyring of its own.
+    pub new_keyring: bool,
+    /// How many descriptors from 3 on stay open for the process.
+    pub preserve_descriptors: u32,
+    /// Not being allowed to lower `oom_score_adj` is no error.
+    pub oom_score_adj_is_a_wish: bool,
+}
+
+/// A specification that cannot be executed: which field, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct PlanError {
+    /// Path of the field, such as `process.cwd`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+pub(crate) fn wrong<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, PlanError> {
+    Err(PlanError { field: field.into(), problem: problem.into() })
+}
+
+/// Lowers a specification.
+///
+/// Pure: reads no file and asks the kernel nothing. What only the kernel or the container's files can answer is left to
+/// [`crate::create`].
+pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
+    let Some(process) = &spec.process else { return wrong("process", "is missing") };
+    let empty = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    refuse_unsupported(linux)?;
+    let namespaces = namespaces(linux)?;
+    let filter = match &options.filter {
+        Some(filter) => Some(filter.clone()),
+        None => linux.seccomp.as_ref().map(|profile| process::compile(profile, spec, options)).transpose()?,
+    };
+    let mut process = plan_process(process, options, filter)?;
+    process.personality = linux.personality.as_ref().map(process::personality).transpose()?;
+    process.memory_policy = linux.memory_policy.as_ref().map(process::memory_policy).transpose()?;
+    let mounts = spec.mounts.iter().enumerate().map(|(index, each)| mount(index, each, linux, options));
+    let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
+    let own_dev = !mounts.iter().any(|mount| mount.destination == "/dev" && matches!(mount.what, Mounted::Bind { .. }));
+    let uts = has(&namespaces, LinuxNamespaceType::Uts);
+    if (spec.hostname.is_some() || spec.domainname.is_some()) && !uts {
+        return wrong("hostname", "needs a UTS namespace of the container's own, or the host would be renamed");
+    }
+    Ok(Plan {
+        id: options.id.clone(),
+        bundle: options.bundle.clone(),
+        annotations: spec.annotations.clone(),
+        cgroup: options.cgroup.clone(),
+        root: root(spec, linux, options)?,
+        mounts,
+        devices: devices(linux, own_dev)?,
+        links: if own_dev { links() } else { Vec::new() },
+        masked_paths: absolute_all("linux.maskedPaths", &linux.masked_paths)?,
+        readonly_paths: absolute_all("linux.readonlyPaths", &linux.readonly_paths)?,
+        sysctl: sysctl(linux, &namespaces)?,
+        hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
+        domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
+        keyring: options.new_keyring.then(|| format!("_ses.{}", options.id)),
+        hooks: spec.hooks.clone().unwrap_or_default(),
+        namespaces,
+        process,
+    })
+}
+
+/// What would be ignored silently is refused instead.
+fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
+    if linux.intel_rdt.is_some() {
+        return wrong("linux.intelRdt", "is not supported yet");
+    }
+    if !linux.net_devices.is_empty() {
+        return wrong("linux.netDevices", "is not supported yet");
+    }
+    Ok(())
+}
+
+fn has(namespaces: &NamespacePlan, kind: LinuxNamespaceType) -> bool {
+    namespaces.is_new(kind) || namespaces.join.iter().any(|(each, _)| *each == kind)
+}
+
+fn namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError> {
+    let mut plan = NamespacePlan {
+        uid_mappings: linux.uid_mappings.clone(),
+        gid_mappings: linux.gid_mappings.clone(),
+        time_offsets: linux.time_offsets.clone(),
+        ..NamespacePlan::default()
+    };
+    for namespace in &linux.namespaces {
+        if has(&plan, namespace.kind) {
+            return wrong("linux.namespaces", format!("{:?} stands there twice", namespace.kind));
+        }
+        match namespace.path.as_deref().filter(|path| !path.is_empty()) {
+            None => plan.new.push(namespace.kind),
+            Some(path) if path.starts_with('/') => plan.join.push((namespace.kind, PathBuf::from(path))),
+            Some(path) => return wrong("linux.namespaces", format!("path {path:?} is not absolute")),
+        }
+    }
+    if !plan.is_new(LinuxNamespaceType::Mount) {
+        return wrong("linux.namespaces", "a new mount namespace is needed to assemble the root file system in");
+    }
+    let maps = !plan.uid_mappings.is_empty() || !plan.gid_mappings.is_empty();
+    if maps && !has(&plan, LinuxNamespaceType::User) {
+        return wrong("linux.uidMappings", "ids are mapped, but there is no user namespace");
+    }
+    if plan.is_new(LinuxNamespaceType::User) && (plan.uid_mappings.is_empty() || plan.gid_mappings.is_empty()) {
+        return wrong("linux.uidMappings", "a new user namespace needs mappings of user and group ids");
+    }
+    if !plan.time_offsets.is_empty() && !plan.is_new(LinuxNamespaceType::Time) {
+        return wrong("linux.timeOffsets", "needs a new time namespace");
+    }
+    // As many as the kernel takes (user_namespaces(7), Linux 4.15). A file of thousands is an attack or an accident.
+    if plan.uid_mappings.len() > 340 || plan.gid_mappings.len() > 340 {
+        return wrong("linux.uidMappings", "the kernel takes at most 340 ranges");
+    }
+    Ok(plan)
+}
+
+fn root(spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<RootPlan, PlanError> {
+    let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
+    let source = match (&options.root, &spec.root) {
+        (Some(source), _) => source.clone(),
+        (None, Some(root)) if !root.path.is_empty() => RootSource::Directory { path: options.bundle.join(&root.path) },
+        (None, _) => return wrong("root.path", "is missing"),
+    };
+    match &source {
+        RootSource::Overlay { lower, upper, work, .. } => {
+            if lower.is_empty() {
+                return wrong("root", "an overlay needs at least one lower directory");
+            }
+            if upper.is_some() != work.is_some() {
+                return wrong("root", "an overlay needs both upper and work directory, or neither");
+            }
+        }
+        RootSource::Directory { path } if !path.is_absolute() => {
+            return wrong("root.path", "the bundle is not absolute");
+        }
+        RootSource::Directory { .. } => {}
+    }
+    let propagation = match linux.rootfs_propagation.as_deref() {
+        None | Some("") => None,
+        Some(name) => match mount_options::sort(&[name.to_owned()]).propagation {
+            Some(found) => Some(found),
+            None => {
+                return wrong(
+                    "linux.rootfsPropagation",
+                    format!("{name:?} is none of shared, slave, private, unbindable"),
+                );
+            }
+        },
+    };
+    Ok(RootPlan { source, readonly, propagation, label: linux.mount_label.clone().filter(|label| !label.is_empty()) })
+}
+
+fn mount(index: usize, mount: &Mount, linux: &Linux, options: &PlanOptions) -> Result<MountPlan, PlanError> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    let mut sorted = mount_options::sort(&mount.options);
+    // Relative destinations were allowed before 1.0.2 and still mean the same.
+    let destination =
+        if mount.destination.starts_with('/') { mount.destination.clone() } else { format!("/{}", mount.destination) };
+    let destination = match destination.trim_end_matches('/') {
+        "" => return wrong(field("destination"), "must not be the root"),
+        trimmed => trimmed.to_owned(),
+    };
+    let kind = mount.kind.as_deref().unwrap_or_default();
+    let what = if let Some(recursive) = sorted.bind.or((kind == "bind").then_some(false)) {
+        bind(index, mount, &mut sorted, recursive, options)?
+    } else if kind == "cgroup" {
+        Mounted::Cgroup
+    } else if kind.is_empty() {
+        return wrong(field("type"), "is missing, and the options have no bind");
+    } else {
+        if !mount.uid_mappings.is_empty() || sorted.id_map.is_some() {
+            return wrong(field("uidMappings"), "only bind mounts can be idmapped");
+        }
+        if let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty())
+            && !matches!(kind, "proc" | "sysfs" | "cgroup2")
+        {
+            sorted.data.push(("context".to_owned(), Some(label.to_owned())));
+        }
+        Mounted::FileSystem {
+            name: kind.to_owned(),
+            source: mount.source.clone().unwrap_or_else(|| kind.to_owned()),
+            options: sorted.data,
+            copy_up: sorted.copy_up && kind == "tmpfs",
+        }
+    };
+    protect_system_directories(&destination, &what, &field("destination"))?;
+    Ok(MountPlan { destination, what, attributes: sorted.attributes, propagation: sorted.propagation })
+}
+
+/// CVE-2019-16884, CVE-2015-3631: what is mounted over `/proc` must be procfs, or the security labels that are written
+/// there go nowhere.
+fn protect_system_directories(destination: &str, what: &Mounted, field: &str) -> Result<(), PlanError> {
+    if destination != "/proc" {
+        return Ok(());
+    }
+    match what {
+        Mounted::FileSystem { name, .. } if name == "proc" => Ok(()),
+        Mounted::Bind { source, .. } if source == Path::new("/proc") => Ok(()),
+        _ => wrong(field, "only procfs may be mounted on /proc"),
+    }
+}
+
+fn bind(
+    index: usize,
+    mount: &Mount,
+    sorted: &mut Sorted,
+    recursive: bool,
+    options: &PlanOptions,
+) -> Result<Mounted, PlanError> {
+    let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
+        return wrong(format!("mounts[{index}].source"), "is missing");
+    };
+    let maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if sorted.id_map.is_some() && !maps {
+        return wrong(format!("mounts[{index}].uidMappings"), "idmap needs mappings of the mount's own");
+    }
+    if maps && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
+        return wrong(format!("mounts[{index}].uidMappings"), "needs mappings of user and group ids");
+    }
+    let id_map = maps.then(|| IdMap {
+        uids: mount.uid_mappings.clone(),
+        gids: mount.gid_mappings.clone(),
+        recursive: sorted.id_map.unwrap_or(false),
+    });
+    Ok(Mounted::Bind { source: options.bundle.join(source), recursive, id_map })
+}
+
+const SIMPLE_DEVICES: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+fn devices(linux: &Linux, own_dev: bool) -> Result<Vec<DevicePlan>, PlanError> {
+    let mut devices = Vec::new();
+    if own_dev {
+        devices.extend(SIMPLE_DEVICES.iter().map(|&(path, major, minor)| DevicePlan {
+            path: path.to_owned(),
+            kind: DeviceKind::Character,
+            major,
+            minor,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        }));
+    }
+    for device in &linux.devices {
+        let plan = lower_device(device)?;
+        devices.retain(|each| each.path != plan.path);
+        devices.push(plan);
+    }
+    Ok(devices)
+}
+
+fn lower_device(device: &LinuxDevice) -> Result<DevicePlan, PlanError> {
+    let kind = match device.kind.as_str() {
+        "c" | "u" => DeviceKind::Character,
+        "b" => DeviceKind::Block,
+        "p" => DeviceKind::Pipe,
+        other => return wrong("linux.devices", format!("{:?} has type {other:?}, none of c, u, b, p", device.path)),
+    };
+    if !device.path.starts_with('/') {
+        return wrong("linux.devices", format!("path {:?} is not absolute", device.path));
+    }
+    let number = |value: Option<i64>| match value {
+        None if kind == DeviceKind::Pipe => Ok(0),
+        Some(value) if u32::try_from(value).is_ok() => Ok(value as u32),
+        _ => wrong("linux.devices", format!("{:?} needs major and minor number", device.path)),
+    };
+    Ok(DevicePlan {
+        path: device.path.clone(),
+        kind,
+        major: number(device.major)?,
+        minor: number(device.minor)?,
+        mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+        uid: device.uid.unwrap_or(0),
+        gid: device.gid.unwrap_or(0),
+    })
+}
+
+/// runtime-linux.md, "Dev symbolic links", and the multiplexer of the container's own devpts (config-linux.md, "Default
+/// Devices").
+fn links() -> Vec<(String, String)> {
+    [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ]
+    .map(|(path, target)| (path.to_owned(), target.to_owned()))
+    .to_vec()
+}
+
+fn absolute_all(field: &str, paths: &[String]) -> Result<Vec<String>, PlanError> {
+    match paths.iter().find(|path| !path.starts_with('/')) {
+        Some(path) => wrong(field, format!("{path:?} is not absolute")),
+        None => Ok(paths.to_vec()),
+    }
+}
+
+const IPC_PARAMETERS: [&str; 8] =
+    ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+
+/// Only parameters of namespaces that the container does not share with the host (CVE-2022-0532). Name and value go to
+/// one file as they are, so a `+` or newline joins nothing (CVE-2022-0811).
+fn sysctl(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, PlanError> {
+    let mut result = Vec::new();
+    for (name, value) in &linux.sysctl {
+        let path = sysctl_path(name);
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
+            return wrong("linux.sysctl", format!("{name:?} is no name of a kernel parameter"));
+        }
+        let needed = match parts[..] {
+            ["net", ..] => LinuxNamespaceType::Network,
+            ["fs", "mqueue", ..] => LinuxNamespaceType::Ipc,
+            ["kernel", parameter] if IPC_PARAMETERS.contains(&parameter) => LinuxNamespaceType::Ipc,
+            ["kernel", "domainname" | "hostname"] => LinuxNamespaceType::Uts,
+            ["user", ..] => LinuxNamespaceType::User,
+            _ => return wrong("linux.sysctl", format!("{name:?} belongs to no namespace and would change the host")),
+        };
+        if !has(namespaces, needed) {
+            return wrong("linux.sysctl", format!("{name:?} needs a {needed:?} namespace of the container's own"));
+        }
+        result.push((path, value.clone()));
+    }
+    Ok(result)
+}
+
+/// `net.ipv4.conf.eth0/1.forwarding` and `net/ipv4/conf/eth0.1/forwarding` are the same (sysctl.d(5)): whichever
+/// separator comes first separates, and the other stands for it inside a name.
+fn sysctl_path(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(at) if name.as_bytes()[at] == b'.' => name
+            .chars()
+            .map(|each| {
+                if each == '.' {
+                    '/'
+                } else if each == '/' {
+                    '.'
+                } else {
+                    each
+                }
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
+impl From<PropagationKind> for kernel::mount::Propagation {
+    fn from(kind: PropagationKind) -> Self {
+        match kind {
+            PropagationKind::Shared => Self::Shared,
+            PropagationKind::Slave => Self::Slave,
+            PropagationKind::Private => Self::Private,
+            PropagationKind::Unbindable => Self::Unbindable,
+        }
+    }
+}
+
+impl Propagate {
+    pub(crate) fn is_shared(self) -> bool {
+        self.how == PropagationKind::Shared
+    }
+}

@@ -1,0 +1,300 @@
+//! Making the mounts of a plan, each as a detached mount that is complete before it is attached.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use kernel::beneath::{self, Limits};
+use kernel::clone::Clone as Cloning;
+use kernel::error::Error as SystemCall;
+use kernel::lsm::Procfs;
+use kernel::mount::{self, Attributes, Change, FileSystem};
+use kernel::namespaces::Namespaces;
+use oci::runtime::LinuxNamespaceType;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{During, Error, Result};
+use crate::plan::{CgroupPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, PropagationKind};
+use crate::root::present_attributes;
+use crate::{copy_up, join};
+
+/// What the parent opens before it clones: idmapped mounts need rights over the host's file systems, which a process in
+/// a new user namespace does not have. By the index of the mount.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared(Vec<(usize, OwnedFd)>);
+
+impl Prepared {
+    pub(crate) fn new(plan: &Plan) -> Result<Self> {
+        let mut trees = Vec::new();
+        for (index, mount) in plan.mounts.iter().enumerate() {
+            if let Mounted::Bind { source, recursive, id_map: Some(map) } = &mount.what {
+                let tree = id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))?;
+                trees.push((index, tree));
+            }
+        }
+        Ok(Self(trees))
+    }
+
+    fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.0.iter().find(|(each, _)| *each == index).map(|(_, tree)| tree.as_fd())
+    }
+}
+
+fn in_step(mount: &MountPlan, error: Error) -> Error {
+    match error {
+        Error::Step { source, .. } => Error::Step { step: name(mount), source },
+        other => other,
+    }
+}
+
+fn name(mount: &MountPlan) -> String {
+    match &mount.what {
+        Mounted::FileSystem { name, .. } => format!("mount {name} on {}", mount.destination),
+        Mounted::Bind { source, .. } => format!("bind {} on {}", source.display(), mount.destination),
+        Mounted::Cgroup => format!("mount the cgroup on {}", mount.destination),
+    }
+}
+
+/// mount_setattr takes the maps from a user namespace, so a child is made that does nothing but have one.
+fn id_mapped(source: &Path, recursive: bool, map: &IdMap) -> Result<OwnedFd> {
+    let step = || "idmap a mount";
+    let tree = copy(source, recursive).during(step)?;
+    let (ours, theirs) = crate::channel::pair()?;
+    let mut ours = Some(ours);
+    let holder = Cloning { namespaces: Namespaces::USER, ..Cloning::default() }
+        .spawn(|| {
+            drop(ours.take());
+            // Ends when the parent closes its end, whatever it says.
+            i32::from(theirs.wait_for(crate::channel::Down::Go).is_ok())
+        })
+        .during(step)?;
+    let plan = NamespacePlan { uid_mappings: map.uids.clone(), gid_mappings: map.gids.clone(), ..Default::default() };
+    let result = join::write_mappings(holder.pid, &plan)
+        .and_then(|()| kernel::namespaces::open(holder.pid, Namespaces::USER).during(step));
+    drop(ours.take());
+    crate::create::reap(holder.pid);
+    let namespace = result?;
+    let change = Change { id_map: Some(namespace.as_fd()), recursive: map.recursive, ..Change::default() };
+    mount::change(tree.as_fd(), &change).during(step)?;
+    Ok(tree)
+}
+
+fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
+    let text = source.to_str().ok_or_else(|| SystemCall::new(format!("open_tree({source:?})"), Errno::ILSEQ))?;
+    mount::copy_path(text, recursive)
+}
+
+/// Mounts that later steps need.
+pub(crate) struct Made {
+    pub procfs: Option<Procfs>,
+    pub devpts: Option<OwnedFd>,
+}
+
+/// `isolated`: every mount of the namespace is private already.
+pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, isolated: bool) -> Result<Made> {
+    let mut made = Made { procfs: None, devpts: None };
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        let step = || name(mount);
+        match &mount.what {
+            Mounted::FileSystem { name: kind, source, options, copy_up } => {
+                let tree = file_system(mount, kind, source, options).during(step)?;
+                let target = target(root, mount, kind).during(step)?;
+                if *copy_up {
+                    copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
+                }
+                mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
+                propagate(tree.as_fd(), mount, isolated).during(step)?;
+                match kind.as_str() {
+                    "proc" if mount.destination == "/proc" => made.procfs = Procfs::verify(tree).ok(),
+                    "devpts" if mount.destination == "/dev/pts" => made.devpts = Some(tree),
+                    _ => {}
+                }
+            }
+            Mounted::Bind { source, recursive, .. } => {
+                let copied;
+                let tree = match prepared.tree(index) {
+                    Some(tree) => tree,
+                    None => {
+                        copied = copy(source, *recursive).during(step)?;
+                        copied.as_fd()
+                    }
+                };
+                bind(root, mount, tree, isolated).during(step)?;
+            }
+            Mounted::Cgroup => cgroup(plan, mount, root).during(step)?,
+        }
+    }
+    Ok(made)
+}
+
+fn file_system(
+    mount: &MountPlan,
+    kind: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+) -> kernel::Result<OwnedFd> {
+    let attributes = Attributes::from_bits_retain(mount.attributes.set);
+    let work = || {
+        let context = FileSystem::open(kind)?;
+        context.set("source", source)?;
+        for (key, value) in options {
+            match value {
+                Some(value) => context.set(key, value)?,
+                None => context.set_flag(key)?,
+            }
+        }
+        context.mount(attributes)
+    };
+    match work() {
+        // sysfs belongs to a network namespace, and its mount to that namespace's owner; with the host's network in a
+        // user namespace only the host's can be had, whole, because parts of it may be covered on purpose.
+        Err(error) if error.errno() == Errno::PERM && kind == "sysfs" => {
+            let tree = mount::copy_path("/sys", true)?;
+            let change = Change { set: attributes, recursive: true, ..Change::default() };
+            mount::change(tree.as_fd(), &change)?;
+            Ok(tree)
+        }
+        other => other,
+    }
+}
+
+/// The mount point, made when it is missing.
+///
+/// For procfs and sysfs no symbolic link is followed: a container's image must not choose where they are
+/// (CVE-2023-27561, CVE-2025-54867).
+fn target(root: BorrowedFd<'_>, mount: &MountPlan, kind: &str) -> kernel::Result<OwnedFd> {
+    let mode = Mode::from_raw_mode(0o755);
+    if !matches!(kind, "proc" | "sysfs") {
+        return beneath::make_directories(root, &mount.destination, mode);
+    }
+    let limits = Limits { no_links: true, no_mounts: false };
+    let open = || beneath::open(root, &mount.destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), limits);
+    match open() {
+        Err(error) if error.errno() == Errno::NOENT => {
+            beneath::make_directories(root, &mount.destination, mode)?;
+            open()
+        }
+        other => other,
+    }
+}
+
+fn propagate(tree: BorrowedFd<'_>, mount: &MountPlan, isolated: bool) -> kernel::Result<()> {
+    let Some(propagate) = mount.propagation else { return Ok(()) };
+    if isolated && propagate.how == PropagationKind::Private {
+        return Ok(());
+    }
+    let change =
+        Change { propagation: Some(propagate.how.into()), recursive: propagate.recursive, ..Change::default() };
+    match mount::change(tree, &change) {
+        Err(error) if error.errno() == Errno::NOSYS => {
+            use std::os::fd::AsRawFd;
+            let link = format!("/proc/self/fd/{}", tree.as_raw_fd());
+            let link = std::ffi::CString::new(link).unwrap_or_default();
+            mount::set_propagation(&link, propagate.how.into(), propagate.recursive)
+        }
+        other => other,
+    }
+}
+
+fn bind(root: BorrowedFd<'_>, mount: &MountPlan, tree: BorrowedFd<'_>, isolated: bool) -> kernel::Result<()> {
+    let status = rustix::fs::fstat(tree).map_err(|errno| SystemCall::new("fstat(<mount>)", errno))?;
+    let target = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))?
+    } else {
+        beneath::make_file(root, &mount.destination, Mode::from_raw_mode(0o644))?
+    };
+    attach_with_attributes(tree, target.as_fd(), mount)?;
+    propagate(tree, mount, isolated)
+}
+
+/// Attributes first, so that the mount is never to be seen without them.
+fn attach_with_attributes(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, plan: &MountPlan) -> kernel::Result<()> {
+    let own = plan.attributes;
+    let mut attached = false;
+    for (set, clear, recursive) in [(own.set, own.clear, false), (own.set_below, own.clear_below, true)] {
+        if set == 0 && clear == 0 {
+            continue;
+        }
+        let (set, clear) = (Attributes::from_bits_retain(set), Attributes::from_bits_retain(clear));
+        match mount::change(tree, &Change { set, clear, recursive, ..Change::default() }) {
+            // Linux before 5.12 can do it to one mount, attached. `rro` and its like are refused there.
+            Err(error) if error.errno() == Errno::NOSYS && !recursive => {
+                mount::attach(tree, target)?;
+                attached = true;
+                mount::remount(tree, present_attributes(tree)?.difference(clear) | set)?;
+            }
+            other => other?,
+        }
+    }
+    if attached { Ok(()) } else { mount::attach(tree, target) }
+}
+
+/// The container's own cgroup: in v2 the file system, whose root is the cgroup namespace's; without such a namespace, and
+/// in v1, a bind mount of the directory for each hierarchy.
+fn cgroup(plan: &Plan, mount: &MountPlan, root: BorrowedFd<'_>) -> kernel::Result<()> {
+    let attributes = Attributes::from_bits_retain(mount.attributes.set);
+    let CgroupPlan { unified, legacy } = &plan.cgroup;
+    let target = beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))?;
+    if legacy.is_empty() {
+        let tree = unified_tree(plan, attributes, unified.as_deref())?;
+        return match tree {
+            Some(tree) => mount::attach(tree.as_fd(), target.as_fd()),
+            None => Ok(()),
+        };
+    }
+    let directory = FileSystem::open("tmpfs")?;
+    directory.set("source", "cgroup")?;
+    directory.set("mode", "755")?;
+    directory.set("size", "64k")?;
+    // Read-only at the end, once the mount points are made.
+    let directory = directory.mount(attributes.difference(Attributes::MOUNT_ATTR_RDONLY))?;
+    mount::attach(directory.as_fd(), target.as_fd())?;
+    for (name, path) in
+        legacy.iter().map(|(name, path)| (name.as_str(), path)).chain(unified.iter().map(|p| ("unified", p)))
+    {
+        legacy_controller(directory.as_fd(), name, path, attributes)?;
+    }
+    if attributes.contains(Attributes::MOUNT_ATTR_RDONLY) {
+        crate::root::make_mount_read_only(directory.as_fd(), false)?;
+    }
+    Ok(())
+}
+
+fn unified_tree(plan: &Plan, attributes: Attributes, unified: Option<&Path>) -> kernel::Result<Option<OwnedFd>> {
+    if plan.namespaces.is_new(LinuxNamespaceType::Cgroup) {
+        let context = FileSystem::open("cgroup2")?;
+        context.set("source", "cgroup")?;
+        match context.mount(attributes) {
+            // A user namespace may have been given no view of the whole cgroup2; its own directory is as good.
+            Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => {}
+            other => return other.map(Some),
+        }
+    }
+    let Some(path) = unified else { return Ok(None) };
+    let tree = copy(path, true)?;
+    mount::change(tree.as_fd(), &Change { set: attributes, recursive: true, ..Change::default() })?;
+    Ok(Some(tree))
+}
+
+/// One hierarchy, with a link for each controller that shares it, as programs look for `/sys/fs/cgroup/cpu`.
+fn legacy_controller(directory: BorrowedFd<'_>, name: &str, path: &Path, attributes: Attributes) -> kernel::Result<()> {
+    let fail = |call: &'static str| move |errno| SystemCall::new(format!("{call}(<cgroup>, {name:?})"), errno);
+    rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)).map_err(fail("mkdirat"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(fail("openat"))?;
+    let tree = copy(path, false)?;
+    match mount::change(tree.as_fd(), &Change { set: attributes, ..Change::default() }) {
+        Err(error) if error.errno() == Errno::NOSYS => {
+            mount::attach(tree.as_fd(), target.as_fd())?;
+            mount::remount(tree.as_fd(), attributes)?;
+        }
+        other => {
+            other?;
+            mount::attach(tree.as_fd(), target.as_fd())?;
+        }
+    }
+    for controller in name.split(',').filter(|each| *each != name) {
+        rustix::fs::symlinkat(name, directory, controller).map_err(fail("symlinkat"))?;
+    }
+    Ok(())
+}

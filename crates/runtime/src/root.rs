@@ -1,0 +1,265 @@
+//! The container's root file system, assembled by descriptor in its own mount namespace, and the step into it.
+//!
+//! Nothing of it is ever visible in the host's mount table, and all of it goes with the namespace.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use kernel::beneath;
+use kernel::error::Error as SystemCall;
+use kernel::lsm::Procfs;
+use kernel::mount::{self, Attributes, Change, FileSystem, Propagation};
+use kernel::terminal::Pair;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{During, Error, Result};
+use crate::mounts::{self, Prepared};
+use crate::plan::{Plan, PropagationKind, RootSource};
+use crate::{devices, mask};
+
+/// A root that is complete but not entered.
+pub(crate) struct Built {
+    pub root: OwnedFd,
+    /// The container's own procfs from before anything could be mounted over parts of it, else the host's.
+    pub procfs: Procfs,
+    pub terminal: Option<Pair>,
+}
+
+pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
+    // First of all: what is mounted from here on must not appear on the host, and what is unmounted must not vanish there.
+    let isolated = isolate(plan)?;
+    // Before the attach, by paths of the host.
+    let root = source(plan)?;
+    // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
+    let host_root = open_directory(Path::new("/"))?;
+    mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
+    make_working_directory(plan, root.as_fd())?;
+    let made = mounts::make_all(plan, prepared, root.as_fd(), isolated)?;
+    let procfs = match made.procfs {
+        Some(procfs) => procfs,
+        None => Procfs::of_the_host().during(|| "open the host's /proc")?,
+    };
+    // After the mounts, since /dev is usually one of them; before masks, which may hide a device.
+    devices::make_all(plan, root.as_fd())?;
+    let terminal = match plan.process.terminal {
+        Some(size) => Some(devices::make_terminal(root.as_fd(), made.devpts.as_ref(), size)?),
+        None => None,
+    };
+    // Before /proc/sys becomes read-only.
+    for (name, value) in &plan.sysctl {
+        procfs.write(&format!("sys/{name}"), value).during(|| format!("set kernel parameter {name} to {value:?}"))?;
+    }
+    // Last, over everything else.
+    mask::make_read_only(plan, root.as_fd())?;
+    mask::hide(plan, root.as_fd())?;
+    Ok(Built { root, procfs, terminal })
+}
+
+/// Pivots into the root and detaches the host's.
+pub(crate) fn enter(plan: &Plan, root: BorrowedFd<'_>, procfs: Procfs) -> Result<Procfs> {
+    mount::pivot_root(root).during(|| "enter the container's root")?;
+    if let Some(propagate) = plan.root.propagation {
+        mount::set_propagation(c"/", propagate.how.into(), propagate.recursive)
+            .during(|| "set the propagation of the container's root")?;
+    }
+    // After all that writes to it: mount points, devices, links.
+    if plan.root.readonly {
+        make_mount_read_only(root, false).during(|| "make the container's root read-only")?;
+    }
+    Ok(procfs)
+}
+
+/// Cuts the new mount namespace off the host's. Returns whether every mount in it is private now.
+///
+/// A mount that is to receive or share later mounts of the host keeps its link to it; else everything is private, which
+/// saves a call for every mount that asks to be.
+fn isolate(plan: &Plan) -> Result<bool> {
+    let step = || "cut the mount namespace off the host";
+    let wants_link = plan.mounts.iter().any(|mount| {
+        mount.propagation.is_some_and(|p| matches!(p.how, PropagationKind::Shared | PropagationKind::Slave))
+    });
+    match plan.root.propagation {
+        Some(propagate) if propagate.is_shared() => {
+            mount::set_propagation(c"/", Propagation::Shared, true).during(step)?;
+            // move_mount and pivot_root refuse a shared parent.
+            mount::set_propagation(c"/", Propagation::Private, false).during(step)?;
+            Ok(false)
+        }
+        Some(propagate) if propagate.how == PropagationKind::Slave => {
+            mount::set_propagation(c"/", Propagation::Slave, true).during(step)?;
+            Ok(false)
+        }
+        _ if wants_link => {
+            mount::set_propagation(c"/", Propagation::Slave, true).during(step)?;
+            Ok(false)
+        }
+        _ => {
+            mount::set_propagation(c"/", Propagation::Private, true).during(step)?;
+            Ok(true)
+        }
+    }
+}
+
+/// A detached mount of the root file system.
+fn source(plan: &Plan) -> Result<OwnedFd> {
+    match &plan.root.source {
+        RootSource::Directory { path } => directory(path),
+        // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
+        RootSource::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
+            let tree = directory(&lower[0])?;
+            let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
+            mount::change(tree.as_fd(), &change).during(|| "make the only layer read-only")?;
+            Ok(tree)
+        }
+        RootSource::Overlay { lower, upper, work, userxattr, volatile } => {
+            let overlay = Overlay {
+                lower,
+                upper: upper.as_deref().zip(work.as_deref()),
+                userxattr: *userxattr,
+                volatile: *volatile,
+                label: plan.root.label.as_deref(),
+            };
+            overlay.mount().during(|| format!("mount the overlay of {} layers", lower.len()))
+        }
+    }
+}
+
+fn directory(path: &Path) -> Result<OwnedFd> {
+    let Some(text) = path.to_str() else {
+        return Err(Error::Refused(format!("the path of the root file system is not UTF-8: {path:?}")));
+    };
+    mount::copy_path(text, true).during(|| format!("bind the root file system {path:?}"))
+}
+
+struct Overlay<'a> {
+    lower: &'a [PathBuf],
+    upper: Option<(&'a Path, &'a Path)>,
+    userxattr: bool,
+    volatile: bool,
+    label: Option<&'a str>,
+}
+
+impl Overlay<'_> {
+    fn mount(&self) -> kernel::Result<OwnedFd> {
+        match self.mount_by_layer() {
+            // Linux before 6.5 has no `lowerdir+`, and tells by EINVAL at one step or another.
+            Err(error) if error.errno() == Errno::INVAL => self.mount_by_data().map_err(|second| {
+                // The newer interface explains itself; the older one's errno would hide that.
+                if error.log().is_empty() { second } else { error }
+            }),
+            other => other,
+        }
+    }
+
+    /// One layer at a time, so that neither the page of options nor 255 bytes for one bound their number (Linux 6.5).
+    fn mount_by_layer(&self) -> kernel::Result<OwnedFd> {
+        let overlay = FileSystem::open("overlay")?;
+        overlay.set("source", "overlay")?;
+        for path in self.lower {
+            overlay.set("lowerdir+", text(path)?)?;
+        }
+        if let Some((upper, work)) = self.upper {
+            overlay.set("upperdir", text(upper)?)?;
+            overlay.set("workdir", text(work)?)?;
+        }
+        for (option, wanted) in [("userxattr", self.userxattr), ("volatile", self.volatile)] {
+            if wanted {
+                overlay.set_flag(option)?;
+            }
+        }
+        // A kernel may be configured to index by default, and then refuses an upper whose lower layers have changed.
+        overlay.set("index", "off")?;
+        if let Some(label) = self.label {
+            overlay.set("context", label)?;
+        }
+        overlay.mount(Attributes::empty())
+    }
+
+    /// All options in one page. The layers are named by their descriptors, 17 bytes each, so about 200 fit; the mount
+    /// table of the container then shows those names.
+    fn mount_by_data(&self) -> kernel::Result<OwnedFd> {
+        let open = |path: &Path| {
+            rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| SystemCall::new(format!("open({path:?}, O_PATH|O_DIRECTORY)"), errno))
+        };
+        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let lower = self.lower.iter().map(|path| open(path)).collect::<kernel::Result<Vec<_>>>()?;
+        let names: Vec<String> = lower.iter().map(name).collect();
+        let mut data = format!("lowerdir={},index=off", names.join(":"));
+        let upper = self.upper.map(|(upper, work)| Ok((open(upper)?, open(work)?))).transpose()?;
+        if let Some((upper, work)) = &upper {
+            data.push_str(&format!(",upperdir={},workdir={}", name(upper), name(work)));
+        }
+        for (option, wanted) in [("userxattr", self.userxattr), ("volatile", self.volatile)] {
+            if wanted {
+                data.push(',');
+                data.push_str(option);
+            }
+        }
+        if let Some(label) = self.label {
+            data.push_str(&format!(",context=\"{label}\""));
+        }
+        if data.len() >= 4096 {
+            return Err(SystemCall::new(format!("mount(overlay, <{} bytes of options>)", data.len()), Errno::TOOBIG));
+        }
+        // mount(2) needs a place. The topmost layer's directory is one, in this namespace only; from there the mount is
+        // taken as a detached copy.
+        let place = &lower[0];
+        mount::mount_legacy("overlay", place.as_fd(), &data)?;
+        let path = text(&self.lower[0])?;
+        let detached = mount::copy_path(path, false)?;
+        mount::detach(path)?;
+        Ok(detached)
+    }
+}
+
+fn text(path: &Path) -> kernel::Result<&str> {
+    path.to_str().ok_or_else(|| SystemCall::new(format!("fsconfig(overlay, {path:?})"), Errno::ILSEQ))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| SystemCall::new(format!("open({path:?}, O_PATH|O_DIRECTORY)"), errno))
+        .during(|| format!("open {path:?}"))
+}
+
+/// Docker makes a working directory that the image lacks, as root, before anything of the container runs.
+fn make_working_directory(plan: &Plan, root: BorrowedFd<'_>) -> Result<()> {
+    if plan.process.create_cwd && plan.process.cwd != "/" {
+        beneath::make_directories(root, &plan.process.cwd, Mode::from_raw_mode(0o755))
+            .during(|| format!("make the working directory {:?}", plan.process.cwd))?;
+    }
+    Ok(())
+}
+
+/// Linux 5.12: mount_setattr. Before: a remount of this one mount, which must be attached.
+pub(crate) fn make_mount_read_only(mount: BorrowedFd<'_>, recursive: bool) -> kernel::Result<()> {
+    let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, recursive, ..Change::default() };
+    match mount::change(mount, &change) {
+        Err(error) if error.errno() == Errno::NOSYS => {
+            mount::remount(mount, present_attributes(mount)? | Attributes::MOUNT_ATTR_RDONLY)
+        }
+        other => other,
+    }
+}
+
+/// What a remount must repeat, or it would clear it.
+pub(crate) fn present_attributes(mount: BorrowedFd<'_>) -> kernel::Result<Attributes> {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let flags = rustix::fs::fstatvfs(mount).map_err(|errno| SystemCall::new("fstatvfs(<mount>)", errno))?.f_flag;
+    let mut attributes = Attributes::empty();
+    for (flag, attribute) in [
+        (Flags::RDONLY, Attributes::MOUNT_ATTR_RDONLY),
+        (Flags::NOSUID, Attributes::MOUNT_ATTR_NOSUID),
+        (Flags::NODEV, Attributes::MOUNT_ATTR_NODEV),
+        (Flags::NOEXEC, Attributes::MOUNT_ATTR_NOEXEC),
+        (Flags::NOATIME, Attributes::MOUNT_ATTR_NOATIME),
+        (Flags::NODIRATIME, Attributes::MOUNT_ATTR_NODIRATIME),
+    ] {
+        if flags.contains(flag) {
+            attributes |= attribute;
+        }
+    }
+    Ok(attributes)
+}

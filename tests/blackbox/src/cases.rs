@@ -1,0 +1,34 @@
+//! The tests, a module for each part of what dhow promises.
+
+use crate::case::Case;
+
+mod images;
+mod leaks;
+mod lifecycle;
+mod limits;
+mod network;
+mod run;
+mod security;
+mod services;
+mod storage;
+mod wrong_input;
+mod xray;
+
+/// All tests.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    [
+        run::CASES,
+        storage::CASES,
+        lifecycle::CASES,
+        limits::CASES,
+        security::CASES,
+        network::CASES,
+        images::CASES,
+        wrong_input::CASES,
+        services::CASES,
+        xray::CASES,
+        leaks::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,133 @@
+//! Nothing stays: after many runs, and after processes are killed at any moment.
+//!
+//! `DHOW_LEAK_RUNS` and `DHOW_LEAK_KILLS` are how many (1,000 and 200 where not given, less on an emulated processor).
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::audit::{Scope, Snapshot};
+use crate::case::cases;
+use crate::host;
+use crate::sandbox::Sandbox;
+
+cases![leaks:
+    many_runs [Alone, Long], killed_command_lines [Alone, Long], killed_monitors [Alone, Long], many_runs_at_once [Alone, Long],
+];
+
+fn count(sandbox: &Sandbox, variable: &str, usual: u32) -> u32 {
+    let slow = if sandbox.is_slow() { usual / 20 } else { usual };
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(slow)
+}
+
+fn network() -> &'static str {
+    if host::is_root() { "bridge" } else { "none" }
+}
+
+/// What is there after one container has come and gone: the bridge and its rules may stay.
+fn warm(sandbox: &Sandbox) -> Result<Snapshot> {
+    sandbox.load("busybox")?;
+    sandbox.ok(["run", "--rm", "--network", network(), "busybox", "true"])?;
+    thread::sleep(Duration::from_millis(300));
+    sandbox.snapshot(Scope::All)
+}
+
+fn many_runs(sandbox: &Sandbox) -> Result<()> {
+    let before = warm(sandbox)?;
+    for number in 0..count(sandbox, "DHOW_LEAK_RUNS", 1000) {
+        let output = sandbox.command(["run", "--rm", "--network", network(), "busybox", "true"]).output()?;
+        ensure!(
+            output.status.success(),
+            "run {number}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    sandbox.settles_to(&before, Scope::All)
+}
+
+fn many_runs_at_once(sandbox: &Sandbox) -> Result<()> {
+    let before = warm(sandbox)?;
+    for _ in 0..count(sandbox, "DHOW_LEAK_RUNS", 1000) / 50 {
+        let children = (0..10)
+            .map(|_| sandbox.spawn(["run", "--rm", "--network", network(), "busybox", "true"]))
+            .collect::<Result<Vec<_>>>()?;
+        for child in children {
+            let output = child.wait_with_output()?;
+            ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    sandbox.settles_to(&before, Scope::All)
+}
+
+/// Moments that differ from run to run, spread over a run's time, without a source of randomness.
+fn moment(number: u32) -> Duration {
+    Duration::from_micros(u64::from(number.wrapping_mul(2_654_435_761) % 60_000))
+}
+
+fn killed_command_lines(sandbox: &Sandbox) -> Result<()> {
+    let before = warm(sandbox)?;
+    for number in 0..count(sandbox, "DHOW_LEAK_KILLS", 200) {
+        let mut child = sandbox
+            .command(["run", "--rm", "--network", network(), "busybox", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        thread::sleep(moment(number));
+        // It may have ended by itself.
+        drop(child.kill());
+        child.wait()?;
+    }
+    recovers(sandbox, &before)
+}
+
+fn killed_monitors(sandbox: &Sandbox) -> Result<()> {
+    let before = warm(sandbox)?;
+    for number in 0..count(sandbox, "DHOW_LEAK_KILLS", 200) {
+        let mut child = sandbox
+            .command(["run", "--rm", "--network", network(), "busybox", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        thread::sleep(moment(number));
+        for pid in monitors(sandbox) {
+            // It may have ended by itself.
+            drop(host::succeed(Command::new("kill").args(["-KILL", &pid])));
+        }
+        if host::until("the command line ends", sandbox.seconds(10), || Ok(child.try_wait()?)).is_err() {
+            drop(child.kill());
+            child.wait()?;
+            anyhow::bail!("the command line hangs when its monitor is killed (run {number})");
+        }
+    }
+    recovers(sandbox, &before)
+}
+
+/// The monitors of this test: by the name they run under where the test has a process namespace of its own, else those that
+/// hold a file of the test open.
+fn monitors(sandbox: &Sandbox) -> Vec<String> {
+    let ours = |pid: &str| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        command.starts_with(b"dhow-monitor")
+            && (host::is_root()
+                || files.flat_map(|file| fs::read_link(file.path())).any(|path| path.starts_with(sandbox.directory())))
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| ours(name)).collect()
+}
+
+/// The next command finds what was left and removes it; containers that are known still can be removed.
+fn recovers(sandbox: &Sandbox, before: &Snapshot) -> Result<()> {
+    thread::sleep(Duration::from_millis(500));
+    sandbox.ok(["run", "--rm", "--network", network(), "busybox", "true"])?;
+    for id in sandbox.ok(["ps", "-a", "-q"])?.lines() {
+        sandbox.ok(["rm", "-f", id])?;
+    }
+    sandbox.settles_to(before, Scope::All)
+}

@@ -1,0 +1,182 @@
+//! What a container can write to: its own layer, bind mounts, volumes, tmpfs.
+
+use anyhow::{Result, ensure};
+
+use crate::case::{cases, contains, same};
+use crate::sandbox::Sandbox;
+
+cases![storage:
+    own_layer, read_only_root, tmpfs, bind_mount, bind_mount_by_mount_flag, missing_bind_source, file_bind_mount, named_volume,
+    mounts_do_not_reach_the_host, whiteouts_and_replacements, links_cannot_lead_a_mount_outside,
+];
+
+fn own_layer(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let id = sandbox.ok([
+        "create",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "ls /new 2>/dev/null; touch /new; rm /etc/group",
+    ])?;
+    same!(sandbox.ok(["start", "-a", &id])?, "");
+    // What was written stays with the container, and stays out of the image.
+    same!(sandbox.dhow(["start", "-a", &id])?.stdout, "/new\n");
+    same!(sandbox.busybox(&["--network", "none"], "ls /etc/group; ls -d /new 2>/dev/null || true")?, "/etc/group");
+    Ok(())
+}
+
+fn read_only_root(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "touch /new 2>&1; touch /dev/shm/x && touch /scratch/x && echo elsewhere";
+    let text = sandbox.busybox(&["--network", "none", "--read-only", "--tmpfs", "/scratch"], script)?;
+    contains!(text, "Read-only file system");
+    contains!(text, "elsewhere");
+    Ok(())
+}
+
+fn tmpfs(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "grep ' /scratch ' /proc/mounts; stat -c %a /scratch; df -k /scratch | tail -n 1 | awk '{print $2}'";
+    let text = sandbox.busybox(&["--network", "none", "--tmpfs", "/scratch:size=1m,mode=700"], script)?;
+    for wanted in ["tmpfs /scratch tmpfs", "nosuid", "nodev", "noexec", "\n700\n", "\n1024"] {
+        contains!(text, wanted);
+    }
+    let text =
+        sandbox.busybox(&["--network", "none", "--mount", "type=tmpfs,destination=/scratch,tmpfs-size=2m"], script)?;
+    contains!(text, "\n2048");
+    Ok(())
+}
+
+fn bind_mount(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    sandbox.file("shared/in", "from outside")?;
+    let directory = sandbox.path("files/shared");
+    let volume = format!("{}:/data", directory.display());
+    same!(
+        sandbox.busybox(&["--network", "none", "-v", &volume], "cat /data/in; echo inside >/data/out")?,
+        "from outside"
+    );
+    same!(std::fs::read_to_string(directory.join("out"))?, "inside\n");
+    let output = sandbox.dhow([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        &format!("{volume}:ro"),
+        "busybox",
+        "touch",
+        "/data/x",
+    ])?;
+    same!(output.code, 1);
+    contains!(output.stderr, "Read-only file system");
+    Ok(())
+}
+
+fn bind_mount_by_mount_flag(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    sandbox.file("shared/in", "from outside")?;
+    let mount = format!("type=bind,source={},target=/a/new/place,readonly", sandbox.path("files/shared").display());
+    same!(
+        sandbox.busybox(
+            &["--network", "none", "--mount", &mount],
+            "cat /a/new/place/in; touch /a/new/place/x 2>/dev/null || true"
+        )?,
+        "from outside"
+    );
+    ensure!(!sandbox.path("files/shared/x").exists(), "written through a read-only mount");
+    Ok(())
+}
+
+fn missing_bind_source(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let missing = sandbox.path("files/missing");
+    let mount = format!("type=bind,src={},dst=/data", missing.display());
+    sandbox
+        .dhow(["run", "--rm", "--network", "none", "--mount", &mount, "busybox", "true"])?
+        .fails(125, &[&missing.to_string_lossy()])?;
+    // The short form makes a directory.
+    sandbox.busybox(&["--network", "none", "-v", &format!("{}:/data", missing.display())], "test -d /data")?;
+    ensure!(missing.is_dir(), "-v made no directory");
+    sandbox.dhow(["run", "--rm", "-v", "/tmp:relative", "busybox", "true"])?.fails(125, &["relative"])
+}
+
+fn file_bind_mount(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let file = sandbox.file("one", "of its own\n")?;
+    let options = ["--network", "none", "-v", &format!("{file}:/etc/one:ro")];
+    same!(sandbox.busybox(&options, "cat /etc/one")?, "of its own");
+    Ok(())
+}
+
+fn named_volume(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    // A new volume starts with what the image has there.
+    same!(
+        sandbox.busybox(
+            &["--network", "none", "-v", "kept:/etc"],
+            "cut -d: -f1 /etc/passwd | head -n 1; echo new >/etc/new"
+        )?,
+        "root"
+    );
+    same!(sandbox.busybox(&["--network", "none", "-v", "kept:/elsewhere"], "cat /elsewhere/new")?, "new");
+    Ok(())
+}
+
+fn mounts_do_not_reach_the_host(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let before = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let id = sandbox.detached(&["--network", "none", "--tmpfs", "/scratch"], "echo up; exec sleep 1000")?;
+    sandbox.wait_for_log(&id, "up")?;
+    same!(std::fs::read_to_string("/proc/self/mountinfo")?, before);
+    // Nor do the host's reach the container.
+    let inside = std::fs::read_to_string(format!("/proc/{}/mountinfo", sandbox.pid(&id)?))?;
+    ensure!(!inside.contains(" /sys/kernel/security ") && !inside.contains(" /home "), "{inside}");
+    Ok(())
+}
+
+/// Twenty layers, each replacing a file of the one below and removing nine.
+fn whiteouts_and_replacements(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("layers20")?;
+    let busybox = "/bin/busybox";
+    if !std::path::Path::new(busybox).exists() {
+        return crate::case::skip("no /bin/busybox to look into the image with");
+    }
+    let volume = format!("{busybox}:/busybox:ro");
+    let script = "/busybox cat /data/newest; /busybox find /data -type f | /busybox wc -l; /busybox ls /data/07/0 | /busybox head -n 1";
+    let text =
+        sandbox.ok(["run", "--rm", "--network", "none", "-v", &volume, "layers20", "/busybox", "sh", "-c", script])?;
+    same!(text, format!("20\n{}\nfile-009", 20 * 990 - 19 * 9 + 1));
+    Ok(())
+}
+
+/// CVE-2019-16884, CVE-2021-30465 and their kind: an image's link where something is mounted leads nowhere but inside.
+fn links_cannot_lead_a_mount_outside(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let outside = sandbox.path("files/outside");
+    std::fs::create_dir_all(&outside)?;
+    let script = format!("rm -rf /var/www && ln -s {} /var/www", outside.display());
+    let id = sandbox.ok(["create", "--network", "none", "--tmpfs", "/var/www", "busybox", "true"])?;
+    sandbox.ok(["rm", &id])?;
+    let shared = sandbox.file("shared/text", "inside only")?;
+    let volume = format!("{}:/var/www/deep", std::path::Path::new(&shared).parent().unwrap_or(&outside).display());
+    let id = sandbox.ok([
+        "create",
+        "--network",
+        "none",
+        "-v",
+        &volume,
+        "busybox",
+        "sh",
+        "-c",
+        &format!("cat {}/deep/text; {script}", outside.display()),
+    ])?;
+    // The first start lays the link; the second mounts through it.
+    drop(sandbox.dhow(["start", "-a", &id])?);
+    drop(sandbox.dhow(["start", "-a", &id])?);
+    ensure!(std::fs::read_dir(&outside)?.next().is_none(), "something was made outside");
+    Ok(())
+}

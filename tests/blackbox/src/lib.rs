@@ -1,1 +1,0 @@
-//! What the black-box suites share.

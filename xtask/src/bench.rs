@@ -1,0 +1,75 @@
+//! `cargo xtask bench start|load`: dhow beside its peers, in one run, in interleaved rounds.
+//!
+//! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
+//! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::command::{command, run as run_command};
+use crate::paths::{self, Staging};
+use crate::{images, setup, test};
+
+mod cage;
+mod load;
+mod peers;
+mod start;
+mod table;
+
+/// What a benchmark works with.
+struct Bench {
+    staging: Staging,
+    dhow: PathBuf,
+    rounds: usize,
+}
+
+impl Bench {
+    fn path(&self, name: &str) -> PathBuf {
+        self.staging.path().join(name)
+    }
+}
+
+/// Runs `bench start` or `bench load`; builds and installs what that needs first.
+pub fn run(words: &[&str]) -> Result<()> {
+    let (what, usual) = match words.first() {
+        Some(&"start") => ("start", 20),
+        Some(&"load") => ("load", 3),
+        _ => bail!("bench: start or load"),
+    };
+    let rounds = match words[1..] {
+        [] => usual,
+        ["--rounds", number] => number.parse()?,
+        _ => bail!("bench {what} [--rounds N]"),
+    };
+    if std::env::var_os(cage::MARK).is_none() {
+        if !paths::is_root() {
+            bail!("benchmarks need root: the peers make bridges and mounts");
+        }
+        setup::run(&[setup::Set::Test, setup::Set::Bench])?;
+        images::run(None)?;
+        run_command(
+            command("cargo", ["build", "--quiet", "--release", "--package", "dhow"]).current_dir(paths::workspace()),
+        )?;
+        return cage::enter(words);
+    }
+    let bench = Bench {
+        staging: Staging::new(Path::new("/var/tmp"), "dhow-bench")?,
+        dhow: test::built("release", "dhow")?,
+        rounds,
+    };
+    let result = match what {
+        "start" => start::run(&bench)?,
+        _ => load::run(&bench)?,
+    };
+    let directory = paths::target().join("bench");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join(format!("{what}.json"));
+    let machine = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    fs::write(&file, json!({ "kernel": machine.trim(), "rounds": rounds, "results": result }).to_string())
+        .with_context(|| format!("write {}", file.display()))?;
+    println!("\nall samples: {}", file.display());
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! How long an image takes from archive to runnable, and how much memory that needs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::Bench;
+use super::peers::{self, Engine};
+use super::table::{Samples, print};
+use crate::command::text;
+use crate::images;
+
+/// Image, form of the archive, and whether all engines read that form (docker of Debian 12 does not read OCI archives).
+const ARCHIVES: &[(&str, &str, bool)] =
+    &[("python", "docker", true), ("python", "oci", false), ("layers20", "docker", true)];
+
+/// Measures, prints, and returns all samples.
+pub fn run(bench: &Bench) -> Result<Value> {
+    let mut engines = vec![peers::dhow(bench), peers::podman(bench)];
+    match peers::docker(bench) {
+        Ok(docker) => engines.push(docker),
+        Err(error) => println!("bench: without docker: {error:#}"),
+    }
+    let mut rows = vec![];
+    let mut results = vec![];
+    for (name, form, all) in ARCHIVES {
+        let archive = images::directory()?.join(format!("{name}.{form}.tar"));
+        let wanted: Vec<&Engine> = engines.iter().filter(|engine| *all || engine.name != "docker").collect();
+        let mut times: HashMap<&str, Samples> = HashMap::new();
+        let mut peaks: HashMap<&str, f64> = HashMap::new();
+        // Once through the page cache, so that the first engine has no disadvantage.
+        std::io::copy(&mut fs::File::open(&archive)?, &mut std::io::sink())?;
+        for _ in 0..bench.rounds {
+            for engine in &wanted {
+                let label = format!("{} load {name} ({form})", engine.name);
+                let (seconds, peak) = match load(engine, engine.command(&["load", "-i"]).arg(&archive)) {
+                    Ok(measured) => measured,
+                    Err(error) => {
+                        println!("bench: without {label}: {error:#}");
+                        continue;
+                    }
+                };
+                times.entry(engine.name).or_insert(Samples { name: label, values: vec![] }).values.push(seconds);
+                let highest = peaks.entry(engine.name).or_default();
+                *highest = highest.max(peak);
+                remove(engine)?;
+            }
+        }
+        let best = times
+            .iter()
+            .filter(|(engine, _)| **engine != "dhow")
+            .map(|(_, samples)| samples.median())
+            .fold(f64::NAN, f64::min);
+        for engine in wanted {
+            let Some(samples) = times.get(engine.name) else { continue };
+            let (median, peak) = (samples.median(), peaks[engine.name]);
+            rows.push(vec![
+                samples.name.clone(),
+                format!("{median:.2}"),
+                format!("{:.2}", samples.least()),
+                format!("{:.2}", median / best),
+                format!("{peak:.0}"),
+            ]);
+            results.push(json!({ "seconds": samples.json(), "peak_mib": peak }));
+        }
+    }
+    println!();
+    print(&["what", "median s", "min s", "of the best peer", "peak MiB"], &rows);
+    Ok(json!(results))
+}
+
+/// Every image of the engine, so that the next load begins anew.
+fn remove(engine: &Engine) -> Result<()> {
+    let ids = engine.output(engine.command(&["images", "-q"]))?;
+    let mut remove = engine.command(&["rmi", "-f"]);
+    engine.output({
+        remove.args(ids.lines());
+        remove
+    })?;
+    Ok(())
+}
+
+/// Runs a command, and returns its seconds and the highest memory in MiB that it, its daemon and their children had together.
+fn load(engine: &Engine, command: &mut Command) -> Result<(f64, f64)> {
+    let started = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("start {}", text(command)))?;
+    let roots: Vec<u32> =
+        std::iter::once(child.id()).chain(engine.daemon.as_ref().map(|daemon| daemon.0.id())).collect();
+    let mut peak = 0;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let seconds = started.elapsed().as_secs_f64();
+            if !status.success() {
+                bail!("{}: {status}", text(command));
+            }
+            return Ok((seconds, peak as f64 / 1024.0));
+        }
+        peak = peak.max(resident(&roots));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Anonymous memory of processes and all their descendants, in KiB: the page cache of mapped files is nobody's cost.
+fn resident(roots: &[u32]) -> u64 {
+    let mut parents: HashMap<u32, u32> = HashMap::new();
+    let mut memory: HashMap<u32, u64> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok())
+        };
+        parents.insert(pid, field("PPid:").unwrap_or(0) as u32);
+        memory.insert(pid, field("RssAnon:").unwrap_or(0));
+    }
+    let belongs = |mut pid: u32| {
+        while pid > 1 {
+            if roots.contains(&pid) {
+                return true;
+            }
+            pid = parents.get(&pid).copied().unwrap_or(0);
+        }
+        false
+    };
+    memory.iter().filter(|(pid, _)| belongs(**pid)).map(|(_, kib)| kib).sum()
+}
