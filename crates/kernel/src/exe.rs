@@ -37,7 +37,7 @@ impl AsFd for SealedProgram {
 ///
 /// It is the file seen through a read-only bind mount that is attached nowhere (Linux 5.12, `CAP_SYS_ADMIN`): the mount
 /// leaves its temporary namespace when this returns, so nobody can make it writable again, and the pages are shared with
-/// the original. Four system calls, 10 to 20 µs. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
+/// the original. Five system calls, some 50 µs, most of it for the kernel to take the mount apart again. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
 /// which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
 pub fn sealed_self() -> Result<SealedProgram> {
     let fd = match read_only_mount() {

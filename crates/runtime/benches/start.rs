@@ -42,18 +42,23 @@ fn main() {
     let container = runtime::create(&ours_sleeping(&floor), stdio(true), |_| Ok(())).unwrap().start().unwrap();
     let exec_plan = ExecPlan { process: full.process.clone(), cgroup: full.cgroup.clone(), keyring: None };
 
-    let mut results: [(&str, Vec<Duration>); 5] = [
+    let mut in_cgroups = full.clone();
+    in_cgroups.cgroup = cgroups();
+    let mut results: [(&str, Vec<Duration>); 8] = [
         ("fork and exec", Vec::new()),
         ("floor: namespaces and mounts", Vec::new()),
         ("runtime: the same", Vec::new()),
         ("runtime: with masked and read-only paths", Vec::new()),
+        ("runtime: the same, create and start apart", Vec::new()),
         ("runtime: exec", Vec::new()),
+        ("runtime: in all hierarchies of cgroup v1", Vec::new()),
+        ("kernel: seal this program", Vec::new()),
     ];
     let start = |plan: &runtime::Plan| {
-        let started = runtime::create(plan, Stdio::Inherit, |_| Ok(())).unwrap().start().unwrap();
+        let started = runtime::run(plan, Stdio::Inherit, |_| Ok(())).unwrap();
         assert_eq!(support::wait(&started), 0);
     };
-    let mut processor = [0; 5];
+    let mut processor = [0; 8];
     for _ in 0..rounds() {
         let mut measure = |index: usize, work: &dyn Fn()| {
             let (before, ticks) = (Instant::now(), processor_ticks());
@@ -67,13 +72,24 @@ fn main() {
         measure(2, &|| start(&bare));
         measure(3, &|| start(&full));
         measure(4, &|| {
+            let started = runtime::create(&full, Stdio::Inherit, |_| Ok(())).unwrap().start().unwrap();
+            assert_eq!(support::wait(&started), 0);
+        });
+        measure(5, &|| {
             let target = support::borrow(&container.pidfd);
             let started = runtime::exec(&exec_plan, target, container.pid, Stdio::Inherit).unwrap();
             assert_eq!(support::wait(&started), 0);
         });
+        measure(6, &|| start(&in_cgroups));
+        measure(7, &|| drop(kernel::exe::sealed_self().unwrap()));
     }
     rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
     support::wait(&container);
+    for (_, directory) in in_cgroups.cgroup.legacy {
+        while std::fs::remove_dir(&directory).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
     let floor_median = median(&mut results[1].1.clone());
     for (index, (name, mut times)) in results.into_iter().enumerate() {
         let median = median(&mut times);
@@ -99,6 +115,22 @@ fn ours_sleeping(bundle: &Bundle) -> runtime::Plan {
     let mut options = bundle.options();
     options.root = Some(runtime::RootSource::Directory { path: bundle.lower() });
     runtime::plan(&spec(&["sleep", "1000"]), &options).unwrap()
+}
+
+/// A group in every hierarchy of v1, beside the one that this process is in.
+fn cgroups() -> runtime::CgroupPlan {
+    let mut plan = runtime::CgroupPlan::default();
+    for line in std::fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (name, path) = (fields.next().unwrap().trim_start_matches("name="), fields.next().unwrap());
+        let parent = std::path::Path::new("/sys/fs/cgroup").join(name).join(path.trim_start_matches('/'));
+        let directory = parent.join(format!("dhow-test-{}", std::process::id()));
+        if name.is_empty() || name == "cpuset" || std::fs::create_dir(&directory).is_err() {
+            continue;
+        }
+        plan.legacy.push((name.to_owned(), directory));
+    }
+    plan
 }
 
 fn median(times: &mut [Duration]) -> Duration {

@@ -43,6 +43,8 @@ const TESTS: &[Test] = &[
     ("a_supervised_filter", a_supervised_filter),
     ("an_init_reaps_and_passes_signals", an_init_reaps_and_passes_signals),
     ("an_unknown_apparmor_profile", an_unknown_apparmor_profile),
+    ("mount_points_that_are_exchanged_meanwhile", mount_points_that_are_exchanged_meanwhile),
+    ("an_exec_cannot_be_looked_into", an_exec_cannot_be_looked_into),
     ("nothing_is_left_on_the_host", nothing_is_left_on_the_host),
 ];
 
@@ -711,6 +713,25 @@ fn a_dropped_container_is_gone() {
     drop(created);
     assert_eq!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
     assert_eq!(read(output), "");
+    // Killed while it waits: not taken for started. A failure that came long before is what is told.
+    let (stdio, _output) = pipes();
+    let created = runtime::create(&bundle.plan(&spec(&["true"])), stdio, |_| Ok(())).unwrap();
+    rustix::process::pidfd_send_signal(created.pidfd(), rustix::process::Signal::KILL).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let error = created.start().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the container's first process ended before its program was executed (killed by signal 9)"
+    );
+    let mut bad = spec(&["true"]);
+    bad.mounts.push(mount("bind", "/no/such/place", "/mnt", &["bind"]));
+    let (stdio, _output) = pipes();
+    let slowly = |_: &runtime::NewContainer<'_>| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        Ok(())
+    };
+    let error = runtime::run(&bundle.plan(&bad), stdio, slowly).unwrap_err();
+    assert_eq!(error.to_string(), "bind /no/such/place on /mnt");
     // Its parent's death ends it as well.
     let (reading, writing) = rustix::pipe::pipe().unwrap();
     in_child(kernel::namespaces::Namespaces::NONE, || {
@@ -876,4 +897,74 @@ fn an_unknown_apparmor_profile() {
     let text = chain(&run(&bundle.plan(&spec)).err().unwrap());
     let wanted = "use the AppArmor profile \"dhow-test-nosuch\": write(<proc>/thread-self/attr/apparmor/exec, \"exec dhow-test-nosuch\"): ENOENT";
     assert!(text.starts_with(wanted), "{text}");
+}
+
+/// CVE-2021-30465, CVE-2024-45310, CVE-2015-1335: H2 in small. A volume shared with somebody who exchanges directories
+/// and links on it all the time; whatever the outcome of a start, nothing appears outside.
+fn mount_points_that_are_exchanged_meanwhile() {
+    use rustix::fs::{CWD, RenameFlags};
+    let bundle = Bundle::new();
+    let outside = bundle.path.path().join("outside");
+    let volume = bundle.path.path().join("volume");
+    for directory in [&outside, &volume.join("a/b")] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
+    let up = format!("../../../../../../../..{}", outside.display());
+    std::os::unix::fs::symlink(up, volume.join("a/up")).unwrap();
+    let racer = kernel::clone::Clone::default()
+        .spawn(|| {
+            loop {
+                // Either may fail while the runtime makes what is missing.
+                rustix::fs::renameat_with(CWD, volume.join("a"), CWD, volume.join("link"), RenameFlags::EXCHANGE).ok();
+                rustix::fs::renameat_with(CWD, volume.join("a/b"), CWD, volume.join("a/up"), RenameFlags::EXCHANGE)
+                    .ok();
+            }
+        })
+        .unwrap();
+    let file = bundle.path.path().join("lower/etc/passwd");
+    let mut spec = spec(&["true"]);
+    spec.mounts.extend([
+        mount("bind", volume.to_str().unwrap(), "/volume", &["rbind"]),
+        mount("tmpfs", "tmpfs", "/volume/a/b/new", &["tmpcopyup"]),
+        mount("bind", file.to_str().unwrap(), "/volume/a/b/file", &["bind"]),
+    ]);
+    let plan = bundle.plan(&spec);
+    let outcomes: Vec<bool> = (0..60).map(|_| run(&plan).is_ok()).collect();
+    rustix::process::pidfd_send_signal(&racer.pidfd, rustix::process::Signal::KILL).unwrap();
+    rustix::process::waitpid(Some(racer.pid), rustix::process::WaitOptions::empty()).unwrap();
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{outcomes:?}");
+    assert!(outcomes.contains(&true), "no start went through, so nothing was tested");
+}
+
+/// CVE-2016-9962: a process of the container that may trace sees neither descriptors nor program of one that joins.
+fn an_exec_cannot_be_looked_into() {
+    let bundle = Bundle::new();
+    let mut watching = spec(&[
+        "sh",
+        "-c",
+        "echo ready; while :; do for p in /proc/[0-9]*; do case $p in /proc/1) ;; *) \
+         readlink $p/exe | grep -v busybox; ls $p/fd 2>/dev/null | grep -v -E '^[0-3]$';; esac; done; done",
+    ]);
+    let names = &mut watching.process.as_mut().unwrap().capabilities.as_mut().unwrap();
+    for set in [&mut names.bounding, &mut names.effective, &mut names.permitted] {
+        set.retain(|name| name != "CAP_SYS_PTRACE");
+    }
+    let (stdio, output) = pipes();
+    let plan = bundle.plan(&watching);
+    let container = runtime::run(&plan, stdio, |_| Ok(())).unwrap();
+    let mut ready = [0; 6];
+    rustix::io::read(&output, &mut ready).unwrap();
+    let mut process = plan.process.clone();
+    process.args = vec!["true".to_owned()];
+    let exec = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None };
+    for _ in 0..30 {
+        let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Inherit).unwrap();
+        assert_eq!(wait(&started), 0);
+    }
+    rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
+    wait(&container);
+    let program = std::env::current_exe().unwrap();
+    let text = read(output);
+    assert!(!text.contains(program.to_str().unwrap()), "{text}");
 }

@@ -177,7 +177,7 @@ pub fn read(fd: OwnedFd) -> String {
 /// Creates, starts, reads everything, waits.
 pub fn run(plan: &Plan) -> runtime::Result<Output> {
     let (stdio, output) = pipes();
-    let started = runtime::create(plan, stdio, |_| Ok(()))?.start()?;
+    let started = runtime::run(plan, stdio, |_| Ok(()))?;
     let text = read(output);
     Ok(Output { status: wait(&started), text })
 }
