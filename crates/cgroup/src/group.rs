@@ -24,6 +24,9 @@ pub struct Description {
     pub path: String,
     /// The trees.
     pub mounts: Vec<Mount>,
+    /// The prefix: a group that was given to us with processes in it, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub base: String,
 }
 
 /// One tree in which the container has a directory.
@@ -34,6 +37,8 @@ pub(crate) struct Joined {
     pub directory: Directory,
     /// Made just now, with processes elsewhere in the container's groups still to be brought in.
     pub empty: bool,
+    /// v2: not known whether the usual controllers were handed down to it.
+    pub unsure: bool,
 }
 
 /// A container's groups.
@@ -62,7 +67,8 @@ impl Cgroup {
             full.push('/');
             full.push_str(part);
         }
-        let description = Description { path: full, mounts: hierarchy.mounts.clone() };
+        let base = if base.is_empty() { String::new() } else { format!("/{base}") };
+        let description = Description { path: full, mounts: hierarchy.mounts.clone(), base };
         let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true };
         match cgroup.create_first() {
             Ok(()) => Ok(cgroup),
@@ -100,7 +106,9 @@ impl Cgroup {
         let mut joined = Vec::new();
         for (mount, tree) in description.mounts.iter().enumerate() {
             match Directory::open(&tree.mount_point).and_then(|root| root.child(relative)) {
-                Ok(directory) => joined.push(Joined { version: tree.version, mount, directory, empty: false }),
+                Ok(directory) => {
+                    joined.push(Joined { version: tree.version, mount, directory, empty: false, unsure: true })
+                }
                 Err(failed) if failed.errno() == Errno::NOENT => {}
                 Err(failed) => return Err(failed.into()),
             }
@@ -188,9 +196,9 @@ impl Cgroup {
                 self.joined.len() - 1
             }
         };
-        if version == Version::V2 && !ENABLED.contains(&controller) {
+        if version == Version::V2 && (self.joined[at].unsure || !ENABLED.contains(&controller)) {
             let root = Directory::open(&self.description.mounts[mount].mount_point)?;
-            enable_above(&root, &self.description.path, &[controller])?;
+            enable_above(&root, &self.description, &[controller])?;
         }
         Ok(Some(at))
     }
@@ -202,6 +210,7 @@ impl Cgroup {
         let whole = self.description.path.trim_start_matches('/');
         let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
         let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
+        let mut unsure = false;
         let directory = match (!inherits && !hands_down).then(|| root.make(whole)) {
             // The parent is there, as it is after the first container.
             Some(Ok(())) => root.child(whole)?,
@@ -210,7 +219,7 @@ impl Cgroup {
                 let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
                 let parent = parents(root, above, tree)?;
                 if hands_down {
-                    enable_usual(&parent, &self.description.path, tree)?;
+                    unsure = !enable_usual(&parent, &self.description, tree)?;
                 }
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
@@ -220,7 +229,7 @@ impl Cgroup {
                 directory
             }
         };
-        self.joined.push(Joined { version: tree.version, mount, directory, empty: true });
+        self.joined.push(Joined { version: tree.version, mount, directory, empty: true, unsure });
         Ok(())
     }
 
@@ -359,37 +368,84 @@ fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
     Ok(wanted.iter().all(|controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name())))
 }
 
-/// Hands down what every container gets, as far as the tree has it.
-fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<()> {
+/// Hands down what every container gets, as far as the tree has it; `false` if not all could be.
+fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> Result<bool> {
     let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
     if enabled(parent, &wanted)? {
-        return Ok(());
+        return Ok(true);
     }
     let root = Directory::open(&tree.mount_point)?;
-    // A group that has processes of its own cannot hand controllers down. That is an error only for somebody who asks
-    // for a limit, and then one that names it.
-    match enable_above(&root, path, &wanted) {
-        Ok(()) | Err(Error::Unsupported { .. }) => Ok(()),
-        Err(error) => Err(error),
+    let mut all = true;
+    for controller in wanted {
+        // A group that has processes of its own, or was not given a controller itself, cannot hand it down. That is an
+        // error only for somebody who asks for a limit, and then one that names it.
+        match enable_above(&root, description, &[controller]) {
+            Ok(()) => {}
+            Err(Error::Unsupported { .. }) => all = false,
+            Err(error) => return Err(error),
+        }
     }
+    Ok(all)
 }
 
-/// Hands controllers down from the root of a v2 tree to the parent of `path`.
-fn enable_above(root: &Directory, path: &str, wanted: &[Controller]) -> Result<()> {
-    let (above, _) = path.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
-    let mut directory = None;
-    for part in std::iter::once("").chain(above.split('/').filter(|part| !part.is_empty())) {
-        let next = match (&directory, part) {
-            (None, _) => root.child(".")?,
-            (Some(directory), part) => Directory::child(directory, part)?,
-        };
-        for controller in wanted {
-            if !enabled(&next, &[*controller])? {
-                next.write("cgroup.subtree_control", &format!("+{}", controller.v2_name()))
-                    .map_err(|failed| not_handed_down(*controller, &next, &failed))?;
+/// Hands controllers down to the parent of the container's group: from the root of the tree, or from the group that was
+/// given to us, above which nothing is ours.
+fn enable_above(root: &Directory, description: &Description, wanted: &[Controller]) -> Result<()> {
+    let base = description.base.trim_start_matches('/');
+    let own = &description.path[description.base.len()..];
+    let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
+    let mut directory = root.child(if base.is_empty() { "." } else { base })?;
+    hand_down(&directory, wanted, true)?;
+    for part in above.split('/').filter(|part| !part.is_empty()) {
+        directory = directory.child(part)?;
+        hand_down(&directory, wanted, false)?;
+    }
+    Ok(())
+}
+
+/// `first`: the directory is the root or was given to us, and may have processes in it: this one, its shell. "No internal
+/// processes": but for the machine's root, a group has either processes or controllers for its children. Asked for `cpu`
+/// or `pids`, the kernel would not refuse but make the group a threaded one, of no use for containers.
+fn hand_down(directory: &Directory, wanted: &[Controller], first: bool) -> Result<()> {
+    let text = directory.read("cgroup.subtree_control")?;
+    let has = |controller: &&Controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name());
+    let missing: Vec<Controller> = wanted.iter().filter(|controller| !has(controller)).copied().collect();
+    if first && !missing.is_empty() && directory.read_if_there("cgroup.type")?.is_some() {
+        make_room(directory).map_err(|error| match error {
+            Error::Call(failed) => not_handed_down(missing[0], directory, &failed),
+            other => other,
+        })?;
+    }
+    for controller in missing {
+        directory
+            .write("cgroup.subtree_control", &format!("+{}", controller.v2_name()))
+            .map_err(|failed| not_handed_down(controller, directory, &failed))?;
+    }
+    Ok(())
+}
+
+/// Moves the processes that are directly in the group into a child of it, as a container's init systems do.
+fn make_room(directory: &Directory) -> Result<()> {
+    const ROOM: &str = "dhow-host";
+    if directory.read("cgroup.procs")?.trim().is_empty() {
+        return Ok(());
+    }
+    match directory.make(ROOM) {
+        Err(failed) if failed.errno() == Errno::EXIST => {}
+        result => result?,
+    }
+    let room = directory.child(ROOM)?;
+    for _ in 0..10 {
+        let text = directory.read("cgroup.procs")?;
+        if text.trim().is_empty() {
+            break;
+        }
+        for pid in text.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+            match enter(&room, pid) {
+                Err(Error::Call(failed)) if failed.errno() == Errno::SRCH => {}
+                result => result?,
             }
         }
-        directory = Some(next);
     }
     Ok(())
 }
