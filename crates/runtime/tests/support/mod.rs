@@ -206,3 +206,11 @@ pub fn open(path: &Path) -> OwnedFd {
 pub fn borrow(fd: &OwnedFd) -> std::os::fd::BorrowedFd<'_> {
     fd.as_fd()
 }
+
+/// Runs a closure in a child process; gives whether it returned without panic.
+pub fn in_child(namespaces: kernel::namespaces::Namespaces, work: impl FnOnce() -> i32) -> i32 {
+    let child = kernel::clone::Clone { namespaces, ..Default::default() }.spawn(work).unwrap();
+    let (_, status) =
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    status.exit_status().unwrap_or(255)
+}
