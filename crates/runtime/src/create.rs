@@ -116,7 +116,7 @@ impl Unstarted {
         loop {
             match self.channel.receive_up() {
                 Ok(Up::Failed(failure)) => return Err(failure),
-                Ok(Up::Closed) => return Err(Error::Vanished(self.end())),
+                Ok(Up::Closed | Up::Lost) => return Err(Error::Vanished(self.end())),
                 Ok(_) => {}
                 Err(_) => return Err(error),
             }
@@ -132,6 +132,7 @@ impl Unstarted {
         loop {
             match self.channel.receive_up()? {
                 Up::Closed => break,
+                Up::Lost => return Err(Error::Vanished(self.end())),
                 Up::Failed(error) => return Err(error),
                 Up::Ready { terminal: Some(fd) } => terminal = Some(fd),
                 Up::Listener { listener } => supervisor::hand_over(supervisor, self.pid, &listener)?,
@@ -201,7 +202,7 @@ pub fn create(
                 process.channel.send_down(Down::Go)?;
             }
             Up::Failed(error) => return Err(error),
-            Up::Closed => return Err(Error::Vanished(process.end())),
+            Up::Closed | Up::Lost => return Err(Error::Vanished(process.end())),
             Up::Born { .. } => {}
         }
     }
@@ -254,7 +255,7 @@ fn child_failure(process: Unstarted) -> Option<Error> {
     loop {
         match process.channel.receive_up() {
             Ok(Up::Failed(error)) => return Some(error),
-            Ok(Up::Closed) | Err(_) => return None,
+            Ok(Up::Closed | Up::Lost) | Err(_) => return None,
             Ok(_) => {}
         }
     }
