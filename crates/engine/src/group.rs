@@ -8,7 +8,7 @@ pub(crate) fn find(path: &str) -> Result<Option<Cgroup>> {
     let failed = || format!("cannot look up the cgroup {path}");
     let hierarchy = Hierarchy::detect().internal(failed)?;
     let base = hierarchy.base().trim_end_matches('/');
-    let description = Description { path: format!("{base}{path}"), mounts: hierarchy.mounts().to_vec() };
+    let description = Description { path: format!("{base}{path}"), mounts: hierarchy.mounts().to_vec(), base: hierarchy.base().to_owned() };
     let group = Cgroup::open(&description).internal(failed)?;
     Ok(Some(group).filter(Cgroup::exists))
 }
