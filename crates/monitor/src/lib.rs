@@ -34,6 +34,7 @@ mod launch;
 pub mod log_file;
 mod log_line;
 pub mod logs;
+mod one_way;
 mod peer;
 pub mod plan;
 pub mod record;

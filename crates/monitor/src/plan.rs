@@ -64,6 +64,10 @@ pub struct ContainerLaunch {
     /// Set its loopback device up. Not with the host's network namespace.
     #[serde(default)]
     pub loopback: bool,
+    /// Enter its network namespace with a process for nothing else: root of a user namespace may enter what it made, but
+    /// could not return to the host's network.
+    #[serde(default)]
+    pub one_way: bool,
 }
 
 /// A container's cgroup.

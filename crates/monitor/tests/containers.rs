@@ -37,6 +37,7 @@ fn container(name: &str, arguments: &[&str]) -> Option<Fixture> {
         }),
         attachments: Vec::new(),
         loopback: true,
+        one_way: false,
     }));
     Some(fixture)
 }

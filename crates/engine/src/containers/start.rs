@@ -149,6 +149,7 @@ impl Engine {
                 }),
                 attachments: network.map(|joined| joined.attachment).into_iter().collect(),
                 loopback: settings.network != crate::NetworkMode::Host,
+                one_way: self.host()?.user_namespace,
             })),
             terminal: settings.terminal,
             size: None,

@@ -62,7 +62,8 @@ fn kernel_mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
     ];
     if host.user_namespace && !own_network {
         // sysfs can be mounted only by the owner of the network namespace (kernel: sysfs_init_fs_context, since 3.8).
-        mounts.push(bind("/sys", "/sys", &["nosuid", "noexec", "nodev", "ro", "rprivate"]));
+        // `rro`: what the host has mounted below must not stay writable.
+        mounts.push(bind("/sys", "/sys", &["nosuid", "noexec", "nodev", "rro", "rprivate"]));
     } else {
         mounts.push(mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", access]));
     }
