@@ -51,8 +51,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         setup::run(&[setup::Set::Test, setup::Set::Bench])?;
         images::run(None)?;
         run_command(
-            command("cargo", ["build", "--quiet", "--release", "--package", "cli", "--bin", "dhow"])
-                .current_dir(paths::workspace()),
+            command("cargo", ["build", "--quiet", "--release", "--package", "dhow"]).current_dir(paths::workspace()),
         )?;
         return cage::enter(words);
     }

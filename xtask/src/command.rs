@@ -22,7 +22,12 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns its output; what it wrote to its errors is shown only when it fails.
 pub fn output(command: &mut Command) -> Result<String> {
-    let result = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", text(command)))?;
+    let result = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .with_context(|| format!("start {}", text(command)))?;
     if !result.status.success() {
         bail!("{}: {}: {}", text(command), result.status, String::from_utf8_lossy(&result.stderr).trim_end());
     }

@@ -204,7 +204,7 @@ struct Stage {
 impl Stage {
     fn new() -> Result<Self> {
         let build = |words: &[&str]| run_command(command("cargo", words).current_dir(paths::workspace()));
-        build(&["build", "--quiet", "--release", "--package", "cli", "--bin", "dhow"])?;
+        build(&["build", "--quiet", "--release", "--package", "dhow"])?;
         build(&["build", "--quiet", "--package", "blackbox"])?;
         let directory = Staging::new(&paths::cache()?, "stage")?;
         let stage = Self { directory };

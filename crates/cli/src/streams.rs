@@ -37,7 +37,7 @@ pub fn join(
     engine: &Engine,
     target: Target<'_>,
     flags: &JoinFlags,
-    mut attachment: Connection,
+    mut connection: Connection,
 ) -> Result<Option<i32>, Failure> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let options = foreground::Options {
@@ -51,19 +51,17 @@ pub fn join(
         run_directory: engine.directories().container_run(target.id),
         session: target.session,
     };
-    match foreground::join(&mut attachment, &options) {
+    match foreground::join(&mut connection, &options) {
         Ok(Ended::Detached) => {
             output::remark("read escape sequence");
             Ok(None)
         }
-        Ok(Ended::Exited(exit)) => {
-            Ok(Some(exit.exit_code))
-        }
+        Ok(Ended::Exited(exit)) => Ok(Some(exit.exit_code)),
         // Whoever read our output has had enough; as with Docker, the process is left alone.
-        Err(monitor::Error::System { call, errno: source })
-            if call.starts_with("write(") && source.kind() == std::io::ErrorKind::BrokenPipe =>
+        Err(monitor::Error::System { call, errno })
+            if call.starts_with("write(") && errno.kind() == std::io::ErrorKind::BrokenPipe =>
         {
-            Err(Failure::Output(source))
+            Err(Failure::Output(errno))
         }
         Err(error) => Err(Failure::caused("the connection to the container is lost", error)),
     }

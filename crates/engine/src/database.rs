@@ -10,7 +10,7 @@
 //!
 //! Layers, blobs and directories carry their own locks (crate `store`); the order is: store lock, then database.
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::Path;
 

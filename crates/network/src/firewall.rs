@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 /// How often a change is tried again when somebody else changed rules between our reading and our writing.
 const ATTEMPTS: usize = 16;
 
+/// ERESTART, which user space has no name for: the rules are not of the generation that the transaction was made for.
+const RESTART: i32 = 85;
+
 /// What [`ensure_rules`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -94,8 +97,7 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
         }
         match transaction.commit(&mut socket, Some(generation)) {
             Ok(()) => return Ok(ensured),
-            // ERESTART, which user space has no name for: the generation is not ours any more.
-            Err(failure) if failure.errno.raw_os_error() == 85 => {}
+            Err(failure) if failure.errno.raw_os_error() == RESTART => {}
             Err(failure) => return Err(refused("nftables transaction(inet dhow)")(failure)),
         }
     }
@@ -109,8 +111,12 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
 pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
     let mut socket = nft::open()?;
     let key = rules::interface_key(&bridge.interface);
-    let answer = nft::has_element(&mut socket, TABLE, rules::BRIDGES, &key);
-    answer.map_err(refused(format!("NFT_MSG_GETSETELEM(inet dhow {} {})", rules::BRIDGES, bridge.interface)))
+    let answer = nft::element(&mut socket, TABLE, rules::BRIDGES, &key);
+    answer.map(|value| value.is_some()).map_err(refused(format!(
+        "NFT_MSG_GETSETELEM(inet dhow {} {})",
+        rules::BRIDGES,
+        bridge.interface
+    )))
 }
 
 /// Publishes the ports of one container in one transaction: all or none.
@@ -137,39 +143,42 @@ pub fn publish(publication: &Publication) -> Result<(), Error> {
     })
 }
 
-/// Takes the ports of one container back. Ports that are not published any more, and a table that is gone, are no error.
+/// Takes the ports of one container back. Ports that are not published any more or lead to another container, and a table
+/// that is gone, are no error.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn unpublish(publication: &Publication) -> Result<(), Error> {
     let sets = rules::published(std::slice::from_ref(publication))?;
     let mut socket = nft::open()?;
-    let mut together = Transaction::new(TABLE);
-    for (set, elements) in &sets {
-        together.delete_elements(set, elements);
-    }
-    if together.is_empty() {
-        return Ok(());
-    }
-    match together.commit(&mut socket, None) {
-        Ok(()) => return Ok(()),
-        Err(failure) if failure.errno == Errno::NOENT => {}
-        Err(failure) => return Err(refused("NFT_MSG_DELSETELEM(inet dhow)")(failure)),
-    }
-    // One of them is gone already and took the transaction with it: one by one.
-    for (set, elements) in &sets {
-        for element in elements {
-            let mut alone = Transaction::new(TABLE);
-            alone.delete_elements(set, std::slice::from_ref(element));
-            match alone.commit(&mut socket, None) {
-                Err(failure) if failure.errno != Errno::NOENT => {
-                    return Err(refused("NFT_MSG_DELSETELEM(inet dhow)")(failure));
+    for _ in 0..ATTEMPTS {
+        let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
+        let mut keys = Vec::new();
+        for (set, elements) in &sets {
+            for element in elements {
+                let Element::Value(key, value) = element else { continue };
+                let found =
+                    nft::element(&mut socket, TABLE, set, key).map_err(refused("NFT_MSG_GETSETELEM(inet dhow)"))?;
+                if found.as_ref() == Some(value) {
+                    keys.push((*set, key.as_slice()));
                 }
-                _ => {}
             }
         }
+        let mut transaction = Transaction::new(TABLE);
+        for (set, elements) in &sets {
+            let ours = |element: &&Element| keys.contains(&(rules::map_of(set), element.key()));
+            transaction.delete_elements(set, &elements.iter().filter(ours).cloned().collect::<Vec<_>>());
+        }
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        match transaction.commit(&mut socket, Some(generation)) {
+            Ok(()) => return Ok(()),
+            Err(failure) if failure.errno.raw_os_error() == RESTART || failure.errno == Errno::NOENT => {}
+            Err(failure) => return Err(refused("NFT_MSG_DELSETELEM(inet dhow)")(failure)),
+        }
     }
-    Ok(())
+    Err(refused("NFT_MSG_DELSETELEM(inet dhow)")(Errno::AGAIN.into()))
 }
 
 /// Removes the table: dhow is being uninstalled, or a test ends.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod dns;
 pub mod plan;
 pub mod pools;
 pub mod sysctl;

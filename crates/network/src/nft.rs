@@ -8,7 +8,7 @@ mod read;
 mod transaction;
 
 pub(crate) use expression::{DEVICE, Expression, KEY, Load, Operator, Rule, Verdict};
-pub(crate) use read::{Found, FoundRule, chain_rules, elements, generation, has_chain, has_element, table};
+pub(crate) use read::{Found, FoundRule, chain_rules, element, elements, generation, has_chain, table};
 pub(crate) use transaction::{Chain, Element, Hook, Set, SetKind, Transaction, data_type};
 
 use crate::error::{Error, failed_io};

@@ -29,6 +29,14 @@ const TESTS: &[Test] = &[
     ("hooks_are_called_in_order", hooks_are_called_in_order),
     ("limits_and_parameters", limits_and_parameters),
     ("tmpcopyup_copies", tmpcopyup_copies),
+    ("cgroups_are_joined_and_shown", cgroups_are_joined_and_shown),
+    ("id_mapped_mounts", id_mapped_mounts),
+    ("inside_a_user_namespace", inside_a_user_namespace),
+    ("kernels_without_a_system_call", kernels_without_a_system_call),
+    ("an_exec_with_a_terminal", an_exec_with_a_terminal),
+    ("a_dropped_container_is_gone", a_dropped_container_is_gone),
+    ("time_offsets", time_offsets),
+    ("seccomp_filters", seccomp_filters),
     ("nothing_is_left_on_the_host", nothing_is_left_on_the_host),
 ];
 
@@ -479,4 +487,284 @@ fn nothing_is_left_on_the_host() {
         assert_eq!(shell("exit 0").status, 0);
     }
     assert_eq!((mounts(), descriptors()), before);
+}
+
+fn cgroups_are_joined_and_shown() {
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let name = format!("dhow-test-{}", std::process::id());
+    let mut cgroup = runtime::CgroupPlan::default();
+    if root.join("cgroup.controllers").exists() {
+        cgroup.unified = Some(root.join(&name));
+    } else {
+        for hierarchy in ["pids", "freezer"] {
+            // Beneath the group of this process, which may be where it has the right to make one.
+            let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+            let line = own.lines().find(|line| line.split(':').nth(1) == Some(hierarchy)).unwrap();
+            let path = line.split(':').nth(2).unwrap().trim_matches('/');
+            cgroup.legacy.push((hierarchy.to_owned(), root.join(hierarchy).join(path).join(&name)));
+        }
+    }
+    let directories: Vec<_> =
+        cgroup.unified.iter().chain(cgroup.legacy.iter().map(|(_, path)| path)).cloned().collect();
+    for directory in &directories {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let legacy = !cgroup.legacy.is_empty();
+    let bundle = Bundle::new();
+    let mut options = bundle.options();
+    options.cgroup = cgroup;
+    let script = "cat /proc/self/cgroup; ls -d /sys/fs/cgroup/*; cat /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/pids/cgroup.procs 2>/dev/null; \
+                  touch /sys/fs/cgroup/x; mkdir /sys/fs/cgroup/pids/x";
+    let mut spec = spec(&["sh", "-c", script]);
+    spec.mounts.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
+    let output = run(&runtime::plan(&spec, &options).unwrap());
+    for directory in &directories {
+        for _ in 0..100 {
+            // The kernel lets go of a process shortly after it was waited for.
+            if std::fs::remove_dir(directory).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!directory.exists());
+    }
+    let output = output.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    if legacy {
+        for wanted in [":pids:/\n", ":freezer:/\n", "/sys/fs/cgroup/freezer\n/sys/fs/cgroup/pids\n1\n"] {
+            assert!(output.text.contains(wanted), "{wanted:?} is not in {}", output.text);
+        }
+    } else {
+        assert!(output.text.contains("0::/\n"), "{}", output.text);
+    }
+    assert_eq!(output.text.matches("Read-only file system").count(), 1 + usize::from(legacy), "{}", output.text);
+}
+
+fn id_mapped_mounts() {
+    use oci::runtime::LinuxIDMapping;
+    let bundle = Bundle::new();
+    // The temporary directory may be on a file system that cannot; the probe is the call itself.
+    let data = bundle.path.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("file"), "x").unwrap();
+    let mut spec = spec(&["sh", "-c", "stat -c %u:%g /data/file; touch /data/new"]);
+    let mut mapped = mount("bind", data.to_str().unwrap(), "/data", &["bind", "idmap"]);
+    mapped.uid_mappings = vec![LinuxIDMapping { container_id: 0, host_id: 7000, size: 10 }];
+    mapped.gid_mappings = vec![LinuxIDMapping { container_id: 0, host_id: 8000, size: 10 }];
+    spec.mounts.push(mapped);
+    match run(&bundle.plan(&spec)) {
+        Ok(output) => {
+            assert_eq!(output.text, "7000:8000\ntouch: /data/new: Value too large for defined data type\n");
+        }
+        Err(error) if error.errno() == Some(rustix::io::Errno::INVAL) => {
+            println!("SKIP: id_mapped_mounts: {}", chain(&error))
+        }
+        Err(error) => panic!("{}", chain(&error)),
+    }
+}
+
+/// Runs a closure in a child process; gives whether it returned without panic.
+fn in_child(namespaces: kernel::namespaces::Namespaces, work: impl FnOnce() -> i32) -> i32 {
+    let child = kernel::clone::Clone { namespaces, ..Default::default() }.spawn(work).unwrap();
+    let (_, status) =
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    status.exit_status().unwrap_or(255)
+}
+
+/// Root without privilege over the host: what dhow is for an ordinary user.
+fn inside_a_user_namespace() {
+    use kernel::namespaces::Namespaces;
+    let bundle = Bundle::new();
+    for directory in ["upper", "work", "lower"] {
+        std::os::unix::fs::chown(bundle.path.path().join(directory), Some(100_000), Some(100_000)).unwrap();
+    }
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(bundle.path.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (reading, writing) = rustix::pipe::pipe().unwrap();
+    let child = kernel::clone::Clone { namespaces: Namespaces::USER | Namespaces::MOUNT, ..Default::default() }
+        .spawn(|| {
+            rustix::io::read(&reading, &mut [0u8; 1]).unwrap();
+            kernel::prctl::set_identity(0, 0, Some(&[])).unwrap();
+            for host_network in [false, true] {
+                let mut options = bundle.options();
+                if let Some(RootSource::Overlay { userxattr, .. }) = &mut options.root {
+                    *userxattr = true;
+                }
+                let mut spec = spec(&[
+                    "sh",
+                    "-c",
+                    "id -u; echo x > /dev/null && hostname && ls /sys/class/net/lo >/dev/null && echo net",
+                ]);
+                if host_network {
+                    let kinds = &mut spec.linux.as_mut().unwrap().namespaces;
+                    kinds.retain(|each| each.kind != oci::runtime::LinuxNamespaceType::Network);
+                }
+                let output =
+                    run(&runtime::plan(&spec, &options).unwrap()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+                assert_eq!(output.text, "0\nbox\nnet\n", "host network: {host_network}");
+            }
+            0
+        })
+        .unwrap();
+    for name in ["uid_map", "gid_map"] {
+        std::fs::write(format!("/proc/{}/{name}", child.pid.as_raw_nonzero()), "0 100000 65536").unwrap();
+    }
+    rustix::io::write(&writing, b"x").unwrap();
+    let (_, status) =
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    assert_eq!(status.exit_status(), Some(0));
+}
+
+/// A filter that answers ENOSYS to one system call, for this process and its children: x86-64 numbers.
+fn without(number: u32) {
+    let instruction = |code: u16, jt: u8, jf: u8, k: u32| {
+        let mut bytes = [0; 8];
+        bytes[..2].copy_from_slice(&code.to_ne_bytes());
+        bytes[2] = jt;
+        bytes[3] = jf;
+        bytes[4..].copy_from_slice(&k.to_ne_bytes());
+        bytes
+    };
+    let enosys = 0x0005_0000 | 38;
+    let program = [
+        instruction(0x20, 0, 0, 0),
+        instruction(0x15, 0, 1, number),
+        instruction(0x06, 0, 0, enosys),
+        instruction(0x06, 0, 0, 0x7fff_0000),
+    ];
+    kernel::seccomp::load(&program, 0).unwrap();
+}
+
+fn kernels_without_a_system_call() {
+    if !cfg!(target_arch = "x86_64") {
+        println!("SKIP: kernels_without_a_system_call: its numbers are those of x86-64");
+        return;
+    }
+    let calls = [
+        ("clone3", 435),
+        ("close_range", 436),
+        ("openat2", 437),
+        ("mount_setattr", 442),
+        ("statx", 332),
+        ("pidfd_open", 434),
+    ];
+    for (name, number) in calls {
+        let status = in_child(kernel::namespaces::Namespaces::NONE, || {
+            without(number);
+            let bundle = Bundle::new();
+            let script = "hostname; stat -c %t:%T /proc/cpuinfo; touch /sys/x; echo 1 > /proc/sys/kernel/msgmax; echo $(ls /proc/self/fd)";
+            let mut spec = spec(&["sh", "-c", script]);
+            spec.linux.as_mut().unwrap().masked_paths.push("/proc/cpuinfo".into());
+            let source = bundle.path.path().to_str().unwrap();
+            spec.mounts.push(mount("bind", source, "/mnt", &["rbind", "ro", "rprivate"]));
+            let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+            let wanted = "box\n1:3\ntouch: /sys/x: Read-only file system\nsh: can't create /proc/sys/kernel/msgmax: Read-only file system\n0 1 2 3\n";
+            assert_eq!(output.text, wanted, "{name}");
+            spec.root.as_mut().unwrap().readonly = true;
+            spec.process.as_mut().unwrap().args[2] = "touch /x /mnt/x; echo $?".into();
+            let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+            assert_eq!(output.text.matches("Read-only file system").count(), 2, "{name}: {}", output.text);
+            0
+        });
+        assert_eq!(status, 0, "{name}");
+    }
+    // Without the mount interface of Linux 5.2 there is no container, and the error says so.
+    let status = in_child(kernel::namespaces::Namespaces::NONE, || {
+        without(430);
+        let bundle = Bundle::new();
+        let error = run(&bundle.plan(&spec(&["true"]))).err().unwrap();
+        i32::from(!chain(&error).contains("fsopen(\"overlay\", FSOPEN_CLOEXEC): ENOSYS (Function not implemented)"))
+    });
+    assert_eq!(status, 0);
+}
+
+fn an_exec_with_a_terminal() {
+    let bundle = Bundle::new();
+    let (stdio, _output) = pipes();
+    let plan = bundle.plan(&spec(&["sleep", "100"]));
+    let container = runtime::create(&plan, stdio, |_| Ok(())).unwrap().start().unwrap();
+    let mut process = plan.process.clone();
+    process.args = ["sh", "-c", "tty; exit 3"].map(str::to_owned).to_vec();
+    process.terminal = Some((10, 20));
+    let exec = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None };
+    let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Terminal).unwrap();
+    let terminal = started.terminal.as_ref().unwrap().try_clone().unwrap();
+    assert_eq!(wait(&started), 3);
+    assert_eq!(read(terminal), "/dev/pts/0\r\n");
+    rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
+    wait(&container);
+}
+
+fn a_dropped_container_is_gone() {
+    let bundle = Bundle::new();
+    let (stdio, output) = pipes();
+    let created = runtime::create(&bundle.plan(&spec(&["true"])), stdio, |_| Ok(())).unwrap();
+    let pid = created.pid();
+    drop(created);
+    assert_eq!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
+    assert_eq!(read(output), "");
+    // Its parent's death ends it as well.
+    let (reading, writing) = rustix::pipe::pipe().unwrap();
+    in_child(kernel::namespaces::Namespaces::NONE, || {
+        let bundle = Bundle::new();
+        let created = runtime::create(&bundle.plan(&spec(&["true"])), Stdio::Inherit, |_| Ok(())).unwrap();
+        rustix::io::write(&writing, &created.pid().as_raw_nonzero().get().to_ne_bytes()).unwrap();
+        std::mem::forget(created);
+        0
+    });
+    let mut number = [0; 4];
+    rustix::io::read(&reading, &mut number).unwrap();
+    let path = format!("/proc/{}/stat", i32::from_ne_bytes(number));
+    let ended =
+        || std::fs::read_to_string(&path).map_or(true, |text| text.rsplit_once(')').unwrap().1.starts_with(" Z"));
+    for _ in 0..200 {
+        if ended() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the container waits for a parent that is gone");
+}
+
+fn time_offsets() {
+    use oci::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxTimeOffset};
+    let bundle = Bundle::new();
+    let mut spec = spec(&["sh", "-c", "cat /proc/uptime; cat /proc/self/timens_offsets"]);
+    let linux = spec.linux.as_mut().unwrap();
+    linux.namespaces.push(LinuxNamespace { kind: LinuxNamespaceType::Time, path: None });
+    linux.time_offsets.insert("boottime".into(), LinuxTimeOffset { secs: 1_000_000, nanosecs: 0 });
+    let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let uptime: f64 = output.text.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(uptime > 1_000_000.0, "{}", output.text);
+}
+
+fn seccomp_filters() {
+    let bundle = Bundle::new();
+    for no_new_privileges in [false, true] {
+        let mut spec = spec(&["sh", "-c", "mkdir /x 2>&1; grep Seccomp: /proc/self/status"]);
+        let process = spec.process.as_mut().unwrap();
+        process.no_new_privileges = no_new_privileges;
+        process.user.uid = 1000;
+        let mut options = bundle.options();
+        let instruction = |code: u16, jt: u8, jf: u8, k: u32| {
+            let mut bytes = [0; 8];
+            bytes[..2].copy_from_slice(&code.to_ne_bytes());
+            (bytes[2], bytes[3]) = (jt, jf);
+            bytes[4..].copy_from_slice(&k.to_ne_bytes());
+            bytes
+        };
+        // mkdir(2) of x86-64 answers ENOSYS.
+        let instructions = vec![
+            instruction(0x20, 0, 0, 0),
+            instruction(0x15, 0, 1, 83),
+            instruction(0x06, 0, 0, 0x0005_0000 | 38),
+            instruction(0x06, 0, 0, 0x7fff_0000),
+        ];
+        options.filter = Some(runtime::FilterPlan { instructions, flags: 0, listener: None });
+        let plan = runtime::plan(&spec, &options).unwrap();
+        let text = serde_json::to_string(&plan).unwrap();
+        let plan: runtime::Plan = serde_json::from_str(&text).unwrap();
+        let output = run(&plan).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert!(output.text.contains("Seccomp:\t2"), "{}", output.text);
+        assert!(output.text.contains("Function not implemented"), "{}", output.text);
+    }
 }

@@ -304,32 +304,77 @@ fn passes(answer: u32) -> bool {
     matches!(answer & 0xffff_0000, ALLOW | 0x7ffc_0000 | 0x7ff0_0000)
 }
 
-type Ranges = Vec<(u32, Target)>;
+/// Numbers from `start` to the next range's.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    start: u32,
+    table: usize,
+    target: Target,
+}
 
-/// The ranges of numbers with one target, from 0 to the end; `base` is added to all.
-fn ranges(table: &Table, base: u32, default: u32, ranges: &mut Ranges) {
-    let mut next = base;
+/// The ranges of numbers with one target, from 0 to the end.
+fn ranges(table: &Table, index: usize, default: u32) -> Vec<Range> {
+    let mut ranges: Vec<Range> = Vec::with_capacity(256);
+    let mut next = 0;
     let mut push = |start: u32, target: Target| {
-        if ranges.last().is_none_or(|(_, last)| *last != target) {
-            ranges.push((start, target));
+        if ranges.last().is_none_or(|last| last.target != target) {
+            ranges.push(Range { start, table: index, target });
         }
     };
-    let target = |slot: usize| slot.checked_sub(1).map_or(Target::Answer(default), |index| table.decisions[index]);
+    let target = |slot: usize| slot.checked_sub(1).map_or(Target::Answer(default), |at| table.decisions[at]);
     let highest = table.highest.unwrap_or(0);
-    let dense = table.dense.iter().zip(0u32..).take_while(|(_, number)| *number <= highest);
-    for (slot, number) in dense {
-        push(base + number, target(*slot));
-        next = base + number + 1;
+    for (slot, number) in table.dense.iter().zip(0u32..).take_while(|(_, number)| *number <= highest) {
+        push(number, target(*slot));
+        next = number + 1;
     }
     for (number, slot) in &table.sparse {
-        if base + number > next {
+        if *number > next {
             push(next, Target::Answer(default));
         }
-        push(base + number, target(*slot));
-        next = base + number + 1;
+        push(*number, target(*slot));
+        next = number + 1;
     }
     let beyond = if passes(default) { default } else { ERRNO | ENOSYS };
     push(next, Target::Answer(beyond));
+    ranges
+}
+
+/// The first number that x32 has for itself; those below are x86_64's (arch/x86/entry/syscalls/syscall_64.tbl).
+const X32_OWN: u32 = 512;
+
+/// One search for both saves a third of the program, and loading it is the larger part of its cost. A number that one of
+/// the two does not have may then pass where the other has it: the kernel (5.4) answers `ENOSYS` to it.
+fn share_with_x32(all: &mut Vec<Range>, x32: Vec<Range>) {
+    all.retain(|range| range.start < X32_OWN);
+    let own = x32.iter().rposition(|range| range.start <= X32_OWN).unwrap_or(0);
+    all.extend(x32[own..].iter().map(|range| Range { start: range.start.max(X32_OWN), ..*range }));
+}
+
+/// A range with single numbers in it that have another target: an equality test for each costs one instruction, where
+/// three ranges would cost two.
+struct Leaf {
+    range: Range,
+    except: Vec<Range>,
+}
+
+fn leaves(ranges: &[Range]) -> Vec<Leaf> {
+    const MOST: usize = 3;
+    let mut leaves: Vec<Leaf> = Vec::with_capacity(ranges.len());
+    let mut at = 0;
+    while let Some(range) = ranges.get(at) {
+        let mut leaf = Leaf { range: *range, except: Vec::new() };
+        while let [single, after, ..] = &ranges[at + 1..]
+            && after.start == single.start + 1
+            && after.target == range.target
+            && leaf.except.len() < MOST
+        {
+            leaf.except.push(*single);
+            at += 2;
+        }
+        leaves.push(leaf);
+        at += 1;
+    }
+    leaves
 }
 
 struct Tree<'a> {
@@ -340,17 +385,22 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// The search over `ranges`, each with the index of its table.
-    fn search(&mut self, ranges: &[(u32, usize, Target)]) -> Place {
-        match ranges {
+    fn search(&mut self, leaves: &[Leaf]) -> Place {
+        match leaves {
             [] => self.code.answer(self.default),
-            [(_, table, target)] => self.leaf(*table, *target),
+            [Leaf { range, except }] => {
+                let mut place = self.leaf(range.table, range.target);
+                for single in except.iter().rev() {
+                    let target = self.leaf(single.table, single.target);
+                    place = self.code.branch(JUMP_EQUAL, single.start, target, place);
+                }
+                place
+            }
             _ => {
-                let middle = ranges.len() / 2;
-                let (left, right) = ranges.split_at(middle);
+                let (left, right) = leaves.split_at(leaves.len() / 2);
                 let above = self.search(right);
                 let below = self.search(left);
-                self.code.branch(JUMP_AT_LEAST, right[0].0, above, below)
+                self.code.branch(JUMP_AT_LEAST, right[0].range.start, above, below)
             }
         }
     }
@@ -387,26 +437,22 @@ pub(crate) fn assemble(columns: &[Column], rules: &[Rule<'_>], default: u32, fla
         if *column == Column::X32 || columns[..at].contains(column) {
             continue;
         }
-        let mut all: Vec<(u32, usize, Target)> = Vec::new();
-        let mut add = |table: usize, base| {
-            let mut list = Ranges::new();
-            ranges(&tables[table], base, default, &mut list);
-            all.extend(list.into_iter().map(|(start, target)| (start, table, target)));
-        };
-        add(at, 0);
-        if *column == Column::X86_64 {
-            match columns.iter().position(|other| *other == Column::X32) {
-                Some(x32) => add(x32, X32_BIT),
-                None => {
-                    all.push((X32_BIT, at, Target::Answer(KILL_PROCESS)));
-                    // A tracer that suppresses a call sets its number to -1.
-                    all.push((u32::MAX, at, Target::Answer(default)));
-                }
-            }
+        let mut all = ranges(&tables[at], at, default);
+        let x32 = columns.iter().position(|other| *other == Column::X32);
+        let shared = x32.filter(|_| *column == Column::X86_64);
+        if let Some(x32) = shared {
+            share_with_x32(&mut all, ranges(&tables[x32], x32, default));
+        } else if *column == Column::X86_64 {
+            all.push(Range { start: X32_BIT, table: at, target: Target::Answer(KILL_PROCESS) });
+            // A tracer that suppresses a call sets its number to -1.
+            all.push(Range { start: u32::MAX, table: at, target: Target::Answer(default) });
         }
         let mut tree = Tree { code: &mut code, tables: &tables, rules, default };
-        let search = tree.search(&all);
-        sections.push((column.audit(), code.load(NUMBER, search)));
+        let mut entry = tree.search(&leaves(&all));
+        if shared.is_some() {
+            entry = code.mask(!X32_BIT, entry);
+        }
+        sections.push((column.audit(), code.load(NUMBER, entry)));
         if code.len() > MOST_INSTRUCTIONS {
             return Err(Error::TooLong(code.len()));
         }

@@ -124,6 +124,12 @@ impl Code {
         self.push(LOAD, 0, 0, offset)
     }
 
+    /// Keeps the bits of `mask` and goes on with `next`.
+    pub(crate) fn mask(&mut self, mask: u32, next: Place) -> Place {
+        self.follow(next);
+        self.push(AND, 0, 0, mask)
+    }
+
     /// Makes `next` the instruction that comes right after the one that is written now.
     fn follow(&mut self, next: Place) {
         let distance = self.reversed.len() - next - 1;
@@ -138,8 +144,7 @@ impl Code {
         }
         let mut next = self.branch(JUMP_EQUAL, value, met, not);
         if mask != u32::MAX {
-            self.follow(next);
-            next = self.push(AND, 0, 0, mask);
+            next = self.mask(mask, next);
         }
         self.load(offset, next)
     }

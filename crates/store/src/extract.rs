@@ -305,11 +305,15 @@ impl Extractor {
             return Ok(());
         }
         self.make_room(parents, name)?;
-        let targets = self.targets.enter(target_parents, Missing::Fail)?;
+        let missing = |error: &SystemError| matches!(error.errno(), Errno::NOENT | Errno::NOTDIR);
+        let targets = match self.targets.enter(target_parents, Missing::Fail) {
+            // It was in the directory that had to make room.
+            Err(EntryError::System(error)) if missing(&error) => return Err(problem("not in this layer")),
+            other => other?,
+        };
         let parent = self.places.enter(parents, Missing::Fail)?;
         match fs::linkat(targets, target_name, parent, name, AtFlags::empty()) {
             Ok(()) => {}
-            // It was in the directory that had to make room.
             Err(Errno::NOENT) => return Err(problem("not in this layer")),
             Err(errno) => {
                 let call = format!("linkat(<layer>, {}, <layer>, {})", quoted(&entry.link), quoted(name));

@@ -43,6 +43,8 @@ impl Remover<'_> {
         // Again while directories from the depth arrive at the top.
         loop {
             let moved = self.moved;
+            // The descriptor may have been read before, here or by its owner.
+            fs::seek(self.top, fs::SeekFrom::Start(0)).during(|| format!("lseek({}, 0)", self.label))?;
             self.empty(self.top, 0)?;
             if self.moved == moved {
                 return Ok(());

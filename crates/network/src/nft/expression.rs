@@ -58,6 +58,8 @@ pub(crate) enum Load {
     Network(u32, u32),
     /// `th dport`, 2 bytes.
     DestinationPort,
+    /// A piece of the transport header: offset and length.
+    Transport(u32, u32),
 }
 
 /// How a register is compared.
@@ -95,6 +97,8 @@ pub(crate) enum Expression {
     Duplicate,
     /// Destination from [`KEY`], port from the register after the address; the family is `NFPROTO_*`.
     DestinationNat(u8),
+    /// Writes [`KEY`] into the transport header and corrects the checksum, whose place is given.
+    WriteTransport { offset: u32, length: u32, checksum: u32 },
     /// Source becomes the address of the interface that the packet leaves by.
     Masquerade,
     /// Ends the evaluation or goes to another chain.
@@ -108,7 +112,7 @@ impl Expression {
             Expression::Load(load, _) => match load {
                 Load::ConnectionState | Load::ConnectionStatus => "ct",
                 Load::DestinationType => "fib",
-                Load::Network(..) | Load::DestinationPort => "payload",
+                Load::Network(..) | Load::DestinationPort | Load::Transport(..) => "payload",
                 _ => "meta",
             },
             Expression::Compare(..) => "cmp",
@@ -120,6 +124,7 @@ impl Expression {
             Expression::DestinationNat(_) => "nat",
             Expression::Masquerade => "masq",
             Expression::Duplicate => "dup",
+            Expression::WriteTransport { .. } => "payload",
         }
     }
 
@@ -165,6 +170,9 @@ impl Expression {
             Expression::Duplicate => {
                 data.be32(1, KEY).be32(2, DEVICE);
             }
+            Expression::WriteTransport { offset, length, checksum } => {
+                data.be32(2, 2).be32(3, *offset).be32(4, *length).be32(5, KEY).be32(6, 1).be32(7, *checksum);
+            }
             Expression::SetMark => {
                 data.be32(2, 3).be32(3, KEY);
             }
@@ -208,8 +216,9 @@ fn load_data(load: Load, register: u32, data: &mut Request) {
         Load::Network(offset, length) => {
             data.be32(1, register).be32(2, 1).be32(3, offset).be32(4, length);
         }
-        Load::DestinationPort => {
-            data.be32(1, register).be32(2, 2).be32(3, 2).be32(4, 2);
+        Load::DestinationPort => load_data(Load::Transport(2, 2), register, data),
+        Load::Transport(offset, length) => {
+            data.be32(1, register).be32(2, 2).be32(3, offset).be32(4, length);
         }
     }
 }

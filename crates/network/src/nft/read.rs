@@ -104,8 +104,9 @@ pub(crate) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Ve
     Ok(found)
 }
 
-/// Whether the set of `inet TABLE` has the key: one question, however large the set is.
-pub(crate) fn has_element(socket: &mut Socket, table: &str, set: &str, key: &[u8]) -> Result<bool, Failure> {
+/// The value that a set of `inet TABLE` has for a key (empty for a plain set), `None` if it does not have the key: one
+/// question, however large the set is.
+pub(crate) fn element(socket: &mut Socket, table: &str, set: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
     let mut request = Request::new(GETSETELEM, 0);
     request.raw(&header(INET, 0)).text(1, table).text(2, set).nest(3, |list| {
         list.nest(1, |element| {
@@ -114,7 +115,13 @@ pub(crate) fn has_element(socket: &mut Socket, table: &str, set: &str, key: &[u8
             });
         });
     });
-    exists(socket.query(&mut request, |_, _| {}))
+    let mut value = Vec::new();
+    let is_there = exists(socket.query(&mut request, |_, payload| {
+        if let Some((_, element)) = attributes(payload).nested(3).next() {
+            value = Attributes(element).nested(2).find(1).unwrap_or_default().to_vec();
+        }
+    }))?;
+    Ok(is_there.then_some(value))
 }
 
 fn exists(answer: Result<(), Failure>) -> Result<bool, Failure> {
