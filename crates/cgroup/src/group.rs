@@ -24,6 +24,9 @@ pub struct Description {
     pub path: String,
     /// The trees.
     pub mounts: Vec<Mount>,
+    /// The prefix: a group that was given to us with processes in it, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub base: String,
 }
 
 /// One tree in which the container has a directory.
@@ -62,7 +65,8 @@ impl Cgroup {
             full.push('/');
             full.push_str(part);
         }
-        let description = Description { path: full, mounts: hierarchy.mounts.clone() };
+        let base = if base.is_empty() { String::new() } else { format!("/{base}") };
+        let description = Description { path: full, mounts: hierarchy.mounts.clone(), base };
         let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true };
         match cgroup.create_first() {
             Ok(()) => Ok(cgroup),
@@ -190,7 +194,7 @@ impl Cgroup {
         };
         if version == Version::V2 && !ENABLED.contains(&controller) {
             let root = Directory::open(&self.description.mounts[mount].mount_point)?;
-            enable_above(&root, &self.description.path, &[controller])?;
+            enable_above(&root, &self.description, &[controller])?;
         }
         Ok(Some(at))
     }
@@ -210,7 +214,7 @@ impl Cgroup {
                 let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
                 let parent = parents(root, above, tree)?;
                 if hands_down {
-                    enable_usual(&parent, &self.description.path, tree)?;
+                    enable_usual(&parent, &self.description, tree)?;
                 }
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
@@ -360,7 +364,7 @@ fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
 }
 
 /// Hands down what every container gets, as far as the tree has it.
-fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<()> {
+fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> Result<()> {
     let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
     if enabled(parent, &wanted)? {
         return Ok(());
@@ -368,28 +372,63 @@ fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<()> {
     let root = Directory::open(&tree.mount_point)?;
     // A group that has processes of its own cannot hand controllers down. That is an error only for somebody who asks
     // for a limit, and then one that names it.
-    match enable_above(&root, path, &wanted) {
+    match enable_above(&root, description, &wanted) {
         Ok(()) | Err(Error::Unsupported { .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Hands controllers down from the root of a v2 tree to the parent of `path`.
-fn enable_above(root: &Directory, path: &str, wanted: &[Controller]) -> Result<()> {
-    let (above, _) = path.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
-    let mut directory = None;
-    for part in std::iter::once("").chain(above.split('/').filter(|part| !part.is_empty())) {
-        let next = match (&directory, part) {
-            (None, _) => root.child(".")?,
-            (Some(directory), part) => Directory::child(directory, part)?,
-        };
-        for controller in wanted {
-            if !enabled(&next, &[*controller])? {
-                next.write("cgroup.subtree_control", &format!("+{}", controller.v2_name()))
-                    .map_err(|failed| not_handed_down(*controller, &next, &failed))?;
+/// Hands controllers down to the parent of the container's group: from the root of the tree, or from the group that was
+/// given to us, above which nothing is ours.
+fn enable_above(root: &Directory, description: &Description, wanted: &[Controller]) -> Result<()> {
+    let base = description.base.trim_start_matches('/');
+    let own = &description.path[description.base.len()..];
+    let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
+    let mut directory = root.child(if base.is_empty() { "." } else { base })?;
+    hand_down(&directory, wanted, true)?;
+    for part in above.split('/').filter(|part| !part.is_empty()) {
+        directory = directory.child(part)?;
+        hand_down(&directory, wanted, false)?;
+    }
+    Ok(())
+}
+
+/// `first`: the directory is the root or was given to us, and may have processes in it: this one, its shell.
+fn hand_down(directory: &Directory, wanted: &[Controller], first: bool) -> Result<()> {
+    for controller in wanted {
+        if enabled(directory, &[*controller])? {
+            continue;
+        }
+        let word = format!("+{}", controller.v2_name());
+        let mut result = directory.write("cgroup.subtree_control", &word);
+        // "No internal processes": the root of a container's cgroup namespace and a delegated group are no real roots.
+        if first && result.as_ref().is_err_and(|failed| failed.errno() == Errno::BUSY) && make_room(directory).is_ok() {
+            result = directory.write("cgroup.subtree_control", &word);
+        }
+        result.map_err(|failed| not_handed_down(*controller, directory, &failed))?;
+    }
+    Ok(())
+}
+
+/// Moves the processes that are directly in the group into a child of it, as a container's init systems do.
+fn make_room(directory: &Directory) -> Result<()> {
+    const ROOM: &str = "dhow-host";
+    match directory.make(ROOM) {
+        Err(failed) if failed.errno() == Errno::EXIST => {}
+        result => result?,
+    }
+    let room = directory.child(ROOM)?;
+    for _ in 0..10 {
+        let text = directory.read("cgroup.procs")?;
+        if text.trim().is_empty() {
+            break;
+        }
+        for pid in text.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+            match enter(&room, pid) {
+                Err(Error::Call(failed)) if failed.errno() == Errno::SRCH => {}
+                result => result?,
             }
         }
-        directory = Some(next);
     }
     Ok(())
 }

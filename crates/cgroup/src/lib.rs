@@ -14,6 +14,7 @@ mod check;
 mod contract;
 mod controller;
 mod convert;
+mod delegation;
 mod devices;
 mod error;
 mod files;
@@ -24,6 +25,7 @@ mod live;
 mod oom;
 mod path;
 mod stats;
+pub mod systemd;
 mod table;
 
 pub use apply::Unenforced;

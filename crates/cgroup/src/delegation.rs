@@ -1,0 +1,81 @@
+//! Finding a group in which an ordinary user (or root in a container) may make groups.
+//!
+//! On cgroup v2 a group is delegated by giving its directory, its cgroup.procs and its cgroup.subtree_control to a user
+//! (cgroup-v2.rst, "Delegation"). A process can be moved within such a subtree only, so that what is looked for is above
+//! the own group, never beside it. v1 has no delegation that is safe.
+
+use crate::error::{Error, Result};
+use crate::files::{Directory, read_path};
+use crate::hierarchy::{Hierarchy, Version};
+use rustix::fs::{Access, AtFlags};
+
+impl Hierarchy {
+    /// The same trees, with the prefix below which this process may make groups: nothing for the machine's root, else
+    /// the topmost group above the own one that is delegated to this user. Trees that cannot be written to are left out.
+    ///
+    /// # Errors
+    /// [`Error::NotDelegated`] with the reason; containers can be run then, but not limited.
+    pub fn delegated(&self) -> Result<Hierarchy> {
+        let writable: Vec<_> =
+            self.mounts.iter().filter(|mount| may_make_groups(&mount.mount_point, "")).cloned().collect();
+        if !writable.is_empty() {
+            return Ok(Hierarchy { mounts: writable, base: String::new() });
+        }
+        let Some(mount) = self.mounts.iter().find(|mount| mount.version == Version::V2) else {
+            return Err(Error::NotDelegated { reason: "cgroup v1 belongs to root and cannot be delegated".to_owned() });
+        };
+        let own = own_group()?;
+        let mut found = None;
+        let mut candidate = own.as_str();
+        while !candidate.is_empty() {
+            if may_make_groups(&mount.mount_point, candidate) {
+                found = Some(candidate);
+            } else if found.is_some() {
+                break;
+            }
+            candidate = candidate.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+        let Some(found) = found else {
+            let reason = format!("{own} and all groups above it belong to somebody else, or are mounted read-only");
+            return Err(Error::NotDelegated { reason });
+        };
+        let mut mount = mount.clone();
+        let text = Directory::open(&mount.mount_point)?.child(found)?.read("cgroup.controllers")?;
+        let has = |name: &str| text.split_ascii_whitespace().any(|word| word == name);
+        mount.controllers.retain(|controller| has(controller.v2_name()));
+        Ok(Hierarchy { mounts: vec![mount], base: format!("/{found}") })
+    }
+
+    /// The same trees with another prefix: a group that somebody gave us, such as a scope of systemd.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn beneath(&self, base: &str) -> Result<Hierarchy> {
+        let base = crate::path::components(base)?.join("/");
+        Ok(Hierarchy { mounts: self.mounts.clone(), base: format!("/{base}") })
+    }
+}
+
+/// The path of this process's group in the v2 tree, without leading slash.
+pub(crate) fn own_group() -> Result<String> {
+    let text = read_path("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    // The own group may be outside of the cgroup namespace's root.
+    if path.contains("/..") {
+        let reason = format!("the own group {path} is outside of the mounted tree");
+        return Err(Error::NotDelegated { reason });
+    }
+    Ok(path.trim_matches('/').to_owned())
+}
+
+fn may_make_groups(mount_point: &std::path::Path, group: &str) -> bool {
+    let directory = mount_point.join(group);
+    let may = |file: &str| {
+        let path = if file.is_empty() { directory.clone() } else { directory.join(file) };
+        rustix::fs::accessat(rustix::fs::CWD, &path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    };
+    // The root of a v1 tree has no subtree_control.
+    may("")
+        && may("cgroup.procs")
+        && (may("cgroup.subtree_control") || !directory.join("cgroup.subtree_control").exists())
+}

@@ -1,0 +1,284 @@
+//! The third back end: a scope unit made by systemd, in which groups are delegated to us.
+//!
+//! systemd wants to be the only writer of the tree on machines where it is the first process; an ordinary user gets a
+//! group with limits from nobody else. So: one transient scope for each container, with the monitor in it and
+//! `Delegate=yes`, and within the scope the v2 back end as everywhere ([`Hierarchy::beneath`]). Limits are written by us
+//! there; [`properties`] says them to systemd too, for those who want them on the unit itself (runc's systemd driver).
+//!
+//! D-Bus is spoken by the 300 lines of [`wire`], since no more than three methods of one object are needed. The whole
+//! exchange is one write and a wait. org.freedesktop.systemd1(5), systemd.scope(5), systemd.resource-control(5).
+
+mod wire;
+
+use crate::convert::{cpu_weight, io_weight};
+use crate::delegation::own_group;
+use crate::error::{Error, Invalid, Result};
+use crate::hierarchy::{Hierarchy, Layout};
+use oci::runtime::LinuxResources;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use wire::{Connection, Writer};
+
+/// Which systemd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bus {
+    /// The machine's.
+    System,
+    /// The calling user's own (`$XDG_RUNTIME_DIR/bus`).
+    User,
+}
+
+/// A property of a unit, in the types that are needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `s`
+    Text(String),
+    /// `b`
+    Flag(bool),
+    /// `t`
+    Number(u64),
+    /// `au`
+    Numbers(Vec<u32>),
+    /// `ay`
+    Bytes(Vec<u8>),
+}
+
+/// A running scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    bus: Bus,
+    unit: String,
+}
+
+/// Whether systemd is the first process here (sd_booted(3)).
+pub fn running() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// The slice and the unit of runc's notation `slice:prefix:name`, e.g. `system.slice:dhow:abc` to `system.slice` and
+/// `dhow-abc.scope`. An empty slice is `system.slice` or, for the user's systemd, `user.slice`.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn scope_name(path: &str, bus: Bus) -> Result<(String, String), Invalid> {
+    let refuse = || Invalid::new("cgroupsPath", format!("{path:?}"), "with systemd it is slice:prefix:name");
+    let [slice, prefix, name] = path.split(':').collect::<Vec<_>>()[..] else { return Err(refuse()) };
+    let default = if bus == Bus::System { "system.slice" } else { "user.slice" };
+    let slice = if slice.is_empty() { default } else { slice };
+    let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+    if name.is_empty() || !slice.ends_with(".slice") || !is_unit_name(slice) || !is_unit_name(&unit) {
+        return Err(refuse());
+    }
+    Ok((slice.to_owned(), unit))
+}
+
+/// systemd.unit(5): ASCII letters, digits and `:-_.\`; `@` marks templates.
+fn is_unit_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'_' | b'.' | b'\\' | b'@');
+    name.len() < 256 && name.bytes().all(plain)
+}
+
+impl Scope {
+    /// Asks for a scope `unit` (ending in `.scope`) in `slice` with these processes in it, and waits until it is there.
+    /// Whatever the scope still holds when it is stopped gets SIGTERM, then SIGKILL, from systemd.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`] with systemd's own words, [`Error::Invalid`] for names.
+    pub fn start(bus: Bus, unit: &str, slice: &str, pids: &[Pid], more: &[(&str, Value)]) -> Result<Scope> {
+        if !unit.ends_with(".scope") || !is_unit_name(unit) {
+            return Err(Invalid::new("unit", format!("{unit:?}"), "it is not a scope's name").into());
+        }
+        if !slice.ends_with(".slice") || !is_unit_name(slice) {
+            return Err(Invalid::new("slice", format!("{slice:?}"), "it is not a slice's name").into());
+        }
+        let pids = pids.iter().map(|pid| pid.as_raw_nonzero().get().cast_unsigned()).collect();
+        let usual = [
+            ("Description", Value::Text(format!("dhow container {unit}"))),
+            ("Slice", Value::Text(slice.to_owned())),
+            ("PIDs", Value::Numbers(pids)),
+            ("Delegate", Value::Flag(true)),
+            ("DefaultDependencies", Value::Flag(false)),
+            // A failed scope would stay in systemd's memory until somebody resets it (systemd 236).
+            ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+        ];
+        let mut body = Writer::default();
+        body.text(unit);
+        body.text("fail");
+        body.array(8, |body| {
+            for (name, value) in usual.iter().chain(more) {
+                body.property(name, value);
+            }
+        });
+        body.array(8, |_| {});
+        let mut connection = Connection::open(&addresses(bus))?;
+        connection.job("StartTransientUnit", "ssa(sv)a(sa(sv))", &body, unit)?;
+        Ok(Scope { bus, unit: unit.to_owned() })
+    }
+
+    /// Stops the scope and waits until it is gone. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`].
+    pub fn stop(&self) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(&self.unit);
+        body.text("replace");
+        let mut connection = Connection::open(&addresses(self.bus))?;
+        match connection.job("StopUnit", "ss", &body, &self.unit) {
+            Err(Error::Systemd { reason, .. }) if reason.contains("NoSuchUnit") => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Its unit name.
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
+}
+
+impl Hierarchy {
+    /// Puts this process into a scope of its own and gives the trees with that scope as prefix.
+    ///
+    /// # Errors
+    /// As [`Scope::start`]; [`Error::NotDelegated`] where v1 trees are mounted, which systemd does not delegate safely.
+    pub fn in_own_scope(&self, bus: Bus, unit: &str, slice: &str) -> Result<(Hierarchy, Scope)> {
+        if self.layout() != Layout::Unified {
+            return Err(Error::NotDelegated { reason: "systemd delegates groups on pure cgroup v2 only".to_owned() });
+        }
+        let scope = Scope::start(bus, unit, slice, &[rustix::process::getpid()], &[])?;
+        Ok((self.beneath(&own_group()?)?, scope))
+    }
+}
+
+fn addresses(bus: Bus) -> Vec<(PathBuf, bool)> {
+    // The second of each is systemd's own socket: there without a message bus, and not a bus.
+    match bus {
+        Bus::System => vec![("/run/dbus/system_bus_socket".into(), true), ("/run/systemd/private".into(), false)],
+        Bus::User => {
+            let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).unwrap_or_default();
+            vec![(directory.join("bus"), true), (directory.join("systemd/private"), false)]
+        }
+    }
+}
+
+/// The limits that systemd knows, as properties of a unit (cgroup v2).
+///
+/// # Errors
+/// [`Invalid`], from the same check as everywhere.
+pub fn properties(resources: &LinuxResources) -> Result<Vec<(&'static str, Value)>, Invalid> {
+    crate::check(resources)?;
+    let mut list = Vec::new();
+    let amount = |amount: i64| Value::Number(u64::try_from(amount).unwrap_or(u64::MAX));
+    let set = |value: Option<i64>| value.filter(|value| *value != 0);
+    if let Some(memory) = &resources.memory {
+        list.extend(set(memory.limit).map(|limit| ("MemoryMax", amount(limit))));
+        list.extend(set(memory.reservation).map(|low| ("MemoryLow", amount(low))));
+        let alone = |swap: i64| if swap < 0 { swap } else { swap - memory.limit.unwrap_or(0).max(0) };
+        list.extend(set(memory.swap).map(|swap| ("MemorySwapMax", amount(alone(swap)))));
+    }
+    if let Some(cpu) = &resources.cpu {
+        let weight = cpu.shares.filter(|shares| *shares != 0).map(cpu_weight);
+        list.extend(weight.map(|weight| ("CPUWeight", Value::Number(weight))));
+        let period = cpu.period.filter(|period| *period != 0).unwrap_or(100_000);
+        let per_second = |quota: i64| match u64::try_from(quota) {
+            // Rounded up to whole hundredths, as systemd itself does.
+            Ok(quota) => (quota.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000,
+            Err(_) => u64::MAX,
+        };
+        list.extend(set(cpu.quota).map(|quota| ("CPUQuotaPerSecUSec", Value::Number(per_second(quota)))));
+        let mask = |list: &Option<String>| list.as_deref().filter(|list| !list.is_empty()).map(bits);
+        list.extend(mask(&cpu.cpus).map(|mask| ("AllowedCPUs", Value::Bytes(mask))));
+        list.extend(mask(&cpu.mems).map(|mask| ("AllowedMemoryNodes", Value::Bytes(mask))));
+    }
+    let pids = resources.pids.as_ref().and_then(|pids| pids.limit);
+    list.extend(pids.map(|limit| ("TasksMax", amount(if limit <= 0 { -1 } else { limit }))));
+    let weight = resources.block_io.as_ref().and_then(|io| io.weight).filter(|weight| *weight != 0);
+    list.extend(weight.map(|weight| ("IOWeight", Value::Number(io_weight(weight)))));
+    Ok(list)
+}
+
+/// A checked list such as `0-3,7` as a bit mask, lowest first.
+fn bits(list: &str) -> Vec<u8> {
+    let mut mask = Vec::new();
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) else { continue };
+        // `check` has bounded the numbers.
+        for bit in first..=last.min(8191) {
+            if mask.len() <= bit / 8 {
+                mask.resize(bit / 8 + 1, 0);
+            }
+            mask[bit / 8] |= 1 << (bit % 8);
+        }
+    }
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_as_properties() {
+        let json = r#"{"memory":{"limit":67108864,"swap":134217728},"cpu":{"shares":1024,"quota":50000,"period":100000,
+            "cpus":"0-1,9"},"pids":{"limit":0}}"#;
+        let list = properties(&serde_json::from_str(json).unwrap()).unwrap();
+        let expected = [
+            ("MemoryMax", Value::Number(67_108_864)),
+            ("MemorySwapMax", Value::Number(67_108_864)),
+            ("CPUWeight", Value::Number(100)),
+            ("CPUQuotaPerSecUSec", Value::Number(500_000)),
+            ("AllowedCPUs", Value::Bytes(vec![3, 2])),
+            ("TasksMax", Value::Number(u64::MAX)),
+        ];
+        assert_eq!(list, expected);
+    }
+
+    #[test]
+    fn names_of_scopes() {
+        let name = |path| scope_name(path, Bus::System).ok();
+        let both = |slice: &str, unit: &str| Some((slice.to_owned(), unit.to_owned()));
+        assert_eq!(name("machine.slice:dhow:abc"), both("machine.slice", "dhow-abc.scope"));
+        assert_eq!(name("::abc"), both("system.slice", "abc.scope"));
+        for bad in
+            ["", "/dhow/abc", "a:b", "a.slice:b:", "x:dhow:abc", "a.slice:b:c/../d", "a.slice:b:c:d", "é.slice:b:c"]
+        {
+            assert_eq!(name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_scope_comes_and_goes() {
+        #[allow(clippy::print_stdout, reason = "a test says why it is skipped")]
+        let skip = |reason: &str| println!("SKIP: {reason}");
+        if !running() || !rustix::process::geteuid().is_root() {
+            return skip("needs root, and systemd as the first process");
+        }
+        let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        let unit = format!("dhow-test-{}.scope", std::process::id());
+        let limits = properties(&serde_json::from_str(r#"{"pids":{"limit":17}}"#).unwrap()).unwrap();
+        let scope = Scope::start(Bus::System, &unit, "system.slice", &[pid], &limits).unwrap();
+        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+        assert!(group.contains(&format!("/system.slice/{unit}")), "{group}");
+        let hierarchy = Hierarchy::detect().unwrap();
+        if hierarchy.layout() == Layout::Unified {
+            let max = std::fs::read_to_string(format!("/sys/fs/cgroup/system.slice/{unit}/pids.max")).unwrap();
+            assert_eq!(max.trim(), "17");
+            // A container's group inside, limited, though the scope has a process of its own.
+            let inside = hierarchy.beneath(&format!("/system.slice/{unit}")).unwrap();
+            let mut cgroup = crate::Cgroup::create(&inside, "container").unwrap();
+            cgroup
+                .apply(&serde_json::from_str(r#"{"memory":{"limit":33554432},"pids":{"limit":5}}"#).unwrap())
+                .unwrap();
+            cgroup.remove().unwrap();
+        }
+        let again = Scope::start(Bus::System, &unit, "system.slice", &[pid], &[]).unwrap_err();
+        assert!(again.to_string().contains(&unit), "{again}");
+        scope.stop().unwrap();
+        assert!(!child.wait().unwrap().success());
+        scope.stop().unwrap();
+    }
+}
