@@ -43,7 +43,7 @@ impl Engine {
         if let Some(state) = &state {
             kill_first(state)?;
         }
-        kill_cgroup(&cgroup)?;
+        kill_cgroup(crate::group::find(self.host()?, &cgroup, state.as_ref())?, &cgroup)?;
         let Some(entry) = known else {
             // Killed before it was recorded, or after it was forgotten.
             self.remove_directories(id)?;
@@ -91,8 +91,8 @@ fn kill_first(state: &monitor::State) -> Result<()> {
 }
 
 /// Kills what is left in a container's cgroup and removes it.
-fn kill_cgroup(path: &str) -> Result<()> {
-    let Some(mut group) = crate::group::find(path)? else { return Ok(()) };
+fn kill_cgroup(group: Option<cgroup::Cgroup>, path: &str) -> Result<()> {
+    let Some(mut group) = group else { return Ok(()) };
     let failed = || format!("cannot remove the cgroup {path}");
     group.kill().internal(failed)?;
     group.remove().internal(failed)

@@ -1,6 +1,7 @@
 //! A container's cgroup, from the monitor's side: made before a run, asked and emptied after it, removed.
 
-use cgroup::{Cgroup, Hierarchy, Version};
+use cgroup::systemd::{self, Bus};
+use cgroup::{Cgroup, Description, Hierarchy, Version};
 use runtime::CgroupPlan;
 
 use crate::error::{Error, Kind};
@@ -40,6 +41,11 @@ impl Confinement {
         plan
     }
 
+    /// What finds the cgroup again.
+    pub(crate) fn description(&self) -> Option<Description> {
+        self.group.as_ref().map(|group| group.describe().clone())
+    }
+
     /// How many processes of this run were killed because the memory limit was reached. 0 where the kernel does not say.
     pub(crate) fn oom_kills(&self) -> u64 {
         self.group.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0)
@@ -71,7 +77,9 @@ impl Confinement {
 }
 
 fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
-    let mut group = Cgroup::create(&Hierarchy::detect()?, &wanted.path)?;
+    let hierarchy = Hierarchy::detect()?;
+    let hierarchy = if wanted.delegated { delegated(&hierarchy, &wanted.path)? } else { hierarchy };
+    let mut group = Cgroup::create(&hierarchy, &wanted.path)?;
     match group.apply(&wanted.resources).and_then(|_unenforced| Cgroup::open(group.describe())) {
         // As found rather than as made: the container's processes enter it by themselves.
         Ok(found) => Ok(found),
@@ -81,6 +89,18 @@ fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
             Err(error)
         }
     }
+}
+
+/// Where an ordinary user may make groups. systemd comes first: what others make in its tree it may take the controllers from.
+fn delegated(hierarchy: &Hierarchy, path: &str) -> cgroup::Result<Hierarchy> {
+    if systemd::running() {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        // This process is in the scope until its end, and systemd forgets the scope when it is empty.
+        if let Ok((hierarchy, _scope)) = hierarchy.in_own_scope(Bus::User, &format!("dhow-{name}.scope"), "user.slice") {
+            return Ok(hierarchy);
+        }
+    }
+    hierarchy.delegated()
 }
 
 fn failed(what: &'static str) -> impl FnOnce(cgroup::Error) -> Error {

@@ -81,6 +81,9 @@ pub struct CgroupLaunch {
     /// Run without a cgroup where none can be made: for a user who asked for no limit and may not write there.
     #[serde(default)]
     pub optional: bool,
+    /// For an ordinary user: made where groups are delegated to them, by systemd or otherwise.
+    #[serde(default)]
+    pub delegated: bool,
 }
 
 /// What an exec session starts.

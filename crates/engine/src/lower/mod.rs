@@ -10,7 +10,7 @@ mod security;
 use crate::containers::record::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use oci::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, POSIXRlimit, Process, Root, Spec};
+use oci::runtime::{Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, POSIXRlimit, Process, Root, Spec};
 use std::path::Path;
 
 pub(crate) use security::{Confinement, confinement};
@@ -64,7 +64,7 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
             resources: Some(resources::resources(settings, host)?),
             cgroups_path: Some(cgroup_path(settings, place.id)),
             namespaces,
-            devices: resources::devices(settings)?.into_iter().map(|device| device.node).collect(),
+            devices: devices(settings, host)?,
             rootfs_propagation: mounts::root_propagation(settings),
             masked_paths,
             readonly_paths,
@@ -73,6 +73,14 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         }),
         ..Spec::default()
     })
+}
+
+/// The nodes to be made. In a user namespace those that were asked for are mounts instead, as they may have other names here.
+fn devices(settings: &Settings, host: &Host) -> Result<Vec<LinuxDevice>> {
+    if host.user_namespace && !settings.privileged {
+        return Ok(Vec::new());
+    }
+    Ok(resources::devices(settings)?.into_iter().map(|device| device.node).collect())
 }
 
 /// The container's cgroup in every hierarchy.

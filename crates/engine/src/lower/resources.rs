@@ -92,6 +92,16 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
     settings.devices.iter().map(|text| parse(text)).collect()
 }
 
+/// The devices asked for with `--device`, on the host and in the container: no nodes are made in a user namespace, the
+/// host's are bound.
+pub(crate) fn device_paths(settings: &Settings) -> Result<Vec<(String, String)>> {
+    let pair = |text: &String| {
+        let host = text.split(':').next().unwrap_or_default().to_owned();
+        parse(text).map(|device| (host, device.node.path))
+    };
+    settings.devices.iter().map(pair).collect()
+}
+
 fn parse(text: &str) -> Result<Device> {
     let parts: Vec<&str> = text.split(':').collect();
     let is_access = |word: &str| !word.is_empty() && word.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
