@@ -70,7 +70,7 @@ impl Engine {
         let mut differences = Vec::new();
         let sections = vec![
             process(pid, &status),
-            namespaces(pid),
+            namespaces(pid, self.host()?.user_namespace),
             self.control_group(&container, &mut differences)?,
             file_system(pid, &container),
             capabilities(&status, &container, &mut differences),
@@ -133,13 +133,20 @@ fn process(pid: i32, status: &str) -> Section {
     section
 }
 
-fn namespaces(pid: i32) -> Section {
+fn namespaces(pid: i32, rootless: bool) -> Section {
     let mut section = Section::new("Namespaces");
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
         let link = |who: &str| fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
         let Some(own) = link(&pid.to_string()) else { continue };
         let inode = own.to_string_lossy().trim_start_matches(|c| c != '[').trim_matches(['[', ']']).to_owned();
-        let note = if link("self") == Some(own) { "shared with the host" } else { "its own" };
+        let shared = link("self") == Some(own);
+        let note = match name {
+            // This process has moved into it.
+            "user" if shared && rootless => "shared by all containers of this user",
+            // Ours is the host's but for the mounts, which are copies.
+            _ if shared => "shared with the host",
+            _ => "its own",
+        };
         section.note(name, inode, note);
     }
     section

@@ -5,12 +5,15 @@ use cgroup::{Cgroup, Description, Hierarchy, Version};
 use runtime::CgroupPlan;
 
 use crate::error::{Error, Kind};
+use crate::leftovers;
 use crate::plan::CgroupLaunch;
 
 /// What holds a container's processes together. Empty for ordinary processes, and where no cgroup could be made.
 #[derive(Debug, Default)]
 pub(crate) struct Confinement {
     group: Option<Cgroup>,
+    /// A container runs without a group.
+    loose: bool,
 }
 
 impl Confinement {
@@ -20,7 +23,10 @@ impl Confinement {
         let Some(wanted) = wanted else { return Ok(CgroupPlan::default()) };
         match make(wanted) {
             Ok(group) => self.group = Some(group),
-            Err(_) if wanted.optional => {}
+            Err(_) if wanted.optional => {
+                leftovers::adopt();
+                self.loose = true;
+            }
             Err(source) => return Err(Error::Launch { kind: Kind::Failed, source: source.into() }),
         }
         Ok(self.directories())
@@ -53,7 +59,12 @@ impl Confinement {
 
     /// Kills every process that is left.
     pub(crate) fn kill_all(&mut self) -> Result<(), Error> {
-        self.group.as_mut().map_or(Ok(()), |group| group.kill().map_err(failed("kill what is left in the cgroup")))
+        match &mut self.group {
+            Some(group) => group.kill().map_err(failed("kill what is left in the cgroup"))?,
+            None if self.loose => leftovers::kill(),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Removes the cgroup.
@@ -72,7 +83,7 @@ impl Confinement {
     }
 
     fn group(&mut self) -> Result<&mut Cgroup, Error> {
-        self.group.as_mut().ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup"))
+        self.group.as_mut().ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup, as none is delegated to this user"))
     }
 }
 

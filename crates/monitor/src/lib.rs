@@ -31,6 +31,7 @@ pub mod foreground;
 pub mod handover;
 mod json_line;
 mod launch;
+mod leftovers;
 pub mod log_file;
 mod log_line;
 pub mod logs;
