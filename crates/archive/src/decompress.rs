@@ -352,10 +352,12 @@ fn gzip_boundary<R: Read>(input: &mut Input<R>, mut gzip: Box<Gzip>) -> Result<O
         return only_zeros(input).map(|()| None);
     }
     let at = input.offset;
-    let [id1, id2, method, flags, ..] = input.bytes::<10>()?;
-    if [id1, id2] != [0x1f, 0x8b] {
+    input.gather(2)?;
+    let magic = input.available().iter().take(2);
+    if !magic.eq(&[0x1f, 0x8b]) {
         return Err(corrupt("gzip", at, "trailing bytes are no gzip member"));
     }
+    let [_, _, method, flags, ..] = input.bytes::<10>()?;
     if method != 8 {
         return Err(corrupt("gzip", at, format!("compression method {method} instead of 8")));
     }

@@ -37,7 +37,10 @@ pub(crate) fn parse(mut rest: &[u8], segments: usize) -> Result<Records, &'stati
     Ok(records)
 }
 
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+/// Key, value and the bytes after the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+fn record(bytes: &[u8]) -> Result<Record<'_>, &'static str> {
     const MALFORMED: &str = "extended header record";
     let space = bytes.iter().take(20).position(|&byte| byte == b' ').ok_or(MALFORMED)?;
     let length = usize::try_from(decimal(&bytes[..space]).ok_or(MALFORMED)?).map_err(|_| MALFORMED)?;

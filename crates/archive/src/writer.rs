@@ -33,12 +33,13 @@ pub struct Header<'a> {
 /// Writes an archive to a stream.
 pub struct Writer<W> {
     sink: W,
+    buffer: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     /// A writer at the start of an archive.
     pub fn new(sink: W) -> Writer<W> {
-        Writer { sink }
+        Writer { sink, buffer: Vec::new() }
     }
 
     /// Writes a member that has no data.
@@ -56,7 +57,10 @@ impl<W: Write> Writer<W> {
     /// or source. After an error the archive is incomplete.
     pub fn append_data(&mut self, header: &Header<'_>, data: impl Read) -> io::Result<()> {
         self.header(header)?;
-        let copied = io::copy(&mut data.take(header.size), &mut self.sink)?;
+        if header.size == 0 {
+            return Ok(());
+        }
+        let copied = self.copy(data.take(header.size))?;
         if copied < header.size {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -74,6 +78,23 @@ impl<W: Write> Writer<W> {
         self.sink.write_all(&[0; 2 * BLOCK])?;
         self.sink.flush()?;
         Ok(self.sink)
+    }
+
+    /// As `io::copy`, with fewer and larger steps.
+    fn copy(&mut self, mut data: impl Read) -> io::Result<u64> {
+        self.buffer.resize(128 << 10, 0);
+        let mut copied = 0;
+        loop {
+            match data.read(&mut self.buffer) {
+                Ok(0) => return Ok(copied),
+                Ok(count) => {
+                    self.sink.write_all(&self.buffer[..count])?;
+                    copied += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn pad(&mut self, size: u64) -> io::Result<()> {
@@ -234,7 +255,7 @@ struct Short<'a> {
 
 fn block(short: &Short<'_>, type_byte: u8) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
-    let (prefix, name) = split(short.path).unwrap_or((&[], &short.path[..100]));
+    let (prefix, name) = split(short.path).unwrap_or_else(|| (&[], &short.path[..short.path.len().min(100)]));
     copy(&mut block[..100], name);
     octal(&mut block[100..108], u64::from(short.mode));
     octal(&mut block[108..116], fitting(short.uid, OCTAL_7));

@@ -183,7 +183,6 @@ fn unsupported(limit: &str, controller: Controller, reason: impl Into<String>) -
 
 fn put(row: &Row, directory: &Directory, write: &Write) -> Result<()> {
     let refused = |source: FailedCall, value: &str| match source.errno() {
-        // EACCES is the same for a root in whose mount nothing may be made: cgroup files are never missing halfway.
         Errno::NOENT => unsupported(row.limit, row.controller, format!("this kernel has no such file: {source}")),
         _ => Error::Set {
             limit: row.limit.to_owned(),

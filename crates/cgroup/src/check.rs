@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn cve_2018_20699_a_huge_processor_list_is_refused_at_once() {
         let start = std::time::Instant::now();
-        for _ in 0..1000 {
+        for _ in 0..50 {
             assert!(cpus("1-9999999").is_err());
             assert!(cpus("0-4294967295").is_err());
             assert!(cpus("99999999999999999999").is_err());

@@ -365,3 +365,51 @@ fn measure() {
         remove_if_empty(&hierarchy, "/dhow-test-measure").unwrap();
     }
 }
+
+#[test]
+fn a_group_that_was_given_to_us_with_processes_in_it() {
+    for (name, hierarchy) in layouts() {
+        if hierarchy.layout() != Layout::Unified || !hierarchy.controllers().contains(&Controller::Memory) {
+            continue;
+        }
+        let mut given = Fixture::new(&hierarchy);
+        let child = pid(given.shell("sleep 100"));
+        // As for the container's own root: its parent hands nothing down yet.
+        let inside = hierarchy.beneath(&given.cgroup.describe().path).unwrap();
+        let mut cgroup = Cgroup::create(&inside, "/dhow/x").unwrap();
+        let limits = r#"{"memory":{"limit":33554432},"cpu":{"quota":50000},"pids":{"limit":5}}"#;
+        cgroup.apply(&resources(limits)).unwrap();
+        assert_eq!(value(&cgroup, "memory.max").as_deref(), Some("33554432"), "{name}");
+        let again = Cgroup::open(cgroup.describe()).unwrap();
+        again.remove().unwrap();
+        assert_eq!(given.cgroup.processes().unwrap(), [child], "{name}");
+    }
+}
+
+/// Delegated by whoever started us, or else through the user's systemd.
+#[test]
+fn an_ordinary_user() {
+    if rustix::process::geteuid().is_root() {
+        return skip("for ordinary users");
+    }
+    let hierarchy = Hierarchy::detect().unwrap();
+    let unit = format!("dhow-test-{}.scope", std::process::id());
+    let (hierarchy, scope) = match hierarchy.delegated() {
+        Ok(delegated) => (delegated, None),
+        Err(Error::NotDelegated { .. }) => {
+            match hierarchy.in_own_scope(crate::systemd::Bus::User, &unit, "user.slice") {
+                Ok((hierarchy, scope)) => (hierarchy, Some(scope)),
+                Err(error) => return skip(&format!("nothing is delegated to this user: {error}")),
+            }
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut fixture = Fixture::new(&hierarchy);
+    fixture.cgroup.apply(&resources(r#"{"memory":{"limit":33554432},"pids":{"limit":5}}"#)).unwrap();
+    let child = pid(fixture.shell("sleep 100"));
+    assert_eq!(fixture.cgroup.processes().unwrap(), [child]);
+    assert_eq!(value(&fixture.cgroup, "memory.max").as_deref(), Some("33554432"));
+    fixture.cgroup.freeze().unwrap();
+    fixture.cgroup.kill().unwrap();
+    assert_eq!(scope.is_some(), hierarchy.base().contains(&unit));
+}

@@ -37,6 +37,8 @@ pub(crate) struct Joined {
     pub directory: Directory,
     /// Made just now, with processes elsewhere in the container's groups still to be brought in.
     pub empty: bool,
+    /// v2: not known whether the usual controllers were handed down to it.
+    pub unsure: bool,
 }
 
 /// A container's groups.
@@ -104,7 +106,9 @@ impl Cgroup {
         let mut joined = Vec::new();
         for (mount, tree) in description.mounts.iter().enumerate() {
             match Directory::open(&tree.mount_point).and_then(|root| root.child(relative)) {
-                Ok(directory) => joined.push(Joined { version: tree.version, mount, directory, empty: false }),
+                Ok(directory) => {
+                    joined.push(Joined { version: tree.version, mount, directory, empty: false, unsure: true })
+                }
                 Err(failed) if failed.errno() == Errno::NOENT => {}
                 Err(failed) => return Err(failed.into()),
             }
@@ -192,7 +196,7 @@ impl Cgroup {
                 self.joined.len() - 1
             }
         };
-        if version == Version::V2 && !ENABLED.contains(&controller) {
+        if version == Version::V2 && (self.joined[at].unsure || !ENABLED.contains(&controller)) {
             let root = Directory::open(&self.description.mounts[mount].mount_point)?;
             enable_above(&root, &self.description, &[controller])?;
         }
@@ -206,6 +210,7 @@ impl Cgroup {
         let whole = self.description.path.trim_start_matches('/');
         let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
         let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
+        let mut unsure = false;
         let directory = match (!inherits && !hands_down).then(|| root.make(whole)) {
             // The parent is there, as it is after the first container.
             Some(Ok(())) => root.child(whole)?,
@@ -214,7 +219,7 @@ impl Cgroup {
                 let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
                 let parent = parents(root, above, tree)?;
                 if hands_down {
-                    enable_usual(&parent, &self.description, tree)?;
+                    unsure = !enable_usual(&parent, &self.description, tree)?;
                 }
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
@@ -224,7 +229,7 @@ impl Cgroup {
                 directory
             }
         };
-        self.joined.push(Joined { version: tree.version, mount, directory, empty: true });
+        self.joined.push(Joined { version: tree.version, mount, directory, empty: true, unsure });
         Ok(())
     }
 
@@ -363,19 +368,24 @@ fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
     Ok(wanted.iter().all(|controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name())))
 }
 
-/// Hands down what every container gets, as far as the tree has it.
-fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> Result<()> {
+/// Hands down what every container gets, as far as the tree has it; `false` if not all could be.
+fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> Result<bool> {
     let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
     if enabled(parent, &wanted)? {
-        return Ok(());
+        return Ok(true);
     }
     let root = Directory::open(&tree.mount_point)?;
-    // A group that has processes of its own cannot hand controllers down. That is an error only for somebody who asks
-    // for a limit, and then one that names it.
-    match enable_above(&root, description, &wanted) {
-        Ok(()) | Err(Error::Unsupported { .. }) => Ok(()),
-        Err(error) => Err(error),
+    let mut all = true;
+    for controller in wanted {
+        // A group that has processes of its own, or was not given a controller itself, cannot hand it down. That is an
+        // error only for somebody who asks for a limit, and then one that names it.
+        match enable_above(&root, description, &[controller]) {
+            Ok(()) => {}
+            Err(Error::Unsupported { .. }) => all = false,
+            Err(error) => return Err(error),
+        }
     }
+    Ok(all)
 }
 
 /// Hands controllers down to the parent of the container's group: from the root of the tree, or from the group that was
@@ -393,19 +403,23 @@ fn enable_above(root: &Directory, description: &Description, wanted: &[Controlle
     Ok(())
 }
 
-/// `first`: the directory is the root or was given to us, and may have processes in it: this one, its shell.
+/// `first`: the directory is the root or was given to us, and may have processes in it: this one, its shell. "No internal
+/// processes": but for the machine's root, a group has either processes or controllers for its children. Asked for `cpu`
+/// or `pids`, the kernel would not refuse but make the group a threaded one, of no use for containers.
 fn hand_down(directory: &Directory, wanted: &[Controller], first: bool) -> Result<()> {
-    for controller in wanted {
-        if enabled(directory, &[*controller])? {
-            continue;
-        }
-        let word = format!("+{}", controller.v2_name());
-        let mut result = directory.write("cgroup.subtree_control", &word);
-        // "No internal processes": the root of a container's cgroup namespace and a delegated group are no real roots.
-        if first && result.as_ref().is_err_and(|failed| failed.errno() == Errno::BUSY) && make_room(directory).is_ok() {
-            result = directory.write("cgroup.subtree_control", &word);
-        }
-        result.map_err(|failed| not_handed_down(*controller, directory, &failed))?;
+    let text = directory.read("cgroup.subtree_control")?;
+    let has = |controller: &&Controller| text.split_ascii_whitespace().any(|name| name == controller.v2_name());
+    let missing: Vec<Controller> = wanted.iter().filter(|controller| !has(controller)).copied().collect();
+    if first && !missing.is_empty() && directory.read_if_there("cgroup.type")?.is_some() {
+        make_room(directory).map_err(|error| match error {
+            Error::Call(failed) => not_handed_down(missing[0], directory, &failed),
+            other => other,
+        })?;
+    }
+    for controller in missing {
+        directory
+            .write("cgroup.subtree_control", &format!("+{}", controller.v2_name()))
+            .map_err(|failed| not_handed_down(controller, directory, &failed))?;
     }
     Ok(())
 }
@@ -413,6 +427,9 @@ fn hand_down(directory: &Directory, wanted: &[Controller], first: bool) -> Resul
 /// Moves the processes that are directly in the group into a child of it, as a container's init systems do.
 fn make_room(directory: &Directory) -> Result<()> {
     const ROOM: &str = "dhow-host";
+    if directory.read("cgroup.procs")?.trim().is_empty() {
+        return Ok(());
+    }
     match directory.make(ROOM) {
         Err(failed) if failed.errno() == Errno::EXIST => {}
         result => result?,

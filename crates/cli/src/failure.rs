@@ -36,8 +36,6 @@ pub struct Usage {
 pub struct Local {
     /// One sentence.
     pub message: String,
-    /// What the user can do.
-    pub hint: Option<String>,
     /// What made it fail.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
     /// Whether it happened outside of the verb's own work, so that `run` ends with 1 instead of 125, as in Docker.
@@ -47,25 +45,17 @@ pub struct Local {
 impl Failure {
     /// A sentence without a cause.
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure::Local(Local { message: message.into(), hint: None, source: None, outside: false })
+        Failure::Local(Local { message: message.into(), source: None, outside: false })
     }
 
     /// A sentence with its cause.
     pub fn caused(message: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Failure {
-        Failure::Local(Local { message: message.into(), hint: None, source: Some(source.into()), outside: false })
+        Failure::Local(Local { message: message.into(), source: Some(source.into()), outside: false })
     }
 
     /// A refusal for which even `run` ends with status 1.
     pub fn outside(message: impl Into<String>) -> Failure {
-        Failure::Local(Local { message: message.into(), hint: None, source: None, outside: true })
-    }
-
-    /// Adds what the user can do.
-    pub fn hint(mut self, text: impl Into<String>) -> Failure {
-        if let Failure::Local(local) = &mut self {
-            local.hint = Some(text.into());
-        }
-        self
+        Failure::Local(Local { message: message.into(), source: None, outside: true })
     }
 
     /// The text for standard error, empty if there is nothing to say.
@@ -76,7 +66,7 @@ impl Failure {
             Failure::Engine(error) => block(&error.to_string(), error.source(), error.advice()),
             Failure::Local(local) => {
                 let source = local.source.as_deref().map(|source| source as &dyn StdError);
-                block(&local.message, source, local.hint.as_deref())
+                block(&local.message, source, None)
             }
             Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => String::new(),
             Failure::Output(error) => block("standard output cannot be written", Some(error), None),
@@ -132,7 +122,7 @@ mod tests {
 
     #[test]
     fn own_failures() {
-        assert_eq!(Failure::new("no").hint("try").render(), "dhow: error: no\n  hint: try\n");
+        assert_eq!(Failure::new("no").render(), "dhow: error: no\n");
         assert_eq!(Failure::Ended(3).render(), "");
         let usage = Usage { message: "unknown flag: --x".into(), usage: "dhow ps [OPTIONS]".into(), flag: true };
         assert_eq!(Failure::Usage(usage).render(), "dhow: error: unknown flag: --x\n  hint: dhow ps [OPTIONS]\n");

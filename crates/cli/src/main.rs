@@ -27,7 +27,7 @@ mod verb;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A monitor, or the init of a container, is this program under another name. It must not have threads, and has no flags.
+    // A monitor, or the init of a container, is this program under another name, without threads and without flags.
     if let Some(code) = engine::roles::dispatch() {
         return code;
     }

@@ -56,29 +56,32 @@ fn start(arguments: impl IntoIterator<Item = OsString>) -> Result<Start, Failure
     let matches = root().try_get_matches_from(arguments).map_err(|error| root_failure(&error))?;
     let globals = Globals::from_arg_matches(&matches).map_err(|error| root_failure(&error))?;
     if globals.version {
-        output::line(&format!("dhow version {}", engine::VERSION))?;
-        return Err(Failure::Ended(0));
+        return shown(&format!("dhow version {}\n", engine::VERSION));
     }
-    let Some((name, rest)) = matches.subcommand() else {
-        output::text(&crate::help::root())?;
-        return Err(Failure::Ended(0));
+    let Some((name, rest)) = matches.subcommand().filter(|_| !globals.help) else {
+        return shown(&crate::help::root());
     };
-    if globals.help {
-        output::text(&crate::help::root())?;
-        return Err(Failure::Ended(0));
-    }
     if !globals.host.is_empty() {
         return Err(Failure::new("--host is not supported: dhow works without a server"));
     }
     let mut rest: Vec<OsString> = rest.get_many::<OsString>("").into_iter().flatten().cloned().collect();
-    let mut path = name.to_owned();
-    let mut entry = find(commands::VERBS, name);
+    let mut name = name.to_owned();
+    if name == "help" {
+        if rest.is_empty() {
+            return shown(&crate::help::root());
+        }
+        // `dhow help VERB` is `dhow VERB --help`.
+        name = rest.remove(0).to_string_lossy().into_owned();
+        rest.push("--help".into());
+    }
+    let mut path = name.clone();
+    let mut entry = find(commands::VERBS, &name);
     if entry.is_none()
         && let Some(group) = commands::GROUPS.iter().find(|group| group.name == name)
     {
         match rest.first().map(|word| word.to_string_lossy().into_owned()) {
-            None => return group_help(group),
-            Some(word) if matches!(word.as_str(), "--help" | "-h") => return group_help(group),
+            None => return shown(&crate::help::group(group)),
+            Some(word) if matches!(word.as_str(), "--help" | "-h") => return shown(&crate::help::group(group)),
             Some(word) => {
                 path = format!("{name} {word}");
                 entry = find(group.verbs, &word);
@@ -96,8 +99,9 @@ fn start(arguments: impl IntoIterator<Item = OsString>) -> Result<Start, Failure
     }
 }
 
-fn group_help(group: &commands::Group) -> Result<Start, Failure> {
-    output::text(&crate::help::group(group))?;
+/// What was asked for was a text.
+fn shown(text: &str) -> Result<Start, Failure> {
+    output::text(text)?;
     Err(Failure::Ended(0))
 }
 

@@ -63,6 +63,8 @@ fn monitor_role() -> Result<()> {
         return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
     };
     let failed = || "cannot monitor the container".to_owned();
+    // It was executed by a descriptor's number, which would be its name in ps(1).
+    rustix::thread::set_name(c"dhow-monitor").internal(failed)?;
     let [control, lock] = monitor::handover::take_standard_streams().internal(failed)?;
     monitor::detach_from_session().internal(failed)?;
     let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;

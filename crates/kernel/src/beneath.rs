@@ -312,7 +312,7 @@ mod tests {
         }
 
         fn root(&self) -> OwnedFd {
-            rustix::fs::open(&self.0.join("root"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
+            rustix::fs::open(self.0.join("root"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
         }
 
         fn path(&self, inside: &str) -> PathBuf {

@@ -81,10 +81,10 @@ impl Signals {
     }
 }
 
-/// Sends a signal to a process group and, should that be gone, to nobody.
-pub fn signal_group(leader: Pid, signal: i32) {
+/// Sends a signal by its number to a process; should that be gone, to nobody.
+pub fn pass(to: Pid, signal: i32) {
     // SAFETY: no memory is passed.
-    unsafe { libc::kill(-leader.as_raw_nonzero().get(), signal) };
+    unsafe { libc::kill(to.as_raw_nonzero().get(), signal) };
 }
 
 /// Reaps every child that has ended; gives the exit status of `main`, or 128 plus its signal, if it was among them.

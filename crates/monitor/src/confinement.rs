@@ -1,4 +1,7 @@
 //! A container's cgroup, from the monitor's side: made before a run, asked and emptied after it, removed.
+//!
+//! It is found anew for each use: others may have added directories to it (`dhow update`), and an idle monitor holds no
+//! descriptors of it.
 
 use cgroup::systemd::{self, Bus};
 use cgroup::{Cgroup, Description, Hierarchy, Version};
@@ -11,7 +14,7 @@ use crate::plan::CgroupLaunch;
 /// What holds a container's processes together. Empty for ordinary processes, and where no cgroup could be made.
 #[derive(Debug, Default)]
 pub(crate) struct Confinement {
-    group: Option<Cgroup>,
+    group: Option<Description>,
     /// A container runs without a group.
     loose: bool,
 }
@@ -22,68 +25,73 @@ impl Confinement {
         self.group = None;
         let Some(wanted) = wanted else { return Ok(CgroupPlan::default()) };
         match make(wanted) {
-            Ok(group) => self.group = Some(group),
+            Ok(group) => {
+                self.group = Some(group.describe().clone());
+                Ok(directories(&group))
+            }
             Err(_) if wanted.optional => {
                 leftovers::adopt();
                 self.loose = true;
+                Ok(CgroupPlan::default())
             }
-            Err(source) => return Err(Error::Launch { kind: Kind::Failed, source: source.into() }),
+            Err(cgroup::Error::NotDelegated { reason }) => {
+                let message = format!("limits need a cgroup, and none is delegated to this user: {}", reason.trim_start());
+                Err(Error::refused(Kind::Failed, message))
+            }
+            Err(source) => Err(Error::Launch { kind: Kind::Failed, source: source.into() }),
         }
-        Ok(self.directories())
     }
 
     /// The cgroup's directories.
     pub(crate) fn directories(&self) -> CgroupPlan {
-        let mut plan = CgroupPlan::default();
-        for (mount, path) in self.group.iter().flat_map(Cgroup::directories) {
-            match mount.version {
-                Version::V2 => plan.unified = Some(path),
-                Version::V1 => {
-                    let name = mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned());
-                    plan.legacy.push((name.unwrap_or_default(), path));
-                }
-            }
-        }
-        plan
+        self.find().ok().flatten().map(|group| directories(&group)).unwrap_or_default()
     }
 
     /// What finds the cgroup again.
     pub(crate) fn description(&self) -> Option<Description> {
-        self.group.as_ref().map(|group| group.describe().clone())
+        self.group.clone()
     }
 
     /// How many processes of this run were killed because the memory limit was reached. 0 where the kernel does not say.
     pub(crate) fn oom_kills(&self) -> u64 {
-        self.group.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0)
+        self.find().ok().flatten().and_then(|group| group.oom_kills().ok()).unwrap_or(0)
     }
 
     /// Kills every process that is left.
-    pub(crate) fn kill_all(&mut self) -> Result<(), Error> {
-        match &mut self.group {
-            Some(group) => group.kill().map_err(failed("kill what is left in the cgroup"))?,
-            None if self.loose => leftovers::kill(),
-            None => {}
+    pub(crate) fn kill_all(&self) -> Result<(), Error> {
+        match self.find()? {
+            Some(mut group) => group.kill().map_err(failed("kill what is left in the cgroup")),
+            None if self.loose => {
+                leftovers::kill();
+                Ok(())
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes the cgroup.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
-        self.group.take().map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))
+        let group = self.find()?;
+        self.group = None;
+        group.map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))
     }
 
     /// Stops all processes.
-    pub(crate) fn freeze(&mut self) -> Result<(), Error> {
-        self.group()?.freeze().map_err(failed("freeze the container"))
+    pub(crate) fn freeze(&self) -> Result<(), Error> {
+        self.need()?.freeze().map_err(failed("freeze the container"))
     }
 
     /// Lets all processes go on.
-    pub(crate) fn thaw(&mut self) -> Result<(), Error> {
-        self.group()?.thaw().map_err(failed("let the container go on"))
+    pub(crate) fn thaw(&self) -> Result<(), Error> {
+        self.need()?.thaw().map_err(failed("let the container go on"))
     }
 
-    fn group(&mut self) -> Result<&mut Cgroup, Error> {
-        self.group.as_mut().ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup, as none is delegated to this user"))
+    fn find(&self) -> Result<Option<Cgroup>, Error> {
+        self.group.as_ref().map(Cgroup::open).transpose().map_err(failed("find the cgroup"))
+    }
+
+    fn need(&self) -> Result<Cgroup, Error> {
+        self.find()?.ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup, as none is delegated to this user"))
     }
 }
 
@@ -91,9 +99,8 @@ fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
     let hierarchy = Hierarchy::detect()?;
     let hierarchy = if wanted.delegated { delegated(&hierarchy, &wanted.path)? } else { hierarchy };
     let mut group = Cgroup::create(&hierarchy, &wanted.path)?;
-    match group.apply(&wanted.resources).and_then(|_unenforced| Cgroup::open(group.describe())) {
-        // As found rather than as made: the container's processes enter it by themselves.
-        Ok(found) => Ok(found),
+    match group.apply(&wanted.resources) {
+        Ok(_unenforced) => Ok(group),
         Err(error) => {
             // The error that is reported is the first one.
             drop(group.remove());
@@ -114,6 +121,20 @@ fn delegated(hierarchy: &Hierarchy, path: &str) -> cgroup::Result<Hierarchy> {
     hierarchy.delegated()
 }
 
+fn directories(group: &Cgroup) -> CgroupPlan {
+    let mut plan = CgroupPlan::default();
+    for (mount, path) in group.directories() {
+        match mount.version {
+            Version::V2 => plan.unified = Some(path),
+            Version::V1 => {
+                let name = mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned());
+                plan.legacy.push((name.unwrap_or_default(), path));
+            }
+        }
+    }
+    plan
+}
+
 fn failed(what: &'static str) -> impl FnOnce(cgroup::Error) -> Error {
-    move |source| Error::Cgroup { what, source }
+    move |source| Error::Cgroup { what, source: Box::new(source) }
 }

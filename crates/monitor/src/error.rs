@@ -88,7 +88,7 @@ pub enum Error {
         what: &'static str,
         /// The cgroup's error.
         #[source]
-        source: cgroup::Error,
+        source: Box<cgroup::Error>,
     },
     /// There is no monitor behind the socket.
     #[error("no monitor answers: connect({path:?}): {}", described(.errno))]

@@ -12,7 +12,7 @@ pub(crate) fn start(exec: Exec, container: &Session, confinement: &Confinement) 
     if !exec.terminal {
         let (stdio, ends) = session::pipes(attached.is_some_and(|streams| streams.stdin), attached.is_some())?;
         let (running, _) = launch::exec(exec.process, stdio, None, container, confinement)?;
-        return Session::new(exec.id, running, ends, None, true);
+        return Ok(Session::new(exec.id, running, ends, None, true));
     }
     let (running, master) = launch::exec(exec.process, Stdio::Terminal, exec.size, container, confinement)?;
     let master = master.ok_or_else(|| Error::refused(Kind::Failed, "the runtime made no terminal"))?;
@@ -22,5 +22,5 @@ pub(crate) fn start(exec: Exec, container: &Session, confinement: &Confinement) 
     }
     // Without a client the terminal is still read, so that the process does not wait for ever.
     let ends: Ends = terminal.ends(attached.is_none_or(|streams| streams.stdin))?;
-    Session::new(exec.id, running, ends, Some(terminal), true)
+    Ok(Session::new(exec.id, running, ends, Some(terminal), true))
 }

@@ -9,18 +9,19 @@ pub(crate) const OVERHEAD: usize = r#"{"log":"\n","stream":"stderr","time":""}"#
 /// How much longer than its raw form text can become: `\u0000` for one byte.
 pub(crate) const WORST: usize = 6;
 
+/// What stands behind the text; the same for all lines that came together.
+pub(crate) fn suffix(stream: &str, time: &str) -> String {
+    format!("\",\"stream\":\"{stream}\",\"time\":\"{time}\"}}\n")
+}
+
 /// Appends one log line. `newline` says whether the text ended in one (which is not part of `text`).
-pub(crate) fn append(out: &mut Vec<u8>, text: &[u8], newline: bool, stream: &str, time: &str) {
+pub(crate) fn append(out: &mut Vec<u8>, text: &[u8], newline: bool, suffix: &str) {
     out.extend_from_slice(b"{\"log\":\"");
     escape(out, text);
     if newline {
         out.extend_from_slice(b"\\n");
     }
-    out.extend_from_slice(b"\",\"stream\":\"");
-    out.extend_from_slice(stream.as_bytes());
-    out.extend_from_slice(b"\",\"time\":\"");
-    out.extend_from_slice(time.as_bytes());
-    out.extend_from_slice(b"\"}\n");
+    out.extend_from_slice(suffix.as_bytes());
 }
 
 /// Bytes that cannot be copied as they are: control characters, the five that Docker escapes, and all beyond ASCII.
@@ -116,7 +117,7 @@ mod tests {
 
     fn line(text: &[u8], newline: bool) -> String {
         let mut out = Vec::new();
-        append(&mut out, text, newline, "stdout", "T");
+        append(&mut out, text, newline, &suffix("stdout", "T"));
         String::from_utf8(out).unwrap()
     }
 
@@ -157,7 +158,7 @@ mod tests {
                 })
                 .collect();
             let mut out = Vec::new();
-            append(&mut out, &bytes, true, "stderr", &crate::clock::now());
+            append(&mut out, &bytes, true, &suffix("stderr", &crate::clock::now()));
             assert!(out.len() <= bytes.len() * WORST + OVERHEAD);
             let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
             let text = value["log"].as_str().unwrap();

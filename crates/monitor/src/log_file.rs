@@ -86,9 +86,9 @@ impl LogFile {
         if self.current.is_none() {
             return;
         }
-        let time = crate::clock::now();
+        let suffix = json_line::suffix(stream.name(), &crate::clock::now());
         while !data.is_empty() {
-            data = self.take_line(stream, data, &time);
+            data = self.take_line(stream, data, &suffix);
         }
         self.flush();
     }
@@ -97,7 +97,8 @@ impl LogFile {
     pub fn end(&mut self, stream: Stream) {
         let pending = std::mem::take(&mut self.pending[stream as usize]);
         if !pending.is_empty() {
-            self.write_line(stream, &pending, false, &crate::clock::now());
+            let suffix = json_line::suffix(stream.name(), &crate::clock::now());
+            self.write_line(&pending, false, &suffix);
             self.flush();
         }
     }
@@ -115,11 +116,11 @@ impl LogFile {
     }
 
     /// Takes the next line, or the next full piece of one, from the pending text and `data`; returns the rest of `data`.
-    fn take_line<'a>(&mut self, stream: Stream, data: &'a [u8], time: &str) -> &'a [u8] {
+    fn take_line<'a>(&mut self, stream: Stream, data: &'a [u8], suffix: &str) -> &'a [u8] {
         let have = self.pending[stream as usize].len();
         let window = &data[..data.len().min(LINE_LIMIT - have)];
         if let Some(end) = find_newline(window) {
-            self.write_with_pending(stream, &window[..end], true, time);
+            self.write_with_pending(stream, &window[..end], true, suffix);
             return &data[end + 1..];
         }
         if have + window.len() < LINE_LIMIT {
@@ -128,36 +129,36 @@ impl LogFile {
         }
         // Docker counts bytes before the newline: a line of exactly the limit is whole.
         if data.get(window.len()) == Some(&b'\n') {
-            self.write_with_pending(stream, window, true, time);
+            self.write_with_pending(stream, window, true, suffix);
             return &data[window.len() + 1..];
         }
         if have == 0 {
             let whole = whole_characters(window);
-            self.write_line(stream, &window[..whole], false, time);
+            self.write_line(&window[..whole], false, suffix);
             return &data[whole..];
         }
         let mut pending = std::mem::take(&mut self.pending[stream as usize]);
         pending.extend_from_slice(window);
         let whole = whole_characters(&pending);
-        self.write_line(stream, &pending[..whole], false, time);
+        self.write_line(&pending[..whole], false, suffix);
         pending.drain(..whole);
         self.pending[stream as usize] = pending;
         &data[window.len()..]
     }
 
-    fn write_with_pending(&mut self, stream: Stream, text: &[u8], newline: bool, time: &str) {
+    fn write_with_pending(&mut self, stream: Stream, text: &[u8], newline: bool, suffix: &str) {
         if self.pending[stream as usize].is_empty() {
-            self.write_line(stream, text, newline, time);
+            self.write_line(text, newline, suffix);
         } else {
             let mut pending = std::mem::take(&mut self.pending[stream as usize]);
             pending.extend_from_slice(text);
-            self.write_line(stream, &pending, newline, time);
+            self.write_line(&pending, newline, suffix);
             pending.clear();
             self.pending[stream as usize] = pending;
         }
     }
 
-    fn write_line(&mut self, stream: Stream, text: &[u8], newline: bool, time: &str) {
+    fn write_line(&mut self, text: &[u8], newline: bool, suffix: &str) {
         let Some(current) = &self.current else { return };
         let full = current.size + self.out.len() as u64 >= current.rotate_at;
         if full || self.out.len() + text.len() * json_line::WORST + json_line::OVERHEAD > COLLECT {
@@ -169,7 +170,7 @@ impl LogFile {
         if self.out.capacity() == 0 {
             self.out.reserve_exact(COLLECT);
         }
-        json_line::append(&mut self.out, text, newline, stream.name(), time);
+        json_line::append(&mut self.out, text, newline, suffix);
     }
 
     fn flush(&mut self) {

@@ -131,7 +131,8 @@ mod tests {
         for text in ["", "plain", "q\"b\\n\nr\rt\t\0\u{1b}", "<&> é 漢 😀 \u{2028}", &"x\"y".repeat(1000)] {
             for newline in [false, true] {
                 let mut line = Vec::new();
-                crate::json_line::append(&mut line, text.as_bytes(), newline, "stderr", "2026-01-01T00:00:00Z");
+                let suffix = crate::json_line::suffix("stderr", "2026-01-01T00:00:00Z");
+                crate::json_line::append(&mut line, text.as_bytes(), newline, &suffix);
                 line.pop();
                 let mut scratch = Scratch::default();
                 assert!(fast(&line, &mut Vec::new()).is_some());

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use oci::runtime::LinuxNamespaceType;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Attach, Size};
@@ -48,6 +49,16 @@ pub enum Launch {
     Container(Box<ContainerLaunch>),
     /// An ordinary process with no isolation at all, for measuring and testing the monitor by itself.
     Command(Command),
+}
+
+impl Launch {
+    /// Whether processes can outlive the first: not in a pid namespace of their own, which ends with it (pid_namespaces(7)).
+    pub(crate) fn leaves_processes(&self) -> bool {
+        match self {
+            Self::Container(container) => !container.plan.namespaces.new.contains(&LinuxNamespaceType::Pid),
+            Self::Command(_) => false,
+        }
+    }
 }
 
 /// A container.

@@ -27,7 +27,7 @@ pub struct Exit {
     /// Why it never started, or what went wrong at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// A stop request (or a SIGKILL by request) led to it, so a restart policy should leave it alone.
+    /// A request to stop (or one to send SIGKILL or the stop signal) led to it, so a restart policy should leave it alone.
     #[serde(default)]
     pub requested: bool,
 }

@@ -122,7 +122,7 @@ impl Monitor {
 
     fn send_signal(&mut self, id: Option<&str>, signal: i32) -> Result<(), Error> {
         self.find(id)?.signal(signal)?;
-        if id.is_none() && signal == KILL {
+        if id.is_none() && (signal == KILL || signal == self.plan.stop_signal) {
             self.requested = true;
             self.let_die();
         }

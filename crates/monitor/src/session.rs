@@ -72,6 +72,7 @@ pub(crate) fn pipes(stdin: bool, outputs: bool) -> Result<(Stdio, Ends), Error> 
     let mut ends = Ends::default();
     let stdin = if stdin {
         let (theirs, ours) = pipe()?;
+        nonblocking(&ours)?;
         ends.stdin = Some(ours);
         theirs
     } else {
@@ -82,6 +83,7 @@ pub(crate) fn pipes(stdin: bool, outputs: bool) -> Result<(Stdio, Ends), Error> 
             return null();
         }
         let (ours, theirs) = pipe()?;
+        nonblocking(&ours)?;
         ends.outputs[index] = Some(ours);
         Ok(theirs)
     };
@@ -122,23 +124,15 @@ impl Terminal {
 
     /// Our ends: the terminal carries output and, if wanted, input.
     pub(crate) fn ends(&self, stdin: bool) -> Result<Ends, Error> {
+        nonblocking(&self.master)?;
         let stdin = if stdin { Some(duplicate(&self.master)?) } else { None };
         Ok(Ends { stdin, outputs: [Some(duplicate(&self.master)?), None] })
     }
 }
 
 impl Session {
-    pub(crate) fn new(
-        id: String,
-        running: Running,
-        ends: Ends,
-        terminal: Option<Terminal>,
-        stdin_once: bool,
-    ) -> Result<Self, Error> {
-        for fd in ends.stdin.iter().chain(ends.outputs.iter().flatten()) {
-            nonblocking(fd)?;
-        }
-        Ok(Self {
+    pub(crate) fn new(id: String, running: Running, ends: Ends, terminal: Option<Terminal>, stdin_once: bool) -> Self {
+        Self {
             id,
             pid: running.pid,
             pidfd: running.pidfd,
@@ -151,7 +145,7 @@ impl Session {
             exit: None,
             ended: None,
             started_at: crate::clock::now(),
-        })
+        }
     }
 
     pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {

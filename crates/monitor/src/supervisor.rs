@@ -4,7 +4,7 @@
 //! new ──► run_once ──► [idle ──► run_once]* ──► finish
 //!         launch: create ─ state.json ─ start ─ tell control
 //!         loop:   poll ─ output to log and clients ─ input ─ requests ─ reap ─ deadlines
-//!         end:    kill what is left ─ drain ─ exit record               finish: tell everybody, unlock
+//!         end:    kill what is left ─ drain ─ exit record               finish: unlock, tell everybody
 //! ```
 //!
 //! Killed at any point: the kernel releases the lock; `state.json` has named the container's first process since before it
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::process::WaitOptions;
+use rustix::process::{Signal, WaitOptions};
 
 use crate::confinement::Confinement;
 use crate::error::{Call, Error, Kind};
@@ -34,7 +34,26 @@ use crate::wire::{Frame, Reply};
 pub(crate) const CONTAINER: u32 = 0;
 /// Bytes read from a pipe at once: what a pipe holds.
 const READ: usize = 64 << 10;
-const KILL: i32 = rustix::process::Signal::KILL.as_raw();
+const KILL: i32 = Signal::KILL.as_raw();
+/// Signals that would end or stop this process. SIGTERM and SIGINT are obeyed in our own way, the others ignored: among
+/// them SIGXFSZ, which the limit of a shell may raise on writing the log, and which then becomes an error of that write.
+const HELD_BACK: [Signal; 15] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::TERM,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::XCPU,
+    Signal::XFSZ,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::POWER,
+];
 /// How many ended exec sessions are remembered.
 const REMEMBERED: usize = 16;
 
@@ -111,7 +130,7 @@ pub fn supervise(
 
 impl Monitor {
     /// Takes the lock, opens socket and log. Signals that would end this process are held back from here on: SIGTERM and
-    /// SIGINT stop the container instead, SIGHUP is ignored.
+    /// SIGINT stop the container instead, the others are ignored.
     ///
     /// # Errors
     /// [`Error::Locked`], or a failing system call; `control` has been told.
@@ -129,12 +148,9 @@ impl Monitor {
     }
 
     fn prepare(plan: MonitorPlan, lock: OwnedFd) -> Result<Self, Error> {
-        const HUP: i32 = rustix::process::Signal::HUP.as_raw();
-        const INT: i32 = rustix::process::Signal::INT.as_raw();
-        const TERM: i32 = rustix::process::Signal::TERM.as_raw();
         let directory = RunDirectory::hold(&plan.run_directory, lock)?;
-        let signals =
-            kernel::signals::Blocked::new(&[HUP, INT, TERM]).call(|| "signalfd4(-1, [HUP INT TERM])".to_owned())?;
+        let signals = kernel::signals::Blocked::new(&HELD_BACK.map(Signal::as_raw))
+            .call(|| "signalfd4(-1, [HUP INT QUIT …])".to_owned())?;
         let state = State {
             id: plan.id.clone(),
             monitor_pid: rustix::process::getpid().as_raw_nonzero().get(),
@@ -183,7 +199,10 @@ impl Monitor {
         }
         kernel::heap::trim();
         while !self.everything_is_over() {
-            self.turn(None)?;
+            if self.turn(None).is_err() {
+                // Polling fails for want of memory only. The container runs, and must be watched on.
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
         Ok(self.conclude())
     }
@@ -214,16 +233,16 @@ impl Monitor {
     /// Tells all who are attached or wait that the container has ended. For a caller that will run it again; otherwise
     /// [`Self::finish`] does it.
     pub fn announce(&mut self, exit: &Exit) {
-        self.tell_end(CONTAINER, exit);
+        tell_end(&mut self.peers, CONTAINER, exit);
     }
 
-    /// Announces the end, gives up lock, socket and state, and lets clients take what is kept for them (each as long as its
-    /// patience). To be called after everything has been cleaned: who hears of the end may rely on that.
-    pub fn finish(mut self, exit: &Exit) {
-        self.announce(exit);
+    /// Gives up lock, socket and state, announces the end, and lets clients take what is kept for them (each as long as its
+    /// patience). To be called after everything has been cleaned: who hears of the end may start the container anew.
+    pub fn finish(self, exit: &Exit) {
         let Self { directory, mut peers, .. } = self;
         directory.clear();
         drop(directory);
+        tell_end(&mut peers, CONTAINER, exit);
         loop {
             let now = Instant::now();
             peers.retain(|peer| !peer.gone && peer.kept() > 0 && peer.deadline().is_none_or(|end| now < end));
@@ -264,9 +283,10 @@ impl Monitor {
         // Before it may execute: from here on a monitor that dies leaves a name behind for what it has started.
         self.write_state()?;
         let running = created.start()?;
-        let session = Session::new(String::new(), running, ends, terminal, self.plan.stdin_once)?;
+        let session = Session::new(String::new(), running, ends, terminal, self.plan.stdin_once);
         self.state.started_at = session.started_at.clone();
-        self.write_state()?;
+        // It runs; that the file lacks the time of its start is no reason to kill it.
+        drop(self.write_state());
         self.sessions.insert(CONTAINER, session);
         if let Some(control) = self.control.take() {
             let mut peer = Peer::new(control);
@@ -283,7 +303,9 @@ impl Monitor {
     fn never_started(&mut self, error: Error) -> Error {
         // Whatever got as far as being created must not stay.
         let oom_killed = self.confinement.oom_kills() > 0;
-        drop(self.confinement.kill_all());
+        if self.plan.launch.leaves_processes() {
+            drop(self.confinement.kill_all());
+        }
         self.reap();
         drop(self.confinement.remove());
         let failure = error.to_failure();
@@ -306,7 +328,7 @@ impl Monitor {
             let mut peer = Peer::new(control);
             peer.reply(&Reply::Failed(failure));
         }
-        self.tell_end(CONTAINER, &exit);
+        tell_end(&mut self.peers, CONTAINER, &exit);
         (self.state.pid, self.state.pid_start_time) = (0, 0);
         error
     }
@@ -350,25 +372,6 @@ impl Monitor {
         exit
     }
 
-    /// Tells those who are attached to a session, and those who wait for it, that it has ended.
-    pub(crate) fn tell_end(&mut self, key: u32, exit: &Exit) {
-        // An exit is integers and text, which always become JSON.
-        let json = serde_json::to_vec(exit).unwrap_or_default();
-        for peer in &mut self.peers {
-            match peer.role {
-                Role::Attached { session, .. } if session == key => {
-                    peer.frame(Frame::Exit, &json);
-                    peer.role = Role::Leaving;
-                }
-                Role::Waiting { session } if session == key => {
-                    peer.reply(&Reply::Exited(exit.clone()));
-                    peer.role = Role::Leaving;
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Collects every child that has ended, known or not.
     pub(crate) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -395,8 +398,9 @@ impl Monitor {
                 exit.oom_killed = self.confinement.oom_kills() > 0;
                 exit.requested = self.requested;
                 self.stop_deadline = None;
-                // What shares the container's cgroup but not its pid namespace, for example with `--pid host`.
-                if let Err(error) = self.confinement.kill_all() {
+                if self.plan.launch.leaves_processes()
+                    && let Err(error) = self.confinement.kill_all()
+                {
                     exit.error = Some(error.to_failure().to_string());
                 }
             }
@@ -422,7 +426,7 @@ impl Monitor {
             if let Some(state) = self.state.sessions.iter_mut().find(|state| state.id == session.id) {
                 state.exit = Some(exit.clone());
             }
-            self.tell_end(key, &exit);
+            tell_end(&mut self.peers, key, &exit);
             self.forget_old_sessions();
             // The list in the file is for people; `status` is exact.
             drop(self.write_state());
@@ -454,5 +458,24 @@ impl Monitor {
         drop(self.write_state());
         self.sessions.insert(key, session);
         key
+    }
+}
+
+/// Tells those who are attached to a session, and those who wait for it, that it has ended.
+fn tell_end(peers: &mut [Peer], key: u32, exit: &Exit) {
+    // An exit is integers and text, which always become JSON.
+    let json = serde_json::to_vec(exit).unwrap_or_default();
+    for peer in peers {
+        match peer.role {
+            Role::Attached { session, .. } if session == key => {
+                peer.frame(Frame::Exit, &json);
+                peer.role = Role::Leaving;
+            }
+            Role::Waiting { session } if session == key => {
+                peer.reply(&Reply::Exited(exit.clone()));
+                peer.role = Role::Leaving;
+            }
+            _ => {}
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! One round of the monitor's loop: wait for descriptors and deadlines, then do everything that is ready.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::Signal;
 
 use crate::error::{Call, Error};
 use crate::log_file::Stream;
@@ -146,8 +147,11 @@ impl Monitor {
     }
 
     fn accept(&mut self) {
-        // Errors are of the one connection (ECONNABORTED) or pass (EMFILE); nobody here could do anything about them.
-        let Ok(socket) = rustix::net::accept_with(&self.directory.listener, SocketFlags::CLOEXEC) else { return };
+        let Ok(socket) = rustix::net::accept_with(&self.directory.listener, SocketFlags::CLOEXEC) else {
+            // No descriptor left, or the client has gone already. It would be reported again at once.
+            std::thread::sleep(Duration::from_millis(5));
+            return;
+        };
         let own = rustix::process::geteuid();
         let trusted =
             rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
@@ -158,7 +162,7 @@ impl Monitor {
 
     fn take_signals(&mut self) {
         while let Ok(Some(delivered)) = self.signals.next() {
-            if delivered.signal != rustix::process::Signal::HUP.as_raw() {
+            if [Signal::TERM, Signal::INT].map(Signal::as_raw).contains(&delivered.signal) {
                 // The machine goes down, or somebody wants this monitor to end: so must the container. Its processes' end
                 // is watched as always, so an error here changes nothing.
                 drop(self.begin_stop(None, None));

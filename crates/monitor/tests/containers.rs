@@ -113,7 +113,7 @@ fn cgroups(fixture: &mut Fixture) -> Vec<std::path::PathBuf> {
     let path = launch(fixture).cgroup.as_ref().unwrap().path.clone();
     let hierarchy = cgroup::Hierarchy::detect().unwrap();
     let path = format!("{}{path}", hierarchy.base().trim_end_matches('/'));
-    let description = cgroup::Description { path, mounts: hierarchy.mounts().to_vec() };
+    let description = cgroup::Description { path, mounts: hierarchy.mounts().to_vec(), base: String::new() };
     cgroup::Cgroup::open(&description).unwrap().directories().into_iter().map(|(_, path)| path).collect()
 }
 
@@ -215,11 +215,19 @@ fn terminals_of_container_and_session_have_their_sizes() {
         ..exec(&fixture, "tty", &["sh", "-c", script])
     };
     let (_, mut session) = open(&fixture).exec(session).unwrap();
+    let mut first = Vec::new();
+    while !first.ends_with(b"5 6\r\n") {
+        match session.receive().unwrap().unwrap() {
+            Event::Output(_, data) => first.extend_from_slice(data),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(first, b"/dev/pts/1\r\n5 6\r\n");
     client::resize(&fixture.plan.run_directory, Some("tty"), Size { rows: 7, columns: 8 }).unwrap();
     session.send_input(b"x\n").unwrap();
     let (out, _, exit) = everything(&mut session);
     let out = String::from_utf8_lossy(&out).replace('\r', "");
-    assert!(out.starts_with("/dev/pts/1\n") && out.ends_with("7 8\n"), "{out:?}");
+    assert!(out.ends_with("7 8\n"), "{out:?}");
     assert_eq!(exit.exit_code, 0);
 
     std::thread::sleep(Duration::from_millis(100));
@@ -255,6 +263,21 @@ fn pause_holds_and_stop_works_through_it() {
     assert_eq!(exit.exit_code, 8);
     child.wait().unwrap();
     assert!(cgroups(&mut fixture).is_empty());
+}
+
+#[test]
+fn without_a_pid_namespace_what_is_left_behind_is_killed() {
+    let script = "sleep 4242 >/dev/null 2>&1 & sleep 0.1; echo $!";
+    let Some(mut fixture) = container("left", &["sh", "-c", script]) else { return };
+    launch(&mut fixture).plan.namespaces.new.retain(|kind| *kind != LinuxNamespaceType::Pid);
+    let (control, mut child) = fixture.spawn();
+    control.started().unwrap();
+    child.wait().unwrap();
+    let left = String::from_utf8(log_text(&fixture.plan.log.path, "stdout")).unwrap();
+    let command = std::fs::read(format!("/proc/{}/cmdline", left.trim())).unwrap_or_default();
+    assert!(!command.windows(4).any(|part| part == b"4242"), "{left} still runs");
+    assert!(cgroups(&mut fixture).is_empty());
+    assert_eq!(Exit::read(&fixture.plan.exit_record).unwrap().unwrap().error, None);
 }
 
 #[test]

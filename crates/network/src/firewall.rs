@@ -8,6 +8,7 @@
 
 mod coexist;
 mod rules;
+mod watch;
 
 use crate::error::{Error, Refusal, refused};
 use crate::gate;
@@ -17,6 +18,9 @@ use crate::plan::{Bridge, Publication, Ruleset};
 use rules::{Contents, TABLE};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+pub use watch::Watch;
 
 /// How often a change is tried again when somebody else changed rules between our reading and our writing.
 const ATTEMPTS: usize = 16;
@@ -80,17 +84,21 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
     let wanted = rules::contents(ruleset, gate.is_some())?;
     let gates = gate_tables(gate);
     let mut socket = nft::open()?;
+    let mut remains = false;
     for _ in 0..ATTEMPTS {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
-        let mut read = |family| nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"));
-        let mut is_same = same_structure(&wanted, &read(nft::INET)?);
-        for (family, contents) in &gates {
-            is_same = is_same && same_structure(contents, &read(*family)?);
+        let mut is_same = true;
+        for (family, contents) in
+            gates.iter().map(|(family, contents)| (*family, contents)).chain([(nft::INET, &wanted)])
+        {
+            let found = nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"))?;
+            is_same = is_same && same_structure(contents, &found);
+            remains |= !found.chains.is_empty();
         }
         let (transaction, ensured) = if is_same {
             elements_only(&mut socket, &wanted, &gates)?
         } else {
-            (rebuild(&wanted, &gates), Ensured::Rebuilt)
+            (rebuild(&wanted, &gates, remains), Ensured::Rebuilt)
         };
         if transaction.is_empty() {
             return Ok(ensured);
@@ -98,25 +106,28 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
         match transaction.commit(&mut socket, Some(generation)) {
             Ok(()) => return Ok(ensured),
             Err(failure) if failure.errno.raw_os_error() == RESTART => {}
+            // A table without chains, of whomever.
+            Err(failure) if failure.errno == Errno::EXIST && !remains => remains = true,
             Err(failure) => return Err(refused("nftables transaction(inet dhow)")(failure)),
         }
     }
     Err(refused("nftables transaction(inet dhow)")(Errno::AGAIN.into()))
 }
 
-/// Whether the table knows the bridge: one question to the kernel. If not, call [`ensure_rules`] with the whole ruleset.
+/// Whether the table knows the bridge and was made by this version of dhow: two questions to the kernel. If not, call
+/// [`ensure_rules`] with the whole ruleset.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
     let mut socket = nft::open()?;
-    let key = rules::interface_key(&bridge.interface);
-    let answer = nft::element(&mut socket, TABLE, rules::BRIDGES, &key);
-    answer.map(|value| value.is_some()).map_err(refused(format!(
-        "NFT_MSG_GETSETELEM(inet dhow {} {})",
-        rules::BRIDGES,
-        bridge.interface
-    )))
+    for (set, key) in [(rules::VERSION, rules::version()), (rules::BRIDGES, rules::interface_key(&bridge.interface))] {
+        let answer = nft::element(&mut socket, TABLE, set, &key);
+        if answer.map_err(refused(format!("NFT_MSG_GETSETELEM(inet dhow {set})")))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Publishes the ports of one container in one transaction: all or none.
@@ -126,7 +137,7 @@ pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
 pub fn publish(publication: &Publication) -> Result<(), Error> {
     let mut transaction = Transaction::new(TABLE);
     for (set, elements) in rules::published(std::slice::from_ref(publication))? {
-        transaction.add_elements(set, &elements, false);
+        transaction.add_elements(set, &elements);
     }
     if transaction.is_empty() {
         return Ok(());
@@ -250,41 +261,32 @@ fn same_structure(wanted: &Contents, found: &Found) -> bool {
     let mut found_sets: Vec<&str> = found.sets.iter().map(String::as_str).collect();
     sets.sort_unstable();
     found_sets.sort_unstable();
-    chains == found_chains
-        && sets == found_sets
-        && wanted.rules.len() == found.rules.len()
-        && chains.iter().all(|chain| {
-            let ours = wanted.rules.iter().filter(|rule| rule.chain == *chain);
-            let theirs = found.rules.iter().filter(|rule| rule.chain == *chain);
-            ours.eq_by_parts(theirs)
+    let mut by_chain: HashMap<&str, Vec<&nft::FoundRule>> = HashMap::new();
+    found.rules.iter().for_each(|rule| by_chain.entry(&rule.chain).or_default().push(rule));
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let are_found = wanted.rules.iter().all(|rule| {
+        let place = places.entry(&rule.chain).or_default();
+        let other = by_chain.get(rule.chain.as_str()).and_then(|rules| rules.get(*place));
+        *place += 1;
+        let names = rule.expressions.iter().map(nft::Expression::name);
+        other.is_some_and(|other| {
+            other.comment == rule.comment && names.eq(other.expressions.iter().map(String::as_str))
         })
+    });
+    chains == found_chains && sets == found_sets && wanted.rules.len() == found.rules.len() && are_found
 }
 
-/// Compares rules in order.
-trait EqualByParts<'a>: Iterator<Item = &'a nft::Rule> + Sized {
-    fn eq_by_parts<'b>(self, theirs: impl Iterator<Item = &'b nft::FoundRule>) -> bool {
-        let mut theirs = theirs;
-        for rule in self {
-            let names = rule.expressions.iter().map(nft::Expression::name);
-            match theirs.next() {
-                Some(other)
-                    if other.comment == rule.comment && names.eq(other.expressions.iter().map(String::as_str)) => {}
-                _ => return false,
-            }
-        }
-        theirs.next().is_none()
-    }
-}
-
-impl<'a, T: Iterator<Item = &'a nft::Rule>> EqualByParts<'a> for T {}
-
-/// Everything anew, in an order in which each thing exists before it is named.
-fn rebuild(wanted: &Contents, gates: &[(u8, Contents)]) -> Transaction {
+/// Everything anew, in an order in which each thing exists before it is named. What is there is only removed if something
+/// is: a transaction that removes makes the closing of its socket wait for the kernel's grace period, some milliseconds.
+fn rebuild(wanted: &Contents, gates: &[(u8, Contents)], remains: bool) -> Transaction {
     let mut transaction = Transaction::new(TABLE);
     for (family, contents) in gates.iter().map(|(family, contents)| (*family, contents)).chain([(nft::INET, wanted)]) {
         transaction.family(family);
-        transaction.add_table();
-        transaction.delete_table();
+        if remains {
+            // Adding first makes removing safe where it is not there.
+            transaction.add_table();
+            transaction.delete_table();
+        }
         if contents.chains.is_empty() {
             continue;
         }
@@ -292,7 +294,7 @@ fn rebuild(wanted: &Contents, gates: &[(u8, Contents)]) -> Transaction {
         contents.chains.iter().for_each(|chain| transaction.add_chain(chain));
         for (set, elements) in &contents.sets {
             transaction.add_set(set);
-            transaction.add_elements(set.name, elements, false);
+            transaction.add_elements(set.name, elements);
         }
         contents.rules.iter().for_each(|rule| transaction.add_rule(rule));
     }
@@ -310,8 +312,8 @@ fn elements_only(
     for (set, elements) in &wanted.sets {
         let found = nft::elements(socket, TABLE, set.name)
             .map_err(refused(format!("NFT_MSG_GETSETELEM(inet dhow {})", set.name)))?;
-        let wanted_values: std::collections::HashMap<&[u8], &[u8]> = elements.iter().map(key_and_value).collect();
-        let found_values: std::collections::HashMap<&[u8], &[u8]> =
+        let wanted_values: HashMap<&[u8], &[u8]> = elements.iter().map(key_and_value).collect();
+        let found_values: HashMap<&[u8], &[u8]> =
             found.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
         if set.interval {
             // A range is changed as a whole, which happens with networks only: all or nothing.
@@ -321,7 +323,7 @@ fn elements_only(
             starts.sort_unstable();
             found_starts.sort_unstable();
             if starts != found_starts {
-                return Ok((rebuild(wanted, gates), Ensured::Rebuilt));
+                return Ok((rebuild(wanted, gates, true), Ensured::Rebuilt));
             }
             continue;
         }
@@ -341,7 +343,7 @@ fn elements_only(
         added += missing.len();
         removed += stale.len();
         transaction.delete_elements(set.name, &stale);
-        transaction.add_elements(set.name, &missing, false);
+        transaction.add_elements(set.name, &missing);
     }
     let ensured = if added + removed == 0 { Ensured::Unchanged } else { Ensured::Completed { added, removed } };
     Ok((transaction, ensured))

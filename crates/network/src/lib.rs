@@ -24,6 +24,7 @@ mod namespace;
 mod netlink;
 mod nft;
 mod observe;
+mod reserve;
 mod routes;
 mod sweep;
 
@@ -32,7 +33,8 @@ pub use bridge::{ensure_bridge, remove_bridge};
 pub use cidr::{Cidr, InvalidCidr};
 pub use error::{Error, Refusal};
 pub use firewall::{
-    Ensured, RuleCounter, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_present, unpublish,
+    Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_present,
+    unpublish,
 };
 pub use links::{Link, Traffic, Upper, check_name, list as links};
 pub use namespace::within;
@@ -40,5 +42,6 @@ pub use observe::{Observed, observe, observe_here};
 pub use plan::{
     Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
 };
+pub use reserve::reserve;
 pub use routes::{Address, Route};
 pub use sweep::{is_ours, sweep};

@@ -318,4 +318,11 @@ mod tests {
             assert!(check_name(name).is_err(), "{name}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _link = parse(RTM_NEWLINK, &bytes);
+        }
+    }
 }

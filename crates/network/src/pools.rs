@@ -1,6 +1,6 @@
 //! Which subnet a new network gets: the first of the pools that overlaps neither another network nor a route of the host.
 //!
-//! Pure: the caller brings what is in use. The pools are 172.17.0.0/16 to 172.31.0.0/16 in pieces of /16, then
+//! Pure but for [`of_host`]: the caller brings what is in use. The pools are 172.17.0.0/16 to 172.31.0.0/16 in pieces of /16, then
 //! 192.168.0.0/16 in pieces of /20 — Docker's own, so that nobody's plans change — but the default network comes from
 //! 10.88.0.0/16 and the fifteen that follow, so that dhow and Docker on one host do not want the same first piece. IPv6
 //! subnets are /64 of a prefix of this machine (RFC 4193).
@@ -72,6 +72,19 @@ pub fn of_routes(routes: &[Route], name_of: impl Fn(u32) -> Option<String>) -> V
         Used { range: route.destination, owner: format!("the route on {device}") }
     })
     .collect()
+}
+
+/// The ranges in use on this host: its routes, without those of `own` (bridges of dhow's, whose networks the caller knows by
+/// name).
+///
+/// # Errors
+/// The kernel's refusal of a dump.
+pub fn of_host(own: impl Fn(&str) -> bool) -> Result<Vec<Used>, Error> {
+    let observed = crate::observe_here()?;
+    let name_of = |index| observed.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+    let is_own = |route: &&Route| route.index.and_then(name_of).is_some_and(|name| own(&name));
+    let routes: Vec<Route> = observed.routes.iter().filter(|route| !is_own(route)).cloned().collect();
+    Ok(of_routes(&routes, name_of))
 }
 
 /// The first free piece of the pools.

@@ -166,3 +166,16 @@ fn parse_route(payload: &[u8]) -> Option<Route> {
         priority: attributes.u32(RTA_PRIORITY).unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _address = parse_address(&bytes);
+            let _route = parse_route(&bytes);
+        }
+    }
+}

@@ -249,8 +249,12 @@ fn latency_and_rate() {
     let bed = Bed::new();
     let opening = bed.host.run(|| {
         let start = Instant::now();
-        drop(Responder::open(bed.two.as_fd(), zone(&[])).unwrap());
-        start.elapsed()
+        let responder = Responder::open(bed.two.as_fd(), zone(&[])).unwrap();
+        let elapsed = start.elapsed();
+        // A monitor that was restarted takes the place of the one before it.
+        drop(responder);
+        Responder::open(bed.two.as_fd(), zone(&[])).unwrap();
+        elapsed
     });
     let _serving = serve(&bed, zone(&[]));
     let elapsed = bed.one.run(|| {

@@ -161,6 +161,160 @@ fn dockers_and_ufws_forward_policy_does_not_cut_us_off() {
 }
 
 #[test]
+fn a_flush_is_told_to_whoever_watches() {
+    if !can_run(&["nft"]) {
+        return;
+    }
+    let host = Netns::host();
+    host.run(|| {
+        let all = ruleset(vec![bridge(0)], vec![publication(vec![port("0.0.0.0", 8080)])]);
+        network::ensure_rules(&all).unwrap();
+        let mut watch = network::Watch::open().unwrap();
+        assert!(!watch.is_touched().unwrap());
+        network::publish(&publication(vec![port("0.0.0.0", 8081)])).unwrap();
+        host.sh("nft add table inet other; nft delete table inet other");
+        assert!(!watch.is_touched().unwrap(), "nothing of ours was removed");
+        host.sh("nft flush ruleset");
+        assert!(watch.is_touched().unwrap());
+        assert!(!watch.is_touched().unwrap());
+        network::ensure_rules(&all).unwrap();
+        assert!(!watch.is_touched().unwrap());
+        host.sh("nft delete element inet dhow published4_any '{ tcp . 8080 }'");
+        assert!(watch.is_touched().unwrap());
+    });
+}
+
+#[test]
+fn reserved_ports_are_taken_and_taken_ports_are_an_error() {
+    if !can_run(&[]) {
+        return;
+    }
+    let host = Netns::host();
+    host.run(|| {
+        let ports = [
+            port("0.0.0.0", 8080),
+            port("::", 8080),
+            PublishedPort { protocol: Protocol::Udp, ..port("127.0.0.1", 8080) },
+        ];
+        let held = network::reserve(&ports).unwrap();
+        assert!(std::net::TcpListener::bind("0.0.0.0:8080").is_err());
+        assert!(std::net::TcpListener::bind("[::]:8080").is_err());
+        assert!(std::net::UdpSocket::bind("127.0.0.1:8080").is_err());
+        let error = network::reserve(&ports[..1]).unwrap_err();
+        assert_eq!(error.to_string(), "bind(0.0.0.0:8080/tcp): EADDRINUSE (Address already in use)");
+        drop(held);
+        let listener = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
+        assert!(network::reserve(&ports[..1]).is_err());
+        // A connection that the listener closed leaves TIME_WAIT behind.
+        let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();
+        drop(listener.accept().unwrap());
+        drop((client, listener));
+        network::reserve(&ports[..1]).unwrap();
+        assert!(network::reserve(&[port("192.0.2.77", 80)]).unwrap_err().to_string().contains("EADDRNOTAVAIL"));
+    });
+}
+
+#[test]
+fn cve_2025_67499_only_what_is_for_this_host_is_translated() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    let bed = Bed::new();
+    let bypass = PublishedPort { bypass_firewall: true, ..port("0.0.0.0", 8081) };
+    let ports = vec![port("0.0.0.0", 8080), port("::", 8080), bypass];
+    bed.host.run(|| network::ensure_rules(&ruleset(vec![bridge(0)], vec![publication(ports)])).unwrap());
+    // The neighbour has services of its own on the published numbers; a container means those.
+    let _servers = (Server::start(&bed.neighbour, "0.0.0.0:8080"), Server::start(&bed.neighbour, "[2001:db8::2]:8080"));
+    assert_eq!(connect(&bed.two, "192.0.2.2:8080").as_deref(), Some("192.0.2.1"));
+    assert_eq!(connect(&bed.two, "[2001:db8::2]:8080").as_deref(), Some("2001:db8::1"));
+    assert_eq!(connect(&bed.host, "192.0.2.2:8080").as_deref(), Some("192.0.2.1"));
+    // What a neighbour sends through this host to somewhere else is not translated either.
+    let _server = Server::start(&bed.one, "0.0.0.0:80");
+    bed.neighbour.sh("ip route add 198.51.100.0/24 via 192.0.2.1");
+    assert_eq!(connect(&bed.neighbour, "198.51.100.1:8080"), None);
+    assert_eq!(connect(&bed.neighbour, "198.51.100.1:8081"), None);
+}
+
+#[test]
+fn an_older_versions_table_is_not_taken_for_complete() {
+    if !can_run(&["nft"]) {
+        return;
+    }
+    let host = Netns::host();
+    let all = ruleset(vec![bridge(0)], vec![]);
+    host.run(|| network::ensure_rules(&all).unwrap());
+    assert!(host.run(|| network::rules_present(&bridge(0))).unwrap());
+    assert!(!host.run(|| network::rules_present(&bridge(1))).unwrap());
+    host.sh("nft flush set inet dhow version; nft add element inet dhow version '{ 0x1 }'");
+    assert!(!host.run(|| network::rules_present(&bridge(0))).unwrap());
+    assert_eq!(host.run(|| network::ensure_rules(&all)).unwrap(), Ensured::Completed { added: 1, removed: 1 });
+}
+
+#[test]
+fn without_icc_containers_reach_each_other_by_published_ports_only() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    use rustix::fd::AsFd;
+    let (host, one, two) = (Netns::host(), Netns::new(), Netns::new());
+    let isolated = Bridge { icc: false, ..bridge(0) };
+    // With br_netfilter in the way of bridged packets and without.
+    for call in ["1", "0"] {
+        if host.ok("test -e /proc/sys/net/bridge/bridge-nf-call-iptables") {
+            host.sh(&format!(
+                "for i in ip ip6; do echo {call} > /proc/sys/net/bridge/bridge-nf-call-${{i}}tables; done"
+            ));
+        }
+        host.run(|| {
+            network::ensure_bridge(&isolated).unwrap();
+            for (number, netns) in [(2, &one), (3, &two)] {
+                let plan = network::Attachment { isolated: true, ..bed::attachment(0, number) };
+                network::attach(&plan, netns.as_fd()).unwrap();
+            }
+            let all = ruleset(vec![isolated.clone()], vec![publication(vec![port("0.0.0.0", 8080), port("::", 8080)])]);
+            network::ensure_rules(&all).unwrap();
+        });
+        let server = Server::start(&one, "0.0.0.0:80");
+        assert_eq!(connect(&two, "10.88.0.2:80"), None, "bridge-nf-call {call}");
+        // br_netfilter translates the packet while it is bridged, and the isolation of the ports holds: docs/networks.md.
+        assert_eq!(connect(&two, "10.88.0.1:8080").is_some(), call == "0", "bridge-nf-call {call}");
+        assert!(connect(&host, "10.88.0.2:80").is_some());
+        drop(server);
+        host.run(|| ["dh0x2", "dh0x3"].iter().for_each(|name| network::detach(name).unwrap()));
+    }
+}
+
+#[test]
+fn changes_at_the_same_time_do_not_disturb_each_other() {
+    if !can_run(&[]) {
+        return;
+    }
+    let host = Netns::host();
+    let base = ruleset(vec![bridge(0)], vec![]);
+    host.run(|| network::ensure_rules(&base).unwrap());
+    std::thread::scope(|scope| {
+        for number in 0..3u16 {
+            let (host, base) = (&host, &base);
+            scope.spawn(move || {
+                host.run(|| {
+                    for round in 0..30 {
+                        let own = publication(vec![port("0.0.0.0", 9000 + number * 100 + round)]);
+                        network::publish(&own).unwrap();
+                        if number == 0 {
+                            // It takes the others' ports away, which they must bear.
+                            network::ensure_rules(base).unwrap();
+                        }
+                        network::unpublish(&own).unwrap();
+                    }
+                });
+            });
+        }
+    });
+    host.run(|| network::ensure_rules(&base).unwrap());
+    assert_eq!(host.run(|| network::ensure_rules(&base)).unwrap(), Ensured::Unchanged);
+}
+
+#[test]
 fn udp_ports_go_through_the_gate_with_the_first_packet() {
     if !can_run(&["ip", "nft"]) {
         return;

@@ -184,6 +184,77 @@ fn macvlan_on_a_device_of_the_host() {
 }
 
 #[test]
+fn a_subnet_is_chosen_beside_the_hosts_routes() {
+    if !can_run(&["ip"]) {
+        return;
+    }
+    let host = Netns::host();
+    host.sh("ip link add eth0 type veth peer name x; ip link set eth0 up; ip link set x up; ip addr add 10.88.3.1/24 dev eth0");
+    host.run(|| {
+        network::ensure_bridge(&Bridge::new("dhow0", vec![Subnet::new(cidr("10.89.0.0/16"))])).unwrap();
+        let used = network::pools::of_host(|name| name == "dhow0").unwrap();
+        assert_eq!(network::pools::choose(&network::pools::default_network(), &used).unwrap(), cidr("10.89.0.0/16"));
+        let error = network::pools::check(cidr("10.88.0.0/16"), &used).unwrap_err();
+        assert_eq!(error.to_string(), "subnet 10.88.0.0/16 overlaps 10.88.3.0/24, which belongs to the route on eth0");
+    });
+}
+
+#[test]
+fn cve_2020_10749_a_containers_router_advertisements_are_ignored() {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+    if !can_run(&["ip"]) {
+        return;
+    }
+    let (host, rogue, victim) = (Netns::host(), Netns::new(), Netns::new());
+    host.run(|| {
+        network::ensure_bridge(&bridge()).unwrap();
+        network::attach(&attachment("dh1", 2), rogue.as_fd()).unwrap();
+        network::attach(&attachment("dh2", 3), victim.as_fd()).unwrap();
+    });
+    let raw = |netns: &Netns| {
+        netns.run(|| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            rustix::net::socket_with(AddressFamily::INET6, SocketType::RAW, flags, Some(ipproto::ICMPV6)).unwrap()
+        })
+    };
+    let (sender, receiver) = (raw(&rogue), raw(&victim));
+    sockopt::set_ipv6_multicast_hops(&sender, 255).unwrap();
+    // Router advertisement, lifetime 1800 s, with a prefix for addresses of one's own.
+    let mut message = vec![134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(&[3, 4, 64, 0xc0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    message.extend_from_slice(&[0x20, 0x01, 0x0d, 0xb8, 0, 0x66, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let index: u32 = rogue
+        .sh("cat /proc/net/if_inet6 | awk '$6==\"eth0\" {print $2}' | head -1")
+        .trim()
+        .to_owned()
+        .chars()
+        .fold(0, |all, digit| all * 16 + digit.to_digit(16).unwrap());
+    let everyone = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+    // A link-local source is wanted for an advertisement; it is there once duplicate detection is over.
+    let mut arrived = false;
+    for _ in 0..40 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let _not_yet = rustix::net::sendto(&sender, &message, SendFlags::empty(), &everyone);
+        let mut bytes = [0; 256];
+        while let Ok((_, length, from)) = rustix::net::recvfrom(&receiver, &mut bytes[..], RecvFlags::empty()) {
+            let from = from.map(|from| std::net::SocketAddrV6::try_from(from).unwrap());
+            arrived |= length == message.len()
+                && bytes[0] == 134
+                && from.is_some_and(|from| from.ip().segments()[0] == 0xfe80);
+        }
+        if arrived {
+            break;
+        }
+    }
+    assert!(arrived, "the advertisement must reach the victim for the test to mean something");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    for netns in [&victim, &host] {
+        let seen = netns.sh("ip -6 addr; ip -6 route");
+        assert!(!seen.contains("2001:db8:66") && !seen.contains("proto ra"), "{seen}");
+    }
+}
+
+#[test]
 fn sweeping_removes_only_what_is_ours_and_dead() {
     if !can_run(&["ip"]) {
         return;

@@ -3,7 +3,7 @@
 //! `cargo bench -p runtime` prints medians and minima in microseconds, measured in turns so that both meet the same load.
 #![allow(clippy::print_stdout, reason = "it reports on standard output")]
 
-#[path = "../tests/support.rs"]
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};

@@ -6,6 +6,7 @@
 //!  Mapped ---------------->             only with a new user namespace
 //!         <---------------- Hooks       only with hooks: namespaces are made, root not yet pivoted
 //!  Go     ---------------->
+//!         <---------------- Listener    only with a filter that asks a supervisor; at any later point too
 //!         <---------------- Ready       with the terminal's descriptor if there is one
 //!  Go     ---------------->             from Created::start
 //!         <---------------- (closed)    execve succeeded; the socket is close-on-exec
@@ -44,6 +45,9 @@ pub(crate) enum Up {
     Ready {
         terminal: Option<OwnedFd>,
     },
+    Listener {
+        listener: OwnedFd,
+    },
     Failed(Error),
     /// The other end is gone: the program was executed, or the process has ended.
     Closed,
@@ -59,6 +63,7 @@ pub(crate) enum Down {
 const BORN: u8 = b'B';
 const HOOKS: u8 = b'H';
 const READY: u8 = b'R';
+const LISTENER: u8 = b'L';
 const FAILED: u8 = b'F';
 const MAPPED: u8 = b'M';
 const GO: u8 = b'G';
@@ -80,6 +85,7 @@ impl Channel {
             }
             Up::Hooks => self.send(&[HOOKS], None),
             Up::Ready { terminal } => self.send(&[READY], terminal.as_ref().map(AsFd::as_fd)),
+            Up::Listener { listener } => self.send(&[LISTENER], Some(listener.as_fd())),
             Up::Failed(error) => self.send(&encode(error), None),
             Up::Closed => Ok(()),
         }
@@ -109,6 +115,7 @@ impl Channel {
             },
             (Some((&HOOKS, _)), _) => Up::Hooks,
             (Some((&READY, _)), terminal) => Up::Ready { terminal },
+            (Some((&LISTENER, _)), Some(listener)) => Up::Listener { listener },
             (Some((&FAILED, rest)), _) => Up::Failed(decode(rest)),
             _ => Up::Failed(Error::Vanished("a garbled message".to_owned())),
         })

@@ -15,7 +15,7 @@ use crate::channel::{Channel, Down, Up};
 use crate::create::Stdio;
 use crate::error::{During, Error, Result};
 use crate::mounts::Prepared;
-use crate::plan::{Plan, ProcessPlan};
+use crate::plan::{FilterPlan, Plan, ProcessPlan};
 use crate::{hooks, identity, join, program, root};
 
 /// What the child gets from the parent's memory.
@@ -90,13 +90,13 @@ fn assemble(
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
     let inside = Inside { root: built.root, procfs: Some(procfs), terminal };
-    let ready = finish_identity(&plan.process, &inside, context.stdio)?;
+    let ready = finish_identity(&plan.process, &inside, context.stdio, context.channel)?;
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
     if !hooks.start_container.is_empty() {
         hooks::run_hooks(&hooks.start_container, &in_container(ContainerState::Created))?;
     }
-    execute(&plan.process, &inside, &ready)
+    execute(&plan.process, &inside, &ready, context.channel)
 }
 
 /// A process that stands in the container's root.
@@ -114,7 +114,12 @@ pub(crate) struct Ready {
 }
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
-pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &Stdio) -> Result<Ready> {
+pub(crate) fn finish_identity(
+    process: &ProcessPlan,
+    inside: &Inside,
+    stdio: &Stdio,
+    channel: &Channel,
+) -> Result<Ready> {
     let user = identity::resolve(&process.user, inside.root.as_fd())?;
     place_streams(stdio, inside, user.uid)?;
     // While this process is root: the directory may be one that the user cannot reach, which Docker allows.
@@ -131,7 +136,7 @@ pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &St
     // the filter comes last and has the fewest calls of ours to pass.
     let filter_pending = process.no_new_privileges;
     if let (Some(filter), false) = (&process.filter, filter_pending) {
-        identity::load_filter(filter)?;
+        load_filter(filter, channel)?;
     }
     identity::limit_capabilities(process)?;
     let program = program::Program::prepare(process, &user)?;
@@ -139,7 +144,7 @@ pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &St
 }
 
 /// The last steps.
-pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready) -> Result<Infallible> {
+pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, channel: &Channel) -> Result<Infallible> {
     if let (Some(procfs), true) =
         (&inside.procfs, process.apparmor_profile.is_some() || process.selinux_label.is_some())
     {
@@ -155,9 +160,18 @@ pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready) -> 
         kernel::prctl::set_no_new_privileges().during(|| "give up gaining privileges")?;
     }
     if let (Some(filter), true) = (&process.filter, ready.filter_pending) {
-        identity::load_filter(filter)?;
+        load_filter(filter, channel)?;
     }
     Err(ready.program.execute(process))
+}
+
+/// The supervisor's descriptor goes to the parent, which can reach the supervisor's socket. A filter that asks the
+/// supervisor about sendmsg(2) itself would wait for ever here, and is refused by nobody but its author.
+fn load_filter(filter: &FilterPlan, channel: &Channel) -> Result<()> {
+    match identity::load_filter(filter)? {
+        Some(listener) => channel.send_up(&Up::Listener { listener }),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn become_root() -> Result<()> {

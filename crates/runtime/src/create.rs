@@ -16,6 +16,7 @@ use crate::hooks;
 use crate::join;
 use crate::mounts::Prepared;
 use crate::plan::Plan;
+use crate::supervisor::{self, Supervisor};
 
 /// Standard streams of a process.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl NewContainer<'_> {
 #[derive(Debug)]
 pub struct Created {
     process: Unstarted,
+    supervisor: Option<Supervisor>,
     /// The other end of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
 }
@@ -90,7 +92,7 @@ impl Created {
     pub fn start(self) -> Result<Started> {
         self.process.channel.send_down(Down::Go)?;
         let terminal = self.terminal;
-        self.process.until_executed(terminal)
+        self.process.until_executed(terminal, self.supervisor.as_ref())
     }
 }
 
@@ -109,12 +111,17 @@ impl Unstarted {
     }
 
     /// Hears the child out until its end of the channel closes.
-    pub(crate) fn until_executed(mut self, mut terminal: Option<OwnedFd>) -> Result<Started> {
+    pub(crate) fn until_executed(
+        mut self,
+        mut terminal: Option<OwnedFd>,
+        supervisor: Option<&Supervisor>,
+    ) -> Result<Started> {
         loop {
             match self.channel.receive_up()? {
                 Up::Closed => break,
                 Up::Failed(error) => return Err(error),
                 Up::Ready { terminal: Some(fd) } => terminal = Some(fd),
+                Up::Listener { listener } => supervisor::hand_over(supervisor, self.pid, &listener)?,
                 Up::Ready { .. } | Up::Born { .. } | Up::Hooks => {}
             }
         }
@@ -178,13 +185,15 @@ pub fn create(
         join::write_mappings(process.pid, &plan.namespaces)?;
         process.channel.send_down(Down::Mapped)?;
     }
+    let supervisor = Supervisor::of(&plan.process, ContainerState::Creating, process.pid);
     let outcome = in_parallel(&NewContainer { pid: process.pid, pidfd: process.pidfd.as_fd() });
     if let Err(error) = outcome {
         return Err(child_failure(process).unwrap_or(Error::InParallel(error)));
     }
     loop {
         match process.channel.receive_up()? {
-            Up::Ready { terminal } => return Ok(Created { process, terminal }),
+            Up::Ready { terminal } => return Ok(Created { process, supervisor, terminal }),
+            Up::Listener { listener } => supervisor::hand_over(supervisor.as_ref(), process.pid, &listener)?,
             Up::Hooks => {
                 let state = hooks::state(plan, ContainerState::Creating, process.pid);
                 hooks::run_hooks(&plan.hooks.prestart, &state)?;

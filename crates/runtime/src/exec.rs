@@ -6,6 +6,7 @@ use std::path::Path;
 use kernel::clone::Clone as Cloning;
 use kernel::error::Error as SystemCall;
 use kernel::namespaces::{self, Namespaces};
+use oci::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -16,6 +17,7 @@ use crate::child::{self, Inside};
 use crate::create::{self, Started, Stdio, reap};
 use crate::error::{During, Result};
 use crate::plan::{CgroupPlan, ProcessPlan};
+use crate::supervisor::Supervisor;
 use crate::{devices, join};
 
 /// A process to start in a running container.
@@ -52,9 +54,14 @@ pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Std
         })
     };
     let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
-        // No clone3, or the container's own manager has put processes in groups below, which forbids them here; the
-        // second has to go where the first process is.
-        Err(error) if matches!(error.errno(), Errno::NOSYS | Errno::BUSY) && cgroup.is_some() => attempt(None),
+        // No clone3: it joins by itself.
+        Err(error) if error.errno() == Errno::NOSYS && cgroup.is_some() => attempt(None),
+        // The container's own manager has put its processes in groups below, and then the kernel allows none here ("no
+        // internal processes", cgroups(7)); the place of the first process is as good.
+        Err(error) if error.errno() == Errno::BUSY && cgroup.is_some() => {
+            let below = plan.cgroup.unified.as_deref().map(|path| cgroup_of(target_pid, path)).transpose()?;
+            attempt(below.as_ref().map(AsFd::as_fd))
+        }
         other => other,
     };
     let forerunner = forerunner.during(|| "make a process for the container")?;
@@ -63,7 +70,8 @@ pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Std
     let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
     let born = ours.receive_up();
     reap(forerunner.pid);
-    create::adopt(born?, ours)?.until_executed(None)
+    let supervisor = Supervisor::of(&plan.process, ContainerState::Running, target_pid);
+    create::adopt(born?, ours)?.until_executed(None, supervisor.as_ref())
 }
 
 /// All that differ from the caller's. A process may not join the user namespace that it is in (EINVAL), and joining any
@@ -84,6 +92,26 @@ fn kinds_to_join(target: Pid) -> Result<Namespaces> {
         }
     }
     Ok(kinds)
+}
+
+/// The directory of the group that a process is in, somewhere below the container's own.
+///
+/// The container's directory ends as its path in `/proc/PID/cgroup` begins, whatever stands before it.
+fn cgroup_of(pid: Pid, container: &Path) -> Result<std::os::fd::OwnedFd> {
+    let file = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| SystemCall::new(format!("read({file:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+        .during(|| "look for the container's cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let mut below = container.to_path_buf();
+    for above in Path::new(path).ancestors().filter(|above| above.parent().is_some()) {
+        let above_relative = above.strip_prefix("/").unwrap_or(above);
+        if container.ends_with(above_relative) {
+            below.push(Path::new(path).strip_prefix(above).unwrap_or(Path::new("")));
+            break;
+        }
+    }
+    join::open_cgroup(&below)
 }
 
 /// Joins, then makes the process as a child of the caller.
@@ -128,11 +156,11 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio) -> i32 {
             child::join_keyring(name)?;
         }
         let (inside, controller) = enter(plan)?;
-        let ready = child::finish_identity(&plan.process, &inside, stdio)?;
+        let ready = child::finish_identity(&plan.process, &inside, stdio, channel)?;
         if controller.is_some() {
             channel.send_up(&Up::Ready { terminal: controller })?;
         }
-        child::execute(&plan.process, &inside, &ready)
+        child::execute(&plan.process, &inside, &ready, channel)
     };
     match work() {
         Ok(never) => match never {},

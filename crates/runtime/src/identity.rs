@@ -1,13 +1,13 @@
 //! Who a process is: user, groups, limits, capabilities, filter, label.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use kernel::capabilities::{self, Set, Thread};
 use kernel::lsm::{self, Procfs};
 use kernel::prctl::{self, Scheduling};
 use kernel::seccomp;
 
-use crate::error::{During, Error, Result};
+use crate::error::{During, Result};
 use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, UserPlan};
 use crate::users::{self, User};
 
@@ -100,13 +100,9 @@ pub(crate) fn limit_capabilities(process: &ProcessPlan) -> Result<()> {
     capabilities::set_ambient(own(ambient)).during(step)
 }
 
-pub(crate) fn load_filter(filter: &FilterPlan) -> Result<()> {
-    let step = || "load the system call filter";
-    let listener = seccomp::load(&filter.instructions, filter.flags).during(step)?;
-    match listener {
-        None => Ok(()),
-        Some(_) => Err(Error::Refused("listeners of system call filters are not supported yet".to_owned())),
-    }
+/// Gives the descriptor on which a supervisor answers, if the filter asks for one.
+pub(crate) fn load_filter(filter: &FilterPlan) -> Result<Option<OwnedFd>> {
+    seccomp::load(&filter.instructions, filter.flags).during(|| "load the system call filter")
 }
 
 pub(crate) fn label(process: &ProcessPlan, procfs: &Procfs) -> Result<()> {

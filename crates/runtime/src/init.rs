@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
     };
     loop {
         match signals.wait() {
-            Event::Passed(signal) => reaper::signal_group(child, signal),
+            Event::Passed(signal) => reaper::pass(child, signal),
             Event::ChildrenEnded => {
                 if let Some(status) = reaper::reap_all(child) {
                     return ExitCode::from(status);

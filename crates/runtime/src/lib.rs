@@ -23,6 +23,7 @@ mod mounts;
 mod plan;
 mod program;
 mod root;
+mod supervisor;
 pub mod users;
 
 pub use create::{Created, NewContainer, Started, Stdio, create};

@@ -68,7 +68,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let namespaces = namespaces(linux)?;
     let filter = match &options.filter {
         Some(filter) => Some(filter.clone()),
-        None => linux.seccomp.as_ref().map(process::compile).transpose()?,
+        None => linux.seccomp.as_ref().map(|profile| process::compile(profile, spec, options)).transpose()?,
     };
     let mut process = plan_process(process, options, filter)?;
     process.personality = linux.personality.as_ref().map(process::personality).transpose()?;

@@ -112,7 +112,7 @@ pub struct RootPlan {
 
 /// Where a root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum RootSource {
     /// An existing directory, with what is mounted below it.
     Directory {
@@ -142,6 +142,7 @@ pub struct MountPlan {
     /// What is mounted.
     pub what: Mounted,
     /// Attributes of the mount.
+    #[serde(default, skip_serializing_if = "AttributePlan::is_empty")]
     pub attributes: AttributePlan,
     /// Propagation of the mount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +151,7 @@ pub struct MountPlan {
 
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Mounted {
     /// A new instance of a file system type.
     FileSystem {
@@ -188,24 +189,69 @@ pub struct IdMap {
     pub recursive: bool,
 }
 
-/// Attributes of a mount as `MOUNT_ATTR_*` bits.
+/// Attributes of a mount as `MOUNT_ATTR_*` bits, printed by the names of mount(8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AttributePlan {
     /// Set on the mount.
+    #[serde(with = "attribute_names", skip_serializing_if = "is_zero")]
     pub set: u32,
     /// Cleared on the mount.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(with = "attribute_names", skip_serializing_if = "is_zero")]
     pub clear: u32,
     /// Set on the mount and all below it (Linux 5.12).
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(with = "attribute_names", skip_serializing_if = "is_zero")]
     pub set_below: u32,
     /// Cleared on the mount and all below it.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(with = "attribute_names", skip_serializing_if = "is_zero")]
     pub clear_below: u32,
 }
 
 fn is_zero(value: &u32) -> bool {
     *value == 0
+}
+
+impl AttributePlan {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+mod attribute_names {
+    //! Bits as a list of names.
+    use super::{Deserialize, Deserializer, Serializer};
+    use kernel::mount::Attributes;
+
+    /// `atime` stands for the bits of all ways to note access times, of which relatime is none.
+    const NAMES: [(&str, Attributes); 8] = [
+        ("atime", Attributes::MOUNT_ATTR__ATIME),
+        ("ro", Attributes::MOUNT_ATTR_RDONLY),
+        ("nosuid", Attributes::MOUNT_ATTR_NOSUID),
+        ("nodev", Attributes::MOUNT_ATTR_NODEV),
+        ("noexec", Attributes::MOUNT_ATTR_NOEXEC),
+        ("noatime", Attributes::MOUNT_ATTR_NOATIME),
+        ("strictatime", Attributes::MOUNT_ATTR_STRICTATIME),
+        ("nodiratime", Attributes::MOUNT_ATTR_NODIRATIME),
+    ];
+    const NO_LINKS: (&str, Attributes) = ("nosymfollow", Attributes::MOUNT_ATTR_NOSYMFOLLOW);
+
+    pub(super) fn serialize<S: Serializer>(bits: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut left = *bits;
+        serializer.collect_seq(NAMES.iter().chain([&NO_LINKS]).filter_map(|(name, attribute)| {
+            let present = left & attribute.bits() == attribute.bits();
+            left &= if present { !attribute.bits() } else { u32::MAX };
+            present.then_some(*name)
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        names.iter().try_fold(0, |bits, wanted| {
+            let found = NAMES.iter().chain([&NO_LINKS]).find(|(name, _)| name == wanted);
+            let unknown = || serde::de::Error::custom(format!("unknown mount attribute {wanted:?}"));
+            found.map(|(_, attribute)| bits | attribute.bits()).ok_or_else(unknown)
+        })
+    }
 }
 
 /// How a mount receives and passes on later mounts.
@@ -325,7 +371,7 @@ pub struct ProcessPlan {
 
 /// Who a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum UserPlan {
     /// Exactly these numbers.
     Numeric {
@@ -406,9 +452,28 @@ pub struct FilterPlan {
     pub instructions: Vec<Instruction>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
-    /// Socket that gets the listener, and opaque text for it.
+    /// Who answers for calls that the filter neither allows nor refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listener: Option<(PathBuf, String)>,
+    pub listener: Option<ListenerPlan>,
+}
+
+/// Where a filter's listener is sent, and what is said with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerPlan {
+    /// A Unix socket that is listened on.
+    pub socket: PathBuf,
+    /// Opaque text.
+    #[serde(default)]
+    pub metadata: String,
+    /// Name of the container.
+    #[serde(default)]
+    pub container: String,
+    /// Its bundle.
+    #[serde(default)]
+    pub bundle: PathBuf,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 mod names {

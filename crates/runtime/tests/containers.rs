@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::process::ExitCode;
+
 use runtime::{Error, ExecPlan, RootSource, Stdio};
 use support::{Bundle, chain, mount, pipes, read, run, shell, spec, wait};
 
@@ -37,13 +39,20 @@ const TESTS: &[Test] = &[
     ("a_dropped_container_is_gone", a_dropped_container_is_gone),
     ("time_offsets", time_offsets),
     ("seccomp_filters", seccomp_filters),
+    ("layers_with_long_paths", layers_with_long_paths),
+    ("a_supervised_filter", a_supervised_filter),
+    ("an_init_reaps_and_passes_signals", an_init_reaps_and_passes_signals),
+    ("an_unknown_apparmor_profile", an_unknown_apparmor_profile),
     ("nothing_is_left_on_the_host", nothing_is_left_on_the_host),
 ];
 
-fn main() {
+fn main() -> ExitCode {
+    if std::env::args().next().is_some_and(|name| name.ends_with("dhow-init")) {
+        return runtime::init::main();
+    }
     if !rustix::process::geteuid().is_root() {
         println!("SKIP: containers: needs root");
-        return;
+        return ExitCode::SUCCESS;
     }
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let mut failed = Vec::new();
@@ -58,7 +67,7 @@ fn main() {
         }
     }
     println!("test result: {} failed {failed:?}", failed.len());
-    assert!(failed.is_empty(), "{failed:?}");
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn exit_codes_arrive() {
@@ -649,8 +658,8 @@ fn kernels_without_a_system_call() {
     ];
     for (name, number) in calls {
         let status = in_child(kernel::namespaces::Namespaces::NONE, || {
-            without(number);
             let bundle = Bundle::new();
+            without(number);
             let script = "hostname; stat -c %t:%T /proc/cpuinfo; touch /sys/x; echo 1 > /proc/sys/kernel/msgmax; echo $(ls /proc/self/fd)";
             let mut spec = spec(&["sh", "-c", script]);
             spec.linux.as_mut().unwrap().masked_paths.push("/proc/cpuinfo".into());
@@ -669,8 +678,8 @@ fn kernels_without_a_system_call() {
     }
     // Without the mount interface of Linux 5.2 there is no container, and the error says so.
     let status = in_child(kernel::namespaces::Namespaces::NONE, || {
-        without(430);
         let bundle = Bundle::new();
+        without(430);
         let error = run(&bundle.plan(&spec(&["true"]))).err().unwrap();
         i32::from(!chain(&error).contains("fsopen(\"overlay\", FSOPEN_CLOEXEC): ENOSYS (Function not implemented)"))
     });
@@ -767,4 +776,104 @@ fn seccomp_filters() {
         assert!(output.text.contains("Seccomp:\t2"), "{}", output.text);
         assert!(output.text.contains("Function not implemented"), "{}", output.text);
     }
+}
+
+/// Paths too long for `lowerdir+`, which take the way of Linux before 6.5.
+fn layers_with_long_paths() {
+    let bundle = Bundle::new();
+    let long = "x".repeat(200);
+    let mut lower = Vec::new();
+    for index in 0..130 {
+        let path = bundle.path.path().join(&long).join(format!("{index:060}"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join(format!("file{index}")), "x").unwrap();
+        lower.push(path);
+    }
+    lower.push(bundle.lower());
+    let mut options = bundle.options();
+    options.root = Some(RootSource::Overlay {
+        lower,
+        upper: Some(bundle.path.path().join("upper")),
+        work: Some(bundle.path.path().join("work")),
+        userxattr: false,
+        volatile: true,
+    });
+    let spec = spec(&["sh", "-c", "ls -d /file* | wc -l; touch /new; grep -c overlay /proc/self/mounts"]);
+    let output = run(&runtime::plan(&spec, &options).unwrap()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(output.text, "130\n1\n");
+    assert!(bundle.path.path().join("upper/new").exists());
+}
+
+fn a_supervised_filter() {
+    use oci::runtime::LinuxSeccomp;
+    use std::io::Read;
+    let bundle = Bundle::new();
+    let socket = bundle.path.path().join("socket");
+    let profile = format!(
+        r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": {socket:?}, "listenerMetadata": "hello",
+            "syscalls": [{{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}}]}}"#
+    );
+    let mut spec = spec(&["sh", "-c", "mkdir /x; echo $?"]);
+    spec.linux.as_mut().unwrap().seccomp = Some(serde_json::from_str::<LinuxSeccomp>(&profile).unwrap());
+    let plan = bundle.plan(&spec);
+    let error = run(&plan).err().unwrap();
+    assert!(
+        chain(&error).starts_with("hand the system call filter's listener to its supervisor: connect("),
+        "{}",
+        chain(&error)
+    );
+    let listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (stdio, output) = pipes();
+    let started = runtime::create(&plan, stdio, |_| Ok(())).unwrap().start().unwrap();
+    let (mut connection, _) = listening.accept().unwrap();
+    let mut text = String::new();
+    // Read as bytes, the descriptor that came along is closed, and the supervised call answers ENOSYS.
+    connection.read_to_string(&mut text).unwrap();
+    assert!(text.contains(r#""fds":["seccompFd"]"#) && text.contains(r#""metadata":"hello""#), "{text}");
+    wait(&started);
+    assert_eq!(read(output), "mkdir: can't create directory '/x': Function not implemented\n1\n");
+}
+
+fn an_init_reaps_and_passes_signals() {
+    let bundle = Bundle::new();
+    let program = std::env::current_exe().unwrap();
+    let with_init = |script: &[&str]| {
+        let mut arguments = vec!["/sbin/dhow-init", "--"];
+        arguments.extend(script);
+        let mut spec = spec(&arguments);
+        spec.mounts.push(mount("bind", program.to_str().unwrap(), "/sbin/dhow-init", &["bind", "ro"]));
+        bundle.plan(&spec)
+    };
+    // An orphan ends and is reaped; the program's status is the init's.
+    let script = "(sh -c 'sleep 0.2' & ) ; sleep 0.5; ps | grep -c -E 'Z|defunct'; echo $$ $(cat /proc/1/comm); exit 5";
+    let output = run(&with_init(&["sh", "-c", script])).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(output.text.ends_with("2 dhow-init\n"), "{}", output.text);
+    assert_eq!(output.status, 5);
+    assert_eq!(run(&with_init(&["nosuch"])).unwrap().status, 127);
+    assert_eq!(run(&with_init(&["/bin/plain"])).unwrap().status, 126);
+    let (stdio, output) = pipes();
+    let script = "trap 'echo term; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let started = runtime::create(&with_init(&["sh", "-c", script]), stdio, |_| Ok(())).unwrap().start().unwrap();
+    let mut buffer = [0; 6];
+    rustix::io::read(&output, &mut buffer).unwrap();
+    rustix::process::pidfd_send_signal(&started.pidfd, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(wait(&started), 9);
+    assert_eq!(read(output), "term\n");
+    // Killed by a signal is 128 and its number.
+    let output = run(&with_init(&["sh", "-c", "kill -9 $$"])).unwrap();
+    assert_eq!(output.status, 137);
+}
+
+/// The label is written to the container's own procfs, and the kernel's refusal arrives.
+fn an_unknown_apparmor_profile() {
+    if !kernel::lsm::apparmor_enabled() {
+        println!("SKIP: an_unknown_apparmor_profile: this kernel has no AppArmor");
+        return;
+    }
+    let bundle = Bundle::new();
+    let mut spec = spec(&["true"]);
+    spec.process.as_mut().unwrap().apparmor_profile = Some("dhow-test-nosuch".into());
+    let text = chain(&run(&bundle.plan(&spec)).err().unwrap());
+    let wanted = "use the AppArmor profile \"dhow-test-nosuch\": write(<proc>/thread-self/attr/apparmor/exec, \"exec dhow-test-nosuch\"): ENOENT";
+    assert!(text.starts_with(wanted), "{text}");
 }

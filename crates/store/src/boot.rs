@@ -140,3 +140,88 @@ fn is_in_place(store: &Store, mark: &str) -> bool {
         found.unwrap_or(false)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ownership;
+    use oci::digest::Digest;
+    use std::path::Path;
+
+    /// One file `f` with ten bytes, as GNU tar would write it.
+    fn archive(name: u8) -> Vec<u8> {
+        let mut writer = archive::Writer::new(Vec::new());
+        let header = archive::Header {
+            path: &[name],
+            kind: archive::Kind::Regular,
+            link: b"",
+            size: 10,
+            mode: 0o644,
+            uid: rustix::process::geteuid().as_raw().into(),
+            gid: rustix::process::getegid().as_raw().into(),
+            mtime: archive::Time::default(),
+            xattrs: &[],
+        };
+        writer.append_data(&header, &b"0123456789"[..]).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn open(path: &Path, boot: &str) -> Store {
+        Store::open_in_boot(path, Ownership::default(), boot).unwrap()
+    }
+
+    fn marks_left(path: &Path) -> usize {
+        std::fs::read_dir(path.join(MARKS)).unwrap().count()
+    }
+
+    #[test]
+    fn after_a_boot_torn_layers_and_blobs_are_gone_and_whole_ones_stay() {
+        let base = tempfile::tempdir().unwrap();
+        let store = open(base.path(), "first");
+        let import = |name| store.layers().import(None, &archive(name)[..]).unwrap();
+        let [whole, shorter, missing, record] = [b'a', b'b', b'c', b'd'].map(import);
+        let good = store.blobs().put(b"good").unwrap();
+        let bad = store.blobs().put(b"bad").unwrap();
+        assert_eq!(marks_left(base.path()), 6);
+        // What a power cut does: sizes that were not written yet, names that were not, an empty record.
+        std::fs::write(shorter.path.join("b"), "01234").unwrap();
+        std::fs::remove_file(missing.path.join("c")).unwrap();
+        std::fs::write(record.path.with_file_name(crate::record::FILE), "").unwrap();
+        std::fs::write(base.path().join(format!("blobs/sha256/{}", bad.hex())), "b").unwrap();
+        // Nobody looks in the same boot.
+        assert_eq!(open(base.path(), "first").layers().list().unwrap().len(), 4);
+        let store = open(base.path(), "second");
+        assert_eq!(store.layers().list().unwrap(), [whole.diff_id]);
+        assert_eq!(store.blobs().list().unwrap(), [good]);
+        assert_eq!(marks_left(base.path()), 0);
+    }
+
+    #[test]
+    fn what_is_settled_is_not_looked_at_again() {
+        let base = tempfile::tempdir().unwrap();
+        let store = open(base.path(), "first");
+        let layer = store.layers().import(None, &archive(b'a')[..]).unwrap();
+        let blob = store.blobs().put(b"blob").unwrap();
+        store.settle().unwrap();
+        assert_eq!(marks_left(base.path()), 0);
+        // A mark of something that is not in its place yet stays.
+        mark(&store, &format!("layer-{}", Digest::sha256(b"").hex())).unwrap();
+        store.settle().unwrap();
+        assert_eq!(marks_left(base.path()), 1);
+        std::fs::write(layer.path.join("a"), "changed").unwrap();
+        let store = open(base.path(), "second");
+        assert!(store.layers().contains(&layer.diff_id).unwrap() && store.blobs().contains(&blob).unwrap());
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        open(base.path(), "first");
+        std::fs::write(base.path().join(FILE), "2 first\n").unwrap();
+        let error = Store::open_in_boot(base.path(), Ownership::default(), "first").unwrap_err();
+        assert_eq!(error.to_string(), "the store has format 2; this program knows format 1");
+        std::fs::write(base.path().join(FILE), [0xff, 0, 1]).unwrap();
+        open(base.path(), "first");
+        assert_eq!(std::fs::read_to_string(base.path().join(FILE)).unwrap(), "1 first\n");
+    }
+}

@@ -46,9 +46,14 @@ impl Directory {
 
     /// Opens a sub-directory.
     pub(crate) fn open(&self, name: &str) -> Result<Directory, SystemError> {
-        let fd = fs::openat(&self.fd, name, OPEN, Mode::empty())
-            .during(|| format!("openat({}, \"{name}\", O_DIRECTORY|O_NOFOLLOW)", self.label))?;
+        let fd = self.open_fd(name)?;
         Ok(Directory { fd: Arc::new(fd), label: format!("{}/{name}", self.label).into() })
+    }
+
+    /// Opens a sub-directory as a bare descriptor.
+    pub(crate) fn open_fd(&self, name: &str) -> Result<OwnedFd, SystemError> {
+        fs::openat(&self.fd, name, OPEN, Mode::empty())
+            .during(|| format!("openat({}, \"{name}\", O_DIRECTORY|O_NOFOLLOW)", self.label))
     }
 
     /// Opens a sub-directory, making it with mode 0700 if it is missing.

@@ -98,7 +98,7 @@ impl Extractor {
         // Docker's AUFS kept its own files under such names; no other program gives them a meaning.
         let opaque = name == b".wh..wh..opq";
         let private = |name: &&[u8]| name.starts_with(b".wh..wh.");
-        if parents.iter().any(|name| private(name)) || (private(&name) && !opaque) {
+        if parents.iter().any(private) || (private(&name) && !opaque) {
             return Ok(());
         }
         if opaque {

@@ -4,6 +4,8 @@ use crate::boot;
 use crate::directory::Directory;
 use crate::error::{StoreError, SystemError};
 use crate::import::{self, ImportOptions, Imported};
+use crate::merge::Stack;
+use crate::pack;
 use crate::record::{self, Backend, Record};
 use crate::staging::Staged;
 use crate::tally;
@@ -221,6 +223,27 @@ impl<'a> Layers<'a> {
     /// [`StoreError::NoSuchLayer`], system errors.
     pub fn disk_usage(&self, diff_id: &Digest) -> Result<u64, StoreError> {
         self.measured(diff_id).map(|measured| measured.disk)
+    }
+
+    /// Writes a layer as an OCI layer archive: plain tar with `.wh.` names, reproducible, but not the bytes that it was
+    /// imported from, so its digest is another. Returns the sink.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Sink`], system errors.
+    pub fn pack<W: Write>(&self, diff_id: &Digest, sink: W) -> Result<W, StoreError> {
+        pack::layer(&self.stack(std::slice::from_ref(diff_id))?, self.store.ownership, sink)
+    }
+
+    /// The trees of layers, topmost first.
+    pub(crate) fn stack(&self, layers: &[Digest]) -> Result<Stack, StoreError> {
+        let open = |diff_id: &Digest| {
+            let path = format!("{NAME}/{}/{}", diff_id.hex(), record::TREE);
+            match self.store.root.open_fd(&path) {
+                Err(error) if error.errno() == Errno::NOENT => Err(StoreError::NoSuchLayer(diff_id.clone())),
+                other => other.map_err(|source| StoreError::System { doing: "open a layer", source }),
+            }
+        };
+        Ok(Stack { parts: layers.iter().map(open).collect::<Result<_, _>>()? })
     }
 
     fn measured(&self, diff_id: &Digest) -> Result<tally::Measured, StoreError> {

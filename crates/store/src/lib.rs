@@ -41,6 +41,7 @@
 
 mod blobs;
 mod boot;
+mod changes;
 mod chunks;
 mod directory;
 mod error;
@@ -48,6 +49,8 @@ mod extract;
 mod import;
 mod late;
 mod layers;
+mod merge;
+mod pack;
 mod places;
 mod record;
 mod remove;
@@ -57,6 +60,7 @@ mod writable;
 mod xattrs;
 
 pub use blobs::Blobs;
+pub use changes::{Change, ChangeKind};
 pub use error::{EntryError, StoreError, SystemError};
 pub use import::ImportOptions;
 pub use layers::{Layer, Layers};

@@ -28,10 +28,13 @@ struct Level {
     fd: Option<OwnedFd>,
 }
 
+/// Makes a directory; is told parent and name, and whether a whiteout stands there.
+type Make<'a> = dyn FnMut(BorrowedFd<'_>, &[u8], bool) -> Result<(), EntryError> + 'a;
+
 /// What to do about a missing or unsuitable parent.
 pub(crate) enum Missing<'a> {
-    /// Make it; the function is told parent and name, and whether a whiteout stood there.
-    Make(&'a mut dyn FnMut(BorrowedFd<'_>, &[u8], bool) -> Result<(), EntryError>),
+    /// Make it.
+    Make(&'a mut Make<'a>),
     /// Report `ENOENT`.
     Fail,
 }

@@ -2,8 +2,11 @@
 
 use crate::Store;
 use crate::blobs::new_directory;
+use crate::changes::{self, Change};
 use crate::directory::Directory;
 use crate::error::{During, StoreError, SystemError};
+use crate::merge::Stack;
+use crate::pack;
 use crate::record;
 use crate::staging::Staged;
 use crate::tally;
@@ -11,6 +14,7 @@ use oci::digest::Digest;
 use rustix::fd::AsFd;
 use rustix::fs::{self, Gid, Mode, Uid};
 use rustix::io::Errno;
+use std::io::Write;
 use std::path::PathBuf;
 
 const NAME: &str = "containers";
@@ -99,6 +103,41 @@ impl<'a> Writable<'a> {
         let system = |source| StoreError::System { doing: "remove the container's directory", source };
         let all = self.store.root.create(NAME).map_err(system)?;
         take_and_discard(self.store, &all, &self.id).map_err(system)
+    }
+
+    /// What the container changed in the given layers, topmost first.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], system errors.
+    pub fn changes(&self, layers: &[Digest]) -> Result<Vec<Change>, StoreError> {
+        let lower = self.store.layers().stack(layers)?;
+        changes::changes(&self.stack()?, &lower, self.store.ownership)
+            .map_err(|source| StoreError::System { doing: "compare the container with its layers", source })
+    }
+
+    /// Writes what the container changed as an OCI layer archive (plain tar). Returns the sink.
+    ///
+    /// # Errors
+    /// [`StoreError::Sink`], system errors.
+    pub fn pack<W: Write>(&self, sink: W) -> Result<W, StoreError> {
+        pack::layer(&self.stack()?, self.store.ownership, sink)
+    }
+
+    /// Writes the container's whole tree on the given layers, topmost first, as a plain tar. Mounts are not in it. Returns
+    /// the sink.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Sink`], system errors.
+    pub fn export<W: Write>(&self, layers: &[Digest], sink: W) -> Result<W, StoreError> {
+        let mut stack = self.stack()?;
+        stack.parts.append(&mut self.store.layers().stack(layers)?.parts);
+        pack::merged(&stack, self.store.ownership, sink)
+    }
+
+    fn stack(&self) -> Result<Stack, StoreError> {
+        let upper = self.store.root.open_fd(&format!("{NAME}/{}/{UPPER}", self.id));
+        let upper = upper.map_err(|source| StoreError::System { doing: "open the container's directory", source })?;
+        Ok(Stack { parts: vec![upper] })
     }
 
     /// What the container has written, in bytes on disk as du(1) counts.

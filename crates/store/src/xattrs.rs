@@ -71,3 +71,37 @@ fn set(target: &Target<'_>, name: &[u8], value: &[u8]) -> rustix::io::Result<()>
         }
     }
 }
+
+/// All attributes of a name that belong into an archive.
+pub(crate) fn read(parent: BorrowedFd<'_>, file: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), file].concat();
+    // XATTR_LIST_MAX and XATTR_SIZE_MAX are 64 KiB; most files have none, and then the first call is the only one.
+    let mut list = [0_u8; 512];
+    let names = match fs::llistxattr(&*path, &mut list[..]) {
+        Ok(length) => list[..length].to_vec(),
+        Err(Errno::RANGE) => {
+            let mut list = vec![0; 64 << 10];
+            let length = fs::llistxattr(&*path, &mut list[..])?;
+            list.truncate(length);
+            list
+        }
+        Err(Errno::OPNOTSUPP | Errno::NOENT) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno),
+    };
+    let mut found = Vec::new();
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        if is_overlay(name) || name == b"security.selinux" {
+            continue;
+        }
+        let mut value = vec![0; 64 << 10];
+        match fs::lgetxattr(&*path, name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                found.push((name.to_vec(), value));
+            }
+            Err(Errno::NODATA | Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(found)
+}

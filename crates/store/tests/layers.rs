@@ -264,7 +264,7 @@ fn a_layer_is_found_read_removed() {
     let layers = scratch.store.layers();
     let id = layers.import(None, &sample()[..]).unwrap().diff_id;
     assert!(layers.contains(&id).unwrap());
-    assert_eq!(layers.list().unwrap(), [id.clone()]);
+    assert_eq!(layers.list().unwrap(), std::slice::from_ref(&id));
     let path = layers.path(&id).unwrap();
     assert!(path.join("etc/hostname").is_file());
     let du = |path: &Path| {

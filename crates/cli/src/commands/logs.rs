@@ -152,11 +152,14 @@ mod tests {
 
     #[test]
     fn attributes_and_tails() {
-        let mut settings = Settings::default();
-        settings.labels = [("app".to_owned(), "web".to_owned()), ("x".to_owned(), "y".to_owned())].into();
-        settings.env = vec!["MODE=test".into(), "PATH=/bin".into()];
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let mut settings = Settings {
+            labels: pairs(&[("app", "web"), ("x", "y")]),
+            env: vec!["MODE=test".into(), "PATH=/bin".into()],
+            ..Settings::default()
+        };
         assert_eq!(attributes(&settings), " ");
-        settings.log_options = [("labels".to_owned(), "app".to_owned()), ("env".to_owned(), "MODE".to_owned())].into();
+        settings.log_options = pairs(&[("labels", "app"), ("env", "MODE")]);
         assert_eq!(attributes(&settings), "MODE=test,app=web ");
         assert_eq!((tail(Some("10")), tail(Some("all")), tail(Some("-1")), tail(None)), (Some(10), None, None, None));
     }

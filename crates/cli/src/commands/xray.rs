@@ -60,7 +60,9 @@ fn text(seen: &Xray) -> String {
         let width = section.facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or(0).min(40);
         for fact in &section.facts {
             let note = if fact.note.is_empty() { String::new() } else { format!("  ({})", fact.note) };
-            let line = format!("  {:<width$}  {}{note}", fact.name, fact.value);
+            // A file of the kernel with several lines stays in its column.
+            let value = fact.value.replace('\n', &format!("\n{:1$}", "", width + 4));
+            let line = format!("  {:<width$}  {value}{note}", fact.name);
             _ = writeln!(text, "{}", line.trim_end());
         }
     }
@@ -81,11 +83,15 @@ mod tests {
 
     fn seen() -> Xray {
         let fact = |name: &str, note: &str| Fact { name: name.into(), value: "1".into(), note: note.into() };
+        let lines = Fact { name: "x".into(), value: "a\nb".into(), note: String::new() };
         Xray {
             id: "0123456789abcdef".into(),
             name: "otter".into(),
             pid: 7,
-            sections: vec![Section { title: "Namespaces", facts: vec![fact("mnt", "its own"), fact("cgroup", "")] }],
+            sections: vec![Section {
+                title: "Namespaces",
+                facts: vec![fact("mnt", "its own"), fact("cgroup", ""), lines],
+            }],
             differences: vec![],
         }
     }
@@ -94,7 +100,7 @@ mod tests {
     fn both_forms() {
         assert_eq!(
             text(&seen()),
-            "otter (0123456789ab), process 7\n\nNamespaces\n  mnt     1  (its own)\n  cgroup  1\n\n\
+            "otter (0123456789ab), process 7\n\nNamespaces\n  mnt     1  (its own)\n  cgroup  1\n  x       a\n          b\n\n\
              Differences between the kernel and the records\n  none\n"
         );
         assert_eq!(tree(&seen())["Sections"][0]["Facts"][0]["Note"], "its own");

@@ -9,13 +9,20 @@ use std::io::{IsTerminal as _, Write};
 /// Shows a pull on one of the two output streams.
 pub struct Show<W> {
     out: W,
-    bars: Option<Bars>,
+    /// Whether there are bars; asked when there is something to show, because most runs pull nothing.
+    bars: Ask,
     /// Layers of which a line has been printed.
     begun: Vec<String>,
     /// Whether the missing image is announced.
     announce: bool,
     /// Whether there are lines where there are no bars.
     lines: bool,
+}
+
+enum Ask {
+    Later(fn() -> Option<ProgressDrawTarget>),
+    Bars(Bars),
+    Lines,
 }
 
 struct Bars {
@@ -25,13 +32,13 @@ struct Bars {
 
 /// Shows the pull that `run` and `create` need, on standard error.
 pub fn on_stderr() -> Show<std::io::Stderr> {
-    let bars = std::io::stderr().is_terminal().then(|| Bars::new(ProgressDrawTarget::stderr()));
+    let bars = Ask::Later(|| std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr));
     Show { out: std::io::stderr(), bars, begun: Vec::new(), announce: true, lines: true }
 }
 
 /// Shows `pull`, on standard output.
 pub fn on_stdout() -> Show<std::io::Stdout> {
-    let bars = std::io::stdout().is_terminal().then(|| Bars::new(ProgressDrawTarget::stdout()));
+    let bars = Ask::Later(|| std::io::stdout().is_terminal().then(ProgressDrawTarget::stdout));
     Show { out: std::io::stdout(), bars, begun: Vec::new(), announce: false, lines: true }
 }
 
@@ -76,7 +83,10 @@ impl<W: Write> PullProgress for Show<W> {
     }
 
     fn event(&mut self, layer: &str, event: PullEvent) {
-        if let Some(bars) = &mut self.bars {
+        if let Ask::Later(target) = self.bars {
+            self.bars = target().map_or(Ask::Lines, |target| Ask::Bars(Bars::new(target)));
+        }
+        if let Ask::Bars(bars) = &mut self.bars {
             bars.event(layer, event);
             return;
         }
@@ -144,7 +154,7 @@ mod tests {
 
     #[test]
     fn plain_lines() {
-        let mut show = Show { out: Vec::new(), bars: None, begun: Vec::new(), announce: true, lines: true };
+        let mut show = Show { out: Vec::new(), bars: Ask::Lines, begun: Vec::new(), announce: true, lines: true };
         show.missing("redis:7");
         show.resolved("redis", "7");
         show.event("aaa", PullEvent::Waiting);

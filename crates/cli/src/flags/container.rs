@@ -154,7 +154,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "bytes", value_parser = size::parse)]
     shm_size: Option<u64>,
     /// Signal that asks the container to stop
-    #[arg(long, value_name = "string", value_parser = signal::parse)]
+    #[arg(long, value_name = "string", value_parser = signal::parse_or_empty)]
     stop_signal: Option<String>,
     /// Seconds from that signal to SIGKILL; -1 for no end
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
@@ -216,16 +216,16 @@ impl ContainerFlags {
         Ok(Options {
             image: image.clone(),
             pull: self.pull.unwrap_or_default(),
-            platform: self.platform.clone(),
-            name: self.name.clone(),
+            platform: given(&self.platform),
+            name: given(&self.name),
             command: command.to_vec(),
             entrypoint: self.entrypoint.clone().map(|word| vec![word]),
             env: environment::resolve(&self.env_file, &self.env, environment::own)?,
-            user: self.user.clone(),
+            user: given(&self.user),
             group_add: self.group_add.clone(),
-            working_directory: self.workdir.clone(),
-            hostname: self.hostname.clone(),
-            domainname: self.domainname.clone(),
+            working_directory: given(&self.workdir),
+            hostname: given(&self.hostname),
+            domainname: given(&self.domainname),
             labels,
             terminal: self.tty,
             open_stdin: self.interactive,
@@ -248,15 +248,15 @@ impl ContainerFlags {
             init: self.init,
             shm_size: self.shm_size,
             limits: self.limits()?,
-            cgroup_parent: self.cgroup_parent.clone(),
-            cgroup_namespace: self.cgroupns.clone().filter(|mode| !mode.is_empty()),
-            pid_mode: self.pid.clone().filter(|mode| !mode.is_empty()),
-            ipc_mode: self.ipc.clone().filter(|mode| !mode.is_empty()),
-            uts_mode: self.uts.clone().filter(|mode| !mode.is_empty()),
+            cgroup_parent: given(&self.cgroup_parent),
+            cgroup_namespace: given(&self.cgroupns),
+            pid_mode: given(&self.pid),
+            ipc_mode: given(&self.ipc),
+            uts_mode: given(&self.uts),
             oom_score_adj: self.oom_score_adj,
-            stop_signal: self.stop_signal.clone(),
+            stop_signal: given(&self.stop_signal),
             stop_timeout: self.stop_timeout,
-            log_driver: self.log_driver(),
+            log_driver: given(&self.log_driver),
             log_options: self.log_options()?,
         })
     }
@@ -303,14 +303,10 @@ impl ContainerFlags {
             cpu_shares: self.cpu_shares.filter(|shares| *shares != 0),
             cpu_period: self.cpu_period.filter(|period| *period != 0),
             cpu_quota: self.cpu_quota.filter(|quota| *quota != 0),
-            cpuset_cpus: self.cpuset_cpus.clone().filter(|set| !set.is_empty()),
-            cpuset_mems: self.cpuset_mems.clone().filter(|set| !set.is_empty()),
+            cpuset_cpus: given(&self.cpuset_cpus),
+            cpuset_mems: given(&self.cpuset_mems),
             pids: self.pids_limit.filter(|limit| *limit != 0),
         })
-    }
-
-    fn log_driver(&self) -> Option<String> {
-        self.log_driver.clone().filter(|driver| !driver.is_empty())
     }
 
     fn log_options(&self) -> Result<BTreeMap<String, String>, Failure> {
@@ -319,6 +315,11 @@ impl ContainerFlags {
         }
         Ok(self.log_opt.iter().cloned().collect())
     }
+}
+
+/// Docker takes an empty value for an absent flag.
+fn given(flag: &Option<String>) -> Option<String> {
+    flag.clone().filter(|value| !value.is_empty())
 }
 
 /// `--cidfile`: made before the container, written after it, removed when there is none.

@@ -1,7 +1,7 @@
 //! Go's templates over JSON, as far as Docker's `--format` needs them.
 //!
 //! Actions, pipelines, variables, `if`, `range`, `with`, comments, trimming, and the functions of Docker and Go that
-//! scripts use. Not here: `define`, `template`, `block`, methods. Values are `serde_json`'s; a struct of Docker's API is
+//! scripts use. Not here: `define`, `template`, `block`, methods. Values are those of JSON; a struct of Docker's API is
 //! an object all of whose keys start with a capital letter, so that a misspelt field is an error there and a missing
 //! key of a map (labels, networks, ports) prints `<no value>`, as in Docker.
 

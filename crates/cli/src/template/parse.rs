@@ -66,18 +66,21 @@ pub enum Base {
 /// How a block ended.
 #[derive(PartialEq)]
 enum End {
-    Text,
-    End,
-    Else(Vec<Token>),
+    /// The text ended.
+    OfText,
+    /// `{{end}}`
+    Closed,
+    /// `{{else}}`, with what follows the word.
+    Otherwise(Vec<Token>),
 }
 
 /// Reads all pieces.
 pub fn nodes(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
     let mut pieces = pieces.into_iter();
     match block(&mut pieces)? {
-        (nodes, End::Text) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".into()),
-        (_, End::Else(_)) => Err("unexpected {{else}}".into()),
+        (nodes, End::OfText) => Ok(nodes),
+        (_, End::Closed) => Err("unexpected {{end}}".into()),
+        (_, End::Otherwise(_)) => Err("unexpected {{else}}".into()),
     }
 }
 
@@ -97,8 +100,8 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>) -> Result<(Vec<Node>, End), Str
             None => return Err("missing value for command".into()),
         };
         match keyword.as_str() {
-            "end" => return Ok((nodes, End::End)),
-            "else" => return Ok((nodes, End::Else(tokens.split_off(1)))),
+            "end" => return Ok((nodes, End::Closed)),
+            "else" => return Ok((nodes, End::Otherwise(tokens.split_off(1)))),
             "if" | "with" | "range" => nodes.push(control(&keyword, tokens.split_off(1), pieces)?),
             "break" => nodes.push(Node::Break),
             "continue" => nodes.push(Node::Continue),
@@ -106,7 +109,7 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>) -> Result<(Vec<Node>, End), Str
             _ => nodes.push(Node::Action(whole_pipeline(tokens)?)),
         }
     }
-    Ok((nodes, End::Text))
+    Ok((nodes, End::OfText))
 }
 
 fn control(keyword: &str, tokens: Vec<Token>, pieces: &mut std::vec::IntoIter<Piece>) -> Result<Node, String> {
@@ -116,15 +119,15 @@ fn control(keyword: &str, tokens: Vec<Token>, pieces: &mut std::vec::IntoIter<Pi
     let head = whole_pipeline(tokens)?;
     let (then, end) = block(pieces)?;
     let otherwise = match end {
-        End::End => Vec::new(),
-        End::Text => return Err("unexpected EOF".into()),
-        End::Else(tokens) if tokens.is_empty() => match block(pieces)? {
-            (nodes, End::End) => nodes,
-            (_, End::Text) => return Err("unexpected EOF".into()),
-            (_, End::Else(_)) => return Err("expected end; found {{else}}".into()),
+        End::Closed => Vec::new(),
+        End::OfText => return Err("unexpected EOF".into()),
+        End::Otherwise(tokens) if tokens.is_empty() => match block(pieces)? {
+            (nodes, End::Closed) => nodes,
+            (_, End::OfText) => return Err("unexpected EOF".into()),
+            (_, End::Otherwise(_)) => return Err("expected end; found {{else}}".into()),
         },
         // `else if` shares the `end` of the outer block.
-        End::Else(mut tokens) => match &tokens[0].kind {
+        End::Otherwise(mut tokens) => match &tokens[0].kind {
             Kind::Word(word) if word == "if" || word == "with" => {
                 let word = word.clone();
                 vec![control(&word, tokens.split_off(1), pieces)?]

@@ -75,6 +75,11 @@ pub fn parse(text: &str) -> Result<String, String> {
     number(text).map(|_| text.to_owned())
 }
 
+/// The same for flags whose empty value means none.
+pub fn parse_or_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { parse(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

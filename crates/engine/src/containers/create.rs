@@ -4,7 +4,7 @@
 //! [`crate::sweep`]); the row in the database (removed by the sweep when the container was to go after its run, otherwise
 //! it is a created container whose directories are made at its start); the directories.
 
-use super::options::Options;
+use super::options::{MountSource, Options};
 use super::record::Settings;
 use super::settle::settle;
 use super::table::{self, Entry};
@@ -129,6 +129,14 @@ impl Engine {
 
     /// The container's directories; those that exist stay as they are.
     pub(crate) fn make_directories(&self, entry: &Entry) -> Result<()> {
+        for mount in &entry.settings.mounts {
+            // Docker: `-v` makes a directory of the host that is missing, `--mount` refuses it.
+            if let MountSource::Bind { path, create: true, .. } = &mount.source
+                && std::fs::symlink_metadata(path).is_err()
+            {
+                crate::directories::make(std::path::Path::new(path), 0o755)?;
+            }
+        }
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;

@@ -12,7 +12,7 @@ use super::record::Run;
 use super::table::{self, Entry};
 use super::{lock, record};
 use crate::engine::Engine;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::images::PullProgress;
 use crate::networks;
 use monitor::client::Connection;

@@ -67,6 +67,7 @@ impl Engine {
             table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
             incoming.names.iter().try_for_each(|name| table::set_name(t, name, &id.to_string()))
         })?;
+        self.database()?.settle()?;
         Ok(id.to_string())
     }
 }

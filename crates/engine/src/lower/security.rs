@@ -77,8 +77,16 @@ fn filter(asked: Option<&str>, settings: &Settings, host: &Host) -> Result<Filte
         None | Some("builtin" | "default") if settings.privileged => Ok(Filter::None),
         None | Some("builtin" | "default") => Ok(Filter::Default),
         Some(path) => {
-            let refused = || format!("cannot use the seccomp profile {path:?}");
-            let text = std::fs::read_to_string(path).kind(Kind::InvalidArgument, refused)?;
+            // Docker's clients send the document itself.
+            let is_document = path.trim_start().starts_with('{');
+            let refused = || match is_document {
+                true => "cannot use the seccomp profile".to_owned(),
+                false => format!("cannot use the seccomp profile {path:?}"),
+            };
+            let text = match is_document {
+                true => path.to_owned(),
+                false => std::fs::read_to_string(path).kind(Kind::InvalidArgument, refused)?,
+            };
             let profile = seccomp::from_docker(&text, &settings.capabilities, host.kernel, native()?)
                 .kind(Kind::InvalidArgument, refused)?;
             Ok(profile.map_or(Filter::None, |profile| Filter::Profile(Box::new(profile))))

@@ -15,6 +15,7 @@ use crate::error::{Error, failed_io, refused};
 use crate::namespace;
 use crate::nft::{self, Chain, Expression, Hook, IPV4, KEY, Load, Operator, Rule, Transaction, Verdict};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
@@ -149,10 +150,26 @@ fn sockets() -> Result<(UdpSocket, TcpListener), Error> {
     })();
     let (udp_port, tcp_port) =
         ports.map_err(|error: std::io::Error| failed_io(format!("getsockname({address})"), &error))?;
+    let mut socket = nft::open()?;
+    let fresh = rewriting(udp_port, tcp_port, false).commit(&mut socket, None);
+    let result = match fresh {
+        // Of a monitor before us.
+        Err(failure) if failure.errno == Errno::EXIST => rewriting(udp_port, tcp_port, true).commit(&mut socket, None),
+        other => other,
+    };
+    result.map_err(refused("nftables transaction(inet dhow_dns)"))?;
+    Ok((udp, tcp))
+}
+
+/// The table that makes port 53 lead to these ports; `replace` removes the one that is there.
+fn rewriting(udp_port: u16, tcp_port: u16, replace: bool) -> Transaction {
     let mut transaction = Transaction::new(TABLE);
-    transaction.add_table();
-    transaction.delete_table();
-    transaction.add_table();
+    if replace {
+        transaction.delete_table();
+        transaction.add_table();
+    } else {
+        transaction.add_new_table();
+    }
     let hook = Some(Hook { kind: "filter", number: 3, priority: -150 });
     transaction.add_chain(&Chain { name: "output".to_owned(), hook });
     // Protocol, its number and the place of its checksum.
@@ -160,8 +177,7 @@ fn sockets() -> Result<(UdpSocket, TcpListener), Error> {
         transaction.add_rule(&rewrite(&format!("{protocol} questions to dhow"), number, checksum, (false, PORT), port));
         transaction.add_rule(&rewrite(&format!("{protocol} answers of dhow"), number, checksum, (true, port), PORT));
     }
-    transaction.commit(&mut nft::open()?, None).map_err(refused("nftables transaction(inet dhow_dns)"))?;
-    Ok((udp, tcp))
+    transaction
 }
 
 /// Rewrites the source or destination port where that end is [`ADDRESS`] and has the port in `from`.

@@ -26,6 +26,9 @@ pub(super) const TABLE: &str = "dhow";
 /// The set of our bridges.
 pub(super) const BRIDGES: &str = "bridges";
 
+/// The set that holds the version of the rules.
+pub(super) const VERSION: &str = "version";
+
 const INTO: &str = "into";
 const OUT_OF: &str = "out_of";
 const SUBNETS4: &str = "subnets4";
@@ -43,6 +46,8 @@ const PUBLISHED6_ANY: &str = "published6_any";
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 /// `IPS_DST_NAT`.
 const TRANSLATED: u32 = 1 << 5;
+/// `NF_CT_STATE_INVALID_BIT`.
+const INVALID: u32 = 1;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`.
 const NEW: u32 = 8;
 /// The mark between our chain in `inet` and the one that duplicates, which drops the packet: nobody else sees it there. The
@@ -115,6 +120,18 @@ pub(super) fn interface_key(name: &str) -> Vec<u8> {
     key
 }
 
+/// A number that differs when the rules of this version of dhow differ: a table that an older one left behind is not taken
+/// for complete.
+pub(super) fn version() -> Vec<u8> {
+    let bridge = Bridge::new("dhow", Vec::new());
+    let internal = Bridge { internal: true, icc: false, ..bridge.clone() };
+    let rules = [base_rules(), asking_rules(), bridge_rules(&bridge), bridge_rules(&internal)];
+    let text = format!("{rules:?} {:?} {:?}", base_chains(), published_sets());
+    // FNV-1a.
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.to_ne_bytes().to_vec()
+}
+
 fn sets(ruleset: &Ruleset) -> Result<Vec<(Set, Vec<Element>)>, Error> {
     let plain = |name, key_type, key_length, kind| Set { name, key_type, key_length, kind, interval: false };
     let interfaces = |kind, name| plain(name, data_type::INTERFACE, 16, kind);
@@ -133,6 +150,7 @@ fn sets(ruleset: &Ruleset) -> Result<Vec<(Set, Vec<Element>)>, Error> {
             interfaces(SetKind::VerdictMap, OUT_OF),
             keys(ruleset, |key, bridge| Element::Verdict(key, Verdict::Jump(out_of_chain(bridge)))),
         ),
+        (plain(VERSION, data_type::MARK, 4, SetKind::Set), vec![Element::Key(version())]),
         (subnets(SUBNETS4, data_type::IPV4, 4), ranges(ruleset, false)),
         (subnets(SUBNETS6, data_type::IPV6, 16), ranges(ruleset, true)),
     ];
@@ -195,8 +213,9 @@ pub(super) fn published(publications: &[Publication]) -> Result<Vec<(&'static st
                 continue;
             };
             if ipv6 && port.host_ip.is_loopback() {
-                // Linux never sends a packet from ::1 to another interface; the monitor relays those (docs/networks.md).
-                continue;
+                // Linux routes no packet from ::1 to another device, whatever it is translated to.
+                let reason = "a connection to ::1 cannot be translated; publish on 127.0.0.1".to_owned();
+                return Err(Error::Publish { port: port.to_string(), reason });
             }
             if port.host_port == 0 || port.container_port == 0 {
                 return Err(Error::Publish { port: port.to_string(), reason: "port 0 is no port".to_owned() });
@@ -452,6 +471,11 @@ fn bridge_rules(bridge: &Bridge) -> Vec<Rule> {
     if bridge.internal {
         rules.push(Writer::new(&out_of, "internal: nothing goes out").end(Verdict::Drop));
     } else {
+        rules.push(
+            Writer::new(&out_of, "what belongs to no connection would leave with the container's address")
+                .any_bit(Load::ConnectionState, INVALID)
+                .end(Verdict::Drop),
+        );
         rules.push(Writer::new(&out_of, "containers may go out").end(Verdict::Accept));
     }
     rules.push(

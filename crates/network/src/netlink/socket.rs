@@ -183,8 +183,30 @@ impl Socket {
 
     /// Waits for one datagram and hands out its messages.
     pub(crate) fn receive(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<(), Failure> {
+        let length = self.datagram(RecvFlags::TRUNC)?;
+        Messages(&self.buffer[..length]).for_each(&mut each);
+        Ok(())
+    }
+
+    /// Joins a multicast group of the protocol.
+    pub(crate) fn join(&self, group: u32) -> Result<(), Errno> {
+        // A port number is wanted first: the kernel leaves out the sender of a change, who for changes of its own is 0, and
+        // takes a socket without a number for it.
+        rustix::net::bind(&self.fd, &netlink::SocketAddrNetlink::new(0, 0))?;
+        kernel::netlink::join(&self.fd, group)
+    }
+
+    /// Hands out the messages (`kind`, payload) of one datagram that is there; `EAGAIN` when there is none.
+    pub(crate) fn try_receive(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<(), Failure> {
+        let length = self.datagram(RecvFlags::TRUNC | RecvFlags::DONTWAIT)?;
+        Messages(&self.buffer[..length]).for_each(|message| each(message.kind, message.payload));
+        Ok(())
+    }
+
+    /// Reads one datagram of the kernel into the buffer and returns its length.
+    fn datagram(&mut self, flags: RecvFlags) -> Result<usize, Failure> {
         let length = loop {
-            match rustix::net::recvfrom(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC) {
+            match rustix::net::recvfrom(&self.fd, &mut self.buffer[..], flags) {
                 // Another process may send to our port number; only the kernel's is 0.
                 Ok((_, _, sender)) if !from_kernel(sender.as_ref()) => {}
                 Ok((_, length, _)) => break length,
@@ -192,11 +214,7 @@ impl Socket {
                 Err(errno) => return Err(errno.into()),
             }
         };
-        if length > self.buffer.len() {
-            return Err(Errno::MSGSIZE.into());
-        }
-        Messages(&self.buffer[..length]).for_each(&mut each);
-        Ok(())
+        if length > self.buffer.len() { Err(Errno::MSGSIZE.into()) } else { Ok(length) }
     }
 }
 

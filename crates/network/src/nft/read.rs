@@ -178,3 +178,16 @@ fn comment(mut bytes: &[u8]) -> String {
     }
     String::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _rule = rule(attributes(&bytes));
+            let _comment = comment(&bytes);
+        }
+    }
+}

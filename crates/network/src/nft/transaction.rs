@@ -29,6 +29,7 @@ pub(crate) mod data_type {
     pub(crate) const IPV6: u32 = 8;
     pub(crate) const PROTOCOL: u32 = 12;
     pub(crate) const PORT: u32 = 13;
+    pub(crate) const MARK: u32 = 19;
     pub(crate) const INTERFACE: u32 = 41;
 
     /// Several fields in a row.
@@ -139,6 +140,12 @@ impl Transaction {
         self.message(NEWTABLE, CREATE).text(1, table).be32(2, 0);
     }
 
+    /// Makes the table; `EEXIST` if it is there.
+    pub(crate) fn add_new_table(&mut self) {
+        let table = self.table;
+        self.message(NEWTABLE, CREATE | EXCLUSIVE).text(1, table).be32(2, 0);
+    }
+
     /// Removes the table and all that is in it. An error when it is not there: add it before.
     pub(crate) fn delete_table(&mut self) {
         let table = self.table;
@@ -203,16 +210,16 @@ impl Transaction {
             }
         }
         message.be32(10, id);
-        if set.key_type == data_type::INTERFACE {
+        if matches!(set.key_type, data_type::INTERFACE | data_type::MARK) {
             // For `nft list`: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes, the machine's order; without it names are shown empty.
             message.bytes(13, &[0, 4, 1, 0, 0, 0]);
         }
     }
 
     /// Adds elements. One that is there already with the same value is left; with another value the transaction fails
-    /// with `EEXIST`, for every kind of element when `exclusive`.
-    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element], exclusive: bool) {
-        self.elements(NEWSETELEM, if exclusive { CREATE | EXCLUSIVE } else { CREATE }, set, elements);
+    /// with `EEXIST`.
+    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements(NEWSETELEM, CREATE, set, elements);
     }
 
     /// Removes elements; `ENOENT` for one that is not there.

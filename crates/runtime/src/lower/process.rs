@@ -2,10 +2,10 @@
 
 use kernel::capabilities::{self, Set};
 use oci::runtime::{LinuxCapabilities, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp};
-use oci::runtime::{POSIXRlimit, Process, Scheduler};
+use oci::runtime::{POSIXRlimit, Process, Scheduler, Spec};
 
 use super::{PlanError, PlanOptions, wrong};
-use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, ResourceLimit, SchedulingPlan, UserPlan};
+use crate::plan::{CapabilityPlan, FilterPlan, ListenerPlan, ProcessPlan, ResourceLimit, SchedulingPlan, UserPlan};
 
 /// Lowers a process; of the options it uses those that concern one. `filter` is the compiled system call filter.
 pub fn plan_process(
@@ -243,8 +243,27 @@ fn node_bits(list: &str) -> Result<Vec<u64>, PlanError> {
     Ok(bits)
 }
 
-pub(super) fn compile(_profile: &LinuxSeccomp) -> Result<FilterPlan, PlanError> {
-    wrong("linux.seccomp", "no compiler for filters is linked in")
+pub(super) fn compile(profile: &LinuxSeccomp, spec: &Spec, options: &PlanOptions) -> Result<FilterPlan, PlanError> {
+    let Some(native) = seccomp::native() else {
+        return wrong("linux.seccomp", "filters are not supported on this architecture");
+    };
+    let program = match seccomp::compile(profile, native) {
+        Ok(program) => program,
+        Err(error) => return wrong("linux.seccomp", error.to_string()),
+    };
+    let metadata = profile.listener_metadata.clone().unwrap_or_default();
+    let listener = match (program.has_listener(), &profile.listener_path) {
+        (true, Some(path)) if path.starts_with('/') => Some(ListenerPlan {
+            socket: path.into(),
+            metadata,
+            container: options.id.clone(),
+            bundle: options.bundle.clone(),
+            annotations: spec.annotations.clone(),
+        }),
+        (true, _) => return wrong("linux.seccomp.listenerPath", "SCMP_ACT_NOTIFY needs an absolute path of a socket"),
+        (false, _) => None,
+    };
+    Ok(FilterPlan { instructions: program.instructions, flags: program.flags, listener })
 }
 
 #[cfg(test)]

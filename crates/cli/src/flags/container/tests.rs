@@ -83,6 +83,14 @@ fn zero_is_no_limit() {
 }
 
 #[test]
+fn empty_values_are_as_no_flag() {
+    let o = options("--name= -u= -w= --hostname= --platform= --stop-signal= --log-driver= --ipc= --cpuset-cpus= x");
+    assert_eq!((o.name, o.user, o.working_directory, o.hostname), (None, None, None, None));
+    assert_eq!((o.platform, o.stop_signal, o.log_driver, o.ipc_mode), (None, None, None, None));
+    assert_eq!(o.limits, Limits::default());
+}
+
+#[test]
 fn refusals() {
     for (line, text) in [
         ("--cpus 1 --cpu-quota 5 x", "conflicting options: --cpus and --cpu-period or --cpu-quota"),

@@ -1,0 +1,208 @@
+//! Directories back into archives: one layer with its whiteouts, or a whole stack as the container sees it.
+//!
+//! The archive is reproducible: names in byte order, whole seconds (as Docker writes them), no user names. Sockets cannot be
+//! archived and are left out. A file that shrinks while it is read is filled with zeros up to the size in its header.
+
+use crate::Ownership;
+use crate::error::{During, StoreError, SystemError, quoted};
+use crate::merge::{Found, Stack, is_opaque};
+use crate::xattrs;
+use archive::{Header, Kind, Time, Writer};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{self, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+/// Writes one layer in the OCI format: overlayfs's marks become `.wh.` names.
+pub(crate) fn layer<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Result<W, StoreError> {
+    Packer::new(ownership, sink, true).finish(tree)
+}
+
+/// Writes what the stack shows.
+pub(crate) fn merged<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Result<W, StoreError> {
+    Packer::new(ownership, sink, false).finish(tree)
+}
+
+struct Packer<W> {
+    writer: Writer<W>,
+    ownership: Ownership,
+    /// Write marks instead of obeying them.
+    marks: bool,
+    path: Vec<u8>,
+    /// Names of inodes that have several.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+}
+
+fn system(source: SystemError) -> StoreError {
+    StoreError::System { doing: "read the tree for an archive", source }
+}
+
+impl<W: Write> Packer<W> {
+    fn new(ownership: Ownership, sink: W, marks: bool) -> Packer<W> {
+        Packer { writer: Writer::new(sink), ownership, marks, path: Vec::new(), linked: HashMap::new() }
+    }
+
+    fn finish(mut self, tree: &Stack) -> Result<W, StoreError> {
+        self.directory(tree)?;
+        self.writer.finish().map_err(StoreError::Sink)
+    }
+
+    fn directory(&mut self, stack: &Stack) -> Result<(), StoreError> {
+        let opaque = match stack.parts.first() {
+            Some(top) if self.marks => is_opaque(top.as_fd(), self.ownership).map_err(system)?,
+            _ => false,
+        };
+        if opaque {
+            // First, as the specification asks of those who write.
+            self.mark(b".wh..wh..opq")?;
+        }
+        for name in stack.names().map_err(system)? {
+            match stack.find(&name).map_err(system)? {
+                Some(found) => self.name(stack, &name, &found)?,
+                // Without marks a whiteout just hides; with marks there is one layer, so nothing else was found.
+                None if self.marks => self.mark(&[b".wh.", name.as_bytes()].concat())?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, stack: &Stack, name: &CString, found: &Found) -> Result<(), StoreError> {
+        let length = self.path.len();
+        if length > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend(name.as_bytes());
+        let parent = stack.parts[found.part].as_fd();
+        let result = match found.kind() {
+            FileType::Directory => self.member(parent, name, &found.stat, Kind::Directory, &[]).and_then(|()| {
+                let child = stack.enter(name, self.ownership).map_err(system)?;
+                self.directory(&child)
+            }),
+            FileType::Socket | FileType::Unknown => Ok(()),
+            kind => self.file(parent, name, &found.stat, kind),
+        };
+        self.path.truncate(length);
+        result
+    }
+
+    fn file(&mut self, parent: BorrowedFd<'_>, name: &CString, stat: &Stat, kind: FileType) -> Result<(), StoreError> {
+        if stat.st_nlink > 1 {
+            let inode = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.linked.get(&inode) {
+                let target = first.clone();
+                return self.member(parent, name, stat, Kind::HardLink, &target);
+            }
+            self.linked.insert(inode, self.path.clone());
+        }
+        let (major, minor) = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
+        match kind {
+            FileType::Symlink => match fs::readlinkat(parent, name, Vec::new()) {
+                Ok(target) => self.member(parent, name, stat, Kind::Symlink, target.as_bytes()),
+                Err(Errno::NOENT | Errno::INVAL) => Ok(()),
+                Err(errno) => Err(system(SystemError::new(format!("readlinkat({})", self.label()), errno))),
+            },
+            FileType::CharacterDevice => self.member(parent, name, stat, Kind::Character { major, minor }, &[]),
+            FileType::BlockDevice => self.member(parent, name, stat, Kind::Block { major, minor }, &[]),
+            FileType::Fifo => self.member(parent, name, stat, Kind::Fifo, &[]),
+            _ => self.regular(parent, name),
+        }
+    }
+
+    fn regular(&mut self, parent: BorrowedFd<'_>, name: &CString) -> Result<(), StoreError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match fs::openat(parent, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            // Vanished or replaced.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()),
+            Err(errno) => {
+                let call = format!("openat({}, O_RDONLY|O_NOFOLLOW)", self.label());
+                return Err(system(SystemError::new(call, errno)));
+            }
+        };
+        let stat = fs::fstat(&fd).during(|| format!("fstat({})", self.label())).map_err(system)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(());
+        }
+        let attributes = self.attributes(parent, name)?;
+        let size = stat.st_size.unsigned_abs();
+        let header = Header { size, ..header(&self.path, &stat, Kind::Regular, &[], &attributes) };
+        let mut file = Reporting { file: File::from(fd), error: None };
+        let filled = (&mut file).chain(io::repeat(0));
+        let result = self.writer.append_data(&header, filled);
+        match (file.error, result) {
+            (Some(errno), _) => Err(system(SystemError::new(format!("read({})", self.label()), errno))),
+            (None, result) => result.map_err(StoreError::Sink),
+        }
+    }
+
+    /// A member without data.
+    fn member(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CString,
+        stat: &Stat,
+        kind: Kind,
+        link: &[u8],
+    ) -> Result<(), StoreError> {
+        let attributes = if kind == Kind::HardLink { Vec::new() } else { self.attributes(parent, name)? };
+        self.writer.append(&header(&self.path, stat, kind, link, &attributes)).map_err(StoreError::Sink)
+    }
+
+    fn mark(&mut self, name: &[u8]) -> Result<(), StoreError> {
+        let path = match self.path.is_empty() {
+            true => name.to_vec(),
+            false => [&self.path[..], b"/", name].concat(),
+        };
+        let header = Header {
+            path: &path,
+            kind: Kind::Regular,
+            link: &[],
+            size: 0,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: &[],
+        };
+        self.writer.append(&header).map_err(StoreError::Sink)
+    }
+
+    fn attributes(&self, parent: BorrowedFd<'_>, name: &CString) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        xattrs::read(parent, name.as_bytes())
+            .map_err(|errno| system(SystemError::new(format!("listxattr({})", self.label()), errno)))
+    }
+
+    fn label(&self) -> String {
+        quoted(&self.path)
+    }
+}
+
+fn header<'a>(path: &'a [u8], stat: &Stat, kind: Kind, link: &'a [u8], xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Header<'a> {
+    Header {
+        path,
+        kind,
+        link,
+        size: 0,
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid.into(),
+        gid: stat.st_gid.into(),
+        mtime: Time { seconds: stat.st_mtime, nanoseconds: 0 },
+        xattrs,
+    }
+}
+
+/// A file whose own errors are told from those of the archive's receiver.
+struct Reporting {
+    file: File,
+    error: Option<Errno>,
+}
+
+impl Read for Reporting {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read(out).inspect_err(|error| self.error = Errno::from_io_error(error))
+    }
+}
