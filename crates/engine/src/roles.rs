@@ -40,10 +40,10 @@ pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan)
     let mut command = Command::new(program.path());
     command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
     // An ordinary user's systemd is asked for a cgroup there.
-    for name in ["XDG_RUNTIME_DIR"] {
-        if let (true, Some(value)) = (engine.host()?.user_namespace, std::env::var_os(name)) {
-            command.env(name, value);
-        }
+    if engine.host()?.user_namespace
+        && let Some(value) = std::env::var_os("XDG_RUNTIME_DIR")
+    {
+        command.env("XDG_RUNTIME_DIR", value);
     }
     let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
     Ok(control)

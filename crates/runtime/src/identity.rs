@@ -7,7 +7,7 @@ use kernel::lsm::{self, Procfs};
 use kernel::prctl::{self, Scheduling};
 use kernel::seccomp;
 
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, UserPlan};
 use crate::users::{self, User};
 
