@@ -8,12 +8,14 @@ use crate::error::{Context, Kind, Result};
 impl Engine {
     /// The container of that identifier, name or beginning of an identifier.
     pub fn inspect(&self, wanted: &str) -> Result<Container> {
+        self.sweep()?;
         let entry = table::find(self.database()?.read(), wanted)?;
         self.observe(entry)
     }
 
     /// Containers, the newest first; without `all` only those that run.
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
+        self.sweep()?;
         let entries = table::all(self.database()?.read())?;
         let containers = entries.into_iter().map(|entry| self.observe(entry)).collect::<Result<Vec<_>>>()?;
         Ok(containers
