@@ -33,13 +33,14 @@ pub fn an_exec_with_a_terminal() {
     let plan = bundle.plan(&spec(&["sleep", "100"]));
     let container = runtime::create(&plan, stdio, |_| Ok(())).unwrap().start().unwrap();
     let mut process = plan.process.clone();
-    process.args = ["sh", "-c", "tty; exit 3"].map(str::to_owned).to_vec();
+    process.args = ["sh", "-c", "tty; grep Cpus_allowed_list /proc/self/status; exit 3"].map(str::to_owned).to_vec();
     process.terminal = Some((10, 20));
+    process.affinity = Some((vec![], vec![1]));
     let exec = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None };
     let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Terminal).unwrap();
     let terminal = started.terminal.as_ref().unwrap().try_clone().unwrap();
     assert_eq!(wait(&started), 3);
-    assert_eq!(read(terminal), "/dev/pts/0\r\n");
+    assert_eq!(read(terminal), "/dev/pts/0\r\nCpus_allowed_list:\t0\r\n");
     rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
     wait(&container);
 }
