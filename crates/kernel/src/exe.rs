@@ -55,7 +55,11 @@ pub fn sealed_self() -> Result<SealedProgram> {
 const SELF: &str = "/proc/self/exe";
 
 fn read_only_mount() -> Result<OwnedFd> {
-    let tree = mount::copy_path(SELF, false)?;
+    let tree = match mount::copy_path(SELF, false) {
+        // The program was executed from a mount of another namespace than the present one.
+        Err(error) if error.errno() == Errno::INVAL => by_name().ok_or(error)?,
+        other => other?,
+    };
     let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
     mount::change(tree.as_fd(), &change)?;
     // Opened through the mount, because the descriptor of the mount itself keeps it in its temporary namespace, where a
@@ -67,6 +71,15 @@ fn read_only_mount() -> Result<OwnedFd> {
         Mode::empty(),
     )
     .map_err(|errno| Error::new("open(<read-only mount of /proc/self/exe>, O_RDONLY)", errno))
+}
+
+/// A copy of this mount namespace's mount of the file, found by its name and verified to be the same file: an ordinary
+/// user's process has moved into a mount namespace of its own since it was executed.
+fn by_name() -> Option<OwnedFd> {
+    let name = rustix::fs::readlink(SELF, Vec::new()).ok()?;
+    let tree = mount::copy_path(name.to_str().ok()?, false).ok()?;
+    let (found, own) = (rustix::fs::fstat(&tree).ok()?, rustix::fs::stat(SELF).ok()?);
+    ((found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)).then_some(tree)
 }
 
 fn raw(fd: &OwnedFd) -> i32 {

@@ -9,6 +9,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::confinement::Confinement;
 use crate::error::{Error, Kind};
+use crate::one_way;
 use crate::plan::{Command, ContainerLaunch, ExecLaunch, Launch, MonitorPlan};
 use crate::session::{Running, Session, Stdio};
 use crate::wire::Size;
@@ -23,7 +24,7 @@ pub(crate) struct Created {
 }
 
 enum Step {
-    Container(runtime::Created),
+    Container(Box<runtime::Created>),
     Command(OwnedFd),
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn create(plan: &mut MonitorPlan, stdio: Stdio, confinement: &mut Con
             let mut created = runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new))
                 .map_err(launch_error)?;
             let (pid, terminal) = (number(created.pid()), created.terminal.take());
-            Ok(Created { pid, terminal, step: Step::Container(created) })
+            Ok(Created { pid, terminal, step: Step::Container(Box::new(created)) })
         }
         Launch::Command(command) => {
             let (running, terminal) = spawn(command, stdio)
@@ -99,6 +100,9 @@ fn join_networks(container: &ContainerLaunch, new: &runtime::NewContainer<'_>) -
         return Ok(());
     }
     let namespace = new.namespace(Namespaces::NETWORK)?;
+    if container.one_way {
+        return one_way::loopback_up(&namespace).map_err(Into::into);
+    }
     if container.loopback {
         network::loopback_up(namespace.as_fd())?;
     }

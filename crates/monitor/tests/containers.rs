@@ -34,9 +34,11 @@ fn container(name: &str, arguments: &[&str]) -> Option<Fixture> {
             path: format!("/dhow-test-monitor-{name}-{}", std::process::id()),
             resources: Default::default(),
             optional: false,
+            delegated: false,
         }),
         attachments: Vec::new(),
         loopback: true,
+        one_way: false,
     }));
     Some(fixture)
 }
