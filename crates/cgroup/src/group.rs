@@ -24,9 +24,6 @@ pub struct Description {
     pub path: String,
     /// The trees.
     pub mounts: Vec<Mount>,
-    /// The prefix: a group that was given to us with processes in it, or empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub base: String,
 }
 
 /// One tree in which the container has a directory.
@@ -60,15 +57,7 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Path`], [`Error::Occupied`], or a failed call (`EROFS`, `EACCES` without privilege).
     pub fn create(hierarchy: &Hierarchy, path: &str) -> Result<Cgroup> {
-        let own = path::components(path)?;
-        let base = hierarchy.base.trim_matches('/');
-        let mut full = String::new();
-        for part in base.split('/').filter(|part| !part.is_empty()).chain(own) {
-            full.push('/');
-            full.push_str(part);
-        }
-        let base = if base.is_empty() { String::new() } else { format!("/{base}") };
-        let description = Description { path: full, mounts: hierarchy.mounts.clone(), base };
+        let description = describe(hierarchy, path)?;
         let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true };
         match cgroup.create_first() {
             Ok(()) => Ok(cgroup),
@@ -114,6 +103,32 @@ impl Cgroup {
             }
         }
         Ok(Cgroup { description: description.clone(), joined, fresh: false })
+    }
+
+    /// Finds the groups at `path` below [`Hierarchy::base`]; `None` if no tree has one.
+    ///
+    /// # Errors
+    /// As [`Cgroup::open`].
+    pub fn find(hierarchy: &Hierarchy, path: &str) -> Result<Option<Cgroup>> {
+        Ok(Some(Cgroup::open(&describe(hierarchy, path)?)?).filter(Cgroup::exists))
+    }
+
+    /// The groups that a process is in, read from the kernel: for `xray`, and where the prefix is not known any more. On
+    /// v1, the trees in which it is not in a group of its own are left out. `None` for a process in no group but the root.
+    ///
+    /// # Errors
+    /// `ENOENT` if the process is gone, or as [`Cgroup::open`].
+    pub fn of_process(hierarchy: &Hierarchy, pid: Pid) -> Result<Option<Cgroup>> {
+        let text = crate::files::read_path(&format!("/proc/{}/cgroup", pid.as_raw_nonzero()))?;
+        let paths: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
+        let own = |controllers: &str| {
+            let found = paths.iter().find(|(names, _)| names.split(',').any(|name| name == controllers));
+            found.map(|(_, path)| *path).filter(|path| !path.trim_matches('/').is_empty())
+        };
+        let Some(path) = own("").or_else(|| own("memory")) else { return Ok(None) };
+        let description = Description { path: path.to_owned(), mounts: hierarchy.mounts.clone() };
+        Ok(Some(Cgroup::open(&description)?).filter(Cgroup::exists))
     }
 
     /// Plain data with which [`Cgroup::open`] finds the groups again.
@@ -163,7 +178,9 @@ impl Cgroup {
         v1.map(|joined| &joined.directory).try_for_each(|directory| enter(directory, pid))
     }
 
-    fn entered(&mut self) {
+    /// Says that processes were put into all of [`Cgroup::directories`] by others, as by themselves after a fork. Until then
+    /// (or [`Cgroup::add`]) a new group is taken for empty.
+    pub fn entered(&mut self) {
         self.fresh = false;
         self.joined.iter_mut().for_each(|joined| joined.empty = false);
     }
@@ -197,8 +214,7 @@ impl Cgroup {
             }
         };
         if version == Version::V2 && (self.joined[at].unsure || !ENABLED.contains(&controller)) {
-            let root = Directory::open(&self.description.mounts[mount].mount_point)?;
-            enable_above(&root, &self.description, &[controller])?;
+            enable_above(&self.description.mounts[mount], &self.description.path, &[controller])?;
         }
         Ok(Some(at))
     }
@@ -219,7 +235,7 @@ impl Cgroup {
                 let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
                 let parent = parents(root, above, tree)?;
                 if hands_down {
-                    unsure = !enable_usual(&parent, &self.description, tree)?;
+                    unsure = !enable_usual(&parent, &self.description.path, tree)?;
                 }
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
@@ -291,6 +307,11 @@ impl Cgroup {
     }
 }
 
+fn describe(hierarchy: &Hierarchy, path: &str) -> Result<Description> {
+    let path = format!("{}/{}", hierarchy.base(), path::components(path)?.join("/"));
+    Ok(Description { path, mounts: hierarchy.mounts.clone() })
+}
+
 /// Removes a parent directory such as `/dhow` from every tree where it is empty. Not needed between containers: an empty
 /// group costs nothing and saves the next start its making.
 ///
@@ -298,7 +319,7 @@ impl Cgroup {
 /// [`Error::Path`], or a failed call other than "not there" and "not empty".
 pub fn remove_if_empty(hierarchy: &Hierarchy, path: &str) -> Result<()> {
     let relative = path::components(path)?.join("/");
-    let base = hierarchy.base.trim_matches('/');
+    let base = hierarchy.base().trim_matches('/').to_owned();
     let relative = if base.is_empty() { relative } else { format!("{base}/{relative}") };
     for mount in &hierarchy.mounts {
         match Directory::open(&mount.mount_point)?.remove(&relative) {
@@ -369,17 +390,16 @@ fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
 }
 
 /// Hands down what every container gets, as far as the tree has it; `false` if not all could be.
-fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> Result<bool> {
+fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<bool> {
     let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
     if enabled(parent, &wanted)? {
         return Ok(true);
     }
-    let root = Directory::open(&tree.mount_point)?;
     let mut all = true;
     for controller in wanted {
         // A group that has processes of its own, or was not given a controller itself, cannot hand it down. That is an
         // error only for somebody who asks for a limit, and then one that names it.
-        match enable_above(&root, description, &[controller]) {
+        match enable_above(tree, path, &[controller]) {
             Ok(()) => {}
             Err(Error::Unsupported { .. }) => all = false,
             Err(error) => return Err(error),
@@ -390,11 +410,12 @@ fn enable_usual(parent: &Directory, description: &Description, tree: &Mount) -> 
 
 /// Hands controllers down to the parent of the container's group: from the root of the tree, or from the group that was
 /// given to us, above which nothing is ours.
-fn enable_above(root: &Directory, description: &Description, wanted: &[Controller]) -> Result<()> {
-    let base = description.base.trim_start_matches('/');
-    let own = &description.path[description.base.len()..];
+fn enable_above(tree: &Mount, path: &str, wanted: &[Controller]) -> Result<()> {
+    let base = tree.base.trim_start_matches('/');
+    let own = path.strip_prefix(&tree.base).unwrap_or(path);
     let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
-    let mut directory = root.child(if base.is_empty() { "." } else { base })?;
+    let root = Directory::open(&tree.mount_point)?;
+    let mut directory = if base.is_empty() { root } else { root.child(base)? };
     hand_down(&directory, wanted, true)?;
     for part in above.split('/').filter(|part| !part.is_empty()) {
         directory = directory.child(part)?;

@@ -40,6 +40,9 @@ pub struct Mount {
     pub name: Option<String>,
     /// Where it is mounted.
     pub mount_point: PathBuf,
+    /// The group in it that was given to us, with a leading slash; empty where all of the tree is ours.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub base: String,
 }
 
 /// The layout of the whole machine.
@@ -58,8 +61,6 @@ pub enum Layout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
     pub(crate) mounts: Vec<Mount>,
-    /// Prefix of every path: the delegated group of an ordinary user, or empty.
-    pub(crate) base: String,
 }
 
 impl Hierarchy {
@@ -70,7 +71,7 @@ impl Hierarchy {
     pub fn detect() -> Result<Hierarchy> {
         if magic(Path::new(ROOT)) == Some(CGROUP2_SUPER_MAGIC) {
             let mounts = vec![unified(PathBuf::from(ROOT))?];
-            return Ok(Hierarchy { mounts, base: String::new() });
+            return Ok(Hierarchy { mounts });
         }
         let own = read_path("/proc/self/cgroup")?;
         let mounts = match usual_places(&own) {
@@ -84,7 +85,7 @@ impl Hierarchy {
         if mounts.is_empty() {
             return Err(Error::NoHierarchy);
         }
-        Ok(Hierarchy { mounts, base: String::new() })
+        Ok(Hierarchy { mounts })
     }
 
     /// Which of the three layouts this is.
@@ -113,7 +114,7 @@ impl Hierarchy {
 
     /// The prefix below which groups are made: the delegated group of an ordinary user, else empty.
     pub fn base(&self) -> &str {
-        &self.base
+        self.mounts.first().map_or("", |mount| &mount.base)
     }
 }
 
@@ -126,7 +127,7 @@ fn unified(mount_point: PathBuf) -> Result<Mount, FailedCall> {
     let path = mount_point.join("cgroup.controllers");
     let text = read_path(&path.to_string_lossy())?;
     let controllers = text.split_ascii_whitespace().filter_map(Controller::from_v2_name).collect();
-    Ok(Mount { version: Version::V2, controllers, name: None, mount_point })
+    Ok(Mount { version: Version::V2, controllers, name: None, mount_point, base: String::new() })
 }
 
 /// A line of /proc/self/cgroup gives the controllers of one tree; systemd and everybody after it mount that tree below
@@ -140,7 +141,13 @@ fn usual_places(own: &str) -> Option<Vec<Mount>> {
             // Without a v2 mount the line is there too, and means nothing.
             let mount_point = Path::new(ROOT).join("unified");
             if magic(&mount_point) == Some(CGROUP2_SUPER_MAGIC) {
-                mounts.push(Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point });
+                mounts.push(Mount {
+                    version: Version::V2,
+                    controllers: Vec::new(),
+                    name: None,
+                    mount_point,
+                    base: String::new(),
+                });
             }
             continue;
         }
@@ -155,7 +162,8 @@ fn usual_places(own: &str) -> Option<Vec<Mount>> {
 }
 
 fn v1<'a>(options: impl Iterator<Item = &'a str>, mount_point: PathBuf) -> Mount {
-    let mut mount = Mount { version: Version::V1, controllers: Vec::new(), name: None, mount_point };
+    let mut mount =
+        Mount { version: Version::V1, controllers: Vec::new(), name: None, mount_point, base: String::new() };
     for option in options {
         match option.strip_prefix("name=") {
             Some(name) => mount.name = Some(name.to_owned()),
@@ -174,7 +182,9 @@ fn from_mount_table(table: &str) -> Vec<Mount> {
         let (kind, options) = (right.next().unwrap_or(""), right.nth(1).unwrap_or(""));
         let Some(mount_point) = left.split(' ').nth(4).map(unescape) else { continue };
         let mount = match kind {
-            "cgroup2" => Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point },
+            "cgroup2" => {
+                Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point, base: String::new() }
+            }
             "cgroup" => v1(options.split(','), mount_point),
             _ => continue,
         };
@@ -230,7 +240,7 @@ mod tests {
         assert_eq!(mounts[1].name.as_deref(), Some("systemd"));
         assert_eq!(mounts[2].controllers, [Controller::Cpu, Controller::Cpuacct]);
         assert_eq!(mounts[3].mount_point, Path::new("/odd place"));
-        let hierarchy = Hierarchy { mounts, base: String::new() };
+        let hierarchy = Hierarchy { mounts };
         assert_eq!(hierarchy.layout(), Layout::Hybrid);
     }
 

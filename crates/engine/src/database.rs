@@ -13,6 +13,8 @@
 use crate::error::{Error, Kind, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::path::Path;
 
 /// Each entry takes the schema from its index to the next version (`PRAGMA user_version`). Entries are only ever added.
@@ -64,6 +66,16 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;",
 ];
 
+/// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets
+/// the mode of the database.
+fn make_private(path: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct Database(Connection);
@@ -73,6 +85,7 @@ impl Database {
     pub fn open(path: &Path) -> Result<Database> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fail = || format!("cannot open the database {}", path.display());
+        make_private(path).map_err(|errno| Error::caused(Kind::Internal, fail(), errno))?;
         let connection = Connection::open_with_flags(path, flags).map_err(|e| translate(e, fail()))?;
         connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(|e| translate(e, fail()))?;
         let mut database = Database(connection);

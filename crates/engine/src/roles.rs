@@ -39,6 +39,12 @@ pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan)
     let directories = engine.directories();
     let mut command = Command::new(program.path());
     command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
+    // An ordinary user's systemd is asked for a cgroup there.
+    if engine.host()?.user_namespace
+        && let Some(value) = std::env::var_os("XDG_RUNTIME_DIR")
+    {
+        command.env("XDG_RUNTIME_DIR", value);
+    }
     let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
     Ok(control)
 }
@@ -57,6 +63,8 @@ fn monitor_role() -> Result<()> {
         return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
     };
     let failed = || "cannot monitor the container".to_owned();
+    // It was executed by a descriptor's number, which would be its name in ps(1).
+    rustix::thread::set_name(c"dhow-monitor").internal(failed)?;
     let [control, lock] = monitor::handover::take_standard_streams().internal(failed)?;
     monitor::detach_from_session().internal(failed)?;
     let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;

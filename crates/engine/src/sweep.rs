@@ -11,6 +11,9 @@ use crate::containers::{lock, table};
 use crate::engine::Engine;
 use crate::error::{Context, Result};
 use monitor::Exit;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 impl Engine {
     /// Finishes what killed processes began.
@@ -37,7 +40,10 @@ impl Engine {
             || format!("/dhow/{id}"),
             |entry| crate::lower::cgroup_path(&entry.settings, id),
         );
-        kill_cgroup(&cgroup)?;
+        if let Some(state) = &state {
+            kill_first(state)?;
+        }
+        kill_cgroup(crate::group::find(self.host()?, &cgroup, state.as_ref())?, &cgroup)?;
         let Some(entry) = known else {
             // Killed before it was recorded, or after it was forgotten.
             self.remove_directories(id)?;
@@ -61,9 +67,32 @@ impl Engine {
 
 }
 
+/// Kills a container's first process, and with it its pid namespace: an ordinary user's container may have no cgroup.
+fn kill_first(state: &monitor::State) -> Result<()> {
+    // A negative number is no process, and no state that a monitor wrote.
+    let Some(pid) = Pid::from_raw(state.pid.max(0)) else { return Ok(()) };
+    let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(_gone) => return Ok(()),
+    };
+    // Asked after it was opened: now the descriptor stands for the process that has this start time.
+    if monitor::record::process_start_time(state.pid) != Some(state.pid_start_time) {
+        return Ok(());
+    }
+    match rustix::process::pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(errno).internal(|| format!("cannot kill process {}", state.pid)),
+    }
+    // It is not ours to reap, so its end is all that can be waited for: what it used can then be removed.
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&patience)).internal(|| format!("cannot wait for process {}", state.pid))?;
+    Ok(())
+}
+
 /// Kills what is left in a container's cgroup and removes it.
-fn kill_cgroup(path: &str) -> Result<()> {
-    let Some(mut group) = crate::group::find(path)? else { return Ok(()) };
+fn kill_cgroup(group: Option<cgroup::Cgroup>, path: &str) -> Result<()> {
+    let Some(mut group) = group else { return Ok(()) };
     let failed = || format!("cannot remove the cgroup {path}");
     group.kill().internal(failed)?;
     group.remove().internal(failed)

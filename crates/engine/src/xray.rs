@@ -6,7 +6,10 @@
 use crate::containers::record::Container;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
+use kernel::namespaces::Namespaces;
+use rustix::process::WaitOptions;
 use std::fs;
+use std::os::fd::AsFd;
 
 /// Everything seen of one container.
 #[derive(Clone, Debug)]
@@ -67,12 +70,12 @@ impl Engine {
         let mut differences = Vec::new();
         let sections = vec![
             process(pid, &status),
-            namespaces(pid),
+            namespaces(pid, self.host()?.user_namespace),
             self.control_group(&container, &mut differences)?,
             file_system(pid, &container),
             capabilities(&status, &container, &mut differences),
             filters(pid, &status, &container, &mut differences),
-            network(pid, &container, &mut differences)?,
+            network(pid, &container, self.host()?.user_namespace, &mut differences)?,
         ];
         Ok(Xray { id: container.id, name: container.name, pid, sections, differences })
     }
@@ -88,10 +91,14 @@ impl Engine {
             let name = if controllers.is_empty() { "unified" } else { controllers };
             section.add(name, place);
         }
-        if !membership.contains(&path) {
+        let state = self.running_state(&container.id)?;
+        let without = self.host()?.user_namespace && state.as_ref().is_some_and(|state| state.cgroup.is_none());
+        if without {
+            section.add("limits", "none: no cgroup is delegated to this user");
+        } else if !membership.contains(&path) {
             differences.push(format!("the records say that the cgroup is {path}; the kernel does not"));
         }
-        if let Some(group) = crate::group::find(&path)? {
+        if let Some(group) = crate::group::find(self.host()?, &path, state.as_ref())? {
             for tree in group.limits().internal(failed)?.groups {
                 for value in tree.values {
                     section.add(value.file, value.value);
@@ -126,13 +133,20 @@ fn process(pid: i32, status: &str) -> Section {
     section
 }
 
-fn namespaces(pid: i32) -> Section {
+fn namespaces(pid: i32, rootless: bool) -> Section {
     let mut section = Section::new("Namespaces");
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
         let link = |who: &str| fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
         let Some(own) = link(&pid.to_string()) else { continue };
         let inode = own.to_string_lossy().trim_start_matches(|c| c != '[').trim_matches(['[', ']']).to_owned();
-        let note = if link("self") == Some(own) { "shared with the host" } else { "its own" };
+        let shared = link("self") == Some(own);
+        let note = match name {
+            // This process has moved into it.
+            "user" if shared && rootless => "shared by all containers of this user",
+            // Ours is the host's but for the mounts, which are copies.
+            _ if shared => "shared with the host",
+            _ => "its own",
+        };
         section.note(name, inode, note);
     }
     section
@@ -202,13 +216,16 @@ fn filters(pid: i32, status: &str, container: &Container, differences: &mut Vec<
     section
 }
 
-fn network(pid: i32, container: &Container, differences: &mut Vec<String>) -> Result<Section> {
+fn network(pid: i32, container: &Container, one_way: bool, differences: &mut Vec<String>) -> Result<Section> {
     let mut section = Section::new("Network");
     let failed = || "cannot look into the container's network namespace".to_owned();
-    let path = format!("/proc/{pid}/ns/net");
-    let namespace = fs::File::open(&path).map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
-    use std::os::fd::AsFd;
-    let observed = network::observe(namespace.as_fd()).internal(failed)?;
+    let observed = if container.settings.network == crate::NetworkMode::Host {
+        network::observe_here().internal(failed)?
+    } else {
+        let path = format!("/proc/{pid}/ns/net");
+        let namespace = fs::File::open(&path).map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
+        if one_way { observe_one_way(&namespace)? } else { network::observe(namespace.as_fd()).internal(failed)? }
+    };
     for link in &observed.links {
         let mac = link.mac.map(|mac| format!(" {mac}")).unwrap_or_default();
         let state = if link.up { "up" } else { "down" };
@@ -234,6 +251,25 @@ fn network(pid: i32, container: &Container, differences: &mut Vec<String>) -> Re
         differences.push(format!("the records give the container {}; the kernel does not", address.ipv4));
     }
     Ok(section)
+}
+
+/// By a process that ends there: root of a user namespace could not return from the container's network to the host's.
+fn observe_one_way(namespace: &fs::File) -> Result<network::Observed> {
+    let failed = || "cannot look into the container's network namespace".to_owned();
+    let (reader, writer) = std::io::pipe().map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
+    let child = kernel::clone::Clone::default()
+        .spawn(|| {
+            let look = || {
+                kernel::namespaces::join(namespace.as_fd(), Namespaces::NETWORK).map_err(|error| error.to_string())?;
+                network::observe_here().map_err(|error| error.to_string())
+            };
+            i32::from(serde_json::to_writer(&writer, &look()).is_err())
+        })
+        .internal(failed)?;
+    drop(writer);
+    let seen: std::result::Result<std::result::Result<network::Observed, String>, _> = serde_json::from_reader(reader);
+    rustix::process::waitpid(Some(child.pid), WaitOptions::empty()).internal(failed)?;
+    seen.map_err(|error| Error::caused(Kind::Internal, failed(), error))?.map_err(|text| Error::new(Kind::Internal, text))
 }
 
 /// From the container's end of the veth pair over the host's end to the bridge.

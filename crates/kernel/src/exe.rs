@@ -37,13 +37,15 @@ impl AsFd for SealedProgram {
 ///
 /// It is the file seen through a read-only bind mount that is attached nowhere (Linux 5.12, `CAP_SYS_ADMIN`): the mount
 /// leaves its temporary namespace when this returns, so nobody can make it writable again, and the pages are shared with
-/// the original. Four system calls, 10 to 20 µs. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
+/// the original. Five system calls, some 50 µs, most of it for the kernel to take the mount apart again. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
 /// which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
+/// A user who may not write the file gets it as it is: no container of theirs has more rights over it than they have.
 pub fn sealed_self() -> Result<SealedProgram> {
     let fd = match read_only_mount() {
         Ok(fd) => fd,
         Err(_) => match already_sealed()? {
             Some(fd) => fd,
+            None if unwritable() => open_self()?,
             None => copy_in_memory()?,
         },
     };
@@ -53,7 +55,11 @@ pub fn sealed_self() -> Result<SealedProgram> {
 const SELF: &str = "/proc/self/exe";
 
 fn read_only_mount() -> Result<OwnedFd> {
-    let tree = mount::copy_path(SELF, false)?;
+    let tree = match mount::copy_path(SELF, false) {
+        // The program was executed from a mount of another namespace than the present one.
+        Err(error) if error.errno() == Errno::INVAL => by_name().ok_or(error)?,
+        other => other?,
+    };
     let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
     mount::change(tree.as_fd(), &change)?;
     // Opened through the mount, because the descriptor of the mount itself keeps it in its temporary namespace, where a
@@ -67,6 +73,15 @@ fn read_only_mount() -> Result<OwnedFd> {
     .map_err(|errno| Error::new("open(<read-only mount of /proc/self/exe>, O_RDONLY)", errno))
 }
 
+/// A copy of this mount namespace's mount of the file, found by its name and verified to be the same file: an ordinary
+/// user's process has moved into a mount namespace of its own since it was executed.
+fn by_name() -> Option<OwnedFd> {
+    let name = rustix::fs::readlink(SELF, Vec::new()).ok()?;
+    let tree = mount::copy_path(name.to_str().ok()?, false).ok()?;
+    let (found, own) = (rustix::fs::fstat(&tree).ok()?, rustix::fs::stat(SELF).ok()?);
+    ((found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)).then_some(tree)
+}
+
 fn raw(fd: &OwnedFd) -> i32 {
     use std::os::fd::AsRawFd;
     fd.as_raw_fd()
@@ -75,8 +90,7 @@ fn raw(fd: &OwnedFd) -> i32 {
 /// The running program's file when it cannot be written: sealed in memory, or on a read-only mount that is in no mount
 /// namespace (a copy of such a mount is refused with EINVAL, which is how one gets here).
 fn already_sealed() -> Result<Option<OwnedFd>> {
-    let fd = rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))?;
+    let fd = open_self()?;
     let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SEAL));
     if sealed {
         return Ok(Some(fd));
@@ -86,9 +100,19 @@ fn already_sealed() -> Result<Option<OwnedFd>> {
     Ok((detached && status.f_flag.contains(StatVfsMountFlags::RDONLY)).then_some(fd))
 }
 
+fn open_self() -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))
+}
+
+/// By permission only: a file system that is read-only now may be writable later.
+fn unwritable() -> bool {
+    let result = rustix::fs::accessat(CWD, SELF, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::empty());
+    matches!(result, Err(Errno::ACCESS))
+}
+
 fn copy_in_memory() -> Result<OwnedFd> {
-    let from = rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))?;
+    let from = open_self()?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // MFD_EXEC says what is meant to kernels that refuse otherwise (Linux 6.3, vm.memfd_noexec); older ones do not know it.
     let to = rustix::fs::memfd_create(c"dhow", flags | MemfdFlags::EXEC)

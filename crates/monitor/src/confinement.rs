@@ -3,16 +3,20 @@
 //! It is found anew for each use: others may have added directories to it (`dhow update`), and an idle monitor holds no
 //! descriptors of it.
 
+use cgroup::systemd::{self, Bus};
 use cgroup::{Cgroup, Description, Hierarchy, Version};
 use runtime::CgroupPlan;
 
 use crate::error::{Error, Kind};
+use crate::leftovers;
 use crate::plan::CgroupLaunch;
 
 /// What holds a container's processes together. Empty for ordinary processes, and where no cgroup could be made.
 #[derive(Debug, Default)]
 pub(crate) struct Confinement {
     group: Option<Description>,
+    /// A container runs without a group.
+    loose: bool,
 }
 
 impl Confinement {
@@ -25,7 +29,15 @@ impl Confinement {
                 self.group = Some(group.describe().clone());
                 Ok(directories(&group))
             }
-            Err(_) if wanted.optional => Ok(CgroupPlan::default()),
+            Err(_) if wanted.optional => {
+                leftovers::adopt();
+                self.loose = true;
+                Ok(CgroupPlan::default())
+            }
+            Err(cgroup::Error::NotDelegated { reason }) => {
+                let message = format!("limits need a cgroup, and none is delegated to this user: {}", reason.trim_start());
+                Err(Error::refused(Kind::Failed, message))
+            }
             Err(source) => Err(Error::Launch { kind: Kind::Failed, source: source.into() }),
         }
     }
@@ -33,6 +45,11 @@ impl Confinement {
     /// The cgroup's directories.
     pub(crate) fn directories(&self) -> CgroupPlan {
         self.find().ok().flatten().map(|group| directories(&group)).unwrap_or_default()
+    }
+
+    /// What finds the cgroup again.
+    pub(crate) fn description(&self) -> Option<Description> {
+        self.group.clone()
     }
 
     /// How many processes of this run were killed because the memory limit was reached. 0 where the kernel does not say.
@@ -44,6 +61,10 @@ impl Confinement {
     pub(crate) fn kill_all(&self) -> Result<(), Error> {
         match self.find()? {
             Some(mut group) => group.kill().map_err(failed("kill what is left in the cgroup")),
+            None if self.loose => {
+                leftovers::kill();
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -70,12 +91,14 @@ impl Confinement {
     }
 
     fn need(&self) -> Result<Cgroup, Error> {
-        self.find()?.ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup"))
+        self.find()?.ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup, as none is delegated to this user"))
     }
 }
 
 fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
-    let mut group = Cgroup::create(&Hierarchy::detect()?, &wanted.path)?;
+    let hierarchy = Hierarchy::detect()?;
+    let hierarchy = if wanted.delegated { delegated(&hierarchy, &wanted.path)? } else { hierarchy };
+    let mut group = Cgroup::create(&hierarchy, &wanted.path)?;
     match group.apply(&wanted.resources) {
         Ok(_unenforced) => Ok(group),
         Err(error) => {
@@ -84,6 +107,18 @@ fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
             Err(error)
         }
     }
+}
+
+/// Where an ordinary user may make groups. systemd comes first: what others make in its tree it may take the controllers from.
+fn delegated(hierarchy: &Hierarchy, path: &str) -> cgroup::Result<Hierarchy> {
+    if systemd::running() {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        // This process is in the scope until its end, and systemd forgets the scope when it is empty.
+        if let Ok((hierarchy, _scope)) = hierarchy.in_own_scope(Bus::User, &format!("dhow-{name}.scope"), "user.slice") {
+            return Ok(hierarchy);
+        }
+    }
+    hierarchy.delegated()
 }
 
 fn directories(group: &Cgroup) -> CgroupPlan {

@@ -9,6 +9,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::confinement::Confinement;
 use crate::error::{Error, Kind};
+use crate::one_way;
 use crate::plan::{Command, ContainerLaunch, ExecLaunch, Launch, MonitorPlan};
 use crate::session::{Running, Session, Stdio};
 use crate::wire::Size;
@@ -99,6 +100,9 @@ fn join_networks(container: &ContainerLaunch, new: &runtime::NewContainer<'_>) -
         return Ok(());
     }
     let namespace = new.namespace(Namespaces::NETWORK)?;
+    if container.one_way {
+        return one_way::loopback_up(&namespace).map_err(Into::into);
+    }
     if container.loopback {
         network::loopback_up(namespace.as_fd())?;
     }

@@ -75,6 +75,10 @@ pub struct ContainerLaunch {
     /// Set its loopback device up. Not with the host's network namespace.
     #[serde(default)]
     pub loopback: bool,
+    /// Enter its network namespace with a process for nothing else: root of a user namespace may enter what it made, but
+    /// could not return to the host's network.
+    #[serde(default)]
+    pub one_way: bool,
 }
 
 /// A container's cgroup.
@@ -88,6 +92,9 @@ pub struct CgroupLaunch {
     /// Run without a cgroup where none can be made: for a user who asked for no limit and may not write there.
     #[serde(default)]
     pub optional: bool,
+    /// For an ordinary user: made where groups are delegated to them, by systemd or otherwise.
+    #[serde(default)]
+    pub delegated: bool,
 }
 
 /// What an exec session starts.

@@ -45,6 +45,9 @@ pub struct State {
     pub pid_start_time: u64,
     /// Inode of its network namespace.
     pub network_namespace: u64,
+    /// Its cgroup; none while none runs, and for an ordinary user to whom none is delegated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<cgroup::Description>,
     /// RFC 3339, UTC, nanoseconds; empty while it has not started.
     pub started_at: String,
     /// Frozen.

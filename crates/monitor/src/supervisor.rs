@@ -157,6 +157,7 @@ impl Monitor {
             pid: 0,
             pid_start_time: 0,
             network_namespace: 0,
+            cgroup: None,
             started_at: String::new(),
             paused: false,
             restarts: 0,
@@ -278,6 +279,7 @@ impl Monitor {
         self.state.pid = created.pid;
         self.state.pid_start_time = record::process_start_time(created.pid).unwrap_or(0);
         self.state.network_namespace = launch::network_namespace(created.pid);
+        self.state.cgroup = self.confinement.description();
         // Before it may execute: from here on a monitor that dies leaves a name behind for what it has started.
         self.write_state()?;
         let running = created.start()?;

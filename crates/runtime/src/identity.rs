@@ -7,7 +7,7 @@ use kernel::lsm::{self, Procfs};
 use kernel::prctl::{self, Scheduling};
 use kernel::seccomp;
 
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, UserPlan};
 use crate::users::{self, User};
 
@@ -71,7 +71,12 @@ pub(crate) fn become_user(process: &ProcessPlan, user: &User) -> Result<()> {
         }
         other => other,
     }
-    .during(step)?;
+    .map_err(|source| {
+        // setresuid(2): an id that the user namespace does not map.
+        let unmapped = source.errno() == rustix::io::Errno::INVAL;
+        let reason = if unmapped { ", which does not exist in this user namespace (subuid(5))" } else { "" };
+        Error::Step { step: format!("{}{reason}", step()), source }
+    })?;
     if keep {
         // The change of user has cleared the effective set; a filter without no_new_privs needs CAP_SYS_ADMIN in it.
         let sets = capabilities::current().during(step)?;

@@ -36,6 +36,7 @@ impl Engine {
 
     /// Makes a container and keeps hold of it.
     pub(crate) fn create_held(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<(Entry, OwnedFd)> {
+        self.sweep()?;
         let settings = self.settings(options, progress)?;
         let id = names::identifier()?;
         let mut entry = Entry {
@@ -48,11 +49,17 @@ impl Engine {
         };
         // Lowering finds what is wrong with the request before anything is made.
         self.specification(&entry)?;
-        let Some(lock) = lock::claim(self.directories(), &entry.id)? else {
+        // A sweep may have taken the lock between the making of its directory and of its file; it lets go at once.
+        let patience = std::time::Duration::from_secs(2);
+        let Some(lock) = lock::claim_within(self.directories(), &entry.id, patience)? else {
             return Err(crate::Error::new(crate::Kind::Internal, "a fresh identifier is in use"));
         };
-        let made = self.record(&mut entry, options.name.as_deref()).and_then(|()| self.make_directories(&entry));
-        if let Err(error) = made {
+        if let Err(error) = self.record(&mut entry, options.name.as_deref()) {
+            // Nothing else was made. What cannot be taken back now is found by the next sweep.
+            drop(lock::release(self.directories(), &entry.id));
+            return Err(error);
+        }
+        if let Err(error) = self.make_directories(&entry) {
             self.undo_creation(&entry.id);
             return Err(error);
         }

@@ -8,12 +8,14 @@ use crate::error::{Context, Kind, Result};
 impl Engine {
     /// The container of that identifier, name or beginning of an identifier.
     pub fn inspect(&self, wanted: &str) -> Result<Container> {
+        self.sweep()?;
         let entry = table::find(self.database()?.read(), wanted)?;
         self.observe(entry)
     }
 
     /// Containers, the newest first; without `all` only those that run.
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
+        self.sweep()?;
         let entries = table::all(self.database()?.read())?;
         let containers = entries.into_iter().map(|entry| self.observe(entry)).collect::<Result<Vec<_>>>()?;
         Ok(containers
@@ -57,9 +59,11 @@ impl Engine {
         let directory = self.directories().container_run(id);
         let state = monitor::State::read(&directory)
             .kind(Kind::Corrupt, || format!("the state of container {id} cannot be read"))?;
-        // A pid alone may have been given to another process; with its start time it is unique.
+        // A pid alone may have been given to another process; with its start time it is unique. A process that has ended
+        // counts as running until its monitor has recorded the end: who asks then must not hear of an older run.
         Ok(state.filter(|state| {
-            state.pid != 0 && monitor::record::process_start_time(state.pid) == Some(state.pid_start_time)
+            let alive = || monitor::process_start_time(state.pid) == Some(state.pid_start_time);
+            (state.pid != 0 && alive()) || (!state.started_at.is_empty() && monitor::client::is_alive(&directory))
         }))
     }
 }

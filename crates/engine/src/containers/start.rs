@@ -40,6 +40,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotModified`] when it runs; [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`] for its program.
     pub fn start(&self, wanted: &str, attach: Option<Streams>) -> Result<Started> {
+        self.sweep()?;
         let entry = table::find(self.database()?.read(), wanted)?;
         let Some(lock) = self.claim_stopped(&entry.id)? else {
             return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
@@ -146,9 +147,11 @@ impl Engine {
                     path: crate::lower::cgroup_path(settings, &entry.id),
                     resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
                     optional: self.host()?.user_namespace && !settings.limits.any(),
+                    delegated: self.host()?.user_namespace,
                 }),
                 attachments: network.map(|joined| joined.attachment).into_iter().collect(),
                 loopback: settings.network != crate::NetworkMode::Host,
+                one_way: self.host()?.user_namespace,
             })),
             terminal: settings.terminal,
             size: None,

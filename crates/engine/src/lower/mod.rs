@@ -10,7 +10,7 @@ mod security;
 use crate::containers::record::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use oci::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, POSIXRlimit, Process, Root, Spec};
+use oci::runtime::{Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, POSIXRlimit, Process, Root, Spec};
 use std::path::Path;
 
 pub(crate) use security::{Confinement, confinement};
@@ -28,6 +28,10 @@ pub(crate) struct Place<'a> {
 
 /// The specification of a container. User names stay for the runtime, which alone sees the container's passwd file.
 pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>) -> Result<Spec> {
+    if host.user_namespace && settings.network == crate::NetworkMode::Bridge {
+        return Err(Error::new(Kind::Unavailable, "an ordinary user's containers cannot have a bridge network yet")
+            .hint("use --network host (the host's own network) or --network none (no network)"));
+    }
     let confinement = confinement(settings, host)?;
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount)];
     if settings.pid_mode != "host" {
@@ -56,11 +60,11 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
             .then(|| settings.domainname.clone()),
         mounts: mounts::mounts(settings, host, place)?,
         linux: Some(Linux {
-            sysctl: sysctls(settings)?,
+            sysctl: sysctls(settings, host)?,
             resources: Some(resources::resources(settings, host)?),
             cgroups_path: Some(cgroup_path(settings, place.id)),
             namespaces,
-            devices: resources::devices(settings)?.into_iter().map(|device| device.node).collect(),
+            devices: devices(settings, host)?,
             rootfs_propagation: mounts::root_propagation(settings),
             masked_paths,
             readonly_paths,
@@ -69,6 +73,14 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         }),
         ..Spec::default()
     })
+}
+
+/// The nodes to be made. In a user namespace those that were asked for are mounts instead, as they may have other names here.
+fn devices(settings: &Settings, host: &Host) -> Result<Vec<LinuxDevice>> {
+    if host.user_namespace && !settings.privileged {
+        return Ok(Vec::new());
+    }
+    Ok(resources::devices(settings)?.into_iter().map(|device| device.node).collect())
 }
 
 /// The container's cgroup in every hierarchy.
@@ -132,7 +144,7 @@ fn rlimit(limit: &crate::Ulimit) -> Result<POSIXRlimit> {
 }
 
 /// Only parameters of the container's own namespaces (CVE-2022-0811, CVE-2022-0532): the others belong to the host.
-fn sysctls(settings: &Settings) -> Result<std::collections::BTreeMap<String, String>> {
+fn sysctls(settings: &Settings, host: &Host) -> Result<std::collections::BTreeMap<String, String>> {
     const IPC: &[&str] = &[
         "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
         "kernel.shmmni", "kernel.shm_rmid_forced",
@@ -153,7 +165,9 @@ fn sysctls(settings: &Settings) -> Result<std::collections::BTreeMap<String, Str
     }
     if settings.network != crate::NetworkMode::Host && !settings.privileged {
         // Docker 20.10: ports below 1024 and ping need no privilege inside a network namespace of one's own.
-        for (name, value) in [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")] {
+        // The kernel takes only groups that exist in the user namespace (ping_group_range: EINVAL).
+        let groups = format!("0 {}", host.last_group);
+        for (name, value) in [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", groups.as_str())] {
             result.entry(name.into()).or_insert_with(|| value.into());
         }
     }

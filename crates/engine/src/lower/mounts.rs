@@ -30,6 +30,11 @@ pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Res
     if let Some(path) = crate::hello::program_path(&settings.image_id) {
         result.push(bind(&place.program.display().to_string(), path, &["ro", "nosuid", "rprivate"]));
     }
+    if host.user_namespace && !settings.privileged {
+        for (source, target) in super::resources::device_paths(settings)? {
+            result.push(bind(&source, &target, &["rprivate"]));
+        }
+    }
     for mount in asked {
         result.push(lower(mount)?);
     }
@@ -55,20 +60,30 @@ fn bind(source: &str, destination: &str, options: &[&str]) -> Mount {
 fn kernel_mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
     let access = if settings.privileged { "rw" } else { "ro" };
     let own_network = settings.network != crate::NetworkMode::Host;
+    let proc = if host.user_namespace && settings.pid_mode == "host" {
+        // procfs can be mounted only by the owner of the pid namespace (kernel: proc_init_fs_context, since 3.8).
+        bind("/proc", "/proc", &["nosuid", "noexec", "nodev", "rprivate"])
+    } else {
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])
+    };
     let mut mounts = vec![
-        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        proc,
         mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         devpts(host),
     ];
     if host.user_namespace && !own_network {
         // sysfs can be mounted only by the owner of the network namespace (kernel: sysfs_init_fs_context, since 3.8).
-        mounts.push(bind("/sys", "/sys", &["nosuid", "noexec", "nodev", "ro", "rprivate"]));
+        // `rro`: what the host has mounted below must not stay writable.
+        mounts.push(bind("/sys", "/sys", &["nosuid", "noexec", "nodev", "rro", "rprivate"]));
     } else {
         mounts.push(mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", access]));
     }
     mounts.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", access]));
     if settings.ipc_mode == "host" {
-        mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev", "rprivate"]));
+        // A host without systemd may have none.
+        if std::path::Path::new("/dev/mqueue").is_dir() {
+            mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev", "rprivate"]));
+        }
         mounts.push(bind("/dev/shm", "/dev/shm", &["nosuid", "noexec", "nodev", "rprivate"]));
     } else {
         mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));

@@ -23,10 +23,14 @@ const DEFAULT_RULES: &[(&str, Option<i64>, Option<i64>, &str)] = &[
 ];
 
 /// The cgroup's part of the specification.
-pub(crate) fn resources(settings: &Settings, _host: &Host) -> Result<LinuxResources> {
+pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResources> {
     let limits = &settings.limits;
     let mut rules = vec![rule(false, None, None, None, "rwm")];
-    if settings.privileged {
+    if host.user_namespace {
+        // Neither v1's files nor a BPF program can be had there, and neither is needed: mknod(2) makes no devices in a user
+        // namespace, and the host's own nodes keep their permissions.
+        rules = Vec::new();
+    } else if settings.privileged {
         rules = vec![rule(true, None, None, None, "rwm")];
     } else {
         rules.extend(DEFAULT_RULES.iter().map(|&(kind, major, minor, access)| rule(true, Some(kind), major, minor, access)));
@@ -86,6 +90,16 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
         return Ok(devices);
     }
     settings.devices.iter().map(|text| parse(text)).collect()
+}
+
+/// The devices asked for with `--device`, on the host and in the container: no nodes are made in a user namespace, the
+/// host's are bound.
+pub(crate) fn device_paths(settings: &Settings) -> Result<Vec<(String, String)>> {
+    let pair = |text: &String| {
+        let host = text.split(':').next().unwrap_or_default().to_owned();
+        parse(text).map(|device| (host, device.node.path))
+    };
+    settings.devices.iter().map(pair).collect()
 }
 
 fn parse(text: &str) -> Result<Device> {
