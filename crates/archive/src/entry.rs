@@ -40,6 +40,9 @@ pub enum Kind {
     Unknown(u8),
 }
 
+/// Extended attributes: full names (`security.capability`) and values.
+pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One member of an archive. Names are bytes, exactly as stored: not normalised, perhaps absolute, perhaps with `..`.
 /// They contain no NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +63,8 @@ pub struct Entry {
     pub gid: u64,
     /// Time of the last change of content.
     pub mtime: Time,
-    /// Extended attributes by full name (`security.capability`), each name once.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Extended attributes, each name once.
+    pub xattrs: Attributes,
     /// True if [`crate::Reader::data`] can leave holes.
     pub sparse: bool,
     /// Where its header starts, in bytes from the start of the archive.

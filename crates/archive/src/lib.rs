@@ -4,7 +4,7 @@
 //! ([`Writer`]). It is pure: bytes in, values out. It opens no file, knows no layer, no whiteout and no path rule; whoever
 //! extracts decides where a name may lead (crate `store`).
 //!
-//! Two archives readers that disagree about one header are a way to smuggle files past a scanner (CVE-2025-62518). Where
+//! Two archive readers that disagree about one header are a way to smuggle files past a scanner (CVE-2025-62518). Where
 //! the formats leave room, this reader does what Go's `archive/tar` does, because that is what every registry, scanner
 //! and peer engine uses; the places are marked in [`Reader`].
 #![forbid(unsafe_code)]
@@ -17,6 +17,6 @@ mod reader;
 mod sparse;
 mod writer;
 
-pub use entry::{Entry, Kind, Time};
+pub use entry::{Attributes, Entry, Kind, Time};
 pub use reader::{Limits, Reader, TarError};
 pub use writer::{Header, Writer};

@@ -11,7 +11,7 @@ pub(crate) struct Records {
     pub(crate) uid: Option<u64>,
     pub(crate) gid: Option<u64>,
     pub(crate) mtime: Option<Time>,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: crate::entry::Attributes,
     pub(crate) sparse: Option<SparseRecords>,
 }
 

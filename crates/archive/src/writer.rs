@@ -108,6 +108,10 @@ impl<W: Write> Writer<W> {
         if header.kind != Kind::Regular && header.size != 0 {
             return Err(invalid("only regular files have data"));
         }
+        // What no reader accepts, and no file has.
+        if i64::try_from(header.size).is_err() || i64::try_from(header.uid.max(header.gid)).is_err() {
+            return Err(invalid("a size or owner above 2^63"));
+        }
         if header.path.is_empty() || header.path.contains(&0) || header.link.contains(&0) {
             return Err(invalid("an empty name, or a NUL in one"));
         }

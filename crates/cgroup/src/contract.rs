@@ -133,6 +133,10 @@ fn a_whole_life() {
         let description: Description = serde_json::from_str(&json).unwrap();
         let mut again = Cgroup::open(&description).unwrap();
         assert_eq!(again.processes().unwrap(), [own], "{name}");
+        let found = Cgroup::find(&hierarchy, &format!("{}/group", fixture.parent)).unwrap().unwrap();
+        assert_eq!(found.describe(), &description, "{name}");
+        let found = Cgroup::of_process(&hierarchy, own).unwrap().unwrap();
+        assert_eq!(found.describe(), &description, "{name}");
 
         assert!(!again.frozen().unwrap(), "{name}");
         again.freeze().unwrap();
@@ -394,14 +398,9 @@ fn an_ordinary_user() {
     }
     let hierarchy = Hierarchy::detect().unwrap();
     let unit = format!("dhow-test-{}.scope", std::process::id());
-    let (hierarchy, scope) = match hierarchy.delegated() {
-        Ok(delegated) => (delegated, None),
-        Err(Error::NotDelegated { .. }) => {
-            match hierarchy.in_own_scope(crate::systemd::Bus::User, &unit, "user.slice") {
-                Ok((hierarchy, scope)) => (hierarchy, Some(scope)),
-                Err(error) => return skip(&format!("nothing is delegated to this user: {error}")),
-            }
-        }
+    let (hierarchy, scope) = match hierarchy.obtain(&unit) {
+        Ok(obtained) => obtained,
+        Err(Error::NotDelegated { reason }) => return skip(&reason),
         Err(error) => panic!("{error}"),
     };
     let mut fixture = Fixture::new(&hierarchy);
@@ -412,4 +411,7 @@ fn an_ordinary_user() {
     fixture.cgroup.freeze().unwrap();
     fixture.cgroup.kill().unwrap();
     assert_eq!(scope.is_some(), hierarchy.base().contains(&unit));
+    // The scope, in which this process is now, is found without asking again.
+    let again = Hierarchy::detect().unwrap().delegated().unwrap();
+    assert!(scope.is_none() || again.base() == hierarchy.base(), "{} {}", again.base(), hierarchy.base());
 }

@@ -11,7 +11,9 @@ use rustix::fs::{Access, AtFlags};
 
 impl Hierarchy {
     /// The same trees, with the prefix below which this process may make groups: nothing for the machine's root, else
-    /// the topmost group above the own one that is delegated to this user. Trees that cannot be written to are left out.
+    /// the nearest group above that systemd has marked as delegated (`user.delegate`, which the machine's systemd sets) or
+    /// that is a scope of dhow (`dhow-….scope`, which the user's systemd does not mark), else the topmost that belongs to
+    /// this user. Trees that cannot be written to are left out.
     ///
     /// # Errors
     /// [`Error::NotDelegated`] with the reason; containers can be run then, but not limited.
@@ -30,6 +32,9 @@ impl Hierarchy {
         while !candidate.is_empty() {
             if may_make_groups(&mount.mount_point, candidate) {
                 found = Some(candidate);
+                if is_ours(candidate) || is_marked(&mount.mount_point.join(candidate)) {
+                    break;
+                }
             } else if found.is_some() {
                 break;
             }
@@ -57,6 +62,37 @@ impl Hierarchy {
         mounts.iter_mut().for_each(|mount| mount.base = format!("/{base}"));
         Ok(Hierarchy { mounts })
     }
+}
+
+impl Hierarchy {
+    /// Where containers of this process can be limited: [`Hierarchy::delegated`], else, with systemd, a scope of the name
+    /// `unit` (`dhow-….scope`) into which this process moves ([`Hierarchy::in_own_scope`], by the user's systemd). The scope ends with its last
+    /// process; stopping it is for those who want that earlier.
+    ///
+    /// # Errors
+    /// [`Error::NotDelegated`] if there is neither.
+    pub fn obtain(&self, unit: &str) -> Result<(Hierarchy, Option<crate::systemd::Scope>)> {
+        match self.delegated() {
+            Ok(hierarchy) => Ok((hierarchy, None)),
+            Err(Error::NotDelegated { reason }) if crate::systemd::running() => {
+                match self.in_own_scope(crate::systemd::Bus::User, unit, "user.slice") {
+                    Ok((hierarchy, scope)) => Ok((hierarchy, Some(scope))),
+                    Err(error) => Err(Error::NotDelegated { reason: format!("{reason}; {error}") }),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_ours(group: &str) -> bool {
+    let name = group.rsplit('/').next().unwrap_or(group);
+    name.starts_with("dhow-") && name.ends_with(".scope")
+}
+
+fn is_marked(directory: &std::path::Path) -> bool {
+    let mut value = [0u8; 8];
+    rustix::fs::getxattr(directory, "user.delegate", &mut value).is_ok_and(|length| value[..length] == *b"1")
 }
 
 /// The path of this process's group in the v2 tree, without leading slash.

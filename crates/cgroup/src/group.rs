@@ -113,6 +113,24 @@ impl Cgroup {
         Ok(Some(Cgroup::open(&describe(hierarchy, path)?)?).filter(Cgroup::exists))
     }
 
+    /// The groups that a process is in, read from the kernel: for `xray`, and where the prefix is not known any more. On
+    /// v1, the trees in which it is not in a group of its own are left out. `None` for a process in no group but the root.
+    ///
+    /// # Errors
+    /// `ENOENT` if the process is gone, or as [`Cgroup::open`].
+    pub fn of_process(hierarchy: &Hierarchy, pid: Pid) -> Result<Option<Cgroup>> {
+        let text = crate::files::read_path(&format!("/proc/{}/cgroup", pid.as_raw_nonzero()))?;
+        let paths: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
+        let own = |controllers: &str| {
+            let found = paths.iter().find(|(names, _)| names.split(',').any(|name| name == controllers));
+            found.map(|(_, path)| *path).filter(|path| !path.trim_matches('/').is_empty())
+        };
+        let Some(path) = own("").or_else(|| own("memory")) else { return Ok(None) };
+        let description = Description { path: path.to_owned(), mounts: hierarchy.mounts.clone() };
+        Ok(Some(Cgroup::open(&description)?).filter(Cgroup::exists))
+    }
+
     /// Plain data with which [`Cgroup::open`] finds the groups again.
     pub fn describe(&self) -> &Description {
         &self.description

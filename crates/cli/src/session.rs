@@ -63,7 +63,10 @@ impl Session {
     pub fn engine(&self) -> Result<engine::Engine, Failure> {
         let config = self.config()?;
         engine::rootless::enter(&config.run_root)?;
-        Ok(engine::Engine::open(config)?)
+        let engine = engine::Engine::open(config)?;
+        // What cannot be put right now, for example on a full disk, the next command tries again; this one goes on.
+        drop(engine.sweep());
+        Ok(engine)
     }
 
     fn config(&self) -> Result<engine::Config, Failure> {

@@ -44,6 +44,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     status
 }
 
+/// Docker's commands that dhow knows but does not have yet.
+const LATER: &[&str] = &[
+    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "events", "export", "history", "import", "login",
+    "logout", "manifest", "network", "push", "save", "search", "stats", "update", "volume",
+];
+
 /// A verb that has been found.
 struct Start {
     verb: &'static Verb,
@@ -92,7 +98,10 @@ fn start(arguments: impl IntoIterator<Item = OsString>) -> Result<Start, Failure
     match entry {
         Some(verb) => Ok(Start { verb, path, session: Session::new(globals), rest }),
         None => Err(Failure::Usage(Usage {
-            message: format!("unknown command: dhow {path}"),
+            message: match LATER.contains(&name.as_str()) {
+                true => format!("'dhow {name}' is not supported yet"),
+                false => format!("unknown command: dhow {path}"),
+            },
             usage: "'dhow --help' lists the commands".into(),
             flag: false,
         })),

@@ -37,13 +37,15 @@ impl AsFd for SealedProgram {
 ///
 /// It is the file seen through a read-only bind mount that is attached nowhere (Linux 5.12, `CAP_SYS_ADMIN`): the mount
 /// leaves its temporary namespace when this returns, so nobody can make it writable again, and the pages are shared with
-/// the original. Four system calls, 10 to 20 µs. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
+/// the original. Five system calls, some 50 µs, most of it for the kernel to take the mount apart again. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
 /// which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
+/// A user who may not write the file gets it as it is: no container of theirs has more rights over it than they have.
 pub fn sealed_self() -> Result<SealedProgram> {
     let fd = match read_only_mount() {
         Ok(fd) => fd,
         Err(_) => match already_sealed()? {
             Some(fd) => fd,
+            None if unwritable() => open_self()?,
             None => copy_in_memory()?,
         },
     };
@@ -88,8 +90,7 @@ fn raw(fd: &OwnedFd) -> i32 {
 /// The running program's file when it cannot be written: sealed in memory, or on a read-only mount that is in no mount
 /// namespace (a copy of such a mount is refused with EINVAL, which is how one gets here).
 fn already_sealed() -> Result<Option<OwnedFd>> {
-    let fd = rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))?;
+    let fd = open_self()?;
     let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SEAL));
     if sealed {
         return Ok(Some(fd));
@@ -99,9 +100,19 @@ fn already_sealed() -> Result<Option<OwnedFd>> {
     Ok((detached && status.f_flag.contains(StatVfsMountFlags::RDONLY)).then_some(fd))
 }
 
+fn open_self() -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))
+}
+
+/// By permission only: a file system that is read-only now may be writable later.
+fn unwritable() -> bool {
+    let result = rustix::fs::accessat(CWD, SELF, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::empty());
+    matches!(result, Err(Errno::ACCESS))
+}
+
 fn copy_in_memory() -> Result<OwnedFd> {
-    let from = rustix::fs::openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new("open(\"/proc/self/exe\", O_RDONLY)", errno))?;
+    let from = open_self()?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // MFD_EXEC says what is meant to kernels that refuse otherwise (Linux 6.3, vm.memfd_noexec); older ones do not know it.
     let to = rustix::fs::memfd_create(c"dhow", flags | MemfdFlags::EXEC)

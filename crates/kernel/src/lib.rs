@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod error;
 pub mod exe;
 pub mod heap;
+pub mod inherited;
 pub mod keyring;
 pub mod lsm;
 pub mod mount;

@@ -73,11 +73,10 @@ pub fn selinux_enabled() -> bool {
 /// Lets the next execve(2) of the calling thread change to an AppArmor profile.
 pub fn set_apparmor_profile(procfs: &Procfs, profile: &str) -> Result<()> {
     let value = format!("exec {profile}");
-    match procfs.write("thread-self/attr/apparmor/exec", &value) {
-        // Before Linux 5.8 the modules shared one file.
-        Err(error) if error.errno() == Errno::NOENT => procfs.write("thread-self/attr/exec", &value),
-        other => other,
-    }
+    let own = "thread-self/attr/apparmor/exec";
+    // Before Linux 5.8 the modules shared one file. The write answers ENOENT too, for a profile that is not loaded.
+    let shared = procfs.open(own, OFlags::WRONLY).is_err_and(|error| error.errno() == Errno::NOENT);
+    procfs.write(if shared { "thread-self/attr/exec" } else { own }, &value)
 }
 
 /// Lets the next execve(2) of the calling thread change to a SELinux label.
@@ -91,7 +90,9 @@ mod tests {
 
     #[test]
     fn only_a_procfs_is_one() {
-        Procfs::of_the_host().unwrap().open("self/status", OFlags::RDONLY).unwrap();
+        let procfs = Procfs::of_the_host().unwrap();
+        procfs.open("self/status", OFlags::RDONLY).unwrap();
+        procfs.open("thread-self/comm", OFlags::WRONLY).unwrap();
         let other = rustix::fs::open("/", OFlags::PATH, Mode::empty()).unwrap();
         assert_eq!(Procfs::verify(other).unwrap_err().errno(), Errno::XDEV);
         let inner = rustix::fs::open("/proc/sys", OFlags::PATH, Mode::empty()).unwrap();

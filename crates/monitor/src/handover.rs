@@ -40,12 +40,14 @@ pub fn spawn(mut command: Command, lock: BorrowedFd<'_>, plan: &MonitorPlan) -> 
     Ok((connection, child))
 }
 
-/// In the monitor: takes the control connection and the lock, and puts `/dev/null` in the place of all three standard
-/// streams.
+/// In the monitor, before anything has been opened: takes the control connection and the lock, puts `/dev/null` in the
+/// place of all three standard streams, and closes everything else that was inherited.
 ///
 /// # Errors
 /// A failing system call.
 pub fn take_standard_streams() -> Result<[OwnedFd; 2], Error> {
+    // Without the call (Linux 5.9) a stranger's pipe may stay open as long as the container runs. Not worth failing for.
+    drop(kernel::inherited::close());
     let take = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().call(|| "fcntl(F_DUPFD_CLOEXEC, 3)".to_owned());
     let taken = [take(std::io::stdin().as_fd())?, take(std::io::stdout().as_fd())?];
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;

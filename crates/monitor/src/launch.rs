@@ -24,7 +24,7 @@ pub(crate) struct Created {
 }
 
 enum Step {
-    Container(runtime::Created),
+    Container(Box<runtime::Created>),
     Command(OwnedFd),
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn create(plan: &mut MonitorPlan, stdio: Stdio, confinement: &mut Con
             let mut created = runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new))
                 .map_err(launch_error)?;
             let (pid, terminal) = (number(created.pid()), created.terminal.take());
-            Ok(Created { pid, terminal, step: Step::Container(created) })
+            Ok(Created { pid, terminal, step: Step::Container(Box::new(created)) })
         }
         Launch::Command(command) => {
             let (running, terminal) = spawn(command, stdio)

@@ -3,10 +3,11 @@
 mod fixture;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use fixture::{Fixture, everything, log_text};
-use monitor::client::{Connection, Event};
+use monitor::client::{self, Connection, Event};
 use monitor::wire::{Attach, Streams};
 use monitor::{Error, Exit, Kind};
 
@@ -225,6 +226,23 @@ fn garbage_on_the_socket_hurts_nobody() {
     let open = || Connection::open(&fixture.plan.run_directory).unwrap();
     assert!(open().status().unwrap().pid > 0);
     open().signal(None, 9).unwrap();
+}
+
+#[test]
+fn strangers_descriptors_are_not_kept() {
+    let fixture = Fixture::new(&["sleep", "60"]);
+    let lock = monitor::lock(&fixture.plan.run_directory).unwrap();
+    // Not close-on-exec, as a careless parent's.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "exec 9</etc/passwd; exec \"$0\""]).arg(fixture::example("monitor"));
+    let (control, child) = monitor::handover::spawn(command, lock.as_fd(), &fixture.plan).unwrap();
+    control.started().unwrap();
+    let open: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", child.id()))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .collect();
+    assert!(!open.iter().any(|path| path.ends_with("passwd")), "{open:?}");
+    client::signal(&fixture.plan.run_directory, None, 9).unwrap();
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub enum InvalidReference {
     #[error("{0} looks like an image identifier, which cannot be used as an image name")]
     Identifier(String),
     /// The path has an upper-case letter.
-    #[error("{given:?} is not an image reference: the name must be lower case; try {suggestion:?}")]
+    #[error("{given:?} is not an image reference: the name must be lowercase; try {suggestion:?}")]
     Uppercase {
         /// The text as it was given.
         given: String,

@@ -18,6 +18,17 @@ fn rounds() -> usize {
     std::env::args().filter_map(|each| each.parse().ok()).next().unwrap_or(40)
 }
 
+const NAMES: [&str; 8] = [
+    "fork and exec",
+    "floor: namespaces and mounts",
+    "runtime: the same",
+    "runtime: with masked and read-only paths",
+    "runtime: the same, create and start apart",
+    "runtime: exec",
+    "runtime: in all hierarchies of cgroup v1",
+    "kernel: seal this program",
+];
+
 fn main() {
     if !rustix::process::geteuid().is_root() {
         println!("SKIP: start: needs root");
@@ -29,63 +40,69 @@ fn main() {
     bare.linux.as_mut().unwrap().readonly_paths.clear();
     let bare = ours.plan(&bare);
     let full = ours.plan(&spec(&["/bin/true"]));
-    for place in ["proc", "dev", "sys"] {
-        std::fs::create_dir_all(floor.lower().join(place)).unwrap();
-    }
-    let merged = floor.path.path().join("merged");
-    std::fs::create_dir_all(&merged).unwrap();
-    let root = merged.to_str().unwrap().to_owned();
-    let base = floor.path.path().to_str().unwrap().to_owned();
-    let options = format!("lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work");
-
-    let stdio = |pipe| if pipe { support::pipes().0 } else { Stdio::Inherit };
-    let container = runtime::create(&ours_sleeping(&floor), stdio(true), |_| Ok(())).unwrap().start().unwrap();
+    let in_cgroups = runtime::Plan { cgroup: cgroups(), ..full.clone() };
+    let (root, options) = floor_paths(&floor);
+    let container = runtime::run(&sleeping(&floor), support::pipes().0, |_| Ok(())).unwrap();
     let exec_plan = ExecPlan { process: full.process.clone(), cgroup: full.cgroup.clone(), keyring: None };
-
-    let mut results: [(&str, Vec<Duration>); 5] = [
-        ("fork and exec", Vec::new()),
-        ("floor: namespaces and mounts", Vec::new()),
-        ("runtime: the same", Vec::new()),
-        ("runtime: with masked and read-only paths", Vec::new()),
-        ("runtime: exec", Vec::new()),
+    let ended_well = |started: runtime::Started| assert_eq!(support::wait(&started), 0);
+    let start = |plan: &runtime::Plan| ended_well(runtime::run(plan, Stdio::Inherit, |_| Ok(())).unwrap());
+    let works: [&dyn Fn(); 8] = [
+        &|| spawn(Namespaces::NONE, || execute("/bin/busybox")),
+        &|| spawn(six(), || floor_child(&root, &options)),
+        &|| start(&bare),
+        &|| start(&full),
+        &|| ended_well(runtime::create(&full, Stdio::Inherit, |_| Ok(())).unwrap().start().unwrap()),
+        &|| {
+            let target = support::borrow(&container.pidfd);
+            ended_well(runtime::exec(&exec_plan, target, container.pid, Stdio::Inherit).unwrap());
+        },
+        &|| start(&in_cgroups),
+        &|| drop(kernel::exe::sealed_self().unwrap()),
     ];
-    let start = |plan: &runtime::Plan| {
-        let started = runtime::create(plan, Stdio::Inherit, |_| Ok(())).unwrap().start().unwrap();
-        assert_eq!(support::wait(&started), 0);
-    };
-    let mut processor = [0; 5];
+    let mut times = vec![Vec::new(); works.len()];
+    let mut processor = [0; 8];
     for _ in 0..rounds() {
-        let mut measure = |index: usize, work: &dyn Fn()| {
+        for (index, work) in works.iter().enumerate() {
             let (before, ticks) = (Instant::now(), processor_ticks());
             // Ten at once, because the kernel counts processor time in hundredths of a second.
             (0..10).for_each(|_| work());
-            results[index].1.push(before.elapsed() / 10);
+            times[index].push(before.elapsed() / 10);
             processor[index] += processor_ticks() - ticks;
-        };
-        measure(0, &|| spawn(Namespaces::NONE, || execute("/bin/busybox")));
-        measure(1, &|| spawn(six(), || floor_child(&root, &options)));
-        measure(2, &|| start(&bare));
-        measure(3, &|| start(&full));
-        measure(4, &|| {
-            let target = support::borrow(&container.pidfd);
-            let started = runtime::exec(&exec_plan, target, container.pid, Stdio::Inherit).unwrap();
-            assert_eq!(support::wait(&started), 0);
-        });
+        }
     }
     rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
     support::wait(&container);
-    let floor_median = median(&mut results[1].1.clone());
-    for (index, (name, mut times)) in results.into_iter().enumerate() {
-        let median = median(&mut times);
+    for (_, directory) in &in_cgroups.cgroup.legacy {
+        while std::fs::remove_dir(directory).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    report(&mut times, &processor);
+}
+
+fn report(times: &mut [Vec<Duration>], processor: &[u64]) {
+    let medians: Vec<Duration> = times.iter_mut().map(|times| median(times)).collect();
+    for (index, name) in NAMES.iter().enumerate() {
         println!(
             "{name:42} median {:5} µs, least {:5} µs, {:.2} of the floor; processor {:5} µs, {:.2} of the floor",
-            median.as_micros(),
-            times[0].as_micros(),
-            median.as_secs_f64() / floor_median.as_secs_f64(),
+            medians[index].as_micros(),
+            times[index][0].as_micros(),
+            medians[index].as_secs_f64() / medians[1].as_secs_f64(),
             processor[index] * 10_000 / (rounds() as u64 * 10),
             processor[index] as f64 / processor[1] as f64,
         );
     }
+}
+
+/// Where the floor program mounts its overlay, and with which options.
+fn floor_paths(bundle: &Bundle) -> (String, String) {
+    for place in ["proc", "dev", "sys"] {
+        std::fs::create_dir_all(bundle.lower().join(place)).unwrap();
+    }
+    let base = bundle.path.path().to_str().unwrap().to_owned();
+    let root = format!("{base}/merged");
+    std::fs::create_dir_all(&root).unwrap();
+    (root, format!("lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"))
 }
 
 /// User and system time of this process and its children that were waited for, in hundredths of a second (proc(5)).
@@ -95,10 +112,26 @@ fn processor_ticks() -> u64 {
     fields.skip(11).take(4).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-fn ours_sleeping(bundle: &Bundle) -> runtime::Plan {
+fn sleeping(bundle: &Bundle) -> runtime::Plan {
     let mut options = bundle.options();
     options.root = Some(runtime::RootSource::Directory { path: bundle.lower() });
     runtime::plan(&spec(&["sleep", "1000"]), &options).unwrap()
+}
+
+/// A group in every hierarchy of v1, beside the one that this process is in.
+fn cgroups() -> runtime::CgroupPlan {
+    let mut plan = runtime::CgroupPlan::default();
+    for line in std::fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (name, path) = (fields.next().unwrap().trim_start_matches("name="), fields.next().unwrap());
+        let parent = std::path::Path::new("/sys/fs/cgroup").join(name).join(path.trim_start_matches('/'));
+        let directory = parent.join(format!("dhow-test-{}", std::process::id()));
+        if name.is_empty() || name == "cpuset" || std::fs::create_dir(&directory).is_err() {
+            continue;
+        }
+        plan.legacy.push((name.to_owned(), directory));
+    }
+    plan
 }
 
 fn median(times: &mut [Duration]) -> Duration {

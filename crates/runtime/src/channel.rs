@@ -51,6 +51,8 @@ pub(crate) enum Up {
     Failed(Error),
     /// The other end is gone: the program was executed, or the process has ended.
     Closed,
+    /// The process has ended without having read all that it was told, so without having executed its program.
+    Lost,
 }
 
 /// What the parent says.
@@ -87,7 +89,7 @@ impl Channel {
             Up::Ready { terminal } => self.send(&[READY], terminal.as_ref().map(AsFd::as_fd)),
             Up::Listener { listener } => self.send(&[LISTENER], Some(listener.as_fd())),
             Up::Failed(error) => self.send(&encode(error), None),
-            Up::Closed => Ok(()),
+            Up::Closed | Up::Lost => Ok(()),
         }
     }
 
@@ -101,12 +103,18 @@ impl Channel {
 
     pub(crate) fn receive_up(&self) -> Result<Up> {
         let mut buffer = vec![0; MAXIMUM];
-        let (length, descriptor) = match self.receive(&mut buffer) {
-            Err(Errno::CONNRESET) => return Ok(Up::Closed),
-            other => other
-                .map_err(|errno| SystemCall::new("recvmsg(<channel>)", errno))
-                .during(|| "hear from the container")?,
+        let received = match self.receive(&mut buffer) {
+            // The child ended without having read all that it was told. The kernel reports that once, and before the
+            // child's own last words.
+            Err(Errno::CONNRESET) => match self.receive(&mut buffer) {
+                Ok((0, _)) => return Ok(Up::Lost),
+                other => other,
+            },
+            other => other,
         };
+        let (length, descriptor) = received
+            .map_err(|errno| SystemCall::new("recvmsg(<channel>)", errno))
+            .during(|| "hear from the container")?;
         Ok(match (buffer[..length].split_first(), descriptor) {
             (None, _) => Up::Closed,
             (Some((&BORN, rest)), Some(pidfd)) => match rest.try_into() {
@@ -238,5 +246,18 @@ mod tests {
         assert_eq!(source.to_string(), "fsmount(proc, 0): EPERM (Operation not permitted); kernel: e proc: no");
         drop(one);
         assert!(matches!(other.receive_up().unwrap(), Up::Closed));
+    }
+
+    #[test]
+    fn last_words_arrive_although_the_child_did_not_listen() {
+        let (child, parent) = pair().unwrap();
+        parent.send_down(Down::Go).unwrap();
+        child.send_up(&Up::Failed(Error::Refused("no".to_owned()))).unwrap();
+        drop(child);
+        assert!(matches!(parent.receive_up().unwrap(), Up::Failed(_)));
+        let (child, parent) = pair().unwrap();
+        parent.send_down(Down::Go).unwrap();
+        drop(child);
+        assert!(matches!(parent.receive_up().unwrap(), Up::Lost));
     }
 }

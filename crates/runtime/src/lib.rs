@@ -1,7 +1,7 @@
 //! The OCI runtime: from a specification to a running process.
 //!
 //! [`plan`] lowers a specification to a [`Plan`] without touching the kernel. [`create`] executes it up to the point
-//! just before execve(2), [`Created::start`] crosses that point, [`exec`] starts a further process in a container.
+//! just before execve(2), [`Created::start`] crosses that point, [`run`] is both, [`exec`] starts a further process in a container.
 //! State, names, images and networks belong to the engine.
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ mod root;
 mod supervisor;
 pub mod users;
 
-pub use create::{Created, NewContainer, Started, Stdio, create};
+pub use create::{Created, NewContainer, Started, Stdio, create, run};
 pub use error::{BoxError, Error, Result};
 pub use exec::{ExecPlan, exec};
 pub use hooks::run_hooks;

@@ -256,6 +256,9 @@ fn bind(
     if maps && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
         return wrong(format!("mounts[{index}].uidMappings"), "needs mappings of user and group ids");
     }
+    // As mount(8) and runc understand it, `rw` on a bind mount takes nothing away: a read-only source stays so. In a user
+    // namespace the kernel would refuse to clear it.
+    sorted.attributes.clear &= kernel::mount::Attributes::MOUNT_ATTR__ATIME.bits();
     let id_map = maps.then(|| IdMap {
         uids: mount.uid_mappings.clone(),
         gids: mount.gid_mappings.clone(),

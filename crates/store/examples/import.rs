@@ -23,9 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
         let start = Instant::now();
-        store.layers().remove(&layer.diff_id)?;
+        if std::env::var_os("KEEP").is_none() {
+            store.layers().remove(&layer.diff_id)?;
+        }
         println!(
-            "{}: {} entries, {} bytes: import {imported:.0?}, settle {settled:.0?}, remove {:.0?}, {peak}",
+            "{}: {} entries, {} bytes: import {imported:.2?}, settle {settled:.2?}, remove {:.2?}, {peak}",
             path.display(),
             layer.entries,
             layer.size,

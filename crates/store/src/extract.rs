@@ -37,6 +37,8 @@ pub(crate) struct Extracted {
     pub(crate) tally: Tally,
     /// Did the archive say what the root shall be?
     pub(crate) root_entry: bool,
+    /// Did it make the root opaque?
+    pub(crate) hides_lower: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -64,32 +66,41 @@ pub(crate) fn extract<R: BufRead>(
     ownership: Ownership,
 ) -> Result<Extracted, StoreError> {
     let free_mask = kernel::private_umask::clear_umask_of_this_thread().is_ok();
-    let doing = "unpack the layer";
-    let second = root.try_clone().map_err(|error| StoreError::System {
-        doing,
-        source: SystemError::new("fcntl(<layer>, F_DUPFD_CLOEXEC)", Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-    })?;
-    let mut extractor = Extractor {
-        places: Places::new(root),
-        targets: Places::new(second),
-        ownership,
-        me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
-        free_mask,
-        late: Late::new(scratch),
-        out: Extracted::default(),
-        left_out: 0,
-    };
-    while let Some(entry) = reader.next().map_err(StoreError::Archive)? {
-        extractor.out.entries += 1;
-        extractor.member(&entry, reader).map_err(|source| match source {
-            EntryError::Archive(source) => StoreError::Archive(source),
-            source => StoreError::Entry { path: quoted(&entry.path), source },
-        })?;
-    }
-    extractor.finish()
+    Extractor::new(root, scratch, ownership, free_mask)?.all(reader)
 }
 
 impl Extractor {
+    fn new(root: OwnedFd, scratch: Directory, ownership: Ownership, free_mask: bool) -> Result<Extractor, StoreError> {
+        let second = root.try_clone().map_err(|error| StoreError::System {
+            doing: "unpack the layer",
+            source: SystemError::new(
+                "fcntl(<layer>, F_DUPFD_CLOEXEC)",
+                Errno::from_io_error(&error).unwrap_or(Errno::IO),
+            ),
+        })?;
+        Ok(Extractor {
+            places: Places::new(root),
+            targets: Places::new(second),
+            ownership,
+            me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            free_mask,
+            late: Late::new(scratch),
+            out: Extracted::default(),
+            left_out: 0,
+        })
+    }
+
+    fn all<R: BufRead>(mut self, reader: &mut Reader<R>) -> Result<Extracted, StoreError> {
+        while let Some(entry) = reader.next().map_err(StoreError::Archive)? {
+            self.out.entries += 1;
+            self.member(&entry, reader).map_err(|source| match source {
+                EntryError::Archive(source) => StoreError::Archive(source),
+                source => StoreError::Entry { path: quoted(&entry.path), source },
+            })?;
+        }
+        self.finish()
+    }
+
     fn member<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), EntryError> {
         let path = components(&entry.path)?;
         let Some((&name, parents)) = path.split_last() else {
@@ -103,6 +114,7 @@ impl Extractor {
         }
         if opaque {
             let ownership = self.ownership;
+            self.out.hides_lower |= parents.is_empty();
             return xattrs::set_opaque(self.parent(parents)?, ownership);
         }
         if let Some(hidden) = name.strip_prefix(b".wh.") {
@@ -124,7 +136,7 @@ impl Extractor {
 
     /// The directory for a member, made with mode 0755 where the archive does not say.
     fn parent(&mut self, parents: &[&[u8]]) -> Result<BorrowedFd<'_>, EntryError> {
-        let Extractor { places, ownership, out, .. } = self;
+        let Extractor { places, ownership, out, free_mask, .. } = self;
         let mut make = |parent: BorrowedFd<'_>, name: &[u8], whiteout: bool| {
             if whiteout {
                 // The name stays one name in the tally.
@@ -134,6 +146,10 @@ impl Extractor {
             }
             let mode = Mode::from_raw_mode(0o755);
             fs::mkdirat(parent, name, mode).during(|| format!("mkdirat(<layer>, {}, 0755)", quoted(name)))?;
+            if !*free_mask {
+                fs::chmodat(parent, name, mode, AtFlags::empty())
+                    .during(|| format!("fchmodat(<layer>, {}, 0755)", quoted(name)))?;
+            }
             if whiteout {
                 make_opaque(parent, name, *ownership)?;
             }
@@ -187,7 +203,7 @@ impl Extractor {
             .create(parents, name, |parent| fs::openat(parent, name, flags, mode))?
             .during(|| format!("openat(<layer>, {}, O_WRONLY|O_CREAT|O_EXCL, {mode:?})", quoted(name)))?;
         self.out.tally.add(entry.size);
-        self.out.size += entry.size;
+        self.out.size = self.out.size.saturating_add(entry.size);
         self.content(entry, reader, &fd, name)?;
         let owner = self.owner(entry)?;
         if let Some((uid, gid)) = owner {
@@ -526,6 +542,47 @@ fn owner_error(entry: &Entry, call: &str, errno: Errno) -> EntryError {
         errno => {
             let call = format!("{call}(<layer>/{}, {}, {})", entry.path.escape_ascii(), entry.uid, entry.gid);
             SystemError::new(call, errno).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archive::{Header, Limits, Time, Writer};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Where a seccomp filter forbids unshare(2), every mode is set explicitly.
+    #[test]
+    fn modes_are_right_under_a_foreign_umask() {
+        let mut writer = Writer::new(Vec::new());
+        let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        for (path, kind, mode) in [
+            (&b"implied/file"[..], Kind::Regular, 0o666),
+            (b"directory", Kind::Directory, 0o777),
+            (b"pipe", Kind::Fifo, 0o622),
+            (b"link", Kind::Symlink, 0o777),
+        ] {
+            let (uid, gid) = (me.0.into(), me.1.into());
+            let link = if kind == Kind::Symlink { &b"pipe"[..] } else { b"" };
+            let header = Header { path, kind, link, size: 0, mode, uid, gid, mtime: Time::default(), xattrs: &[] };
+            writer.append(&header).unwrap();
+        }
+        let archive = writer.finish().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        let tree = base.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let root = fs::open(&tree, crate::directory::OPEN, Mode::empty()).unwrap();
+        let scratch = Directory::create_all(base.path()).unwrap();
+        let thread = std::thread::spawn(move || {
+            kernel::private_umask::clear_umask_of_this_thread().unwrap();
+            rustix::process::umask(Mode::from_raw_mode(0o077));
+            let extractor = Extractor::new(root, scratch, Ownership::default(), false).unwrap();
+            extractor.all(&mut Reader::new(&archive[..], Limits::default())).unwrap();
+        });
+        thread.join().unwrap();
+        for (name, mode) in [("implied", 0o755), ("implied/file", 0o666), ("directory", 0o777), ("pipe", 0o622)] {
+            assert_eq!(tree.join(name).metadata().unwrap().permissions().mode() & 0o7777, mode, "{name}");
         }
     }
 }

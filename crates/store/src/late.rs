@@ -29,7 +29,7 @@ pub(crate) struct Wish {
     /// Is the mode already what it should be?
     pub(crate) mode_set: bool,
     pub(crate) mtime: Time,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: archive::Attributes,
 }
 
 /// The list.

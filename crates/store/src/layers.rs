@@ -4,13 +4,14 @@ use crate::boot;
 use crate::directory::Directory;
 use crate::error::{StoreError, SystemError};
 use crate::import::{self, ImportOptions, Imported};
-use crate::merge::Stack;
+use crate::merge::{self, Stack};
 use crate::pack;
 use crate::record::{self, Backend, Record};
 use crate::staging::Staged;
 use crate::tally;
 use crate::{Store, blobs};
 use oci::digest::Digest;
+use rustix::fd::AsFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::File;
@@ -32,8 +33,13 @@ pub struct Layer {
     pub archive_size: u64,
     /// What could not be kept as the archive said: devices in a user namespace, attributes. One sentence each.
     pub warnings: Vec<String>,
-    /// The directory for overlayfs.
+    /// How it is stored.
+    pub backend: Backend,
+    /// Where it is: for [`Backend::Directory`] the lower directory for overlayfs.
     pub path: PathBuf,
+    /// True if the archive makes the root opaque. overlayfs does not look for the mark on the root of a layer, so the
+    /// layers below must be left out of the mount; [`Layers::lower`] does.
+    pub hides_lower: bool,
     /// True if an import found it already here.
     pub existed: bool,
 }
@@ -116,6 +122,7 @@ impl<'a> Layers<'a> {
             entries: extracted.entries,
             archive_size,
             root_entry: extracted.root_entry,
+            hides_lower: extracted.hides_lower,
             tally: extracted.tally,
             warnings: extracted.warnings,
         };
@@ -156,6 +163,23 @@ impl<'a> Layers<'a> {
         if self.contains(diff_id)? { Ok(self.tree(diff_id)) } else { Err(StoreError::NoSuchLayer(diff_id.clone())) }
     }
 
+    /// The lower directories for a mount of these layers, topmost first: their paths, without those below a layer whose
+    /// root is opaque.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], system errors.
+    pub fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, StoreError> {
+        let mut paths = Vec::with_capacity(layers.len());
+        for diff_id in layers {
+            let layer = self.get(diff_id)?;
+            paths.push(layer.path);
+            if layer.hides_lower {
+                break;
+            }
+        }
+        Ok(paths)
+    }
+
     fn tree(&self, diff_id: &Digest) -> PathBuf {
         self.store.path.join(NAME).join(diff_id.hex()).join(record::TREE)
     }
@@ -183,10 +207,12 @@ impl<'a> Layers<'a> {
         Layer {
             path: self.tree(&record.diff_id),
             diff_id: record.diff_id,
+            backend: record.backend,
             size: record.size,
             entries: record.entries,
             archive_size: record.archive_size,
             warnings: record.warnings,
+            hides_lower: record.hides_lower,
             existed: false,
         }
     }
@@ -243,7 +269,17 @@ impl<'a> Layers<'a> {
                 other => other.map_err(|source| StoreError::System { doing: "open a layer", source }),
             }
         };
-        Ok(Stack { parts: layers.iter().map(open).collect::<Result<_, _>>()? })
+        let mut parts = Vec::with_capacity(layers.len());
+        for diff_id in layers {
+            let tree = open(diff_id)?;
+            let last = merge::is_opaque(tree.as_fd(), self.store.ownership)
+                .map_err(|source| StoreError::System { doing: "open a layer", source })?;
+            parts.push(tree);
+            if last {
+                break;
+            }
+        }
+        Ok(Stack { parts })
     }
 
     fn measured(&self, diff_id: &Digest) -> Result<tally::Measured, StoreError> {
@@ -253,7 +289,7 @@ impl<'a> Layers<'a> {
             other => other,
         };
         directory
-            .and_then(|directory| tally::measure(rustix::fd::AsFd::as_fd(&directory), directory.label()))
+            .and_then(|directory| tally::measure(directory.as_fd(), directory.label()))
             .map_err(|source| StoreError::System { doing: "measure a layer", source })
     }
 
@@ -272,7 +308,7 @@ impl<'a> Layers<'a> {
             .size(&format!("{NAME}/{}/{}", diff_id.hex(), record::FILE))
             .map_err(|source| StoreError::System { doing: "check a layer", source })?;
         found.names = found.names.saturating_sub(2);
-        found.bytes = found.bytes.saturating_sub(record_size);
+        found.bytes = found.bytes.wrapping_sub(record_size);
         Ok(found == record.tally)
     }
 }

@@ -34,7 +34,8 @@
 //! gets a mark in `unsettled`; the file system's journal keeps the order of the two, so a layer that survives without its
 //! mark was settled. The first [`Store::open`] after a boot looks at what is marked: a blob is hashed, a layer is walked and
 //! its number of names and sum of file sizes compared with its record. ext4 (`data=ordered` and `journal`), XFS and btrfs
-//! set a file's size when its data is on disk, so a torn tree is seen by its sizes. What does not match is removed, and
+//! set a file's size when its data is on disk, so a torn tree is seen by its sizes (ext4 without a journal or with
+//! `data=writeback` promises nothing; there [`Store::settle`] after each pull is the only safe way). What does not match is removed, and
 //! the engine finds the layer absent. [`Store::settle`] does one syncfs and removes the marks; calling it in a quiet moment
 //! only saves the check.
 #![forbid(unsafe_code)]
@@ -64,6 +65,7 @@ pub use changes::{Change, ChangeKind};
 pub use error::{EntryError, StoreError, SystemError};
 pub use import::ImportOptions;
 pub use layers::{Layer, Layers};
+pub use record::Backend;
 pub use staging::Swept;
 pub use writable::Writable;
 

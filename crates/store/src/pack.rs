@@ -7,7 +7,7 @@ use crate::Ownership;
 use crate::error::{During, StoreError, SystemError, quoted};
 use crate::merge::{Found, Stack, is_opaque};
 use crate::xattrs;
-use archive::{Header, Kind, Time, Writer};
+use archive::{Attributes, Header, Kind, Time, Writer};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -171,7 +171,7 @@ impl<W: Write> Packer<W> {
         self.writer.append(&header).map_err(StoreError::Sink)
     }
 
-    fn attributes(&self, parent: BorrowedFd<'_>, name: &CString) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn attributes(&self, parent: BorrowedFd<'_>, name: &CString) -> Result<Attributes, StoreError> {
         xattrs::read(parent, name.as_bytes())
             .map_err(|errno| system(SystemError::new(format!("listxattr({})", self.label()), errno)))
     }

@@ -22,6 +22,9 @@ pub(crate) struct Record {
     /// Does the archive have an entry for the root, so that the tree's own mode and owner mean something?
     #[serde(default)]
     pub(crate) root_entry: bool,
+    /// Is the root itself opaque? overlayfs does not look for the mark there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) hides_lower: bool,
     /// For the check after a power cut.
     pub(crate) tally: Tally,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

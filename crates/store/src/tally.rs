@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::mem::MaybeUninit;
 
 /// What can be compared after a power cut: each name counts, and each name of a regular file counts its size, so that hard
-/// links need no memory.
+/// links need no memory. Sums wrap: sparse files of an archive can claim more than there are numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Tally {
     pub(crate) names: u64,
@@ -18,13 +18,13 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn add(&mut self, bytes: u64) {
         self.names += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.wrapping_add(bytes);
     }
 
     pub(crate) fn remove(&mut self, stat: &Stat) {
         self.names = self.names.saturating_sub(1);
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            self.bytes = self.bytes.saturating_sub(stat.st_size.unsigned_abs());
+            self.bytes = self.bytes.wrapping_sub(stat.st_size.unsigned_abs());
         }
     }
 }

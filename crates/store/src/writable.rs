@@ -5,6 +5,7 @@ use crate::blobs::new_directory;
 use crate::changes::{self, Change};
 use crate::directory::Directory;
 use crate::error::{During, StoreError, SystemError};
+use crate::layers::Layer;
 use crate::merge::Stack;
 use crate::pack;
 use crate::record;
@@ -121,6 +122,36 @@ impl<'a> Writable<'a> {
     /// [`StoreError::Sink`], system errors.
     pub fn pack<W: Write>(&self, sink: W) -> Result<W, StoreError> {
         pack::layer(&self.stack()?, self.store.ownership, sink)
+    }
+
+    /// Stores what the container changed as a new layer, for `docker commit`.
+    ///
+    /// # Errors
+    /// Those of [`Writable::pack`] and [`crate::Layers::import`].
+    pub fn commit(&self) -> Result<Layer, StoreError> {
+        let (from, to) = std::io::pipe().map_err(StoreError::Sink)?;
+        std::thread::scope(|scope| {
+            let packer = std::thread::Builder::new()
+                .name("pack".to_owned())
+                .spawn_scoped(scope, move || self.pack(std::io::BufWriter::with_capacity(64 << 10, to)).map(drop))
+                .map_err(StoreError::Thread)?;
+            let layer = self.store.layers().import(None, from);
+            let packed = packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            match (layer, packed) {
+                // When the import fails it closes the pipe, and packing fails for that.
+                (Err(error), Err(StoreError::Sink(_)) | Ok(())) => Err(error),
+                (Ok(layer), Ok(())) => Ok(layer),
+                (layer, Err(error)) => {
+                    // The archive ended early and was still well formed: a layer that nobody asked for.
+                    if let Ok(layer) = layer
+                        && !layer.existed
+                    {
+                        self.store.layers().remove(&layer.diff_id)?;
+                    }
+                    Err(error)
+                }
+            }
+        })
     }
 
     /// Writes the container's whole tree on the given layers, topmost first, as a plain tar. Mounts are not in it. Returns

@@ -73,7 +73,7 @@ fn set(target: &Target<'_>, name: &[u8], value: &[u8]) -> rustix::io::Result<()>
 }
 
 /// All attributes of a name that belong into an archive.
-pub(crate) fn read(parent: BorrowedFd<'_>, file: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn read(parent: BorrowedFd<'_>, file: &[u8]) -> rustix::io::Result<archive::Attributes> {
     let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), file].concat();
     // XATTR_LIST_MAX and XATTR_SIZE_MAX are 64 KiB; most files have none, and then the first call is the only one.
     let mut list = [0_u8; 512];

@@ -126,6 +126,63 @@ fn a_tree_deeper_than_a_path_is_removed() {
     assert!(scratch.is_clean());
 }
 
+/// Not a test: a process to be killed. It imports a whole archive.
+#[test]
+#[ignore = "started by others"]
+fn child_that_imports_a_file() {
+    if let (Some(path), Some(archive)) = (std::env::var_os("STORE_OF_THE_PARENT"), std::env::var_os("ARCHIVE")) {
+        let store = Store::open(path, store::Ownership::default()).unwrap();
+        store.layers().import(None, std::fs::File::open(archive).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn killed_at_any_moment() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut archive = Tar::default();
+    for n in 0..300 {
+        archive = archive.file(&format!("d{}/f{n}", n % 20), &"x".repeat(n * 10));
+    }
+    let archive = archive.end();
+    let file = scratch.path().join("archive.tar");
+    std::fs::write(&file, &archive).unwrap();
+    let id = Digest::sha256(&archive);
+    let start = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_imports_a_file", "--ignored"])
+            .env("STORE_OF_THE_PARENT", scratch.store.path())
+            .env("ARCHIVE", &file)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let begun = std::time::Instant::now();
+    assert!(start().wait().unwrap().success());
+    let duration = begun.elapsed();
+    assert!(scratch.store.layers().remove(&id).unwrap());
+    let (mut whole, mut gone) = (0, 0);
+    for round in 0..40 {
+        let mut child = start();
+        std::thread::sleep(duration * round / 32);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let swept = scratch.store.sweep().unwrap();
+        assert!(swept.failed.is_empty() && swept.busy == 0 && scratch.is_clean());
+        if scratch.store.layers().contains(&id).unwrap() {
+            whole += 1;
+            let layer = scratch.store.layers().get(&id).unwrap();
+            assert_eq!((layer.entries, support::tree(&layer.path).len()), (300, 321));
+            assert!(scratch.store.layers().remove(&id).unwrap());
+        } else {
+            gone += 1;
+        }
+    }
+    println!("{whole} whole, {gone} gone");
+}
+
 /// Not a test: a process to be killed. It imports from a pipe that never ends.
 #[test]
 #[ignore = "started by others"]

@@ -7,7 +7,7 @@ mod support;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Scratch, root, tree};
+use support::{Scratch, root, tree, view};
 
 fn run(program: &str, arguments: &[&OsStr], directory: &Path) -> bool {
     let output = match Command::new(program).args(arguments).current_dir(directory).output() {
@@ -94,7 +94,7 @@ fn compare(pack: (&str, &[&str]), unpack: (&str, &[&str]), attributes: bool) {
     let unpacking = arguments(unpack.1);
     run(unpack.0, &unpacking.iter().map(|word| word.as_os_str()).collect::<Vec<_>>(), &reference);
     let layer = scratch.store.layers().import(None, std::fs::File::open(&archive).unwrap()).unwrap();
-    let (ours, theirs) = (tree(&layer.path), tree(&reference));
+    let (ours, theirs) = (tree(&view(&layer)), tree(&reference));
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     assert!(ours.len() > 30, "{}", ours.len());
     for (name, seen) in &ours {

@@ -5,7 +5,7 @@ mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use support::{Member, Scratch, Tar, is_opaque, is_whiteout, root, tree};
+use support::{Member, Scratch, Tar, is_opaque, is_whiteout, root, tree, view};
 
 /// A directory beside the store that no archive may touch, with a file of mode 0600 in a directory of mode 0700.
 fn canary(scratch: &Scratch) -> std::path::PathBuf {
@@ -27,7 +27,7 @@ fn attack(archive: impl Fn(&str) -> Vec<u8>) -> (Scratch, Result<std::path::Path
     assert!(scratch.is_clean(), "something was left in staging");
     let names: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
-    let result = result.map(|layer| layer.path).map_err(|error| support::chain(&error));
+    let result = result.map(|layer| view(&layer)).map_err(|error| support::chain(&error));
     (scratch, result)
 }
 
@@ -306,8 +306,8 @@ fn overlay_attributes_are_not_taken_from_archives() {
         .end();
     let layer = scratch.store.layers().import(None, &archive[..]).unwrap();
     assert_eq!(layer.warnings.len(), 3, "{:?}", layer.warnings);
-    assert!(!is_opaque(&layer.path.join("d")));
-    assert_eq!(support::xattrs(&layer.path.join("d")).len(), 1);
+    assert!(!is_opaque(&view(&layer).join("d")));
+    assert_eq!(support::xattrs(&view(&layer).join("d")).len(), 1);
 }
 
 /// CVE-2025-62518: the size in the extended header decides where the next header is.

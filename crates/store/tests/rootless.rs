@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use store::{Ownership, Store, Writable};
-use support::{Member, Tar, chain};
+use support::{Member, Tar, chain, view};
 
 /// Runs one of this program's tests as root of a new user namespace with `count` ids from 100000, on a directory that
 /// belongs to that root. The parent, being root, writes the maps; newuidmap would do it for a user.
@@ -77,7 +77,7 @@ fn child_with_ids() {
         .file("etc/.wh..wh..opq", "")
         .end();
     let layer = store.layers().import(None, &archive[..]).unwrap_or_else(|error| panic!("{}", chain(&error)));
-    let path = layer.path;
+    let path = view(&layer);
     assert!(layer.warnings.iter().any(|warning| warning.contains("device 1:3")), "{:?}", layer.warnings);
     assert!(layer.warnings.iter().any(|warning| warning.contains("device 8:0")));
     assert!(layer.warnings.iter().any(|warning| warning.contains("trusted.x")));

@@ -30,7 +30,10 @@ impl Snapshot {
         processes(&mut seen)?;
         cgroups(directory, scope, &mut seen);
         links(&mut seen);
-        rules(&mut seen);
+        // Tables and chains outlive containers as the bridge does; a test that has warmed up compares them.
+        if scope == Scope::All {
+            rules(&mut seen);
+        }
         state(directory, &mut seen);
         Ok(Self(seen))
     }

@@ -214,9 +214,10 @@ fn cage(options: &Options, directory: &std::path::Path) -> Result<Command> {
     if !host::is_root() {
         return Ok(Command::new(own));
     }
-    let mut command = Command::new("unshare");
+    // The namespaces end with the runner, however that ends.
+    let mut command = Command::new("setpriv");
     command
-        // The namespaces end with the runner, however that ends.
+        .args(["--pdeathsig", "KILL", "unshare"])
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["sh", "-c", "ip link set lo up && exec \"$@\"", "cage"]);
     if let Some(user) = &options.user {

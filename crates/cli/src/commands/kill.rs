@@ -3,7 +3,6 @@
 use super::{each_named, verb};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::values::signal;
 use crate::verb::Verb;
 use clap::Args;
 
@@ -14,7 +13,7 @@ pub const VERB: Verb =
 #[derive(Args)]
 struct Flags {
     /// Signal to send
-    #[arg(short = 's', long, value_name = "string", value_parser = signal::parse, default_value = "KILL")]
+    #[arg(short = 's', long, value_name = "string", default_value = "KILL")]
     signal: String,
     /// Names or identifiers
     #[arg(value_name = "CONTAINER", required = true)]

@@ -3,7 +3,6 @@
 use super::{each_named, verb};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::values::signal;
 use crate::verb::Verb;
 use clap::Args;
 
@@ -14,7 +13,7 @@ pub const VERB: Verb =
 #[derive(Args)]
 struct Flags {
     /// Signal that asks the container to stop
-    #[arg(short = 's', long, value_name = "string", value_parser = signal::parse)]
+    #[arg(short = 's', long, value_name = "string")]
     signal: Option<String>,
     /// Seconds to wait before killing it; -1 for no end
     #[arg(short = 't', long, alias = "time", value_name = "int", allow_hyphen_values = true)]

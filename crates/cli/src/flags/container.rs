@@ -40,7 +40,7 @@ pub struct ContainerFlags {
     #[arg(short = 'c', long, value_name = "int")]
     cpu_shares: Option<u64>,
     /// Number of processors
-    #[arg(long, value_name = "decimal", value_parser = cpus::parse)]
+    #[arg(long, value_name = "decimal", value_parser = cpus::parse, allow_hyphen_values = true)]
     cpus: Option<i64>,
     /// Processors on which to run (0-3, 0,1)
     #[arg(long, value_name = "string")]

@@ -54,8 +54,12 @@ impl Engine {
         let Some(lock) = lock::claim_within(self.directories(), &entry.id, patience)? else {
             return Err(crate::Error::new(crate::Kind::Internal, "a fresh identifier is in use"));
         };
-        let made = self.record(&mut entry, options.name.as_deref()).and_then(|()| self.make_directories(&entry));
-        if let Err(error) = made {
+        if let Err(error) = self.record(&mut entry, options.name.as_deref()) {
+            // Nothing else was made. What cannot be taken back now is found by the next sweep.
+            drop(lock::release(self.directories(), &entry.id));
+            return Err(error);
+        }
+        if let Err(error) = self.make_directories(&entry) {
             self.undo_creation(&entry.id);
             return Err(error);
         }

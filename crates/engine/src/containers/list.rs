@@ -59,9 +59,11 @@ impl Engine {
         let directory = self.directories().container_run(id);
         let state = monitor::State::read(&directory)
             .kind(Kind::Corrupt, || format!("the state of container {id} cannot be read"))?;
-        // A pid alone may have been given to another process; with its start time it is unique.
+        // A pid alone may have been given to another process; with its start time it is unique. A process that has ended
+        // counts as running until its monitor has recorded the end: who asks then must not hear of an older run.
         Ok(state.filter(|state| {
-            state.pid != 0 && monitor::record::process_start_time(state.pid) == Some(state.pid_start_time)
+            let alive = || monitor::process_start_time(state.pid) == Some(state.pid_start_time);
+            (state.pid != 0 && alive()) || (!state.started_at.is_empty() && monitor::client::is_alive(&directory))
         }))
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod table;
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;
+pub(crate) use start::chain;
 pub use start::{Started, Streams};
 
 use crate::error::Result;

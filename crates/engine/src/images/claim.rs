@@ -4,7 +4,7 @@
 //! removal. Removal never waits: what it must leave, a later one takes.
 
 use crate::engine::Engine;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -31,7 +31,13 @@ impl Engine {
     fn images_lock(&self) -> Result<OwnedFd> {
         let path = self.directories().data.join("images.lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).internal(|| format!("cannot open {}", path.display()))
+        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| {
+            let error = Error::caused(Kind::Internal, format!("cannot open {}", path.display()), errno);
+            match errno {
+                Errno::ROFS | Errno::ACCESS => error.hint("the directory cannot be written; choose another with --root"),
+                _ => error,
+            }
+        })
     }
 
     /// A file without a name on the data root's file system; it goes with its descriptor.

@@ -8,7 +8,7 @@ use super::pull::{PullEvent, PullProgress};
 use super::table;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
-use oci::digest::Digest;
+use oci::digest::{Digest, Hasher};
 use oci::image::ImageConfig;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -26,6 +26,8 @@ pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Sync +
 pub(crate) struct IncomingLayer<'a> {
     /// Digest of the plain archive, as the configuration says.
     pub diff_id: Digest,
+    /// Digest of the bytes as they come, if the source does not check it itself.
+    pub blob: Option<Digest>,
     /// What the user sees: 12 digits of the blob's digest.
     pub label: String,
     /// Bytes to be read.
@@ -126,11 +128,17 @@ fn import_layer(
     events: &mpsc::Sender<(String, PullEvent)>,
 ) -> Result<()> {
     let stream = (layer.open)()?;
-    let counted = Counted { stream, done: 0, told: 0, label: &layer.label, total: layer.size, events };
-    store
-        .layers()
-        .import(Some(&layer.diff_id), counted)
-        .map_err(|error| storing(&format!("cannot unpack layer {}", layer.label), error))?;
+    let hasher = layer.blob.as_ref().map(|blob| Hasher::new(blob.algorithm()));
+    let mut counted = Counted { stream, hasher, done: 0, told: 0, label: &layer.label, total: layer.size, events };
+    let imported = store.layers().import(Some(&layer.diff_id), &mut counted);
+    // Bytes that do not match their digest are the reason for whatever the unpacking stumbled over.
+    if let Some(expected) = &layer.blob {
+        counted.check(expected).map_err(|error| match &imported {
+            Err(cause) => error.hint(format!("reading it failed too: {}", crate::containers::chain(cause))),
+            Ok(_) => error,
+        })?;
+    }
+    imported.map_err(|error| storing(&format!("cannot unpack layer {}", layer.label), error))?;
     // The receiver outlives the workers.
     events.send((layer.label.clone(), PullEvent::Complete)).unwrap_or_default();
     Ok(())
@@ -147,6 +155,7 @@ fn storing(message: &str, error: store::StoreError) -> Error {
 /// Tells how far a layer is, at most once a mebibyte.
 struct Counted<'a, R> {
     stream: R,
+    hasher: Option<Hasher>,
     done: u64,
     told: u64,
     label: &'a str,
@@ -154,9 +163,29 @@ struct Counted<'a, R> {
     events: &'a mpsc::Sender<(String, PullEvent)>,
 }
 
+impl<R: Read> Counted<'_, R> {
+    /// Reads what is left, and compares the digest of all.
+    fn check(&mut self, expected: &Digest) -> Result<()> {
+        // Another process stored the layer meanwhile, and nothing was read: there is nothing to be said of these bytes.
+        if self.done == 0 {
+            return Ok(());
+        }
+        std::io::copy(self, &mut std::io::sink()).internal(|| format!("cannot read blob {expected}"))?;
+        match self.hasher.take().map(Hasher::finish) {
+            Some(actual) if actual != *expected => {
+                Err(Error::new(Kind::Corrupt, format!("blob {expected} is corrupt: its actual digest is {actual}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.stream.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
         self.done += count as u64;
         if self.done - self.told >= 1 << 20 || self.told == 0 {
             self.told = self.done;

@@ -31,8 +31,19 @@ pub struct Loaded {
 type Index = BTreeMap<String, (u64, u64)>;
 
 impl Engine {
-    /// Loads every image of an archive. `source` may be a pipe.
-    pub fn load(&self, source: File, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
+    /// Loads every image of an archive. `source` may be a pipe; `name` is what the user calls it.
+    pub fn load(&self, source: File, name: &str, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
+        self.load_archive(source, progress).map_err(|error| {
+            let hint = error.advice().map(str::to_owned);
+            let wrapped = Error::caused(error.kind(), format!("cannot load {name}"), error);
+            match hint {
+                Some(hint) => wrapped.hint(hint),
+                None => wrapped,
+            }
+        })
+    }
+
+    fn load_archive(&self, source: File, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
         let file = self.rewindable(source)?;
         let index = index(&file)?;
         if index.is_empty() {
@@ -153,7 +164,7 @@ impl Engine {
 }
 
 fn unusable(why: &str) -> Error {
-    Error::new(Kind::InvalidArgument, format!("cannot load the archive: {why}"))
+    Error::new(Kind::InvalidArgument, format!("the archive cannot be used: {why}"))
 }
 
 fn configuration(bytes: &[u8]) -> Result<ImageConfig> {
@@ -167,7 +178,7 @@ fn normal(name: &str) -> &str {
 
 /// Reads the headers alone: behind each, the next is found by its size.
 fn index(file: &File) -> Result<Index> {
-    let corrupt = || "cannot load the archive: it is damaged or cut off".to_owned();
+    let corrupt = || "the archive is damaged or cut off".to_owned();
     let length = file.metadata().internal(|| "cannot look at the archive".into())?.len();
     let mut result = Index::new();
     let mut links: Vec<(String, String)> = Vec::new();
@@ -182,7 +193,7 @@ fn index(file: &File) -> Result<Index> {
         let name = String::from_utf8_lossy(&entry.path).into_owned();
         let stored = if entry.kind == archive::Kind::Regular { entry.size } else { 0 };
         if content + stored > length {
-            return Err(Error::new(Kind::Corrupt, format!("cannot load the archive: it is cut off: {name} needs {stored} bytes at offset {content}, the archive has {length}")));
+            return Err(Error::new(Kind::Corrupt, format!("the archive is cut off: {name} needs {stored} bytes at offset {content}, the archive has {length}")));
         }
         match entry.kind {
             archive::Kind::Regular if !entry.sparse => {
@@ -247,7 +258,7 @@ fn blob(file: &File, index: &Index, digest: &Digest) -> Result<Vec<u8>> {
     if actual == *digest {
         return Ok(bytes);
     }
-    Err(Error::new(Kind::Corrupt, format!("cannot load the archive: blob {digest} is corrupt: its digest is {actual}")))
+    Err(Error::new(Kind::Corrupt, format!("blob {digest} is corrupt: its actual digest is {actual}")))
 }
 
 fn layer<'a>(file: &'a File, (position, size): (u64, u64), diff_id: &Digest, blob: &Digest) -> IncomingLayer<'a> {
@@ -255,7 +266,7 @@ fn layer<'a>(file: &'a File, (position, size): (u64, u64), diff_id: &Digest, blo
         let file = file.try_clone().internal(|| "cannot open the archive again".into())?;
         Ok(Box::new(At { file, position, end: position + size }) as Box<dyn Read + Send>)
     });
-    IncomingLayer { diff_id: diff_id.clone(), label: blob.short().to_owned(), size, open }
+    IncomingLayer { diff_id: diff_id.clone(), blob: Some(blob.clone()), label: blob.short().to_owned(), size, open }
 }
 
 /// The manifest of an image that came without one.

@@ -85,7 +85,7 @@ impl Engine {
                 let reader = client.blob(reference, descriptor).map_err(|error| failure(name, error))?;
                 Ok(Box::new(reader) as Box<dyn Read + Send>)
             });
-            IncomingLayer { diff_id: diff_id.clone(), label: descriptor.digest.short().into(), size: descriptor.size, open }
+            IncomingLayer { diff_id: diff_id.clone(), blob: None, label: descriptor.digest.short().into(), size: descriptor.size, open }
         });
         let layers = layers.collect();
         let by_digest = reference.with_digest(resolved.digest().clone());
@@ -137,7 +137,12 @@ fn failure(name: &str, error: registry::Error) -> Error {
         E::Corrupt { .. } | E::TooLarge { .. } => (Kind::Corrupt, None),
         _ => (Kind::Internal, None),
     };
-    let wrapped = Error::caused(kind, format!("cannot pull {name}"), error);
+    let message = match kind {
+        // Docker's words, which scripts look for.
+        Kind::NotFound => format!("manifest for {name} not found"),
+        _ => format!("cannot pull {name}"),
+    };
+    let wrapped = Error::caused(kind, message, error);
     match hint {
         Some(hint) => wrapped.hint(hint),
         None => wrapped,

@@ -177,7 +177,7 @@ pub fn read(fd: OwnedFd) -> String {
 /// Creates, starts, reads everything, waits.
 pub fn run(plan: &Plan) -> runtime::Result<Output> {
     let (stdio, output) = pipes();
-    let started = runtime::create(plan, stdio, |_| Ok(()))?.start()?;
+    let started = runtime::run(plan, stdio, |_| Ok(()))?;
     let text = read(output);
     Ok(Output { status: wait(&started), text })
 }
@@ -205,4 +205,12 @@ pub fn open(path: &Path) -> OwnedFd {
 
 pub fn borrow(fd: &OwnedFd) -> std::os::fd::BorrowedFd<'_> {
     fd.as_fd()
+}
+
+/// Runs a closure in a child process; gives whether it returned without panic.
+pub fn in_child(namespaces: kernel::namespaces::Namespaces, work: impl FnOnce() -> i32) -> i32 {
+    let child = kernel::clone::Clone { namespaces, ..Default::default() }.spawn(work).unwrap();
+    let (_, status) =
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    status.exit_status().unwrap_or(255)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use store::{Ownership, Store};
+use store::{Backend, Layer, Ownership, Store};
 
 /// Root in this user namespace? Otherwise says so.
 pub fn root() -> bool {
@@ -43,7 +43,7 @@ impl Scratch {
         self.store
             .layers()
             .import(None, archive)
-            .map(|layer| layer.path)
+            .map(|layer| view(&layer))
             .unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
@@ -68,6 +68,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+/// A layer as a directory tree, whatever the back end: what one adds for a new one in order to run the whole contract.
+pub fn view(layer: &Layer) -> PathBuf {
+    match layer.backend {
+        Backend::Directory => layer.path.clone(),
+    }
 }
 
 /// Builds archives from header fields, hostile ones too.

@@ -162,7 +162,7 @@ fn pull_by_digest(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["pull", &name])?;
     same!(sandbox.ok(["run", "--rm", "--network", "none", &name, "echo", "runs"])?, "runs");
     let wrong = format!("{}/library/busybox@sha256:{}", registry.address, "0".repeat(64));
-    sandbox.dhow(["pull", &wrong])?.fails(1, &["not found"])
+    sandbox.dhow(["pull", &wrong])?.fails(1, &["unknown"])
 }
 
 fn pull_compressions(sandbox: &Sandbox) -> Result<()> {
@@ -203,7 +203,7 @@ fn basic_authentication(sandbox: &Sandbox) -> Result<()> {
     let file = sandbox.file("htpasswd", line)?;
     let registry = Registry::start(sandbox, &["busybox"], Some(&file))?;
     let name = format!("{}/library/busybox", registry.address);
-    sandbox.dhow(["pull", &name])?.fails(1, &["401"])?;
+    sandbox.dhow(["pull", &name])?.fails(1, &["login"])?;
     let login = |account: &str| -> Result<()> {
         fs::create_dir_all(sandbox.path("docker"))?;
         let text = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{account}\"}}}}}}", registry.address);
@@ -216,7 +216,7 @@ fn basic_authentication(sandbox: &Sandbox) -> Result<()> {
     login("dXNlcjp3cm9uZw==")?;
     let output = sandbox.dhow(["pull", &name])?;
     ensure!(!output.stderr.contains("wrong") && !output.stderr.contains("dXNlc"), "the password is in the error");
-    output.fails(1, &["401"])
+    output.fails(1, &["login"])
 }
 
 /// An image copied by skopeo is the same image.

@@ -130,7 +130,8 @@ fn short_ids_and_names(sandbox: &Sandbox) -> Result<()> {
 
 fn logs(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    let id = sandbox.detached(&["--network", "none"], "echo one; echo two >&2; echo three; printf 'no end'")?;
+    let id =
+        sandbox.detached(&["--network", "none"], "echo one; echo two >&2; sleep 0.2; echo three; printf 'no end'")?;
     sandbox.ok(["wait", &id])?;
     let output = sandbox.dhow(["logs", &id])?;
     same!(output.stdout, "one\nthree\nno end");
@@ -227,7 +228,10 @@ fn exec_sees_the_container(sandbox: &Sandbox) -> Result<()> {
 
 fn attach_sees_output_and_gives_input(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    let id = sandbox.detached(&["-i", "--network", "none"], "while read line; do echo got $line; done; exit 8")?;
+    let id = sandbox.detached(
+        &["-i", "--network", "none"],
+        "while read line; do test $line = end && exit 8; echo got $line; done",
+    )?;
     let mut attached = sandbox.spawn(["attach", &id])?;
     let mut input = attached.stdin.take().context("no input")?;
     let mut output = BufReader::new(attached.stdout.take().context("no output")?);
@@ -237,7 +241,8 @@ fn attach_sees_output_and_gives_input(sandbox: &Sandbox) -> Result<()> {
         output.read_line(&mut line)?;
         same!(line, format!("got {word}\n"));
     }
-    drop(input);
+    // The end of one attached input is not the end of the container's: others may attach.
+    writeln!(input, "end")?;
     same!(attached.wait()?.code(), Some(8));
     Ok(())
 }

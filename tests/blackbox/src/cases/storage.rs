@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::case::{cases, contains, same};
+use crate::case::{cases, contains, same, skip};
 use crate::sandbox::Sandbox;
 
 cases![storage:
@@ -114,15 +114,19 @@ fn file_bind_mount(sandbox: &Sandbox) -> Result<()> {
 
 fn named_volume(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
+    let first = sandbox.dhow(["run", "--rm", "--network", "none", "-v", "kept:/data", "busybox", "true"])?;
+    if first.stderr.contains("not supported yet") {
+        return skip("named volumes are not supported yet");
+    }
     // A new volume starts with what the image has there.
     same!(
         sandbox.busybox(
-            &["--network", "none", "-v", "kept:/etc"],
+            &["--network", "none", "-v", "filled:/etc"],
             "cut -d: -f1 /etc/passwd | head -n 1; echo new >/etc/new"
         )?,
         "root"
     );
-    same!(sandbox.busybox(&["--network", "none", "-v", "kept:/elsewhere"], "cat /elsewhere/new")?, "new");
+    same!(sandbox.busybox(&["--network", "none", "-v", "filled:/elsewhere"], "cat /elsewhere/new")?, "new");
     Ok(())
 }
 
@@ -143,7 +147,7 @@ fn whiteouts_and_replacements(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("layers20")?;
     let busybox = "/bin/busybox";
     if !std::path::Path::new(busybox).exists() {
-        return crate::case::skip("no /bin/busybox to look into the image with");
+        return skip("no /bin/busybox to look into the image with");
     }
     let volume = format!("{busybox}:/busybox:ro");
     let script = "/busybox cat /data/newest; /busybox find /data -type f | /busybox wc -l; /busybox ls /data/07/0 | /busybox head -n 1";
