@@ -3,7 +3,7 @@
 //! ```text
 //! data root   /var/lib/dhow, or $XDG_DATA_HOME/dhow     0711: containers in user namespaces must reach their layers
 //!   dhow.db                state that survives (crate::database)                                        0600
-//!   blobs/ layers/ staging/ containers/   the store's (crate `store`)
+//!   blobs/ layers/ staging/ containers/   the store's (crate `store`)                                   0700
 //! run root    /run/dhow, or $XDG_RUNTIME_DIR/dhow       0700: gone after a boot
 //!   containers/<id>/       lock, monitor.sock, state.json (crate `monitor`)
 //! ```
@@ -28,7 +28,9 @@ impl Directories {
         make(data, 0o711)?;
         make(run, 0o700)?;
         make(&run.join("containers"), 0o700)?;
-        make(&data.join("containers"), 0o711)?;
+        // A set-user-id program that a container has written must be out of reach for the host's users, who can see the
+        // container's identifier in /proc/PID/cgroup (CVE-2021-41091).
+        make(&data.join("containers"), 0o700)?;
         let absolute = |path: &Path| {
             path.canonicalize().internal(|| format!("cannot resolve the directory {}", path.display()))
         };
