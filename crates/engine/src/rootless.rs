@@ -78,7 +78,8 @@ fn unshare() -> Result<()> {
 
 /// A child that stays outside writes the maps: the programs must see our namespace from its parent.
 fn with_ranges(uids: &[String], gids: &[String]) -> Result<()> {
-    let (go, gone) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).internal(|| "cannot make a pipe".into())?;
+    let (go, gone) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).internal(|| "cannot make a pipe".into())?;
     let target = rustix::process::getpid().as_raw_nonzero().to_string();
     let mut gone = Some(gone);
     let child = Clone::default()
@@ -106,7 +107,8 @@ fn with_ranges(uids: &[String], gids: &[String]) -> Result<()> {
         rustix::io::write(gone, b"!").internal(|| "cannot tell the helper".into())?;
     }
     drop(gone);
-    let status = rustix::process::waitpid(Some(child.pid), WaitOptions::empty()).internal(|| "cannot wait for the helper".into())?;
+    let status = rustix::process::waitpid(Some(child.pid), WaitOptions::empty())
+        .internal(|| "cannot wait for the helper".into())?;
     unshared?;
     let failed = |program: &str| {
         Err(Error::new(Kind::Unavailable, format!("{program} did not map the ids that /etc/subuid and /etc/subgid give to this user"))

@@ -130,7 +130,8 @@ fn killed_monitor(sandbox: &Sandbox) -> Result<()> {
 fn private_directories(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     sandbox.busybox(&["--network", "none"], "true")?;
-    for (name, expected) in [("data", 0o711), ("data/dhow.db", 0o600), ("data/layers", 0o700), ("run", 0o700)] {
+    let own = [("data/dhow.db", 0o600), ("data/layers", 0o700), ("data/containers", 0o700), ("run", 0o700)];
+    for (name, expected) in own.into_iter().chain([("data", 0o711)]) {
         let mode = fs::metadata(sandbox.path(name))?.permissions().mode() & 0o777;
         same!(mode & !expected, 0, "{name} has mode {mode:o}");
     }

@@ -47,7 +47,7 @@ fn bad_reference(sandbox: &Sandbox) -> Result<()> {
         let output = sandbox.dhow(["pull", "--", name])?;
         output.fails(1, &[])?;
     }
-    sandbox.dhow(["run", "--rm", "UPPER"])?.fails(125, &["lower case"])
+    sandbox.dhow(["run", "--rm", "UPPER"])?.fails(125, &["lowercase"])
 }
 
 fn corrupt_layer_in_pull(sandbox: &Sandbox) -> Result<()> {
