@@ -232,7 +232,7 @@ fn shm_size(sandbox: &Sandbox) -> Result<()> {
 
 fn name_is_unique(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    sandbox.ok(["create", "--name", "taken", "busybox"])?;
+    sandbox.ok(["create", "--network", "none", "--name", "taken", "busybox"])?;
     sandbox.dhow(["run", "--name", "taken", "busybox", "true"])?.fails(125, &["taken", "already in use"])?;
     sandbox.dhow(["create", "--name", "no/slash", "busybox"])?.fails(1, &["no/slash"])?;
     sandbox.ok(["rm", "taken"])?;
@@ -282,7 +282,7 @@ fn devices(sandbox: &Sandbox) -> Result<()> {
 
 fn labels(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    let id = sandbox.ok(["create", "--label", "a=b=c", "-l", "empty", "busybox"])?;
+    let id = sandbox.ok(["create", "--network", "none", "--label", "a=b=c", "-l", "empty", "busybox"])?;
     let labels = sandbox.inspect(&id)?["Config"]["Labels"].clone();
     same!(labels["a"], "b=c");
     same!(labels["empty"], "");
