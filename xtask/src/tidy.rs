@@ -108,7 +108,8 @@ fn banned_names(sources: &[Source]) -> Vec<String> {
 fn headless(sources: &[Source]) -> Vec<String> {
     sources
         .iter()
-        .filter(|source| !source.text.starts_with("//!"))
+        // A module's tests say what they are about by where they stand.
+        .filter(|source| !source.path.ends_with("/tests.rs") && !source.text.starts_with("//!"))
         .map(|source| format!("{}: does not begin with //!", source.path))
         .collect()
 }
@@ -120,7 +121,7 @@ fn unfinished(sources: &[Source]) -> Vec<String> {
         concat!("XX", "X:"),
         concat!("TO", "DO"),
         concat!("todo", "!("),
-        concat!("#[ign", "ore"),
+        concat!("#[ign", "ore]"),
     ];
     let mut broken = vec![];
     for source in sources {

@@ -112,8 +112,9 @@ fn open(fixture: &Fixture) -> Connection {
 fn cgroups(fixture: &mut Fixture) -> Vec<std::path::PathBuf> {
     let path = launch(fixture).cgroup.as_ref().unwrap().path.clone();
     let hierarchy = cgroup::Hierarchy::detect().unwrap();
-    let Some(group) = cgroup::Cgroup::find(&hierarchy, &path).unwrap() else { return Vec::new() };
-    group.directories().into_iter().map(|(_, path)| path).collect()
+    let path = format!("{}{path}", hierarchy.base().trim_end_matches('/'));
+    let description = cgroup::Description { path, mounts: hierarchy.mounts().to_vec(), base: String::new() };
+    cgroup::Cgroup::open(&description).unwrap().directories().into_iter().map(|(_, path)| path).collect()
 }
 
 #[test]
