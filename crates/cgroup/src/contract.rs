@@ -24,7 +24,7 @@ fn layouts() -> Vec<(&'static str, Hierarchy)> {
     };
     let part = |version| {
         let mounts = whole.mounts.iter().filter(|mount| mount.version == version).cloned().collect();
-        Hierarchy { mounts }
+        Hierarchy { mounts, base: String::new() }
     };
     match whole.layout() {
         Layout::Hybrid => vec![("v1", part(Version::V1)), ("v2", part(Version::V2)), ("hybrid", whole)],

@@ -21,7 +21,7 @@ impl Hierarchy {
         let writable: Vec<_> =
             self.mounts.iter().filter(|mount| may_make_groups(&mount.mount_point, "")).cloned().collect();
         if !writable.is_empty() {
-            return Ok(Hierarchy { mounts: writable });
+            return Ok(Hierarchy { mounts: writable, base: String::new() });
         }
         let Some(mount) = self.mounts.iter().find(|mount| mount.version == Version::V2) else {
             return Err(Error::NotDelegated { reason: "cgroup v1 belongs to root and cannot be delegated".to_owned() });
@@ -48,8 +48,7 @@ impl Hierarchy {
         let text = Directory::open(&mount.mount_point)?.child(found)?.read("cgroup.controllers")?;
         let has = |name: &str| text.split_ascii_whitespace().any(|word| word == name);
         mount.controllers.retain(|controller| has(controller.v2_name()));
-        mount.base = format!("/{found}");
-        Ok(Hierarchy { mounts: vec![mount] })
+        Ok(Hierarchy { mounts: vec![mount], base: format!("/{found}") })
     }
 
     /// The same trees with another prefix: a group that somebody gave us, such as a scope of systemd.
@@ -58,9 +57,7 @@ impl Hierarchy {
     /// [`Error::Path`].
     pub fn beneath(&self, base: &str) -> Result<Hierarchy> {
         let base = crate::path::components(base)?.join("/");
-        let mut mounts = self.mounts.clone();
-        mounts.iter_mut().for_each(|mount| mount.base = format!("/{base}"));
-        Ok(Hierarchy { mounts })
+        Ok(Hierarchy { mounts: self.mounts.clone(), base: format!("/{base}") })
     }
 }
 

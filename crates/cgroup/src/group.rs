@@ -24,6 +24,9 @@ pub struct Description {
     pub path: String,
     /// The trees.
     pub mounts: Vec<Mount>,
+    /// The prefix: a group that was given to us, perhaps with processes in it; empty where all of the trees is ours.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub base: String,
 }
 
 /// One tree in which the container has a directory.
@@ -127,7 +130,8 @@ impl Cgroup {
             found.map(|(_, path)| *path).filter(|path| !path.trim_matches('/').is_empty())
         };
         let Some(path) = own("").or_else(|| own("memory")) else { return Ok(None) };
-        let description = Description { path: path.to_owned(), mounts: hierarchy.mounts.clone() };
+        let base = if path.starts_with(&hierarchy.base) { hierarchy.base.clone() } else { String::new() };
+        let description = Description { path: path.to_owned(), mounts: hierarchy.mounts.clone(), base };
         Ok(Some(Cgroup::open(&description)?).filter(Cgroup::exists))
     }
 
@@ -214,7 +218,7 @@ impl Cgroup {
             }
         };
         if version == Version::V2 && (self.joined[at].unsure || !ENABLED.contains(&controller)) {
-            enable_above(&self.description.mounts[mount], &self.description.path, &[controller])?;
+            enable_above(&self.description, mount, &[controller])?;
         }
         Ok(Some(at))
     }
@@ -235,7 +239,7 @@ impl Cgroup {
                 let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
                 let parent = parents(root, above, tree)?;
                 if hands_down {
-                    unsure = !enable_usual(&parent, &self.description.path, tree)?;
+                    unsure = !enable_usual(&parent, &self.description, mount)?;
                 }
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
@@ -309,7 +313,7 @@ impl Cgroup {
 
 fn describe(hierarchy: &Hierarchy, path: &str) -> Result<Description> {
     let path = format!("{}/{}", hierarchy.base(), path::components(path)?.join("/"));
-    Ok(Description { path, mounts: hierarchy.mounts.clone() })
+    Ok(Description { path, mounts: hierarchy.mounts.clone(), base: hierarchy.base.clone() })
 }
 
 /// Removes a parent directory such as `/dhow` from every tree where it is empty. Not needed between containers: an empty
@@ -390,7 +394,8 @@ fn enabled(directory: &Directory, wanted: &[Controller]) -> Result<bool> {
 }
 
 /// Hands down what every container gets, as far as the tree has it; `false` if not all could be.
-fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<bool> {
+fn enable_usual(parent: &Directory, description: &Description, mount: usize) -> Result<bool> {
+    let tree = &description.mounts[mount];
     let wanted: Vec<Controller> = ENABLED.into_iter().filter(|one| tree.controllers.contains(one)).collect();
     if enabled(parent, &wanted)? {
         return Ok(true);
@@ -399,7 +404,7 @@ fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<bool> {
     for controller in wanted {
         // A group that has processes of its own, or was not given a controller itself, cannot hand it down. That is an
         // error only for somebody who asks for a limit, and then one that names it.
-        match enable_above(tree, path, &[controller]) {
+        match enable_above(description, mount, &[controller]) {
             Ok(()) => {}
             Err(Error::Unsupported { .. }) => all = false,
             Err(error) => return Err(error),
@@ -410,11 +415,11 @@ fn enable_usual(parent: &Directory, path: &str, tree: &Mount) -> Result<bool> {
 
 /// Hands controllers down to the parent of the container's group: from the root of the tree, or from the group that was
 /// given to us, above which nothing is ours.
-fn enable_above(tree: &Mount, path: &str, wanted: &[Controller]) -> Result<()> {
-    let base = tree.base.trim_start_matches('/');
-    let own = path.strip_prefix(&tree.base).unwrap_or(path);
+fn enable_above(description: &Description, mount: usize, wanted: &[Controller]) -> Result<()> {
+    let base = description.base.trim_start_matches('/');
+    let own = description.path.strip_prefix(&description.base).unwrap_or(&description.path);
     let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
-    let root = Directory::open(&tree.mount_point)?;
+    let root = Directory::open(&description.mounts[mount].mount_point)?;
     let mut directory = if base.is_empty() { root } else { root.child(base)? };
     hand_down(&directory, wanted, true)?;
     for part in above.split('/').filter(|part| !part.is_empty()) {

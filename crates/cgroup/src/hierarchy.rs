@@ -40,9 +40,6 @@ pub struct Mount {
     pub name: Option<String>,
     /// Where it is mounted.
     pub mount_point: PathBuf,
-    /// The group in it that was given to us, with a leading slash; empty where all of the tree is ours.
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub base: String,
 }
 
 /// The layout of the whole machine.
@@ -61,6 +58,8 @@ pub enum Layout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
     pub(crate) mounts: Vec<Mount>,
+    /// The group that was given to us, with a leading slash; empty where all of the trees is ours.
+    pub(crate) base: String,
 }
 
 impl Hierarchy {
@@ -71,7 +70,7 @@ impl Hierarchy {
     pub fn detect() -> Result<Hierarchy> {
         if magic(Path::new(ROOT)) == Some(CGROUP2_SUPER_MAGIC) {
             let mounts = vec![unified(PathBuf::from(ROOT))?];
-            return Ok(Hierarchy { mounts });
+            return Ok(Hierarchy { mounts, base: String::new() });
         }
         let own = read_path("/proc/self/cgroup")?;
         let mounts = match usual_places(&own) {
@@ -85,7 +84,7 @@ impl Hierarchy {
         if mounts.is_empty() {
             return Err(Error::NoHierarchy);
         }
-        Ok(Hierarchy { mounts })
+        Ok(Hierarchy { mounts, base: String::new() })
     }
 
     /// Which of the three layouts this is.
@@ -114,7 +113,7 @@ impl Hierarchy {
 
     /// The prefix below which groups are made: the delegated group of an ordinary user, else empty.
     pub fn base(&self) -> &str {
-        self.mounts.first().map_or("", |mount| &mount.base)
+        &self.base
     }
 }
 
@@ -127,7 +126,7 @@ fn unified(mount_point: PathBuf) -> Result<Mount, FailedCall> {
     let path = mount_point.join("cgroup.controllers");
     let text = read_path(&path.to_string_lossy())?;
     let controllers = text.split_ascii_whitespace().filter_map(Controller::from_v2_name).collect();
-    Ok(Mount { version: Version::V2, controllers, name: None, mount_point, base: String::new() })
+    Ok(Mount { version: Version::V2, controllers, name: None, mount_point })
 }
 
 /// A line of /proc/self/cgroup gives the controllers of one tree; systemd and everybody after it mount that tree below
@@ -141,13 +140,7 @@ fn usual_places(own: &str) -> Option<Vec<Mount>> {
             // Without a v2 mount the line is there too, and means nothing.
             let mount_point = Path::new(ROOT).join("unified");
             if magic(&mount_point) == Some(CGROUP2_SUPER_MAGIC) {
-                mounts.push(Mount {
-                    version: Version::V2,
-                    controllers: Vec::new(),
-                    name: None,
-                    mount_point,
-                    base: String::new(),
-                });
+                mounts.push(Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point });
             }
             continue;
         }
@@ -162,8 +155,7 @@ fn usual_places(own: &str) -> Option<Vec<Mount>> {
 }
 
 fn v1<'a>(options: impl Iterator<Item = &'a str>, mount_point: PathBuf) -> Mount {
-    let mut mount =
-        Mount { version: Version::V1, controllers: Vec::new(), name: None, mount_point, base: String::new() };
+    let mut mount = Mount { version: Version::V1, controllers: Vec::new(), name: None, mount_point };
     for option in options {
         match option.strip_prefix("name=") {
             Some(name) => mount.name = Some(name.to_owned()),
@@ -182,9 +174,7 @@ fn from_mount_table(table: &str) -> Vec<Mount> {
         let (kind, options) = (right.next().unwrap_or(""), right.nth(1).unwrap_or(""));
         let Some(mount_point) = left.split(' ').nth(4).map(unescape) else { continue };
         let mount = match kind {
-            "cgroup2" => {
-                Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point, base: String::new() }
-            }
+            "cgroup2" => Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point },
             "cgroup" => v1(options.split(','), mount_point),
             _ => continue,
         };
@@ -240,7 +230,7 @@ mod tests {
         assert_eq!(mounts[1].name.as_deref(), Some("systemd"));
         assert_eq!(mounts[2].controllers, [Controller::Cpu, Controller::Cpuacct]);
         assert_eq!(mounts[3].mount_point, Path::new("/odd place"));
-        let hierarchy = Hierarchy { mounts };
+        let hierarchy = Hierarchy { mounts, base: String::new() };
         assert_eq!(hierarchy.layout(), Layout::Hybrid);
     }
 

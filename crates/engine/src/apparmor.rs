@@ -47,7 +47,11 @@ pub(crate) fn ensure_loaded() -> Result<()> {
         return Ok(());
     }
     // AppArmor 3's own abi file is missing where only the parser is installed.
-    let text = if std::path::Path::new("/etc/apparmor.d/abi/3.0").exists() { TEXT } else { TEXT.trim_start_matches("\nabi <abi/3.0>,") };
+    let text = if std::path::Path::new("/etc/apparmor.d/abi/3.0").exists() {
+        TEXT
+    } else {
+        TEXT.trim_start_matches("\nabi <abi/3.0>,")
+    };
     let mut child = Command::new("apparmor_parser")
         .args(["--replace", "--quiet"])
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")

@@ -97,9 +97,7 @@ impl Database {
         // Closing the last connection would copy the log into the file and wait for the disk three times; a container's
         // start must not. The log is copied when it has 256 pages, and by `settle`.
         self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        self.0.execute_batch(
-            "PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;",
-        )?;
+        self.0.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;")?;
         let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
         if version(&self.0)? as usize >= MIGRATIONS.len() {
             return Ok(());

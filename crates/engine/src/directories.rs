@@ -3,7 +3,7 @@
 //! ```text
 //! data root   /var/lib/dhow, or $XDG_DATA_HOME/dhow     0711: containers in user namespaces must reach their layers
 //!   dhow.db                state that survives (crate::database)                                        0600
-//!   blobs/ layers/ staging/ containers/   the store's (crate `store`)
+//!   blobs/ layers/ staging/ containers/   the store's (crate `store`)                                   0700
 //! run root    /run/dhow, or $XDG_RUNTIME_DIR/dhow       0700: gone after a boot
 //!   containers/<id>/       lock, monitor.sock, state.json (crate `monitor`)
 //! ```
@@ -28,10 +28,11 @@ impl Directories {
         make(data, 0o711)?;
         make(run, 0o700)?;
         make(&run.join("containers"), 0o700)?;
-        make(&data.join("containers"), 0o711)?;
-        let absolute = |path: &Path| {
-            path.canonicalize().internal(|| format!("cannot resolve the directory {}", path.display()))
-        };
+        // A set-user-id program that a container has written must be out of reach for the host's users, who can see the
+        // container's identifier in /proc/PID/cgroup (CVE-2021-41091).
+        make(&data.join("containers"), 0o700)?;
+        let absolute =
+            |path: &Path| path.canonicalize().internal(|| format!("cannot resolve the directory {}", path.display()));
         Ok(Directories { data: absolute(data)?, run: absolute(run)? })
     }
 
@@ -69,10 +70,16 @@ pub(crate) fn make(path: &Path, mode: u32) -> Result<()> {
         },
         Err(errno) => {
             let kind = if errno == rustix::io::Errno::ACCESS { Kind::Forbidden } else { Kind::Internal };
-            Err(errno).kind(kind, || format!("cannot make the directory {}", path.display())).map_err(|error| match errno {
-                rustix::io::Errno::ROFS => error.hint("the file system is read-only; choose another directory with --root and --run-dir"),
-                rustix::io::Errno::ACCESS => error.hint("run as the owner of the directory, or choose another with --root and --run-dir"),
-                _ => error,
+            Err(errno).kind(kind, || format!("cannot make the directory {}", path.display())).map_err(|error| {
+                match errno {
+                    rustix::io::Errno::ROFS => {
+                        error.hint("the file system is read-only; choose another directory with --root and --run-dir")
+                    }
+                    rustix::io::Errno::ACCESS => {
+                        error.hint("run as the owner of the directory, or choose another with --root and --run-dir")
+                    }
+                    _ => error,
+                }
             })
         }
     }

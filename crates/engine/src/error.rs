@@ -52,11 +52,7 @@ impl Error {
     }
 
     /// The same with its cause.
-    pub fn caused(
-        kind: Kind,
-        message: impl Into<String>,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Error {
+    pub fn caused(kind: Kind, message: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         Error { kind, message: message.into(), hint: None, source: Some(source.into()) }
     }
 

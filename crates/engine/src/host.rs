@@ -86,7 +86,8 @@ mod tests {
         assert!(!is_initial("         0       1000          1\n"));
         assert!(contains("0 1000 1\n1 100000 65536\n", 5));
         assert!(!contains("0 1000 1\n", 5));
-        let last = [("0 0 4294967295\n", 2_147_483_647), ("0 1000 1\n", 0), ("0 1000 1\n1 100000 65536\n", 65_536), ("", 0)];
+        let last =
+            [("0 0 4294967295\n", 2_147_483_647), ("0 1000 1\n", 0), ("0 1000 1\n1 100000 65536\n", 65_536), ("", 0)];
         for (map, expected) in last {
             assert_eq!(last_of_first_range(map), expected, "{map}");
         }

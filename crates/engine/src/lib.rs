@@ -37,9 +37,7 @@ pub mod rootless;
 mod sweep;
 pub mod xray;
 
-pub use containers::options::{
-    Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit,
-};
+pub use containers::options::{Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit};
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};
 pub use directories::Directories;

@@ -97,12 +97,17 @@ fn default_subnet(database: &mut Database) -> Result<Subnet> {
 
 fn recorded(connection: &Connection) -> Result<Option<Subnet>> {
     let row: Option<(String, String)> = connection
-        .query_row("SELECT subnet, gateway FROM network WHERE name = ?1", [DEFAULT], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row("SELECT subnet, gateway FROM network WHERE name = ?1", [DEFAULT], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()
         .sql("look up the default network")?;
     let Some((range, gateway)) = row else { return Ok(None) };
     let corrupt = || "the record of the default network cannot be read".to_owned();
-    Ok(Some(Subnet { range: range.parse().kind(Kind::Corrupt, corrupt)?, gateway: gateway.parse().kind(Kind::Corrupt, corrupt)? }))
+    Ok(Some(Subnet {
+        range: range.parse().kind(Kind::Corrupt, corrupt)?,
+        gateway: gateway.parse().kind(Kind::Corrupt, corrupt)?,
+    }))
 }
 
 fn allocate(transaction: &Transaction<'_>, subnet: &Subnet, container: &str) -> Result<Ipv4Addr> {
@@ -112,15 +117,16 @@ fn allocate(transaction: &Transaction<'_>, subnet: &Subnet, container: &str) -> 
         return Err(Error::new(Kind::Internal, "the default network has no IPv4 range"));
     };
     let own: Option<u32> = transaction
-        .query_row("SELECT ipv4 FROM address WHERE network = ?1 AND container = ?2", [DEFAULT, container], |row| row.get(0))
+        .query_row("SELECT ipv4 FROM address WHERE network = ?1 AND container = ?2", [DEFAULT, container], |row| {
+            row.get(0)
+        })
         .optional()
         .sql("look up the container's address")?;
     if let Some(own) = own {
         return Ok(own.into());
     }
-    let mut statement = transaction
-        .prepare("SELECT ipv4 FROM address WHERE network = ?1 ORDER BY ipv4")
-        .sql("look up addresses")?;
+    let mut statement =
+        transaction.prepare("SELECT ipv4 FROM address WHERE network = ?1 ORDER BY ipv4").sql("look up addresses")?;
     let taken = statement.query_map([DEFAULT], |row| row.get::<_, u32>(0)).sql("look up addresses")?;
     let mut candidate = u32::from(first) + 1;
     let after_gateway = |address: u32| if address == u32::from(gateway) { address + 1 } else { address };
@@ -173,7 +179,10 @@ fn record_publication(transaction: &Transaction<'_>, container: &str, publicatio
     }
     let text = serde_json::to_string(publication).internal(|| "cannot write the published ports".into())?;
     transaction
-        .execute("INSERT INTO publication VALUES (?1, ?2) ON CONFLICT (container) DO UPDATE SET ports = excluded.ports", [container, &text])
+        .execute(
+            "INSERT INTO publication VALUES (?1, ?2) ON CONFLICT (container) DO UPDATE SET ports = excluded.ports",
+            [container, &text],
+        )
         .sql("record the published ports")?;
     Ok(())
 }
@@ -183,7 +192,9 @@ fn publications(connection: &Connection) -> Result<Vec<Publication>> {
         let mut statement = connection.prepare("SELECT ports FROM publication")?;
         statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
     };
-    let parse = |text: String| serde_json::from_str(&text).kind(Kind::Corrupt, || "the record of published ports cannot be read".into());
+    let parse = |text: String| {
+        serde_json::from_str(&text).kind(Kind::Corrupt, || "the record of published ports cannot be read".into())
+    };
     texts().sql("look up published ports")?.into_iter().map(parse).collect()
 }
 
@@ -217,7 +228,8 @@ impl Engine {
             .optional()
             .sql("look up published ports")?;
         let Some(text) = text else { return Ok(()) };
-        let publication: Publication = serde_json::from_str(&text).kind(Kind::Corrupt, || "the record of published ports cannot be read".into())?;
+        let publication: Publication = serde_json::from_str(&text)
+            .kind(Kind::Corrupt, || "the record of published ports cannot be read".into())?;
         let _alone = self.lock_networks()?;
         network::unpublish(&publication).internal(|| "cannot take published ports back".into())?;
         self.database()?.write(|t| {
@@ -230,7 +242,8 @@ impl Engine {
     fn lock_networks(&self) -> Result<OwnedFd> {
         let path = self.directories().data.join("networks.lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).internal(|| format!("cannot open {}", path.display()))?;
+        let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
+            .internal(|| format!("cannot open {}", path.display()))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).internal(|| "cannot lock the networks".into())?;
         Ok(lock)
     }

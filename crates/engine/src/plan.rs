@@ -33,10 +33,9 @@ impl Engine {
     fn root_source(&self, entry: &Entry) -> Result<RootSource> {
         let failed = || format!("cannot find the layers of container {}", entry.id);
         let store = self.store()?;
-        let mut lower = Vec::with_capacity(entry.settings.layers.len());
-        for digest in self.layer_digests(entry)?.iter().rev() {
-            lower.push(store.layers().path(digest).internal(failed)?);
-        }
+        let mut topmost_first = self.layer_digests(entry)?;
+        topmost_first.reverse();
+        let mut lower = store.layers().lower(&topmost_first).internal(failed)?;
         if lower.is_empty() {
             // overlayfs wants one lower directory at least.
             let empty = self.directories().data.join("empty");
@@ -57,7 +56,9 @@ impl Engine {
     /// DiffIDs of the container's layers, lowest first.
     pub(crate) fn layer_digests(&self, entry: &Entry) -> Result<Vec<Digest>> {
         let layers = entry.settings.layers.iter().map(|text| text.parse());
-        layers.collect::<std::result::Result<_, _>>().kind(Kind::Corrupt, || format!("the record of container {} cannot be read", entry.id))
+        layers
+            .collect::<std::result::Result<_, _>>()
+            .kind(Kind::Corrupt, || format!("the record of container {} cannot be read", entry.id))
     }
 
     /// The plan of another program in a running container.
@@ -83,6 +84,10 @@ impl Engine {
         };
         let process = runtime::plan_process(process, &options, filter)
             .kind(Kind::InvalidArgument, || "the program cannot be executed as asked".into())?;
-        Ok(ExecPlan { process, cgroup: runtime::CgroupPlan::default(), keyring: Some(format!("_ses.{}", container.id)) })
+        Ok(ExecPlan {
+            process,
+            cgroup: runtime::CgroupPlan::default(),
+            keyring: Some(format!("_ses.{}", container.id)),
+        })
     }
 }

@@ -78,10 +78,14 @@ fn unshare() -> Result<()> {
 
 /// A child that stays outside writes the maps: the programs must see our namespace from its parent.
 fn with_ranges(uids: &[String], gids: &[String]) -> Result<()> {
-    let (go, gone) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).internal(|| "cannot make a pipe".into())?;
+    let (go, gone) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).internal(|| "cannot make a pipe".into())?;
     let target = rustix::process::getpid().as_raw_nonzero().to_string();
+    let mut gone = Some(gone);
     let child = Clone::default()
         .spawn(|| {
+            // The child's copy would keep the end of file away.
+            drop(gone.take());
             let mut byte = [0];
             // End of file means that there is no namespace to map.
             if rustix::io::read(&go, &mut byte) != Ok(1) {
@@ -99,14 +103,15 @@ fn with_ranges(uids: &[String], gids: &[String]) -> Result<()> {
         })
         .internal(|| "cannot start a helper".into())?;
     let unshared = unshare();
-    if unshared.is_ok() {
-        rustix::io::write(&gone, b"!").internal(|| "cannot tell the helper".into())?;
+    if let (Ok(()), Some(gone)) = (&unshared, &gone) {
+        rustix::io::write(gone, b"!").internal(|| "cannot tell the helper".into())?;
     }
     drop(gone);
-    let status = rustix::process::waitpid(Some(child.pid), WaitOptions::empty()).internal(|| "cannot wait for the helper".into())?;
+    let status = rustix::process::waitpid(Some(child.pid), WaitOptions::empty())
+        .internal(|| "cannot wait for the helper".into())?;
     unshared?;
     let failed = |program: &str| {
-        Err(Error::new(Kind::Unavailable, format!("{program} refused the ranges of {} ids", uids.len() / 3))
+        Err(Error::new(Kind::Unavailable, format!("{program} did not map the ids that /etc/subuid and /etc/subgid give to this user"))
             .hint("see that /etc/subuid and /etc/subgid are right and newuidmap and newgidmap are set-user-id (package uidmap)"))
     };
     match status.and_then(|(_, status)| status.exit_status()) {

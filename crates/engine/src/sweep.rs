@@ -28,6 +28,16 @@ impl Engine {
                 self.clear(id)?;
             }
         }
+        self.sweep_store()
+    }
+
+    /// What killed imports and removals left in the store; one `readdir` when there is nothing.
+    fn sweep_store(&self) -> Result<()> {
+        let staging = self.directories().data.join("staging");
+        let is_empty = std::fs::read_dir(&staging).map_or(true, |mut entries| entries.next().is_none());
+        if !is_empty {
+            self.store()?.sweep().internal(|| format!("cannot sweep {}", staging.display()))?;
+        }
         Ok(())
     }
 
@@ -36,10 +46,9 @@ impl Engine {
         let unreadable = || format!("cannot read the state of container {id}");
         let state = monitor::State::read(&directory).internal(unreadable)?;
         let known = table::find(self.database()?.read(), id).ok();
-        let cgroup = known.as_ref().map_or_else(
-            || format!("/dhow/{id}"),
-            |entry| crate::lower::cgroup_path(&entry.settings, id),
-        );
+        let cgroup = known
+            .as_ref()
+            .map_or_else(|| format!("/dhow/{id}"), |entry| crate::lower::cgroup_path(&entry.settings, id));
         if let Some(state) = &state {
             kill_first(state)?;
         }
@@ -54,7 +63,9 @@ impl Engine {
             (Some(exit), state) => self.end_of_run(id, &exit, state.map(|s| s.started_at).unwrap_or_default()),
             (None, Some(state)) => self.end_of_run(id, &unseen_end(), state.started_at),
             // It never ran: killed between its creation and its start.
-            (None, None) if entry.settings.auto_remove || table::goes_after_run(self.database()?.read(), id)? == Some(true) => {
+            (None, None)
+                if entry.settings.auto_remove || table::goes_after_run(self.database()?.read(), id)? == Some(true) =>
+            {
                 self.remove_held(id)
             }
             (None, None) => {
@@ -64,7 +75,6 @@ impl Engine {
             }
         }
     }
-
 }
 
 /// Kills a container's first process, and with it its pid namespace: an ordinary user's container may have no cgroup.

@@ -188,7 +188,8 @@ fn capabilities(status: &str, container: &Container, differences: &mut Vec<Strin
         section.add(name, if list.is_empty() { "none".into() } else { list.join(" ") });
     }
     let bounding = names(field(status, "CapBnd"));
-    let beyond: Vec<_> = bounding.iter().filter(|name| !container.settings.capabilities.contains(name)).cloned().collect();
+    let beyond: Vec<_> =
+        bounding.iter().filter(|name| !container.settings.capabilities.contains(name)).cloned().collect();
     if !beyond.is_empty() {
         differences.push(format!("the kernel's bounding set has more than the records: {}", beyond.join(" ")));
     }
@@ -205,7 +206,11 @@ fn filters(pid: i32, status: &str, container: &Container, differences: &mut Vec<
     };
     section.add("seccomp", format!("{text} {filters}").trim().to_owned());
     let unconfined = container.settings.privileged
-        || container.settings.security_options.iter().any(|option| option.contains("seccomp") && option.ends_with("unconfined"));
+        || container
+            .settings
+            .security_options
+            .iter()
+            .any(|option| option.contains("seccomp") && option.ends_with("unconfined"));
     if mode != "2" && !unconfined {
         differences.push("the records say that system calls are filtered; the kernel does not".into());
     }
@@ -269,7 +274,8 @@ fn observe_one_way(namespace: &fs::File) -> Result<network::Observed> {
     drop(writer);
     let seen: std::result::Result<std::result::Result<network::Observed, String>, _> = serde_json::from_reader(reader);
     rustix::process::waitpid(Some(child.pid), WaitOptions::empty()).internal(failed)?;
-    seen.map_err(|error| Error::caused(Kind::Internal, failed(), error))?.map_err(|text| Error::new(Kind::Internal, text))
+    seen.map_err(|error| Error::caused(Kind::Internal, failed(), error))?
+        .map_err(|text| Error::new(Kind::Internal, text))
 }
 
 /// From the container's end of the veth pair over the host's end to the bridge.

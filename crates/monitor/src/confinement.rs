@@ -35,7 +35,8 @@ impl Confinement {
                 Ok(CgroupPlan::default())
             }
             Err(cgroup::Error::NotDelegated { reason }) => {
-                let message = format!("limits need a cgroup, and none is delegated to this user: {}", reason.trim_start());
+                let message =
+                    format!("limits need a cgroup, and none is delegated to this user: {}", reason.trim_start());
                 Err(Error::refused(Kind::Failed, message))
             }
             Err(source) => Err(Error::Launch { kind: Kind::Failed, source: source.into() }),
@@ -91,7 +92,9 @@ impl Confinement {
     }
 
     fn need(&self) -> Result<Cgroup, Error> {
-        self.find()?.ok_or_else(|| Error::refused(Kind::Invalid, "this container has no cgroup, as none is delegated to this user"))
+        self.find()?.ok_or_else(|| {
+            Error::refused(Kind::Invalid, "this container has no cgroup, as none is delegated to this user")
+        })
     }
 }
 
@@ -114,7 +117,8 @@ fn delegated(hierarchy: &Hierarchy, path: &str) -> cgroup::Result<Hierarchy> {
     if systemd::running() {
         let name = path.rsplit('/').next().unwrap_or(path);
         // This process is in the scope until its end, and systemd forgets the scope when it is empty.
-        if let Ok((hierarchy, _scope)) = hierarchy.in_own_scope(Bus::User, &format!("dhow-{name}.scope"), "user.slice") {
+        if let Ok((hierarchy, _scope)) = hierarchy.in_own_scope(Bus::User, &format!("dhow-{name}.scope"), "user.slice")
+        {
             return Ok(hierarchy);
         }
     }

@@ -29,18 +29,19 @@ const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
 }
 
-/// Length of the prefix that needs no work. In blocks without an early exit, which the compiler turns into vectors.
+/// Length of the prefix that needs no work.
 fn plain_prefix(text: &[u8]) -> usize {
-    const BLOCK: usize = 32;
-    let mut done = 0;
-    for block in text.chunks_exact(BLOCK) {
-        let special = block.iter().fold(false, |any, &byte| any | is_special(byte));
-        if special {
-            break;
-        }
-        done += BLOCK;
-    }
+    let done = clean_blocks::<32>(text, is_special);
+    let done = done + clean_blocks::<8>(&text[done..], is_special);
     done + text[done..].iter().position(|&byte| is_special(byte)).unwrap_or(text.len() - done)
+}
+
+/// Length of the leading blocks in which no byte is special. Each block is looked at without an early exit, which the
+/// compiler turns into vectors.
+pub(crate) fn clean_blocks<const N: usize>(text: &[u8], special: impl Fn(u8) -> bool) -> usize {
+    let (blocks, _) = text.as_chunks::<N>();
+    let dirty = blocks.iter().position(|block| block.iter().fold(false, |any, &byte| any | special(byte)));
+    dirty.unwrap_or(blocks.len()) * N
 }
 
 fn escape(out: &mut Vec<u8>, mut text: &[u8]) {
@@ -100,14 +101,8 @@ fn escape_beyond_ascii(out: &mut Vec<u8>, text: &[u8]) -> usize {
 
 /// Position of the first newline.
 pub(crate) fn find_newline(text: &[u8]) -> Option<usize> {
-    const BLOCK: usize = 64;
-    let mut done = 0;
-    for block in text.chunks_exact(BLOCK) {
-        if block.iter().fold(false, |any, &byte| any | (byte == b'\n')) {
-            break;
-        }
-        done += BLOCK;
-    }
+    let done = clean_blocks::<64>(text, |byte| byte == b'\n');
+    let done = done + clean_blocks::<8>(&text[done..], |byte| byte == b'\n');
     text[done..].iter().position(|&byte| byte == b'\n').map(|at| done + at)
 }
 

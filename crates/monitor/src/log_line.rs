@@ -3,6 +3,7 @@
 //! Lines as we and Docker write them are read without a general parser, which is most of the speed of `dhow logs`; anything
 //! else that is JSON (Docker's `attrs`, other orders) goes through one.
 
+use crate::json_line::clean_blocks;
 use crate::log_file::Stream;
 
 /// A line of a log.
@@ -110,15 +111,9 @@ fn unescape<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
 }
 
 fn plain_prefix(text: &[u8]) -> usize {
-    const BLOCK: usize = 32;
     let special = |byte: u8| byte == b'"' || byte == b'\\';
-    let mut done = 0;
-    for block in text.chunks_exact(BLOCK) {
-        if block.iter().fold(false, |any, &byte| any | special(byte)) {
-            break;
-        }
-        done += BLOCK;
-    }
+    let done = clean_blocks::<32>(text, special);
+    let done = done + clean_blocks::<8>(&text[done..], special);
     done + text[done..].iter().position(|&byte| special(byte)).unwrap_or(text.len() - done)
 }
 

@@ -113,7 +113,7 @@ fn cgroups(fixture: &mut Fixture) -> Vec<std::path::PathBuf> {
     let path = launch(fixture).cgroup.as_ref().unwrap().path.clone();
     let hierarchy = cgroup::Hierarchy::detect().unwrap();
     let path = format!("{}{path}", hierarchy.base().trim_end_matches('/'));
-    let description = cgroup::Description { path, mounts: hierarchy.mounts().to_vec() };
+    let description = cgroup::Description { path, mounts: hierarchy.mounts().to_vec(), base: String::new() };
     cgroup::Cgroup::open(&description).unwrap().directories().into_iter().map(|(_, path)| path).collect()
 }
 

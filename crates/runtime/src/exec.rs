@@ -18,7 +18,7 @@ use crate::create::{self, Started, Stdio, reap};
 use crate::error::{During, Result};
 use crate::plan::{CgroupPlan, ProcessPlan};
 use crate::supervisor::Supervisor;
-use crate::{devices, join};
+use crate::{devices, identity, join};
 
 /// A process to start in a running container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,8 +124,11 @@ fn forerun(
     born_in_cgroup: bool,
 ) -> i32 {
     let work = || -> Result<()> {
-        let procfs_works_now = || join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup);
-        procfs_works_now()?;
+        let (while_joining, afterwards) = plan.process.affinity.as_ref().map_or((&[][..], &[][..]), |(a, b)| (a, b));
+        identity::bind_to_cpus(while_joining)?;
+        join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?;
+        // In the cgroup now, whose cpuset may have changed it.
+        identity::bind_to_cpus(afterwards)?;
         // Before anybody inside can see this process: not to be traced, its descriptors not to be opened
         // (CVE-2016-9962). After the writes to procfs, whose files belong to nobody from here on.
         kernel::prctl::set_dumpable(false).during(|| "hide from the container's processes")?;

@@ -28,6 +28,19 @@ pub(crate) fn limit_resources(process: &ProcessPlan) -> Result<()> {
     Ok(())
 }
 
+/// CPUs as bits; empty changes nothing.
+pub(crate) fn bind_to_cpus(bits: &[u64]) -> Result<()> {
+    if bits.iter().all(|word| *word == 0) {
+        return Ok(());
+    }
+    let mut set = rustix::thread::CpuSet::new();
+    let numbers = (0..bits.len() * 64).filter(|number| bits[number / 64] >> (number % 64) & 1 == 1);
+    numbers.take_while(|number| *number < rustix::thread::CpuSet::MAX_CPU).for_each(|number| set.set(number));
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|errno| kernel::Error::new(format!("sched_setaffinity(0, {bits:x?})"), errno))
+        .during(|| "bind to the given CPUs")
+}
+
 pub(crate) fn schedule(process: &ProcessPlan) -> Result<()> {
     if let Some(plan) = &process.scheduling {
         let scheduling = Scheduling {

@@ -364,6 +364,9 @@ pub struct ProcessPlan {
     /// NUMA memory policy: mode with flags, and nodes as bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<(u32, Vec<u64>)>,
+    /// CPUs of a process that joins a container, as bits: while it joins, and from then on; empty changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<(Vec<u64>, Vec<u64>)>,
     /// How many descriptors from 3 on stay open.
     #[serde(default)]
     pub preserve_descriptors: u32,

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 const NAME: &str = "containers";
 const UPPER: &str = "upper";
 const WORK: &str = "work";
+const UNFINISHED: &str = "upper.new";
 
 /// The writable directories of one container, in `containers/<id>`, which the engine keeps other files in.
 #[derive(Debug)]
@@ -39,8 +40,11 @@ impl<'a> Writable<'a> {
         let writable = Writable::open(store, id)?;
         let system = |source| StoreError::System { doing: "make the container's directories", source };
         let directory = store.root.create(NAME).and_then(|all| all.create(id)).map_err(system)?;
-        let upper = new_directory(&directory, UPPER)?;
-        new_directory(&directory, WORK)?;
+        directory.make(WORK).map_err(system)?;
+        // Under another name until it is complete: a kill in between leaves a container without directories, not one
+        // with a root of the wrong owner.
+        take_and_discard(store, &directory, UNFINISHED).map_err(system)?;
+        let upper = new_directory(&directory, UNFINISHED)?;
         for layer in layers {
             if store.layers().record(layer)?.root_entry {
                 let path = format!("{}/{}/{}", crate::layers::NAME, layer.hex(), record::TREE);
@@ -49,6 +53,9 @@ impl<'a> Writable<'a> {
                 break;
             }
         }
+        fs::renameat_with(&directory, UNFINISHED, &directory, UPPER, fs::RenameFlags::NOREPLACE)
+            .during(|| format!("renameat2({}, \"{UNFINISHED}\", \"{UPPER}\", RENAME_NOREPLACE)", directory.label()))
+            .map_err(system)?;
         Ok(writable)
     }
 
@@ -90,7 +97,7 @@ impl<'a> Writable<'a> {
             Err(error) if error.errno() == Errno::NOENT => return Ok(()),
             other => other.map_err(system)?,
         };
-        for name in [UPPER, WORK] {
+        for name in [UPPER, WORK, UNFINISHED] {
             take_and_discard(self.store, &directory, name).map_err(system)?;
         }
         Ok(())

@@ -71,10 +71,19 @@ fn a_container_gets_its_directories_and_gives_them_back() {
     let base =
         layer(Tar::default().member(Member { path: b"./", kind: b'5', mode: 0o1750, gid: 9, ..Member::default() }));
     let top = layer(Tar::default().file("f", ""));
-    let writable = Writable::create(&scratch.store, "abc", &[top, base]).unwrap();
+    let layers = [top, base];
+    let writable = Writable::create(&scratch.store, "abc", &layers).unwrap();
     let stat = writable.upper().metadata().unwrap();
     assert_eq!((stat.mode() & 0o7777, stat.gid()), (0o1750, 9));
     assert!(Writable::create(&scratch.store, "abc", &[]).is_err());
+    // Killed in between, the next attempt succeeds.
+    std::fs::rename(writable.upper(), writable.directory().join("upper.new")).unwrap();
+    let writable = Writable::create(&scratch.store, "abc", &[]).unwrap();
+    assert_eq!(std::fs::read_dir(writable.directory()).unwrap().count(), 2);
+    std::fs::remove_dir(writable.upper()).unwrap();
+    let writable = Writable::create(&scratch.store, "abc", &layers).unwrap();
+    let again = writable.upper().metadata().unwrap();
+    assert_eq!((again.mode(), again.gid()), (stat.mode(), stat.gid()));
     for bad in ["", ".", "..", "a/b", "../x", "a\0b", ".hidden"] {
         assert!(Writable::open(&scratch.store, bad).is_err(), "{bad}");
     }

@@ -7,6 +7,7 @@ mod leaks;
 mod lifecycle;
 mod limits;
 mod network;
+mod rootless;
 mod run;
 mod security;
 mod services;
@@ -23,6 +24,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         limits::CASES,
         security::CASES,
         network::CASES,
+        rootless::CASES,
         images::CASES,
         wrong_input::CASES,
         services::CASES,

@@ -30,7 +30,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let source = source(flags.input.as_deref())?;
     let mut shown = progress::of_archive();
     let progress: &mut dyn PullProgress = if flags.quiet { &mut Quiet } else { &mut shown };
-    for image in session.engine()?.load(source, flags.input.as_deref().unwrap_or("the archive on standard input"), progress)? {
+    for image in
+        session.engine()?.load(source, flags.input.as_deref().unwrap_or("the archive on standard input"), progress)?
+    {
         if image.names.is_empty() {
             output::line(&format!("Loaded image ID: {}", image.id))?;
         }

@@ -123,9 +123,7 @@ impl Engine {
     }
 
     fn check_image_exists(&self, transaction: &rusqlite::Transaction<'_>, settings: &Settings) -> Result<()> {
-        if settings.image_id == crate::hello::ID
-            || crate::images::table::exists(transaction, &settings.image_id)?
-        {
+        if settings.image_id == crate::hello::ID || crate::images::table::exists(transaction, &settings.image_id)? {
             return Ok(());
         }
         Err(crate::images::no_such_image(&settings.image_name))

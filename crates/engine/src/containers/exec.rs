@@ -49,7 +49,10 @@ impl Engine {
         }
         let container = self.running(wanted, "exec in")?;
         if container.status == Status::Paused {
-            return Err(Error::new(Kind::Conflict, format!("container {wanted} is paused, unpause the container before exec")));
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("container {wanted} is paused, unpause the container before exec"),
+            ));
         }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
@@ -62,7 +65,8 @@ impl Engine {
             size: None,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
-        let connection = Connection::open(&self.run_directory(&container)).internal(|| format!("cannot reach the monitor of container {wanted}"))?;
+        let connection = Connection::open(&self.run_directory(&container))
+            .internal(|| format!("cannot reach the monitor of container {wanted}"))?;
         let (pid, stream) = connection.exec(request).map_err(|error| failure(&options.command[0], error))?;
         Ok(Exec { id, pid, stream: options.streams.is_some().then_some(stream) })
     }

@@ -5,7 +5,7 @@
 //! description to the monitor, so there is no moment at which nobody holds it. The kernel drops the lock with the last
 //! descriptor, whatever killed the holder: a directory whose lock can be taken is one that [`crate::sweep`] must clear.
 
-use crate::directories::{Directories, make};
+use crate::directories::Directories;
 use crate::error::{Context, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -16,7 +16,11 @@ use std::time::{Duration, Instant};
 pub(crate) fn claim(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
     let directory = directories.container_run(id);
     loop {
-        make(&directory, 0o700)?;
+        // Not more than one call, as a sweep may take an empty directory away at any moment.
+        match rustix::fs::mkdir(&directory, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).internal(|| format!("cannot make the directory {}", directory.display())),
+        }
         let path = directory.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {

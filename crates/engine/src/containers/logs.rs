@@ -1,9 +1,9 @@
 //! What a container wrote.
 
+use super::start::Streams;
+use crate::containers::table;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::containers::table;
-use super::start::Streams;
 use monitor::client::Connection;
 use std::path::PathBuf;
 
@@ -38,8 +38,8 @@ impl Engine {
     /// Joins the streams of a running container.
     pub fn attach(&self, wanted: &str, streams: Streams) -> Result<Connection> {
         let container = self.running(wanted, "attach to")?;
-        let connection = Connection::open(&self.run_directory(&container))
-            .map_err(|error| self.lost(wanted, "attach to", error))?;
+        let connection =
+            Connection::open(&self.run_directory(&container)).map_err(|error| self.lost(wanted, "attach to", error))?;
         connection
             .attach(monitor::wire::Attach { streams, patience_seconds: None })
             .map_err(|error| self.lost(wanted, "attach to", error))

@@ -15,7 +15,10 @@ impl Engine {
             None if !force => {
                 return Err(Error::new(
                     Kind::Conflict,
-                    format!("cannot remove container \"/{}\": container is running: stop the container before removing or force remove", entry.name),
+                    format!(
+                        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+                        entry.name
+                    ),
                 ));
             }
             None => {

@@ -8,8 +8,20 @@ use std::collections::BTreeMap;
 
 /// Docker's default capabilities (moby, `oci/caps/defaults.go`), sorted.
 pub(crate) const DEFAULT_CAPABILITIES: &[&str] = &[
-    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
 ];
 
 /// 64 MiB, Docker's size of /dev/shm.
@@ -85,10 +97,12 @@ fn one_of(flag: &str, value: &Option<String>, allowed: &[&str]) -> Result<String
 }
 
 fn conflicts(options: &Options) -> Result<()> {
-    if options.limits.nano_cpus.is_some() && (options.limits.cpu_quota.is_some() || options.limits.cpu_period.is_some()) {
+    if options.limits.nano_cpus.is_some() && (options.limits.cpu_quota.is_some() || options.limits.cpu_period.is_some())
+    {
         return Err(invalid("conflicting options: --cpus cannot be used with --cpu-period or --cpu-quota"));
     }
-    if options.network == NetworkMode::Host && options.hostname.is_some() && options.uts_mode.as_deref() == Some("host") {
+    if options.network == NetworkMode::Host && options.hostname.is_some() && options.uts_mode.as_deref() == Some("host")
+    {
         return Err(invalid("conflicting options: --hostname cannot be used with --uts host"));
     }
     if options.network != NetworkMode::Bridge && !options.ports.is_empty() {
@@ -138,7 +152,9 @@ fn environment(image: &[String], own: &[String], terminal: bool) -> Result<Vec<S
             if from_image {
                 continue;
             }
-            return Err(invalid(format!("invalid environment variable {entry:?}: the name is empty or it has a NUL byte")));
+            return Err(invalid(format!(
+                "invalid environment variable {entry:?}: the name is empty or it has a NUL byte"
+            )));
         }
         match result.iter_mut().find(|old| old.split_once('=').map(|(k, _)| k) == Some(key)) {
             Some(old) => old.clone_from(entry),
@@ -157,7 +173,8 @@ fn clean(what: &str, value: &str) -> Result<String> {
 }
 
 fn working_directory(options: &Options, image: &ImageDefaults) -> Result<String> {
-    let directory = clean("working directory", options.working_directory.as_deref().unwrap_or(&image.working_directory))?;
+    let directory =
+        clean("working directory", options.working_directory.as_deref().unwrap_or(&image.working_directory))?;
     match options.working_directory {
         Some(_) if !directory.starts_with('/') => {
             Err(invalid(format!("the working directory {directory:?} is invalid: it must be an absolute path")))

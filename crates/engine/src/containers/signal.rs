@@ -27,7 +27,8 @@ impl Engine {
     pub fn kill(&self, wanted: &str, signal: &str) -> Result<()> {
         let signal = number(signal)?;
         let container = self.running(wanted, "kill")?;
-        self.monitor_of(&container).and_then(|monitor| monitor.signal(None, signal))
+        self.monitor_of(&container)
+            .and_then(|monitor| monitor.signal(None, signal))
             .map_err(|error| self.lost(wanted, "kill", error))
     }
 
@@ -151,7 +152,9 @@ mod tests {
 
     #[test]
     fn signals() {
-        for (text, expected) in [("9", 9), ("kill", 9), ("SIGTERM", 15), ("RTMIN+3", 37), ("SIGRTMAX", 64), ("sigwinch", 28)] {
+        for (text, expected) in
+            [("9", 9), ("kill", 9), ("SIGTERM", 15), ("RTMIN+3", 37), ("SIGRTMAX", 64), ("sigwinch", 28)]
+        {
             assert_eq!(number(text).unwrap(), expected, "{text}");
         }
         for bad in ["", "0", "65", "SIG", "FOO", "RTMIN+99", "-1"] {

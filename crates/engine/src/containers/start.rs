@@ -109,7 +109,9 @@ impl Engine {
         let network = self.join_network(entry)?;
         crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
         let spec = self.specification(entry)?;
-        if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref()) == Some(crate::apparmor::PROFILE) {
+        if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
+            == Some(crate::apparmor::PROFILE)
+        {
             crate::apparmor::ensure_loaded()?;
         }
         let plan = self.monitor_plan(entry, &spec, network, attach)?;
@@ -160,7 +162,11 @@ impl Engine {
             log: log_plan(settings, &entry.id, &directory)?,
             run_directory: self.directories().container_run(&entry.id),
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),
-            stop_signal: super::signal::number(if settings.stop_signal.is_empty() { "TERM" } else { &settings.stop_signal })?,
+            stop_signal: super::signal::number(if settings.stop_signal.is_empty() {
+                "TERM"
+            } else {
+                &settings.stop_signal
+            })?,
             stop_timeout_seconds: settings.stop_timeout,
             attach_control: attach.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         })
@@ -211,7 +217,9 @@ fn start_failure(entry: &Entry, error: monitor::Error) -> Error {
     let program = entry.settings.entrypoint.iter().chain(&entry.settings.command).next();
     let program = program.map_or("", String::as_str);
     let message = match kind {
-        Kind::CommandNotFound => format!("cannot start container {}: {program:?}: no such file or directory, or not in $PATH", entry.name),
+        Kind::CommandNotFound => {
+            format!("cannot start container {}: {program:?}: no such file or directory, or not in $PATH", entry.name)
+        }
         Kind::CommandNotExecutable => format!("cannot start container {}: {program:?} cannot be executed", entry.name),
         _ => format!("cannot start container {}", entry.name),
     };

@@ -27,7 +27,13 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, String, Option<String>)> {
             let subnet: String = row.get(7)?;
             let prefix = subnet.rsplit_once('/').and_then(|(_, length)| length.parse().ok()).unwrap_or(16);
             let ipv4 = std::net::Ipv4Addr::from(row.get::<_, u32>(6)?);
-            Some(Address { network, mac: crate::networks::mac(ipv4), ipv4: ipv4.to_string(), prefix, gateway: row.get(8)? })
+            Some(Address {
+                network,
+                mac: crate::networks::mac(ipv4),
+                ipv4: ipv4.to_string(),
+                prefix,
+                gateway: row.get(8)?,
+            })
         }
     };
     let entry = Entry {
@@ -110,7 +116,8 @@ pub(crate) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<()>
 pub(crate) fn set_run(database: &mut Database, id: &str, run: &Run) -> Result<()> {
     let text = serde_json::to_string(run).internal(|| "cannot write the container's record".into())?;
     database.write(|t| {
-        t.execute("UPDATE container SET run = ?2 WHERE id = ?1", params![id, text]).sql("record the container's run")?;
+        t.execute("UPDATE container SET run = ?2 WHERE id = ?1", params![id, text])
+            .sql("record the container's run")?;
         t.execute("DELETE FROM address WHERE container = ?1 AND ?2", params![id, run.pid == 0])
             .sql("give the container's address back")?;
         Ok(())

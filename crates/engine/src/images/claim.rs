@@ -34,7 +34,9 @@ impl Engine {
         rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| {
             let error = Error::caused(Kind::Internal, format!("cannot open {}", path.display()), errno);
             match errno {
-                Errno::ROFS | Errno::ACCESS => error.hint("the directory cannot be written; choose another with --root"),
+                Errno::ROFS | Errno::ACCESS => {
+                    error.hint("the directory cannot be written; choose another with --root")
+                }
                 _ => error,
             }
         })

@@ -51,7 +51,8 @@ pub(crate) struct Incoming<'a> {
 impl Engine {
     /// Stores an image; what is in the store already is not read again. Returns its identifier.
     pub(crate) fn import_image(&self, incoming: Incoming<'_>, progress: &mut dyn PullProgress) -> Result<String> {
-        let config = ImageConfig::parse(&incoming.config).kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
+        let config = ImageConfig::parse(&incoming.config)
+            .kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
         let store = self.store()?;
         let _held = self.rely_on_layers()?;
         import_layers(store, &incoming.layers, progress)?;
@@ -63,7 +64,8 @@ impl Engine {
         let layers: Vec<String> = incoming.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
         let mut size = 0;
         for layer in &incoming.layers {
-            size += store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
+            size +=
+                store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
         }
         self.database()?.write(|t| {
             table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
@@ -113,7 +115,9 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
         }
         let mut outcome = Ok(());
         for worker in workers {
-            let result = worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker of the import ended unexpectedly")));
+            let result = worker
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker of the import ended unexpectedly")));
             if outcome.is_ok() {
                 outcome = result;
             }
@@ -122,11 +126,7 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
     })
 }
 
-fn import_layer(
-    store: &Store,
-    layer: &IncomingLayer<'_>,
-    events: &mpsc::Sender<(String, PullEvent)>,
-) -> Result<()> {
+fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<(String, PullEvent)>) -> Result<()> {
     let stream = (layer.open)()?;
     let hasher = layer.blob.as_ref().map(|blob| Hasher::new(blob.algorithm()));
     let mut counted = Counted { stream, hasher, done: 0, told: 0, label: &layer.label, total: layer.size, events };

@@ -75,12 +75,15 @@ impl Engine {
             let config = document(file, index, &image.config)?;
             let parsed = configuration(&config)?;
             if parsed.rootfs.diff_ids.len() != image.layers.len() {
-                return Err(unusable("its manifest.json and the image's configuration name different numbers of layers"));
+                return Err(unusable(
+                    "its manifest.json and the image's configuration name different numbers of layers",
+                ));
             }
             let mut descriptors = Vec::new();
             let mut layers = Vec::new();
             for (name, diff_id) in image.layers.iter().zip(&parsed.rootfs.diff_ids) {
-                let place = *index.get(normal(name)).ok_or_else(|| unusable(&format!("its layer {name} is missing")))?;
+                let place =
+                    *index.get(normal(name)).ok_or_else(|| unusable(&format!("its layer {name} is missing")))?;
                 // The archive has the plain layer, so the manifest that we make names it by its diffID.
                 descriptors.push(Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), place.1));
                 layers.push(layer(file, place, diff_id, diff_id));
@@ -100,7 +103,9 @@ impl Engine {
 
     fn load_oci(&self, file: &File, index: &Index, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
         let top = document(file, index, "index.json")?;
-        let Document::Index(top) = Document::parse(&top, None).kind(Kind::Corrupt, || "the archive's index.json cannot be used".into())? else {
+        let Document::Index(top) =
+            Document::parse(&top, None).kind(Kind::Corrupt, || "the archive's index.json cannot be used".into())?
+        else {
             return Err(unusable("its index.json is not an index"));
         };
         let mut loaded = Vec::new();
@@ -128,13 +133,16 @@ impl Engine {
         // An index may lead to another; three levels are more than any tool makes.
         for _ in 0..3 {
             let bytes = blob(file, index, &descriptor.digest)?;
-            let parsed = Document::parse(&bytes, Some(&descriptor.media_type)).kind(Kind::Corrupt, || format!("the manifest {} cannot be used", descriptor.digest))?;
+            let parsed = Document::parse(&bytes, Some(&descriptor.media_type))
+                .kind(Kind::Corrupt, || format!("the manifest {} cannot be used", descriptor.digest))?;
             match parsed {
                 Document::Index(inner) => match inner.select(&Platform::host()) {
                     Some(chosen) => descriptor = chosen.clone(),
                     None => return Ok(None),
                 },
-                Document::Manifest(manifest) => return self.load_image(file, index, bytes, &manifest, names, progress).map(Some),
+                Document::Manifest(manifest) => {
+                    return self.load_image(file, index, bytes, &manifest, names, progress).map(Some);
+                }
             }
         }
         Err(unusable("its indexes are nested too deeply"))
@@ -155,7 +163,8 @@ impl Engine {
         let mut layers = Vec::new();
         for (descriptor, diff_id) in manifest.layers.iter().zip(&parsed.rootfs.diff_ids) {
             let name = blob_name(&descriptor.digest);
-            let place = *index.get(&name).ok_or_else(|| unusable(&format!("its blob {} is missing", descriptor.digest)))?;
+            let place =
+                *index.get(&name).ok_or_else(|| unusable(&format!("its blob {} is missing", descriptor.digest)))?;
             layers.push(layer(file, place, diff_id, &descriptor.digest));
         }
         let names = names.iter().map(ToString::to_string).collect();
@@ -193,7 +202,12 @@ fn index(file: &File) -> Result<Index> {
         let name = String::from_utf8_lossy(&entry.path).into_owned();
         let stored = if entry.kind == archive::Kind::Regular { entry.size } else { 0 };
         if content + stored > length {
-            return Err(Error::new(Kind::Corrupt, format!("the archive is cut off: {name} needs {stored} bytes at offset {content}, the archive has {length}")));
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!(
+                    "the archive is cut off: {name} needs {stored} bytes at offset {content}, the archive has {length}"
+                ),
+            ));
         }
         match entry.kind {
             archive::Kind::Regular if !entry.sparse => {
@@ -292,4 +306,3 @@ fn entry_names(entry: &Descriptor) -> Result<Vec<oci::reference::Reference>> {
         Some(name) => Ok(vec![parse(name)?.or_latest()]),
     }
 }
-

@@ -85,7 +85,10 @@ impl Engine {
         let config = self.image_config(&row.id)?;
         let layers = row.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<Digest>, _>>();
         let layers = layers.kind(Kind::Corrupt, || format!("the record of image {} cannot be read", row.id))?;
-        let directories = layers.iter().map(|diff_id| self.store()?.layers().path(diff_id).internal(|| format!("cannot find layer {diff_id}"))).collect::<Result<_>>()?;
+        let directories = layers
+            .iter()
+            .map(|diff_id| self.store()?.layers().path(diff_id).internal(|| format!("cannot find layer {diff_id}")))
+            .collect::<Result<_>>()?;
         Ok(Image { manifest: row.manifest.clone(), summary: self.summary(row)?, config, layers, directories })
     }
 
@@ -151,11 +154,7 @@ impl Engine {
     }
 
     /// What a container of this image starts from, pulling it by the policy.
-    pub(crate) fn image_for(
-        &self,
-        options: &crate::Options,
-        progress: &mut dyn PullProgress,
-    ) -> Result<ImageDefaults> {
+    pub(crate) fn image_for(&self, options: &crate::Options, progress: &mut dyn PullProgress) -> Result<ImageDefaults> {
         if let Some(builtin) = crate::hello::builtin(&options.image) {
             return Ok(builtin);
         }
@@ -166,7 +165,8 @@ impl Engine {
         let row = match present {
             Some(row) => row,
             None if options.pull == crate::PullPolicy::Never => {
-                return Err(no_such_image(&options.image).hint("--pull never was asked for; `dhow pull` or `dhow load` gets the image"));
+                return Err(no_such_image(&options.image)
+                    .hint("--pull never was asked for; `dhow pull` or `dhow load` gets the image"));
             }
             None => {
                 parse(&options.image)?;

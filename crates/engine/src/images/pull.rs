@@ -77,15 +77,24 @@ impl Engine {
             Fetch::Registry(error) => failure(name, error),
             Fetch::Engine(error) => error,
         })?;
-        let parsed = ImageConfig::parse(&config).kind(Kind::Corrupt, || format!("the configuration of {name} cannot be used"))?;
-        parsed.check_layers(&resolved.manifest).kind(Kind::Corrupt, || format!("the image {name} contradicts itself"))?;
+        let parsed = ImageConfig::parse(&config)
+            .kind(Kind::Corrupt, || format!("the configuration of {name} cannot be used"))?;
+        parsed
+            .check_layers(&resolved.manifest)
+            .kind(Kind::Corrupt, || format!("the image {name} contradicts itself"))?;
         let layers = resolved.manifest.layers.iter().zip(&parsed.rootfs.diff_ids).map(|(descriptor, diff_id)| {
             let (client, reference) = (&client, &reference);
             let open: Open<'_> = Box::new(move || {
                 let reader = client.blob(reference, descriptor).map_err(|error| failure(name, error))?;
                 Ok(Box::new(reader) as Box<dyn Read + Send>)
             });
-            IncomingLayer { diff_id: diff_id.clone(), blob: None, label: descriptor.digest.short().into(), size: descriptor.size, open }
+            IncomingLayer {
+                diff_id: diff_id.clone(),
+                blob: None,
+                label: descriptor.digest.short().into(),
+                size: descriptor.size,
+                open,
+            }
         });
         let layers = layers.collect();
         let by_digest = reference.with_digest(resolved.digest().clone());
@@ -130,10 +139,16 @@ fn failure(name: &str, error: registry::Error) -> Error {
     use registry::Error as E;
     let (kind, hint) = match &error {
         E::NotFound { .. } => (Kind::NotFound, Some("check the name and the tag")),
-        E::Unauthorized { .. } => (Kind::Unauthorized, Some("log in with `docker login`: dhow reads Docker's config.json")),
+        E::Unauthorized { .. } => {
+            (Kind::Unauthorized, Some("log in with `docker login`: dhow reads Docker's config.json"))
+        }
         E::Denied { .. } => (Kind::Forbidden, Some("check the name, and that your account may pull it")),
-        E::Unreachable { .. } | E::Stalled { .. } | E::Tls { .. } => (Kind::Unavailable, Some("check the host's name and your network")),
-        E::TooManyRequests { .. } => (Kind::Unavailable, Some("the registry limits your requests; try again later, or log in")),
+        E::Unreachable { .. } | E::Stalled { .. } | E::Tls { .. } => {
+            (Kind::Unavailable, Some("check the host's name and your network"))
+        }
+        E::TooManyRequests { .. } => {
+            (Kind::Unavailable, Some("the registry limits your requests; try again later, or log in"))
+        }
         E::Corrupt { .. } | E::TooLarge { .. } => (Kind::Corrupt, None),
         _ => (Kind::Internal, None),
     };

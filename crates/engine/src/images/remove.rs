@@ -34,7 +34,9 @@ impl Engine {
         if by_name.is_none() && tags.len() > 1 && !force {
             return Err(Error::new(
                 Kind::Conflict,
-                format!("conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"),
+                format!(
+                    "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+                ),
             ));
         }
         let users = table::containers_of(self.database()?.read(), &row.id)?;
@@ -121,7 +123,9 @@ fn familiar(name: &str) -> String {
 fn in_use(wanted: &str, short: &str, by: &str) -> Error {
     Error::new(
         Kind::Conflict,
-        format!("conflict: unable to remove repository reference {wanted:?} (must force) - image {short} is being used {by}"),
+        format!(
+            "conflict: unable to remove repository reference {wanted:?} (must force) - image {short} is being used {by}"
+        ),
     )
     .hint("remove the container first")
 }

@@ -18,7 +18,8 @@ pub(crate) struct Row {
     pub containers: usize,
 }
 
-const COLUMNS: &str = "SELECT id, manifest, created, size, (SELECT count(*) FROM container WHERE image = id) FROM image";
+const COLUMNS: &str =
+    "SELECT id, manifest, created, size, (SELECT count(*) FROM container WHERE image = id) FROM image";
 
 fn bare(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
@@ -71,7 +72,8 @@ pub(crate) fn by_prefix(connection: &Connection, hex: &str) -> Result<Option<Row
     };
     let mut rows = work().sql("look up an image")?;
     if rows.len() > 1 {
-        return Err(Error::new(Kind::InvalidArgument, format!("image identifier {hex:?} is ambiguous")).hint("give more digits"));
+        return Err(Error::new(Kind::InvalidArgument, format!("image identifier {hex:?} is ambiguous"))
+            .hint("give more digits"));
     }
     Ok(rows.pop())
 }
@@ -92,7 +94,8 @@ pub(crate) fn insert(
         )?;
         if new == 1 {
             for (position, diff_id) in layers.iter().enumerate() {
-                transaction.execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", params![id, position as u32, diff_id])?;
+                transaction
+                    .execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", params![id, position as u32, diff_id])?;
             }
         }
         Ok(())

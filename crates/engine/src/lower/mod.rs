@@ -122,8 +122,22 @@ fn process(settings: &Settings, confinement: &Confinement) -> Result<Process> {
 
 fn rlimit(limit: &crate::Ulimit) -> Result<POSIXRlimit> {
     const NAMES: &[&str] = &[
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-        "rtprio", "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     if !NAMES.contains(&limit.name.as_str()) {
         return Err(Error::new(Kind::InvalidArgument, format!("invalid ulimit type: {}", limit.name))
@@ -146,8 +160,14 @@ fn rlimit(limit: &crate::Ulimit) -> Result<POSIXRlimit> {
 /// Only parameters of the container's own namespaces (CVE-2022-0811, CVE-2022-0532): the others belong to the host.
 fn sysctls(settings: &Settings, host: &Host) -> Result<std::collections::BTreeMap<String, String>> {
     const IPC: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let mut result = settings.sysctls.clone();
     for name in settings.sysctls.keys() {
@@ -167,7 +187,9 @@ fn sysctls(settings: &Settings, host: &Host) -> Result<std::collections::BTreeMa
         // Docker 20.10: ports below 1024 and ping need no privilege inside a network namespace of one's own.
         // The kernel takes only groups that exist in the user namespace (ping_group_range: EINVAL).
         let groups = format!("0 {}", host.last_group);
-        for (name, value) in [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", groups.as_str())] {
+        for (name, value) in
+            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", groups.as_str())]
+        {
             result.entry(name.into()).or_insert_with(|| value.into());
         }
     }
@@ -199,8 +221,7 @@ pub(crate) fn exec_process(settings: &Settings, options: &crate::ExecOptions, ho
         settings.working_directory = directory.clone();
     }
     if options.privileged {
-        settings.capabilities =
-            kernel::capabilities::Set::ALL.names().map(str::to_owned).collect();
+        settings.capabilities = kernel::capabilities::Set::ALL.names().map(str::to_owned).collect();
     }
     let confinement = confinement(&settings, host)?;
     process(&settings, &confinement)

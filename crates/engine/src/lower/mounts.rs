@@ -19,7 +19,8 @@ pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Res
     // What the caller puts on /dev/shm, /sys/fs/cgroup or /tmp replaces ours.
     mounts.retain(|own| !asked.iter().any(|mount| mount.target.trim_end_matches('/') == own.destination));
     let mut result = mounts;
-    for (target, file) in [("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts")] {
+    for (target, file) in [("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts")]
+    {
         if !asked.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
             result.push(bind(&place.directory.join(file).display().to_string(), target, &["rprivate"]));
         }

@@ -11,15 +11,15 @@ const DEFAULT_RULES: &[(&str, Option<i64>, Option<i64>, &str)] = &[
     // Making a node is harmless: using it is checked again.
     ("c", None, None, "m"),
     ("b", None, None, "m"),
-    ("c", Some(1), Some(3), "rwm"),    // null
-    ("c", Some(1), Some(5), "rwm"),    // zero
-    ("c", Some(1), Some(7), "rwm"),    // full
-    ("c", Some(1), Some(8), "rwm"),    // random
-    ("c", Some(1), Some(9), "rwm"),    // urandom
-    ("c", Some(5), Some(0), "rwm"),    // tty
-    ("c", Some(5), Some(1), "rwm"),    // console
-    ("c", Some(5), Some(2), "rwm"),    // ptmx
-    ("c", Some(136), None, "rwm"),     // pts/*
+    ("c", Some(1), Some(3), "rwm"), // null
+    ("c", Some(1), Some(5), "rwm"), // zero
+    ("c", Some(1), Some(7), "rwm"), // full
+    ("c", Some(1), Some(8), "rwm"), // random
+    ("c", Some(1), Some(9), "rwm"), // urandom
+    ("c", Some(5), Some(0), "rwm"), // tty
+    ("c", Some(5), Some(1), "rwm"), // console
+    ("c", Some(5), Some(2), "rwm"), // ptmx
+    ("c", Some(136), None, "rwm"),  // pts/*
 ];
 
 /// The cgroup's part of the specification.
@@ -33,7 +33,9 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
     } else if settings.privileged {
         rules = vec![rule(true, None, None, None, "rwm")];
     } else {
-        rules.extend(DEFAULT_RULES.iter().map(|&(kind, major, minor, access)| rule(true, Some(kind), major, minor, access)));
+        rules.extend(
+            DEFAULT_RULES.iter().map(|&(kind, major, minor, access)| rule(true, Some(kind), major, minor, access)),
+        );
         for device in devices(settings)? {
             let node = &device.node;
             rules.push(rule(true, Some(&node.kind), node.major, node.minor, &device.access));
@@ -42,7 +44,10 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
     let memory = LinuxMemory {
         limit: limits.memory.filter(|&bytes| bytes > 0),
         // Docker: without a word about swap, as much swap as memory.
-        swap: limits.memory_swap.filter(|&bytes| bytes != 0).or(limits.memory.filter(|&b| b > 0).map(|b| b.saturating_mul(2))),
+        swap: limits
+            .memory_swap
+            .filter(|&bytes| bytes != 0)
+            .or(limits.memory.filter(|&b| b > 0).map(|b| b.saturating_mul(2))),
         reservation: limits.memory_reservation.filter(|&bytes| bytes > 0),
         ..LinuxMemory::default()
     };
@@ -64,13 +69,7 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
 }
 
 fn rule(allow: bool, kind: Option<&str>, major: Option<i64>, minor: Option<i64>, access: &str) -> LinuxDeviceCgroup {
-    LinuxDeviceCgroup {
-        allow,
-        device_type: kind.map(str::to_owned),
-        major,
-        minor,
-        access: Some(access.to_owned()),
-    }
+    LinuxDeviceCgroup { allow, device_type: kind.map(str::to_owned), major, minor, access: Some(access.to_owned()) }
 }
 
 /// A device of the host in the container.
@@ -110,10 +109,14 @@ fn parse(text: &str) -> Result<Device> {
         [host, access] if is_access(access) => (*host, *host, *access),
         [host, inside] => (*host, *inside, "rwm"),
         [host, inside, access] if is_access(access) => (*host, *inside, *access),
-        _ => return Err(Error::new(Kind::InvalidArgument, format!("invalid --device {text:?}: expected HOST[:CONTAINER[:rwm]]"))),
+        _ => {
+            return Err(Error::new(
+                Kind::InvalidArgument,
+                format!("invalid --device {text:?}: expected HOST[:CONTAINER[:rwm]]"),
+            ));
+        }
     };
-    let metadata = std::fs::metadata(host)
-        .kind(Kind::InvalidArgument, || format!("cannot use the device {host:?}"))?;
+    let metadata = std::fs::metadata(host).kind(Kind::InvalidArgument, || format!("cannot use the device {host:?}"))?;
     let node = node(inside, &metadata)
         .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("{host:?} is not a device node")))?;
     Ok(Device { node, access: access.into() })

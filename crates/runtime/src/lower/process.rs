@@ -1,7 +1,9 @@
 //! Lowering of a process, for a container's first and for later ones.
 
 use kernel::capabilities::{self, Set};
-use oci::runtime::{LinuxCapabilities, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp};
+use oci::runtime::{
+    CPUAffinity, LinuxCapabilities, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp,
+};
 use oci::runtime::{POSIXRlimit, Process, Scheduler, Spec};
 
 use super::{PlanError, PlanOptions, wrong};
@@ -45,6 +47,7 @@ pub fn plan_process(
         terminal: process.terminal.then_some((clamp(size.height), clamp(size.width))),
         scheduling: process.scheduler.as_ref().map(scheduling).transpose()?,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
+        affinity: process.exec_cpu_affinity.as_ref().map(affinity).transpose()?,
         personality: None,
         memory_policy: None,
         preserve_descriptors: options.preserve_descriptors,
@@ -223,12 +226,18 @@ pub(super) fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(u32, Vec<u64>
             other => return wrong(field, format!("flag {other:?} is unknown")),
         };
     }
-    Ok((mode, node_bits(&policy.nodes)?))
+    Ok((mode, bits("linux.memoryPolicy.nodes", &policy.nodes)?))
 }
 
-/// A list such as `0-2,5`. No machine has more than 1024 nodes, and a range of millions is an attack (CVE-2018-20699).
-fn node_bits(list: &str) -> Result<Vec<u64>, PlanError> {
-    let field = "linux.memoryPolicy.nodes";
+fn affinity(affinity: &CPUAffinity) -> Result<(Vec<u64>, Vec<u64>), PlanError> {
+    let field = "process.execCPUAffinity";
+    let list = |text: &Option<String>| bits(field, text.as_deref().unwrap_or_default());
+    Ok((list(&affinity.initial)?, list(&affinity.last)?))
+}
+
+/// A list such as `0-2,5` of nodes or CPUs. The kernel is built for 1024 nodes and, as rustix, for 1024 CPUs by this call;
+/// a range of millions is an attack (CVE-2018-20699).
+fn bits(field: &str, list: &str) -> Result<Vec<u64>, PlanError> {
     let mut bits = Vec::new();
     for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -237,7 +246,7 @@ fn node_bits(list: &str) -> Result<Vec<u64>, PlanError> {
                 bits.resize(bits.len().max(last / 64 + 1), 0u64);
                 (first..=last).for_each(|node| bits[node / 64] |= 1 << (node % 64));
             }
-            _ => return wrong(field, format!("{range:?} is no range of nodes below 1024")),
+            _ => return wrong(field, format!("{range:?} is no range of numbers below 1024")),
         }
     }
     Ok(bits)
@@ -272,8 +281,8 @@ mod tests {
 
     #[test]
     fn nodes_are_bits() {
-        assert_eq!(node_bits("0-2,65").unwrap(), [7, 2]);
-        assert!(node_bits("1-9999999").is_err());
-        assert!(node_bits("3-1").is_err());
+        assert_eq!(bits("x", "0-2,65").unwrap(), [7, 2]);
+        assert!(bits("x", "1-9999999").is_err());
+        assert!(bits("x", "3-1").is_err());
     }
 }

@@ -33,13 +33,14 @@ pub fn an_exec_with_a_terminal() {
     let plan = bundle.plan(&spec(&["sleep", "100"]));
     let container = runtime::create(&plan, stdio, |_| Ok(())).unwrap().start().unwrap();
     let mut process = plan.process.clone();
-    process.args = ["sh", "-c", "tty; exit 3"].map(str::to_owned).to_vec();
+    process.args = ["sh", "-c", "tty; grep Cpus_allowed_list /proc/self/status; exit 3"].map(str::to_owned).to_vec();
     process.terminal = Some((10, 20));
+    process.affinity = Some((vec![], vec![1]));
     let exec = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None };
     let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Terminal).unwrap();
     let terminal = started.terminal.as_ref().unwrap().try_clone().unwrap();
     assert_eq!(wait(&started), 3);
-    assert_eq!(read(terminal), "/dev/pts/0\r\n");
+    assert_eq!(read(terminal), "/dev/pts/0\r\nCpus_allowed_list:\t0\r\n");
     rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
     wait(&container);
 }
@@ -212,4 +213,85 @@ pub fn time_offsets() {
     let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     let uptime: f64 = output.text.split_whitespace().next().unwrap().parse().unwrap();
     assert!(uptime > 1_000_000.0, "{}", output.text);
+}
+
+/// A pod whose user namespace is shared: the second container's own namespaces belong to it.
+pub fn a_user_namespace_by_path() {
+    use oci::runtime::{LinuxIDMapping, LinuxNamespace, LinuxNamespaceType as Kind};
+    use std::os::unix::fs::PermissionsExt;
+    let bundles = [Bundle::new(), Bundle::new()];
+    for bundle in &bundles {
+        std::fs::set_permissions(bundle.path.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for directory in ["upper", "work", "lower"] {
+            std::os::unix::fs::chown(bundle.path.path().join(directory), Some(100_000), Some(100_000)).unwrap();
+        }
+    }
+    let plan = |bundle: &Bundle, spec: &oci::runtime::Spec| {
+        let mut options = bundle.options();
+        if let Some(RootSource::Overlay { userxattr, .. }) = &mut options.root {
+            *userxattr = true;
+        }
+        runtime::plan(spec, &options).unwrap()
+    };
+    let mut first = spec(&["sleep", "100"]);
+    let linux = first.linux.as_mut().unwrap();
+    linux.namespaces.push(LinuxNamespace { kind: Kind::User, path: None });
+    let mapping = LinuxIDMapping { container_id: 0, host_id: 100_000, size: 65536 };
+    (linux.uid_mappings, linux.gid_mappings) = (vec![mapping], vec![mapping]);
+    let (stdio, _output) = pipes();
+    let first = runtime::run(&plan(&bundles[0], &first), stdio, |_| Ok(())).unwrap();
+    let script =
+        "hostname; id -u; cat /proc/self/uid_map; grep CapEff /proc/self/status; ps | grep -c 'sleep 100'; touch /x";
+    let mut second = spec(&["sh", "-c", script]);
+    second.hostname = None;
+    let linux = second.linux.as_mut().unwrap();
+    linux.namespaces.push(LinuxNamespace { kind: Kind::User, path: None });
+    for namespace in &mut linux.namespaces {
+        let name = match namespace.kind {
+            Kind::User => "user",
+            Kind::Network => "net",
+            Kind::Pid => "pid",
+            Kind::Ipc => "ipc",
+            Kind::Uts => "uts",
+            _ => continue,
+        };
+        namespace.path = Some(format!("/proc/{}/ns/{name}", first.pid.as_raw_nonzero()));
+    }
+    let output = run(&plan(&bundles[1], &second)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let words: Vec<&str> = output.text.split_whitespace().collect();
+    assert_eq!(words[..7], ["box", "0", "0", "100000", "65536", "CapEff:", "00000000a80425fb"], "{}", output.text);
+    assert_ne!(words[7], "0", "{}", output.text);
+    rustix::process::pidfd_send_signal(&first.pidfd, rustix::process::Signal::KILL).unwrap();
+    wait(&first);
+}
+
+/// A new user namespace with somebody else's network, as a container that joins another's does.
+pub fn a_new_user_namespace_with_a_network_by_path() {
+    use oci::runtime::{LinuxIDMapping, LinuxNamespace, LinuxNamespaceType as Kind};
+    use std::os::unix::fs::PermissionsExt;
+    let (owner, bundle) = (Bundle::new(), Bundle::new());
+    let (stdio, _output) = pipes();
+    let first = runtime::run(&owner.plan(&spec(&["sleep", "100"])), stdio, |_| Ok(())).unwrap();
+    std::fs::set_permissions(bundle.path.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for directory in ["upper", "work", "lower"] {
+        std::os::unix::fs::chown(bundle.path.path().join(directory), Some(100_000), Some(100_000)).unwrap();
+    }
+    let mut options = bundle.options();
+    if let Some(RootSource::Overlay { userxattr, .. }) = &mut options.root {
+        *userxattr = true;
+    }
+    let mut second = spec(&["sh", "-c", "readlink /proc/self/ns/net; id -u; ls /sys/class/net"]);
+    let linux = second.linux.as_mut().unwrap();
+    linux.namespaces.push(LinuxNamespace { kind: Kind::User, path: None });
+    let mapping = LinuxIDMapping { container_id: 0, host_id: 100_000, size: 65536 };
+    (linux.uid_mappings, linux.gid_mappings) = (vec![mapping], vec![mapping]);
+    let path = format!("/proc/{}/ns/net", first.pid.as_raw_nonzero());
+    let network = linux.namespaces.iter_mut().find(|each| each.kind == Kind::Network).unwrap();
+    network.path = Some(path.clone());
+    // Its sysfs belongs to the host's user namespace, so the host's is shown (`target` of the fallback for EPERM).
+    let output = run(&runtime::plan(&second, &options).unwrap()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let wanted = std::fs::read_link(&path).unwrap();
+    assert!(output.text.starts_with(&format!("{}\n0\n", wanted.display())), "{}", output.text);
+    rustix::process::pidfd_send_signal(&first.pidfd, rustix::process::Signal::KILL).unwrap();
+    wait(&first);
 }
