@@ -47,11 +47,7 @@ fn bad_reference(sandbox: &Sandbox) -> Result<()> {
         let output = sandbox.dhow(["pull", "--", name])?;
         output.fails(1, &[])?;
     }
-<<<<<<< HEAD
     sandbox.dhow(["run", "--rm", "UPPER"])?.fails(125, &["lower"])
-=======
-    sandbox.dhow(["run", "--rm", "UPPER"])?.fails(125, &["lowercase"])
->>>>>>> main
 }
 
 fn corrupt_layer_in_pull(sandbox: &Sandbox) -> Result<()> {
