@@ -63,7 +63,7 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
         devices: rules,
         memory: (memory != LinuxMemory::default()).then_some(memory),
         cpu: (cpu != LinuxCPU::default()).then_some(cpu),
-        pids: limits.pids.filter(|&n| n != 0).map(|limit| LinuxPids { limit: Some(limit), ..LinuxPids::default() }),
+        pids: limits.pids.filter(|&n| n != 0).map(|limit| LinuxPids { limit: Some(limit) }),
         ..LinuxResources::default()
     })
 }
