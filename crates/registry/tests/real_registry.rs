@@ -149,7 +149,7 @@ fn passwords_from_docker_configuration() {
 
     let error = Client::new(Options::default()).unwrap().resolve(&name, &amd64()).unwrap_err();
     assert!(matches!(error, Error::Unauthorized { had_credentials: false, .. }), "{error:?}");
-    assert!(error.to_string().contains(&format!("dhow login {}", server.domain())), "{error}");
+    assert!(error.to_string().contains(&format!("registry {} wants a login", server.domain())), "{error}");
 
     let home = tempfile::tempdir().unwrap();
     // dXNlcjpwYXNzOndvcmQ= is user:pass:word.
