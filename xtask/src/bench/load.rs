@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Bench;
 use super::peers::{self, Engine};
 use super::table::{Samples, print};
-use crate::command::text;
+use crate::command::{run as run_command, text};
 use crate::images;
 
 /// Image, form of the archive, and whether all engines read that form (docker of Debian 12 does not read OCI archives).
@@ -37,6 +37,8 @@ pub fn run(bench: &Bench) -> Result<Value> {
         std::io::copy(&mut fs::File::open(&archive)?, &mut std::io::sink())?;
         for _ in 0..bench.rounds {
             for engine in &wanted {
+                // What others have written and the disk does not have yet is not this one's to wait for.
+                run_command(&mut Command::new("sync"))?;
                 let label = format!("{} load {name} ({form})", engine.name);
                 let (seconds, peak) = match load(engine, engine.command(&["load", "-i"]).arg(&archive)) {
                     Ok(measured) => measured,
