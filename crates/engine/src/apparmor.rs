@@ -12,6 +12,7 @@ pub(crate) const PROFILE: &str = "dhow-default";
 
 const TEXT: &str = r#"
 abi <abi/3.0>,
+@{PROC}=/proc
 profile dhow-default flags=(attach_disconnected,mediate_deleted) {
   network,
   capability,

@@ -7,6 +7,7 @@
 //! Each command that makes, removes or lists containers does this first. It costs one `readdir`, and for each running
 //! container one attempt to take a lock.
 
+use crate::containers::record::Settings;
 use crate::containers::{lock, table};
 use crate::engine::Engine;
 use crate::error::{Context, Result};
@@ -41,24 +42,28 @@ impl Engine {
         Ok(())
     }
 
-    fn clear(&self, id: &str) -> Result<()> {
+    /// Kills what is left of a container that has no monitor, and removes its cgroup. Returns its last state.
+    pub(crate) fn end_processes(&self, id: &str, settings: Option<&Settings>) -> Result<Option<monitor::State>> {
         let directory = self.directories().container_run(id);
-        let unreadable = || format!("cannot read the state of container {id}");
-        let state = monitor::State::read(&directory).internal(unreadable)?;
-        let known = table::find(self.database()?.read(), id).ok();
-        let cgroup = known
-            .as_ref()
-            .map_or_else(|| format!("/dhow/{id}"), |entry| crate::lower::cgroup_path(&entry.settings, id));
+        let state = monitor::State::read(&directory).internal(|| format!("cannot read the state of container {id}"))?;
+        let cgroup = settings.map_or_else(|| format!("/dhow/{id}"), |settings| crate::lower::cgroup_path(settings, id));
         if let Some(state) = &state {
             kill_first(state)?;
         }
         kill_cgroup(crate::group::find(self.host()?, &cgroup, state.as_ref())?, &cgroup)?;
+        Ok(state)
+    }
+
+    fn clear(&self, id: &str) -> Result<()> {
+        let known = table::find(self.database()?.read(), id).ok();
+        let state = self.end_processes(id, known.as_ref().map(|entry| &entry.settings))?;
         let Some(entry) = known else {
             // Killed before it was recorded, or after it was forgotten.
             self.remove_directories(id)?;
             return lock::release(self.directories(), id);
         };
-        let exit = monitor::Exit::read(&directory.join("exit.json")).internal(unreadable)?;
+        let record = self.directories().container_run(id).join("exit.json");
+        let exit = Exit::read(&record).internal(|| format!("cannot read how container {id} ended"))?;
         match (exit, state) {
             (Some(exit), state) => self.end_of_run(id, &exit, state.map(|s| s.started_at).unwrap_or_default()),
             (None, Some(state)) => self.end_of_run(id, &unseen_end(), state.started_at),

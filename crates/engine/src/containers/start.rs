@@ -175,6 +175,9 @@ impl Engine {
     /// What a failed start leaves: nothing of the run, and a container that says why it did not start, unless it was to go.
     fn undo_start(&self, entry: &Entry, lock: OwnedFd, error: &Error) {
         let work = || -> Result<()> {
+            // A monitor that was killed has left what it had made.
+            self.end_processes(&entry.id, Some(&entry.settings))?;
+            self.leave_networks(&entry.id)?;
             if entry.settings.auto_remove {
                 self.remove_held(&entry.id)?;
             } else {
