@@ -233,7 +233,9 @@ fn shm_size(sandbox: &Sandbox) -> Result<()> {
 fn name_is_unique(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     sandbox.ok(["create", "--network", "none", "--name", "taken", "busybox"])?;
-    sandbox.dhow(["run", "--name", "taken", "busybox", "true"])?.fails(125, &["taken", "already in use"])?;
+    sandbox
+        .dhow(["run", "--network", "none", "--name", "taken", "busybox", "true"])?
+        .fails(125, &["taken", "already in use"])?;
     sandbox.dhow(["create", "--name", "no/slash", "busybox"])?.fails(1, &["no/slash"])?;
     sandbox.ok(["rm", "taken"])?;
     sandbox.ok(["run", "--network", "none", "--name", "taken", "busybox", "true"])?;
