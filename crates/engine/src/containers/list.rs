@@ -17,7 +17,10 @@ impl Engine {
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
         self.sweep()?;
         let entries = table::all(self.database()?.read())?;
-        let containers = entries.into_iter().map(|entry| self.observe(entry)).collect::<Result<Vec<_>>>()?;
+        let observed = entries.into_iter().map(|entry| self.observe(entry));
+        // One that is removed while we look is not in the list.
+        let containers = observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound));
+        let containers = containers.collect::<Result<Vec<_>>>()?;
         Ok(containers
             .into_iter()
             .filter(|container| all || matches!(container.status, Status::Running | Status::Paused))
@@ -27,6 +30,12 @@ impl Engine {
     /// Adds to a row what is true at this moment.
     pub(crate) fn observe(&self, entry: Entry) -> Result<Container> {
         let state = self.running_state(&entry.id)?;
+        let unended = |run: &Run| !run.started_at.is_empty() && run.finished_at.is_empty();
+        let entry = match &state {
+            // The row was read before its monitor recorded the end; now the end stands there.
+            None if entry.run.as_ref().is_some_and(unended) => table::find(self.database()?.read(), &entry.id)?,
+            _ => entry,
+        };
         let (status, run) = match (&state, entry.run) {
             (Some(state), run) => {
                 let status = if state.paused { Status::Paused } else { Status::Running };
