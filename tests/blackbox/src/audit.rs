@@ -69,6 +69,10 @@ fn processes(seen: &mut BTreeSet<String>) -> Result<()> {
             continue;
         }
         let command = head.split_once('(').map_or("", |(_, name)| name);
+        // The bus of the user's systemd, which starts with the first request for a scope and stays.
+        if command == "dbus-daemon" {
+            continue;
+        }
         let zombie = if state == "Z" { " (zombie)" } else { "" };
         seen.insert(format!("process: {pid} {command}{zombie}"));
     }
