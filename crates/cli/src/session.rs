@@ -63,10 +63,7 @@ impl Session {
     pub fn engine(&self) -> Result<engine::Engine, Failure> {
         let config = self.config()?;
         engine::rootless::enter(&config.run_root)?;
-        let engine = engine::Engine::open(config)?;
-        // What cannot be put right now, for example on a full disk, the next command tries again; this one goes on.
-        drop(engine.sweep());
-        Ok(engine)
+        Ok(engine::Engine::open(config)?)
     }
 
     fn config(&self) -> Result<engine::Config, Failure> {

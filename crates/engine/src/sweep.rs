@@ -4,7 +4,7 @@
 //! and removed after it. One whose lock nobody holds belongs to nobody: its processes are killed, its cgroup removed, its
 //! address given back, and the container removed if it was to go. Veth pairs and mounts die with their namespaces.
 //!
-//! Each command that makes, removes or lists containers does this first. It costs one `readdir`, and for each running
+//! Each verb that makes, removes or looks at something does this first, and no caller needs to. It costs one `readdir`, and for each running
 //! container one attempt to take a lock.
 
 use crate::containers::record::Settings;
@@ -17,6 +17,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 impl Engine {
+    /// The sweep before a verb does its own work. What cannot be put right now, for example on a full disk, the next
+    /// verb tries again; this one goes on, and fails by itself if what is left stands in its way.
+    pub(crate) fn put_right(&self) {
+        drop(self.sweep());
+    }
+
     /// Finishes what killed processes began.
     pub fn sweep(&self) -> Result<()> {
         let runs = self.directories().run.join("containers");

@@ -36,7 +36,7 @@ impl Engine {
 
     /// Makes a container and keeps hold of it.
     pub(crate) fn create_held(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<(Entry, OwnedFd)> {
-        self.sweep()?;
+        self.put_right();
         let settings = self.settings(options, progress)?;
         let id = names::identifier()?;
         let mut entry = Entry {

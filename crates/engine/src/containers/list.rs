@@ -8,14 +8,14 @@ use crate::error::{Context, Kind, Result};
 impl Engine {
     /// The container of that identifier, name or beginning of an identifier.
     pub fn inspect(&self, wanted: &str) -> Result<Container> {
-        self.sweep()?;
+        self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         self.observe(entry)
     }
 
     /// Containers, the newest first; without `all` only those that run.
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
-        self.sweep()?;
+        self.put_right();
         let entries = table::all(self.database()?.read())?;
         let observed = entries.into_iter().map(|entry| self.observe(entry));
         // One that is removed while we look is not in the list.

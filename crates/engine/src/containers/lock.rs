@@ -10,6 +10,7 @@ use crate::error::{Context, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Takes the lock of `id`, making its directory; `None` when somebody holds it.
@@ -32,14 +33,17 @@ pub(crate) fn claim(directories: &Directories, id: &str) -> Result<Option<OwnedF
         if !try_lock(&lock)? {
             return Ok(None);
         }
-        // The last holder may have removed the directory after we opened the file in it.
-        let same = match (rustix::fs::fstat(&lock), rustix::fs::stat(&path)) {
-            (Ok(ours), Ok(there)) => ours.st_ino == there.st_ino && ours.st_dev == there.st_dev,
-            _ => false,
-        };
-        if same {
+        if is_current(&lock, &path) {
             return Ok(Some(lock));
         }
+    }
+}
+
+/// Whether the lock is still the one of its directory: its last holder may have removed it after we opened the file.
+fn is_current(lock: &OwnedFd, path: &Path) -> bool {
+    match (rustix::fs::fstat(lock), rustix::fs::stat(path)) {
+        (Ok(ours), Ok(there)) => ours.st_ino == there.st_ino && ours.st_dev == there.st_dev,
+        _ => false,
     }
 }
 
@@ -63,9 +67,10 @@ pub(crate) fn claim_within(directories: &Directories, id: &str, patience: Durati
 pub(crate) fn claim_existing(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
     let path = directories.container_run(id).join("lock");
     match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
-        Ok(lock) => Ok(if try_lock(&lock)? { Some(lock) } else { None }),
-        // Killed between making the directory and the file in it: the directory itself is all there is.
-        Err(Errno::NOENT) => claim(directories, id),
+        Ok(lock) => Ok((try_lock(&lock)? && is_current(&lock, &path)).then_some(lock)),
+        // Killed between making the directory and the file in it, or between removing the two.
+        Err(Errno::NOENT) if directories.container_run(id).exists() => claim(directories, id),
+        Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno).internal(|| format!("cannot open {}", path.display())),
     }
 }
@@ -78,7 +83,8 @@ fn try_lock(lock: &OwnedFd) -> Result<bool> {
     }
 }
 
-/// Removes the directory of a container that the caller holds. The lock goes last.
+/// Removes the directory of a container that the caller holds. The lock goes last, and with it the right to the directory:
+/// one that is gone then, or in use again, is somebody else's.
 pub(crate) fn release(directories: &Directories, id: &str) -> Result<()> {
     let directory = directories.container_run(id);
     let entries = std::fs::read_dir(&directory).internal(|| format!("cannot read {}", directory.display()))?;
@@ -88,5 +94,8 @@ pub(crate) fn release(directories: &Directories, id: &str) -> Result<()> {
         }
     }
     std::fs::remove_file(directory.join("lock")).internal(|| format!("cannot remove the lock of {id}"))?;
-    std::fs::remove_dir(&directory).internal(|| format!("cannot remove {}", directory.display()))
+    match rustix::fs::rmdir(&directory) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+        Err(errno) => Err(errno).internal(|| format!("cannot remove {}", directory.display())),
+    }
 }

@@ -24,6 +24,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::InvalidArgument`] when it keeps none.
     pub fn log_place(&self, wanted: &str) -> Result<LogPlace> {
+        self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         if entry.settings.log_driver == "none" {
             return Err(Error::new(Kind::InvalidArgument, "configured logging driver does not support reading"));

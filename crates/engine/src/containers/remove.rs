@@ -8,7 +8,7 @@ use store::Writable;
 impl Engine {
     /// Removes a container; one that runs only with `force`, which kills it.
     pub fn remove(&self, wanted: &str, force: bool) -> Result<()> {
-        self.sweep()?;
+        self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let held = match self.claim_stopped(&entry.id)? {
             Some(lock) => lock,

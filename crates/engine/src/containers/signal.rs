@@ -75,6 +75,7 @@ impl Engine {
     /// Gives a container another name.
     pub fn rename(&self, wanted: &str, name: &str) -> Result<()> {
         crate::names::check(name)?;
+        self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         table::rename(&mut *self.database()?, &entry.id, name)
     }

@@ -40,7 +40,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotModified`] when it runs; [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`] for its program.
     pub fn start(&self, wanted: &str, attach: Option<Streams>) -> Result<Started> {
-        self.sweep()?;
+        self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let Some(lock) = self.claim_stopped(&entry.id)? else {
             return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));

@@ -33,6 +33,7 @@ type Index = BTreeMap<String, (u64, u64)>;
 impl Engine {
     /// Loads every image of an archive. `source` may be a pipe; `name` is what the user calls it.
     pub fn load(&self, source: File, name: &str, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
+        self.put_right();
         self.load_archive(source, progress).map_err(|error| {
             let hint = error.advice().map(str::to_owned);
             let wrapped = Error::caused(error.kind(), format!("cannot load {name}"), error);

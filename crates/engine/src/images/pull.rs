@@ -65,6 +65,7 @@ pub struct Pulled {
 impl Engine {
     /// Pulls an image by name.
     pub fn pull(&self, name: &str, platform: Option<&str>, progress: &mut dyn PullProgress) -> Result<Pulled> {
+        self.put_right();
         let reference = parse(name)?.or_latest();
         let platform: Platform = match platform {
             Some(text) => text.parse().kind(Kind::InvalidArgument, || format!("invalid platform {text:?}"))?,

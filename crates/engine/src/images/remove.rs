@@ -21,6 +21,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::Conflict`] when a container uses the image, or several repositories name it and `force` is not set.
     pub fn remove_image(&self, wanted: &str, force: bool) -> Result<Vec<Removed>> {
+        self.put_right();
         let row = self.find_image(wanted)?.ok_or_else(|| no_such_image(wanted))?;
         let short = row.id.trim_start_matches("sha256:").get(..12).unwrap_or(&row.id).to_owned();
         let by_name = parse(wanted).ok().map(canonical).filter(|name| row.names.contains(name));
