@@ -41,7 +41,8 @@ mod sweep;
 pub mod xray;
 
 pub use containers::options::{
-    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, RestartPolicy, Ulimit,
+    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
+    RestartPolicy, Ulimit,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};

@@ -8,10 +8,10 @@
 //!
 //! A stop by hand ends it: `on-failure` and `unless-stopped` stay stopped, `always` comes back with the next boot only.
 
+use crate::containers::lock;
 use crate::containers::options::RestartPolicy;
 use crate::containers::record::Run;
 use crate::containers::table::{self, Entry};
-use crate::containers::lock;
 use crate::engine::Engine;
 use crate::error::{Context, Result};
 use monitor::{Exit, Monitor, MonitorPlan, Wake};
@@ -45,9 +45,7 @@ pub(crate) fn wanted(policy: RestartPolicy, exit_code: i32, by_hand: bool, resta
     match policy {
         RestartPolicy::No => false,
         RestartPolicy::Always | RestartPolicy::UnlessStopped => !by_hand,
-        RestartPolicy::OnFailure { maximum } => {
-            !by_hand && exit_code != 0 && (maximum == 0 || restarts < maximum)
-        }
+        RestartPolicy::OnFailure { maximum } => !by_hand && exit_code != 0 && (maximum == 0 || restarts < maximum),
     }
 }
 
@@ -67,6 +65,7 @@ pub(crate) fn keep(monitor: &mut Monitor, open: &dyn Fn() -> Result<Engine>) -> 
     loop {
         crate::events::record_end(monitor, &exit, open);
         let next = if monitor.wants_again() {
+            crate::events::record_stop(monitor, open);
             monitor.announce(&exit);
             pause = Pause::default();
             true
@@ -145,7 +144,25 @@ impl Engine {
         entry.run = Some(Run { restart_count: restarts, ..entry.run.unwrap_or_default() });
         // Ports cannot be published twice; the address stays.
         self.leave_networks(id)?;
+        self.forget_volatile(&entry)?;
         self.prepare(&mut entry, None)
+    }
+
+    /// overlayfs marks a `volatile` upper directory, and refuses to mount it a second time: a power cut may have come in
+    /// between (Documentation/filesystems/overlayfs.rst, "Volatile mount", Linux 5.10). Here none has.
+    fn forget_volatile(&self, entry: &Entry) -> Result<()> {
+        if !entry.settings.auto_remove {
+            return Ok(());
+        }
+        let failed = || format!("cannot find the directories of container {}", entry.id);
+        let mark =
+            store::Writable::open(self.store()?, &entry.id).internal(failed)?.work().join("work/incompat/volatile");
+        match std::fs::remove_dir_all(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).internal(|| format!("cannot remove {}", mark.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// After a sweep: starts a container whose monitor was killed, if its policy wants that. What fails is in its record.
@@ -203,6 +220,8 @@ impl Engine {
         };
         if unended {
             let Some(_held) = lock::claim(self.directories(), &entry.id)? else { return Ok(None) };
+            // Where only the run directory was lost, what it named may still be there.
+            self.end_processes(&entry.id, Some(&entry.settings))?;
             let started_at = entry.run.as_ref().map(|run| run.started_at.clone()).unwrap_or_default();
             let restarts = entry.run.as_ref().map_or(0, |run| run.restart_count);
             self.end_of_run(&entry.id, &crate::sweep::unseen_end(), started_at, restarts)?;

@@ -250,7 +250,7 @@ impl Connection {
     /// A broken connection.
     pub fn status(self) -> Result<State, Error> {
         match self.call(&Request::Status)? {
-            Reply::Status(state) => Ok(state),
+            Reply::Status(state) => Ok(*state),
             other => Err(unexpected(&other)),
         }
     }

@@ -72,7 +72,7 @@ impl Monitor {
                 self.notify(&Occurrence::Unpaused);
                 Reply::Done
             }
-            Request::Status => Reply::Status(self.state.clone()),
+            Request::Status => Reply::Status(Box::new(self.state.clone())),
         };
         self.peers[index].reply(&reply);
         self.peers[index].role = Role::Leaving;
@@ -175,7 +175,10 @@ impl Monitor {
         // A frozen process gets its signal only when it runs again.
         self.let_die();
         let seconds = timeout_seconds.unwrap_or(self.plan.stop_timeout_seconds);
-        if let Ok(seconds) = u64::try_from(seconds) {
+        // What has been killed is not killed again.
+        if signal != KILL
+            && let Ok(seconds) = u64::try_from(seconds)
+        {
             // A year is as good as for ever, and no addition can overflow.
             let end = Instant::now() + Duration::from_secs(seconds.min(365 * 24 * 3600));
             self.stop_deadline = Some(self.stop_deadline.map_or(end, |earlier| earlier.min(end)));

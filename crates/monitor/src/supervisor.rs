@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions};
 
 use crate::confinement::Confinement;
-use crate::error::{Call, Error, Kind};
+use crate::error::{Call, Error, Failure, Kind};
 use crate::health::{HealthStatus, Watch};
 use crate::launch;
 use crate::log_file::{LogFile, Stream};
@@ -349,6 +349,10 @@ impl Monitor {
         directory.clear();
         drop(directory);
         tell_end(&mut peers, CONTAINER, exit);
+        for peer in peers.iter_mut().filter(|peer| matches!(peer.role, Role::Restarting)) {
+            let reason = exit.error.clone().unwrap_or_else(|| "the container was not started again".to_owned());
+            peer.reply(&Reply::Failed(Failure { kind: Kind::Failed, chain: vec![reason] }));
+        }
         loop {
             let now = Instant::now();
             peers.retain(|peer| !peer.gone && peer.kept() > 0 && peer.deadline().is_none_or(|end| now < end));
@@ -391,10 +395,10 @@ impl Monitor {
         let running = created.start()?;
         let session = Session::new(String::new(), running, ends, terminal, self.plan.stdin_once);
         self.state.started_at = session.started_at.clone();
+        self.begin_health();
         // It runs; that the file lacks the time of its start is no reason to kill it.
         drop(self.write_state());
         self.sessions.insert(CONTAINER, session);
-        self.begin_health();
         self.notify(&Occurrence::Started);
         let started = Reply::Started { pid: self.state.pid, warnings: self.confinement.warnings().to_vec() };
         for peer in self.peers.iter_mut().filter(|peer| matches!(peer.role, Role::Restarting)) {

@@ -260,7 +260,7 @@ pub enum Reply {
     /// The process has ended.
     Exited(Exit),
     /// What is running.
-    Status(State),
+    Status(Box<State>),
     /// It could not be done.
     Failed(Failure),
 }

@@ -41,9 +41,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     };
     let mut filter = EventFilter::default();
     for flag in &flags.filter {
-        let (key, value) = flag.split_once('=').ok_or_else(|| {
-            Failure::new("invalid argument for --filter: bad format of filter (expected name=value)")
-        })?;
+        let (key, value) = flag
+            .split_once('=')
+            .ok_or_else(|| Failure::new("invalid argument for --filter: bad format of filter (expected name=value)"))?;
         filter.add(&key.trim().to_ascii_lowercase(), value.trim())?;
     }
     let format = flags.format.as_deref().map(str::trim).filter(|format| !format.is_empty());

@@ -113,7 +113,11 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
-    Group { name: "system", about: "Manage dhow", verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)] },
+    Group {
+        name: "system",
+        about: "Manage dhow",
+        verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)],
+    },
 ];
 
 /// Does one thing for each name, and shows each failure when it happens; the others go on.

@@ -42,7 +42,8 @@ struct Flags {
 }
 
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status", "volume",
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
 ];
 
 const COLUMNS: &[Column] = &[
@@ -125,7 +126,8 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters
             .any("exited", |code| container.status == Status::Exited && code.parse() == Ok(container.run.exit_code))
         && filters.any("ancestor", |image| is_image(container, image))
-        && filters.any("health", |wanted| wanted == container.health.as_ref().map_or("none", |health| health.status.name()))
+        && filters
+            .any("health", |wanted| wanted == container.health.as_ref().map_or("none", |health| health.status.name()))
         && filters.any("network", |name| name == network)
         && filters.any("volume", |place| {
             container.settings.mounts.iter().any(|mount| {

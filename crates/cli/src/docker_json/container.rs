@@ -362,7 +362,10 @@ fn host_config(settings: &Settings) -> HostConfig {
         },
         network_mode: network_name(&settings.network),
         port_bindings: bindings(settings),
-        restart_policy: RestartPolicy { name: settings.restart.name(), maximum_retry_count: settings.restart.maximum() },
+        restart_policy: RestartPolicy {
+            name: settings.restart.name(),
+            maximum_retry_count: settings.restart.maximum(),
+        },
         auto_remove: settings.auto_remove,
         volume_driver: "",
         volumes_from: None,

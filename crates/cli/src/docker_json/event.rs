@@ -74,6 +74,9 @@ mod tests {
             "2026-01-02T12:00:00.000000005Z container die abc (exitCode=3, image=busybox, name=web)"
         );
         let value = value(&event);
-        assert_eq!((&value["status"], &value["from"], &value["time"]), (&json!("die"), &json!("busybox"), &json!(1_767_355_200)));
+        assert_eq!(
+            (&value["status"], &value["from"], &value["time"]),
+            (&json!("die"), &json!("busybox"), &json!(1_767_355_200))
+        );
     }
 }

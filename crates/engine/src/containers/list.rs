@@ -21,10 +21,7 @@ impl Engine {
         // One that is removed while we look is not in the list.
         let containers = observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound));
         let containers = containers.collect::<Result<Vec<_>>>()?;
-        Ok(containers
-            .into_iter()
-            .filter(|container| all || container.status.is_running())
-            .collect())
+        Ok(containers.into_iter().filter(|container| all || container.status.is_running()).collect())
     }
 
     /// Adds to a row what is true at this moment.
@@ -63,7 +60,7 @@ impl Engine {
         };
         Ok(Container {
             directory: self.directories().container(&entry.id),
-            health: health(&entry.settings, state.as_ref()),
+            health: health(&entry.settings, state.as_ref(), status),
             address: entry.address.filter(|_| state.is_some()),
             id: entry.id,
             name: entry.name,
@@ -88,13 +85,18 @@ impl Engine {
     }
 }
 
-/// What the checks of a container say; one that does not run and never did has none yet.
-fn health(settings: &super::record::Settings, state: Option<&monitor::State>) -> Option<monitor::Health> {
+/// What the checks of a container say. What does not run is not well, as Docker has it.
+fn health(
+    settings: &super::record::Settings,
+    state: Option<&monitor::State>,
+    status: Status,
+) -> Option<monitor::Health> {
     let checked = settings.health.as_ref().is_some_and(|health| health.test.first().is_some_and(|word| word != "NONE"));
-    if !checked {
+    if !checked || status == Status::Created {
         return None;
     }
-    let unknown = monitor::Health { status: monitor::HealthStatus::Unhealthy, failing_streak: 0, log: Vec::new() };
+    let word = if status.is_running() { monitor::HealthStatus::Starting } else { monitor::HealthStatus::Unhealthy };
+    let unknown = monitor::Health { status: word, failing_streak: 0, log: Vec::new() };
     Some(state.and_then(|state| state.health.clone()).unwrap_or(unknown))
 }
 

@@ -53,12 +53,10 @@ fn open_locked(data: &Path, path: &Path) -> std::io::Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
             Ok(file) => file,
-            Err(Errno::NOENT) => {
-                match rustix::fs::mkdir(directory(data), Mode::RWXU) {
-                    Ok(()) | Err(Errno::EXIST) => continue,
-                    Err(errno) => return Err(errno.into()),
-                }
-            }
+            Err(Errno::NOENT) => match rustix::fs::mkdir(directory(data), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => continue,
+                Err(errno) => return Err(errno.into()),
+            },
             Err(errno) => return Err(errno.into()),
         };
         lock(&file)?;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use filter::EventFilter;
-pub(crate) use of_monitor::{for_caller, observer, record_end};
+pub(crate) use of_monitor::{for_caller, observer, record_end, record_stop};
 pub use reader::{EventOptions, EventReader};
 
 /// What an event is about.
@@ -94,13 +94,7 @@ impl Engine {
 }
 
 /// Writes an event down, for a process that has no engine open. `data` is the data root.
-pub fn record(
-    data: &std::path::Path,
-    kind: Type,
-    action: &str,
-    actor: &str,
-    attributes: BTreeMap<String, String>,
-) {
+pub fn record(data: &std::path::Path, kind: Type, action: &str, actor: &str, attributes: BTreeMap<String, String>) {
     // What could be said about a failure has no reader here, and what happened has happened.
     let event = Event { time: 0, kind, action: action.to_owned(), actor: actor.to_owned(), attributes };
     journal::append(data, event).unwrap_or_default();

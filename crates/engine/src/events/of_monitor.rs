@@ -59,3 +59,10 @@ pub(crate) fn record_end(monitor: &Monitor, exit: &Exit, open: &dyn Fn() -> Resu
         engine.record_event(Type::Container, "die", &monitor.plan().id, attributes);
     }
 }
+
+/// The first half of a restart that somebody asked for.
+pub(crate) fn record_stop(monitor: &Monitor, open: &dyn Fn() -> Result<Engine>) {
+    if let Ok(engine) = open() {
+        engine.record_event(Type::Container, "stop", &monitor.plan().id, attributes(&monitor.plan().caller));
+    }
+}

@@ -109,7 +109,12 @@ impl Engine {
 
     /// Writes an event of an image down.
     pub(crate) fn record_image(&self, action: &str, actor: &str, name: &str) {
-        self.record_event(crate::events::Type::Image, action, actor, BTreeMap::from([("name".to_owned(), name.to_owned())]));
+        self.record_event(
+            crate::events::Type::Image,
+            action,
+            actor,
+            BTreeMap::from([("name".to_owned(), name.to_owned())]),
+        );
     }
 
     fn summary(&self, row: table::Row) -> Result<ImageSummary> {
