@@ -45,7 +45,9 @@ pub use containers::options::{
     RestartPolicy, Ulimit,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
-pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};
+pub use containers::{
+    Created, Exec, ExecOptions, LogPlace, NetworkUsage, PruneFilter, Pruned, Started, Streams, Top, UpdateOptions, Usage,
+};
 pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};

@@ -15,6 +15,7 @@ mod run;
 mod security;
 mod services;
 mod storage;
+mod watch;
 mod wrong_input;
 mod xray;
 
@@ -27,6 +28,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        watch::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

@@ -14,6 +14,7 @@ mod load;
 mod logs;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod rename;
@@ -22,10 +23,12 @@ mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod top;
 mod unpause;
+mod update;
 mod version;
 mod wait;
 mod xray;
@@ -68,10 +71,12 @@ pub const VERBS: &[Entry] = &[
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
     (&["start"], &start::VERB),
+    (&["stats"], &stats::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
     (&["top"], &top::VERB),
     (&["unpause"], &unpause::VERB),
+    (&["update"], &update::VERB),
     (&["wait"], &wait::VERB),
 ];
 
@@ -90,14 +95,17 @@ pub const GROUPS: &[Group] = &[
             (&["ls", "list", "ps"], &ps::VERB),
             (&["pause"], &pause::VERB),
             (&["port"], &port::VERB),
+            (&["prune"], &prune::VERB),
             (&["rename"], &rename::VERB),
             (&["restart"], &restart::VERB),
             (&["rm", "remove"], &rm::VERB),
             (&["run"], &run::VERB),
             (&["start"], &start::VERB),
+            (&["stats"], &stats::VERB),
             (&["stop"], &stop::VERB),
             (&["top"], &top::VERB),
             (&["unpause"], &unpause::VERB),
+            (&["update"], &update::VERB),
             (&["wait"], &wait::VERB),
         ],
     },

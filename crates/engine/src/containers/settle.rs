@@ -270,7 +270,7 @@ pub(crate) fn capabilities(options: &Options) -> Result<Vec<String>> {
     Ok(result)
 }
 
-fn limits(limits: &Limits) -> Result<Limits> {
+pub(super) fn limits(limits: &Limits) -> Result<Limits> {
     let memory = limits.memory.unwrap_or(0);
     if memory < 0 {
         return Err(invalid(format!("invalid memory limit {memory}: it must be positive")));
