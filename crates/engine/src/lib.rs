@@ -46,7 +46,8 @@ pub use containers::options::{
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
-    Created, Exec, ExecOptions, LogPlace, NetworkUsage, PruneFilter, Pruned, Started, Streams, Top, UpdateOptions, Usage,
+    Created, Exec, ExecOptions, LogPlace, NetworkUsage, PruneFilter, Pruned, Started, Streams, Top, UpdateOptions,
+    Usage,
 };
 pub use directories::Directories;
 pub use engine::{Config, Engine};

@@ -8,6 +8,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod network;
 mod restart;
 mod rootless;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         health::CASES,
         events::CASES,
         watch::CASES,
+        log_drivers::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

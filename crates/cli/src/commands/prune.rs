@@ -57,9 +57,9 @@ fn confirmed(warning: &str) -> Result<bool, Failure> {
 fn filter(flags: &[String]) -> Result<PruneFilter, Failure> {
     let mut filter = PruneFilter::default();
     for flag in flags {
-        let (key, value) = flag.split_once('=').ok_or_else(|| {
-            Failure::new("invalid argument for --filter: bad format of filter (expected name=value)")
-        })?;
+        let (key, value) = flag
+            .split_once('=')
+            .ok_or_else(|| Failure::new("invalid argument for --filter: bad format of filter (expected name=value)"))?;
         let label = || match value.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (value.to_owned(), None),

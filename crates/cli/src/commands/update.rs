@@ -74,7 +74,6 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         cpuset_mems: given(&flags.cpuset_mems),
         // Docker: 0 lifts the limit.
         pids: flags.pids_limit.map(|limit| if limit == 0 { -1 } else { limit }),
-        ..Limits::default()
     };
     let options = UpdateOptions { limits, restart: flags.restart.as_deref().map(restart::parse).transpose()? };
     if !options.limits.any() && options.restart.is_none() {

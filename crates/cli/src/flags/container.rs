@@ -97,7 +97,7 @@ pub struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "file")]
     label_file: Vec<String>,
-    /// Log driver: json-file or none
+    /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)

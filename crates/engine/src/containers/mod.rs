@@ -5,6 +5,7 @@ mod exec;
 mod health;
 mod list;
 pub(crate) mod lock;
+mod log_options;
 mod logs;
 pub mod options;
 mod prune;

@@ -199,7 +199,8 @@ pub(crate) fn change_settings(database: &mut Database, id: &str, change: impl Fn
         let mut settings: Settings = serde_json::from_str(&text).kind(Kind::Corrupt, failed)?;
         change(&mut settings);
         let text = serde_json::to_string(&settings).internal(|| "cannot write the container's record".into())?;
-        t.execute("UPDATE container SET settings = ?2 WHERE id = ?1", [id, &text]).sql("change the container's record")?;
+        t.execute("UPDATE container SET settings = ?2 WHERE id = ?1", [id, &text])
+            .sql("change the container's record")?;
         Ok(())
     })
 }

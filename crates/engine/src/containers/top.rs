@@ -423,6 +423,9 @@ mod tests {
         assert!(own.cell(Show::Command, &machine).contains("engine"));
         assert!(own.cell(Show::ResidentSize, &machine).parse::<u64>().unwrap() > 100);
         assert_eq!((terminal(0), terminal(0x8803)), ("?".to_owned(), "pts/3".to_owned()));
-        assert_eq!((elapsed(59), elapsed(3600), elapsed(90_061)), ("00:59".into(), "01:00:00".into(), "1-01:01:01".into()));
+        assert_eq!(
+            (elapsed(59), elapsed(3600), elapsed(90_061)),
+            ("00:59".into(), "01:00:00".into(), "1-01:01:01".into())
+        );
     }
 }

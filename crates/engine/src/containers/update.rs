@@ -75,9 +75,8 @@ impl Engine {
         if changed.pids.is_none() {
             resources.pids = None;
         }
-        let unenforced = group
-            .apply(&resources)
-            .kind(Kind::InvalidArgument, || format!("cannot update container {id}"))?;
+        let unenforced =
+            group.apply(&resources).kind(Kind::InvalidArgument, || format!("cannot update container {id}"))?;
         Ok(unenforced.iter().map(|wish| format!("the limit {} is not in force: {}", wish.limit, wish.reason)).collect())
     }
 }

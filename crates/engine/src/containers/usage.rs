@@ -62,7 +62,8 @@ impl Usage {
 
     /// Share of one processor since `earlier`, in percent: 200 is two processors.
     pub fn processor_percent(&self, earlier: &Usage) -> f64 {
-        let total = |usage: &Usage| usage.cgroup.as_ref().and_then(|stats| stats.cpu.as_ref()).map_or(0, |cpu| cpu.usage);
+        let total =
+            |usage: &Usage| usage.cgroup.as_ref().and_then(|stats| stats.cpu.as_ref()).map_or(0, |cpu| cpu.usage);
         let used = total(self).saturating_sub(total(earlier)) as f64;
         let passed = self.time.duration_since(earlier.time).as_nanos() as f64;
         if passed > 0.0 { used / passed * 100.0 } else { 0.0 }

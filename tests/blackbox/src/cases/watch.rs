@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::case::{cases, contains, same};
 use crate::sandbox::Sandbox;
 
-
 cases![watch:
     stats_once, stats_of_work, stats_stream, top, update_limits [Root], update_restart_policy, update_wrong, prune, terminal_sizes,
     warnings,
@@ -42,7 +41,8 @@ fn stats_of_work(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     sandbox.detached(&["--network", "none", "--name", "busy"], "while :; do :; done")?;
     let row = rows(sandbox, &["busy"])?.remove(0);
-    let number = |key: &str| -> f64 { row[key].as_str().unwrap_or_default().trim_end_matches('%').parse().unwrap_or(-1.0) };
+    let number =
+        |key: &str| -> f64 { row[key].as_str().unwrap_or_default().trim_end_matches('%').parse().unwrap_or(-1.0) };
     if number("PIDs") == 0.0 {
         // An ordinary user to whom no cgroup is delegated.
         return crate::case::skip("no cgroup to read");
@@ -105,7 +105,10 @@ fn update_limits(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.ok(["exec", "box", "sh", "-c", MEMORY])?, (128 << 20).to_string());
     same!(sandbox.ok(["exec", "box", "sh", "-c", PIDS])?, "77");
     let config = sandbox.inspect("box")?["HostConfig"].take();
-    same!((&config["Memory"], &config["PidsLimit"], &config["NanoCpus"]), (&(128 << 20).into(), &77.into(), &500_000_000.into()));
+    same!(
+        (&config["Memory"], &config["PidsLimit"], &config["NanoCpus"]),
+        (&(128 << 20).into(), &77.into(), &500_000_000.into())
+    );
     // Down again, and it stays after a restart.
     sandbox.ok(["update", "-m", "32m", "--pids-limit", "0", "box"])?;
     same!(sandbox.ok(["exec", "box", "sh", "-c", MEMORY])?, (32 << 20).to_string());
@@ -150,7 +153,17 @@ fn update_wrong(sandbox: &Sandbox) -> Result<()> {
 fn prune(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     sandbox.detached(&["--network", "none", "--name", "runs"], "exec sleep 1000")?;
-    sandbox.ok(["run", "--network", "none", "--name", "wrote", "busybox", "sh", "-c", "head -c 100000 /dev/zero > /file"])?;
+    sandbox.ok([
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "wrote",
+        "busybox",
+        "sh",
+        "-c",
+        "head -c 100000 /dev/zero > /file",
+    ])?;
     sandbox.ok(["create", "--name", "keep", "--label", "keep=yes", "busybox", "true"])?;
     let output = sandbox.dhow_with_input("n\n", ["container", "prune"])?;
     same!(output.code, 0);
