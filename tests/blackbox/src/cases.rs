@@ -15,6 +15,7 @@ mod rootless;
 mod run;
 mod security;
 mod services;
+mod sharing;
 mod storage;
 mod watch;
 mod wrong_input;
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         watch::CASES,
         log_drivers::CASES,
+        sharing::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

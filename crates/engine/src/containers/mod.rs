@@ -12,6 +12,7 @@ mod prune;
 pub mod record;
 mod remove;
 mod settle;
+mod sharing;
 mod signal;
 mod start;
 pub(crate) mod table;

@@ -123,7 +123,8 @@ impl Engine {
     pub(crate) fn prepare(&self, entry: &mut Entry, attach: Option<Streams>) -> Result<MonitorPlan> {
         let network = self.join_network(entry)?;
         crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
-        let spec = self.specification(entry)?;
+        let mut spec = self.specification(entry)?;
+        self.share(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
             == Some(crate::apparmor::PROFILE)
         {
