@@ -122,13 +122,15 @@ fn annotations_and_users(sandbox: &Sandbox) -> Result<()> {
 
 fn device_rules(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    // Reading /dev/kmsg (1:11) is for those who are let.
-    let script = "mknod /k c 1 11 && head -c 0 /k && dd if=/k bs=8192 count=1 of=/dev/null 2>&1";
+    // /dev/fuse, which needs no capability.
+    let script = "mknod /k c 10 229 && exec 3</k";
+    if !std::path::Path::new("/dev/fuse").exists() {
+        return crate::case::skip("there is no /dev/fuse");
+    }
     let output = sandbox.dhow(["run", "--rm", "--network", "none", "busybox", "sh", "-c", script])?;
     ensure!(output.code != 0, "the device could be used");
-    let rule = ["--network", "none", "--device-cgroup-rule", "c 1:11 r"];
-    let output = sandbox
-        .dhow([&["run", "--rm"], &rule[..], &["busybox", "sh", "-c", "mknod /k c 1 11 && exec 3</k"]].concat())?;
+    let rule = ["run", "--rm", "--network", "none", "--device-cgroup-rule", "c 10:229 r", "busybox", "sh", "-c", script];
+    let output = sandbox.dhow(rule)?;
     same!(output.code, 0, "{}", output.stderr);
     sandbox.ok(["create", "--name", "box", "--device-cgroup-rule", "c 1:11 r", "busybox", "true"])?;
     same!(sandbox.inspect("box")?["HostConfig"]["DeviceCgroupRules"][0], "c 1:11 r");
