@@ -32,6 +32,7 @@ mod lower;
 mod names;
 mod networks;
 mod plan;
+mod relabel;
 pub mod roles;
 pub mod rootless;
 mod sweep;

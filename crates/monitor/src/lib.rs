@@ -30,6 +30,7 @@ mod exec_session;
 pub mod foreground;
 pub mod handover;
 mod json_line;
+mod labelled_pipe;
 mod launch;
 mod leftovers;
 pub mod log_file;

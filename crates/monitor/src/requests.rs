@@ -91,7 +91,7 @@ impl Monitor {
             return Err(Error::refused(Kind::Invalid, "the container is paused"));
         }
         let attach = exec.attach;
-        let session = exec_session::start(exec, self.container()?, &self.confinement)?;
+        let session = exec_session::start(exec, self.container()?, &self.confinement, self.plan.pipe_label())?;
         let pid = session.pid;
         let key = self.add_session(session);
         let peer = &mut self.peers[index];

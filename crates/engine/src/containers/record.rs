@@ -31,6 +31,9 @@ pub struct Settings {
     pub working_directory: String,
     /// Host name.
     pub hostname: String,
+    /// SELinux level with the container's own two categories, such as `s0:c12,c700`.
+    #[serde(default)]
+    pub selinux_level: String,
     /// Domain name.
     pub domainname: String,
     /// Labels of image and caller.

@@ -60,6 +60,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_options.clone(),
         extra_hosts: extra_hosts(&options.extra_hosts)?,
+        selinux_level: String::new(),
         cap_add: options.cap_add.clone(),
         cap_drop: options.cap_drop.clone(),
         capabilities: capabilities(options)?,

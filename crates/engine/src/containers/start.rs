@@ -114,6 +114,9 @@ impl Engine {
         {
             crate::apparmor::ensure_loaded()?;
         }
+        if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
+            crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
+        }
         let plan = self.monitor_plan(entry, &spec, network, attach)?;
         let control = crate::roles::spawn_monitor(self, lock, &plan)?;
         let pid = control.started().map_err(|failure| start_failure(entry, failure))?;
