@@ -9,6 +9,7 @@
 //! and peer engine uses; the places are marked in [`Reader`].
 #![forbid(unsafe_code)]
 
+pub mod compress;
 pub mod decompress;
 mod entry;
 mod header;

@@ -118,7 +118,16 @@ struct Extensions {
 impl<R: BufRead> Reader<R> {
     /// A reader at the start of a plain archive.
     pub fn new(source: R, limits: Limits) -> Reader<R> {
-        Reader { source, limits, offset: 0, entries: 0, body: Body::default(), finished: false, end_mark: false, tape: None }
+        Reader {
+            source,
+            limits,
+            offset: 0,
+            entries: 0,
+            body: Body::default(),
+            finished: false,
+            end_mark: false,
+            tape: None,
+        }
     }
 
     /// Lets a tape watch everything that is read from here on.

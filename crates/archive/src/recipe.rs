@@ -312,7 +312,8 @@ mod tests {
 
     fn record(archive: &[u8]) -> Vec<u8> {
         let sink = Shared::default();
-        let mut reader = Reader::new(archive, Limits::default()).with_tape(Box::new(Recorder::new(sink.clone()).unwrap()));
+        let mut reader =
+            Reader::new(archive, Limits::default()).with_tape(Box::new(Recorder::new(sink.clone()).unwrap()));
         while let Some(entry) = reader.next().unwrap() {
             // Half of the files are read, and the rest of those not to their end, as an extraction may do.
             if entry.path.len() % 2 == 0 {
@@ -320,8 +321,7 @@ mod tests {
             }
         }
         reader.finish_tape().unwrap();
-        let bytes = sink.0.lock().unwrap().clone();
-        bytes
+        std::mem::take(&mut *sink.0.lock().unwrap())
     }
 
     /// Plays with the archive itself as the place of all contents.

@@ -6,7 +6,7 @@
 //!
 //! - [`engine`]: where things are, and what is opened when
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
-//! - [`images`]: pull, load, remove, look up
+//! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
 //! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`roles`]: the same program as a container's monitor
@@ -43,5 +43,8 @@ pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};
 pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
-pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
+pub use images::{
+    Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, PushEvent, PushOptions, PushProgress, PushedName,
+    Quiet, Removed, SaveFormat, SaveOptions,
+};
 pub use info::{Info, VERSION};

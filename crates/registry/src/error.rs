@@ -125,6 +125,9 @@ pub enum Error {
         /// The digest of what came.
         actual: Digest,
     },
+    /// What is to be sent cannot be read.
+    #[error("what is to be pushed cannot be read")]
+    Source(#[source] std::io::Error),
     /// The content has another length than its descriptor says.
     #[error("{what} has the wrong size: expected {expected} bytes, got {}{actual}", if *.at_least { "at least " } else { "" })]
     Size {

@@ -73,7 +73,7 @@ impl Session {
         let mut last = None;
         for origin in self.candidates(call).map_err(fail)? {
             let address = Address { origin: origin.clone(), target: call.path.clone() };
-            match self.follow(call, address).await {
+            match self.follow(call, &origin, address).await {
                 Ok(response) => {
                     self.remember(&call.scope.domain, origin.scheme);
                     return self.accepted(call, response).await.map_err(fail);
@@ -85,6 +85,26 @@ impl Session {
         }
         let none = || fail(Error::Protocol { host: call.scope.domain.clone(), problem: "no address".into() });
         Err(last.unwrap_or_else(none))
+    }
+
+    /// Makes a request once, at an address that the registry gave us for it; its path in the call is not used.
+    pub(crate) async fn call_at(&self, call: &Call<'_>, address: &Address) -> Result<Response, Error> {
+        let registry = self.origin(&call.scope.domain)?;
+        let response = self.follow(call, &registry, address.clone()).await.map_err(|failed| failed.error)?;
+        self.accepted(call, response).await
+    }
+
+    /// Where a `Location` leads that came from `from`, or from the registry's own API.
+    pub(crate) fn led_to(&self, scope: &Scope, from: Option<&Address>, location: &str) -> Result<Address, Error> {
+        let api = Address { origin: self.origin(&scope.domain)?, target: "/v2/".into() };
+        self.redirected(scope, from.unwrap_or(&api), location, 1)
+    }
+
+    /// The registry as it was spoken to last.
+    fn origin(&self, domain: &str) -> Result<Origin, Error> {
+        let scheme = self.schemes.lock().unwrap_or_else(PoisonError::into_inner).get(domain).copied();
+        Origin::new(scheme.unwrap_or(Scheme::Https), api_host(domain))
+            .ok_or_else(|| Error::Protocol { host: domain.to_owned(), problem: "a name that is no host name".into() })
     }
 
     fn remember(&self, domain: &str, scheme: Scheme) {
@@ -109,8 +129,7 @@ impl Session {
     }
 
     /// Sends the request, logs in when the registry asks for it, and goes where it leads.
-    async fn follow(&self, call: &Call<'_>, mut address: Address) -> Result<Response, SendError> {
-        let registry = address.origin.clone();
+    async fn follow(&self, call: &Call<'_>, registry: &Origin, mut address: Address) -> Result<Response, SendError> {
         let mut authorization = self.tokens.kept(call.scope);
         let mut has_answered = false;
         let mut redirects = 0;
@@ -118,7 +137,7 @@ impl Session {
         loop {
             let mut headers = call.headers.clone();
             // Nobody but the registry itself sees who we are.
-            if let Some(value) = authorization.as_ref().filter(|_| address.origin == registry) {
+            if let Some(value) = authorization.as_ref().filter(|_| address.origin == *registry) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let response =
@@ -126,7 +145,7 @@ impl Session {
                     // A redirect's target is never a reason to try the registry without encryption.
                     SendError { was_connected: failed.was_connected || redirects > 0, ..failed }
                 })?;
-            if response.status == StatusCode::UNAUTHORIZED && address.origin == registry && !has_answered {
+            if response.status == StatusCode::UNAUTHORIZED && address.origin == *registry && !has_answered {
                 has_answered = true;
                 let challenges: Vec<_> = response
                     .headers
@@ -136,7 +155,7 @@ impl Session {
                     .flat_map(challenge::parse)
                     .collect();
                 response.body.discard().await;
-                let answer = self.tokens.answer(&self.transport, &registry, call.scope, &challenges).await;
+                let answer = self.tokens.answer(&self.transport, registry, call.scope, &challenges).await;
                 authorization = Some(answer.map_err(fail)?);
                 continue;
             }

@@ -78,7 +78,7 @@ impl Transport {
         let origin = &address.origin;
         if let Some(connection) = self.pool.take(origin).await {
             match self.exchange(connection, method, address, headers, body).await {
-                // The server had closed it. All requests so far can be made twice without harm.
+                // The server had closed it. All requests can be made twice without harm: a piece of an upload says where it belongs.
                 Err(Error::Unreachable { .. }) => {}
                 Err(error) => return Err(SendError { error, was_connected: true }),
                 Ok(response) => return Ok(response),
@@ -125,7 +125,9 @@ impl Transport {
         let Connection { sender, driver } = &mut connection;
         let answer = drive(driver, sender.send_request(request));
         let stall = self.options.stall_timeout;
-        let response = match tokio::time::timeout(stall, answer).await {
+        // What is sent may take its time: 32 KiB in a second is not stalled.
+        let patience = stall + Duration::from_secs(body.len() as u64 / (32 << 10));
+        let response = match tokio::time::timeout(patience, answer).await {
             Ok(answer) => answer.map_err(|source| self.broken(origin, source))?,
             Err(_) => return Err(Error::Stalled { host: origin.authority(), waited: stall }),
         };

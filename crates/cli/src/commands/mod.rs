@@ -14,11 +14,13 @@ mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -60,10 +62,12 @@ pub const VERBS: &[Entry] = &[
     (&["logs"], &logs::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
+    (&["push"], &push::VERB),
     (&["rename"], &rename::VERB),
     (&["restart"], &restart::VERB),
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
+    (&["save"], &save::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
@@ -106,7 +110,9 @@ pub const GROUPS: &[Group] = &[
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
             (&["pull"], &pull::VERB),
+            (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
+            (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
         ],
     },

@@ -47,7 +47,8 @@ impl Scratch {
 
     /// The layer's archive, put together again.
     pub fn rebuilt(&self, layer: &Layer) -> Vec<u8> {
-        let mut rebuilt = self.store.layers().rebuild(&layer.diff_id).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut rebuilt =
+            self.store.layers().rebuild(&layer.diff_id).unwrap_or_else(|error| panic!("{}", chain(&error)));
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut rebuilt, &mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, rebuilt.size());
