@@ -9,6 +9,7 @@
 //! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
 //! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
 //! - [`xray`]: what the kernel really did
@@ -32,6 +33,7 @@ mod lower;
 mod names;
 mod networks;
 mod plan;
+pub mod registries;
 pub mod roles;
 pub mod rootless;
 mod sweep;

@@ -192,6 +192,30 @@ pub enum Error {
         /// What there is.
         offered: Vec<Platform>,
     },
+    /// A file about registries and mirrors cannot be used. Never ignored: it may be what keeps us from asking somebody.
+    #[error("{} cannot be used", path.display())]
+    Configuration {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The reason.
+        source: BoxError,
+    },
+    /// The environment names a proxy that cannot be used.
+    #[error("the environment has {problem}, for {host}")]
+    Proxy {
+        /// Who was to be reached.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An administrator does not want this registry to be used.
+    #[error("registry {host} is blocked: registries.conf says so for {prefix:?}")]
+    Blocked {
+        /// The registry.
+        host: String,
+        /// The entry.
+        prefix: String,
+    },
     /// The stored credentials cannot be used. Never ignored: a broken configuration must not lead to another account.
     #[error("the credentials for registry {host} cannot be read")]
     Credentials {

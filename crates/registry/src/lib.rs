@@ -7,8 +7,7 @@
 //! A registry is not trusted. Every byte is checked against a digest or bounded in length, text of its is shortened and
 //! stripped of control characters, and credentials go to the host that they were stored for and nowhere else (`tokens`).
 //!
-//! Not here yet: mirrors (hosts.toml, registries.conf) and proxies by environment. A mirror is another list of
-//! origins in `Session::candidates`; a proxy is another way in `transport::connect`.
+//! Mirrors that an administrator named are asked first (`mirrors`), proxies are those of the environment (`proxy`).
 #![forbid(unsafe_code)]
 
 mod address;
@@ -16,9 +15,12 @@ mod blob;
 mod challenge;
 pub mod credentials;
 mod error;
+pub mod login;
 mod manifests;
+mod mirrors;
 mod names;
 mod options;
+mod proxy;
 mod session;
 mod tokens;
 mod transport;
@@ -29,6 +31,7 @@ pub use blob::BlobReader;
 pub use error::{BoxError, Error};
 pub use manifests::{RawDocument, Resolved};
 pub use options::Options;
+pub use proxy::Proxies;
 pub use upload::Mounted;
 
 use oci::image::{Descriptor, MAX_DOCUMENT};

@@ -9,6 +9,8 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod pause;
 mod port;
@@ -59,6 +61,8 @@ pub const VERBS: &[Entry] = &[
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
+    (&["login"], &login::VERB),
+    (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),

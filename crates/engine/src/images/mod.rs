@@ -17,6 +17,7 @@ use oci::reference::Reference;
 use std::collections::BTreeMap;
 
 pub use load::Loaded;
+pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
 pub use push::{PushEvent, PushOptions, PushProgress, PushedName};
 pub use remove::Removed;

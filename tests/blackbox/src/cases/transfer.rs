@@ -14,7 +14,7 @@ use crate::sandbox::Sandbox;
 cases![transfer:
     save_and_load_again, save_layers_bit_for_bit, save_several_and_by_id, save_for_others, save_refusals,
     push_keeps_the_digest, push_to_a_second_repository_sends_nothing, push_what_was_loaded, push_all_tags, push_quiet,
-    push_refusals, push_zstd_and_plain,
+    push_refusals, push_zstd_and_plain, login_and_logout, login_refusals, login_with_a_helper, mirrors_are_asked_first,
 ];
 
 fn json(text: &str) -> Result<Value> {
@@ -292,4 +292,115 @@ fn push_zstd_and_plain(sandbox: &Sandbox) -> Result<()> {
         same!(digest_at(&target.address, "box", tag)?, digest_at(&origin.address, "library/busybox", tag)?);
     }
     Ok(())
+}
+
+fn with_password(sandbox: &Sandbox) -> Result<Registry> {
+    let Some(htpasswd) = host::program("htpasswd") else { return crate::case::skip("htpasswd is not installed") };
+    let line = host::succeed(Command::new(htpasswd).args(["-nbB", "user", "sec ret:"]))?;
+    let file = sandbox.file("htpasswd", line)?;
+    Registry::empty(sandbox, "target", Some(&file))
+}
+
+fn login_and_logout(sandbox: &Sandbox) -> Result<()> {
+    let registry = with_password(sandbox)?;
+    sandbox.load("busybox")?;
+    let name = format!("{}/team/box:1", registry.address);
+    sandbox.ok(["tag", "busybox", &name])?;
+    sandbox.dhow(["push", &name])?.fails(1, &["login"])?;
+    let login = ["login", "-u", "user", "--password-stdin", &registry.address];
+    let output = sandbox.dhow_with_input("sec ret:\n", login)?;
+    contains!(output.stderr, "stored unencrypted");
+    contains!(output.success()?, "Login Succeeded");
+    let file = sandbox.path("docker/config.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file)?.permissions());
+    same!(mode & 0o777, 0o600);
+    // user:sec ret:
+    contains!(fs::read_to_string(&file)?, "dXNlcjpzZWMgcmV0Og==");
+    sandbox.ok(["push", &name])?;
+    sandbox.ok(["rmi", &name])?;
+    sandbox.ok(["pull", "-q", &name])?;
+    // skopeo reads the same file.
+    if host::program("skopeo").is_some() {
+        let source = format!("docker://{name}");
+        let authfile = file.to_string_lossy().into_owned();
+        host::succeed(Command::new("skopeo").args([
+            "inspect",
+            "--tls-verify=false",
+            "--authfile",
+            &authfile,
+            &source,
+        ]))?;
+    }
+    contains!(sandbox.ok(["logout", &registry.address])?, "Removing login credentials for");
+    contains!(sandbox.ok(["logout", &registry.address])?, "Not logged in to");
+    sandbox.dhow(["pull", &name])?.fails(1, &["login"])
+}
+
+fn login_refusals(sandbox: &Sandbox) -> Result<()> {
+    let registry = with_password(sandbox)?;
+    let at = registry.address.as_str();
+    let output = sandbox.dhow(["login", "-u", "user", "-p", "wr0ng", at])?;
+    contains!(output.stderr, "Using --password via the CLI is insecure");
+    ensure!(!output.stderr.contains("wr0ng"), "the password is in the error");
+    output.fails(1, &["refused"])?;
+    ensure!(!sandbox.path("docker/config.json").exists(), "a refused login was kept");
+    sandbox.dhow(["login", "--password-stdin", at])?.fails(1, &["Must provide --username"])?;
+    sandbox.dhow(["login", "-p", "x", "--password-stdin", "-u", "u", at])?.fails(1, &["mutually exclusive"])?;
+    sandbox.dhow(["login", at])?.fails(1, &["non TTY device"])?;
+    sandbox.dhow(["login", "-u", "u", "-p", "p", "no host"])?.fails(1, &["not the name of a registry"])?;
+    // A broken file is not replaced.
+    fs::create_dir_all(sandbox.path("docker"))?;
+    fs::write(sandbox.path("docker/config.json"), "{")?;
+    sandbox.dhow_with_input("sec ret:", ["login", "-u", "user", "--password-stdin", at])?.fails(1, &["config.json"])?;
+    same!(fs::read_to_string(sandbox.path("docker/config.json"))?, "{");
+    Ok(())
+}
+
+fn login_with_a_helper(sandbox: &Sandbox) -> Result<()> {
+    let registry = with_password(sandbox)?;
+    let kept = sandbox.path("files/kept").to_string_lossy().into_owned();
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\nstore) cat >{kept};;\nget) cat {kept} 2>/dev/null || {{ echo credentials not found in native keychain; exit 1; }};;\nerase) rm -f {kept};;\nesac\n"
+    );
+    let helper = sandbox.file("bin/docker-credential-ours", script)?;
+    fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::create_dir_all(sandbox.path("docker"))?;
+    fs::write(sandbox.path("docker/config.json"), r#"{"credsStore":"ours"}"#)?;
+    let path = format!("{}:{}", sandbox.path("files/bin").display(), std::env::var("PATH")?);
+    let run = |input: &str, arguments: &[&str]| {
+        let mut command = sandbox.command(arguments);
+        command.env("PATH", &path);
+        sandbox.finish_command(command, input)
+    };
+    let at = registry.address.as_str();
+    let output = run("sec ret:", &["login", "-u", "user", "--password-stdin", at])?;
+    ensure!(!output.stderr.contains("unencrypted"), "{}", output.stderr);
+    output.success()?;
+    contains!(fs::read_to_string(&kept)?, "\"Secret\":\"sec ret:\"");
+    ensure!(!fs::read_to_string(sandbox.path("docker/config.json"))?.contains("auth\""), "the password is in the file");
+    sandbox.load("busybox")?;
+    let name = format!("{at}/box:1");
+    sandbox.ok(["tag", "busybox", &name])?;
+    run("", &["push", &name])?.success()?;
+    run("", &["logout", at])?.success()?;
+    ensure!(!fs::exists(&kept)?, "the helper still has it");
+    run("", &["push", &name])?.fails(1, &["login"])
+}
+
+fn mirrors_are_asked_first(sandbox: &Sandbox) -> Result<()> {
+    let mirror = Registry::start(sandbox, &["busybox"], None)?;
+    let text = format!(
+        "[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"{}\"\n[[registry]]\nlocation = \"bad.test\"\nblocked = true\n",
+        mirror.address
+    );
+    let file = sandbox.file("registries.conf", text)?;
+    let run = |arguments: &[&str]| {
+        let mut command = sandbox.command(arguments);
+        command.env("CONTAINERS_REGISTRIES_CONF", &file);
+        sandbox.finish_command(command, "")
+    };
+    run(&["pull", "-q", "busybox"])?.success()?;
+    // It has the name that was asked for, not the mirror's.
+    same!(sandbox.ok(["images", "--format", "{{.Repository}}:{{.Tag}}"])?, "busybox:latest");
+    run(&["pull", "bad.test/x"])?.fails(1, &["blocked"])
 }
