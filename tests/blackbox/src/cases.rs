@@ -15,6 +15,7 @@ mod run;
 mod security;
 mod services;
 mod storage;
+mod transfer;
 mod wrong_input;
 mod xray;
 
@@ -32,6 +33,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         rootless::CASES,
         images::CASES,
+        transfer::CASES,
         wrong_input::CASES,
         services::CASES,
         xray::CASES,

@@ -11,16 +11,20 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -60,13 +64,17 @@ pub const VERBS: &[Entry] = &[
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
+    (&["login"], &login::VERB),
+    (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
+    (&["push"], &push::VERB),
     (&["rename"], &rename::VERB),
     (&["restart"], &restart::VERB),
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
+    (&["save"], &save::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
@@ -109,7 +117,9 @@ pub const GROUPS: &[Group] = &[
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
             (&["pull"], &pull::VERB),
+            (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
+            (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
         ],
     },
