@@ -18,8 +18,9 @@ const EDGES: &[(&str, &[&str])] = &[
         "engine",
         &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],
     ),
+    ("docker-json", &["engine"]),
     // Beside the engine: rootless start (kernel), the streams that the engine hands out (monitor), other people's formats.
-    ("cli", &["engine", "kernel", "runtime", "monitor", "oci"]),
+    ("cli", &["docker-json", "engine", "kernel", "runtime", "monitor", "oci"]),
     ("blackbox", &[]),
     ("xtask", &[]),
 ];
