@@ -8,7 +8,29 @@ use std::collections::BTreeMap;
 
 /// The container as a JSON value.
 pub fn value(container: &Container) -> Result<Value, Error> {
-    crate::to_value(&Inspect::new(container))
+    let mut value = crate::to_value(&Inspect::new(container))?;
+    overlay(&mut value, &container.settings.front_end);
+    Ok(value)
+}
+
+/// What the front end noted at the creation stands above what the settings say: it is nearer to what was asked.
+fn overlay(value: &mut Value, noted: &Value) {
+    for part in ["Config", "HostConfig"] {
+        let Some(fields) = noted.get(part).and_then(Value::as_object) else { continue };
+        for (name, field) in fields {
+            value[part][name] = field.clone();
+        }
+    }
+}
+
+/// The names of the networks that a container is on.
+pub fn network_names(container: &Container) -> Vec<String> {
+    vec![network_name(&container.settings.network).to_owned()]
+}
+
+/// Docker's word for a container's health.
+pub fn health_word(_container: &Container) -> &'static str {
+    "none"
 }
 
 /// All of it.

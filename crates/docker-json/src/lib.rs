@@ -4,15 +4,20 @@
 //! Docker's empty value, because clients read it without asking.
 //!
 //! - [`container`], [`image`]: `GET /containers/{id}/json`, `GET /images/{name}/json`
+//! - [`summary`]: their lines in lists
+//! - [`duration`], [`pattern`]: the small languages of filters
 //! - [`elapsed`], [`status`]: Docker's words for spans of time and for a container's state
 #![forbid(unsafe_code)]
 
 pub mod container;
+pub mod duration;
 pub mod elapsed;
 pub mod image;
+pub mod pattern;
 #[doc(hidden)]
 pub mod sample;
 pub mod status;
+pub mod summary;
 
 use serde_json::Value;
 
@@ -27,6 +32,11 @@ pub struct Error(#[from] serde_json::Error);
 /// `80` as `80/tcp`.
 pub fn with_protocol(port: &str) -> String {
     if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") }
+}
+
+/// Nanoseconds of a duration such as `1h30m`.
+pub fn go_duration(text: &str) -> Option<i64> {
+    duration::parse(text).ok()
 }
 
 fn time(text: &str) -> String {

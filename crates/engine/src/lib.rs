@@ -39,7 +39,7 @@ pub mod xray;
 
 pub use containers::options::{Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit};
 pub use containers::record::{Address, Container, Run, Settings, Status};
-pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};
+pub use containers::{Created, Exec, ExecOptions, ExecState, LogPlace, Started, Streams, Waiting};
 pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};

@@ -59,6 +59,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         terminal: flags.tty,
         privileged: flags.privileged,
         streams,
+        ..ExecOptions::default()
     };
     let engine = session.engine()?;
     let container = engine.inspect(name)?;

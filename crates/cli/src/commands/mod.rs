@@ -19,6 +19,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod serve;
 mod start;
 mod stop;
 mod tag;
@@ -64,6 +65,7 @@ pub const VERBS: &[Entry] = &[
     (&["restart"], &restart::VERB),
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
+    (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),

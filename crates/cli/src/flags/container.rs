@@ -258,6 +258,7 @@ impl ContainerFlags {
             stop_timeout: self.stop_timeout,
             log_driver: given(&self.log_driver),
             log_options: self.log_options()?,
+            ..Options::default()
         })
     }
 

@@ -20,6 +20,10 @@ pub struct ExecOptions {
     pub working_directory: Option<String>,
     /// A terminal.
     pub terminal: bool,
+    /// Lines and characters of that terminal from the start.
+    pub size: Option<(u16, u16)>,
+    /// Identifier of the session, 64 hexadecimal digits; drawn at random when absent.
+    pub id: Option<String>,
     /// All capabilities.
     pub privileged: bool,
     /// Streams that the caller wants; none runs it in the background.
@@ -57,12 +61,12 @@ impl Engine {
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
         let plan = self.exec_plan(&container, &process, user, options.privileged)?;
-        let id = crate::names::identifier()?;
+        let id = options.id.clone().map_or_else(crate::names::identifier, Ok)?;
         let request = monitor::wire::Exec {
             id: id.clone(),
             process: monitor::ExecLaunch::Container(Box::new(plan)),
             terminal: options.terminal,
-            size: None,
+            size: options.size.map(|(rows, columns)| monitor::Size { rows, columns }),
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
         let connection = Connection::open(&self.run_directory(&container))

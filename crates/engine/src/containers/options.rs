@@ -219,4 +219,6 @@ pub struct Options {
     pub log_driver: Option<String>,
     /// `max-size`, `max-file`.
     pub log_options: BTreeMap<String, String>,
+    /// What the front end wants to find again in the record. The engine does not look at it.
+    pub front_end: serde_json::Value,
 }

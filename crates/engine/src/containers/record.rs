@@ -103,6 +103,9 @@ pub struct Settings {
     pub log_driver: String,
     /// Options of the log driver.
     pub log_options: BTreeMap<String, String>,
+    /// What the front end wants to find again; the engine does not look at it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub front_end: serde_json::Value,
 }
 
 /// Where a container stands in its life.

@@ -81,6 +81,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         log_driver: one_of("--log-driver", &options.log_driver, &["json-file", "none"])?,
         log_options: options.log_options.clone(),
+        front_end: options.front_end.clone(),
     })
 }
 
