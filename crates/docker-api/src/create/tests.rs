@@ -7,7 +7,7 @@ fn parse(document: Value) -> Result<Asked, Failure> {
 
 #[test]
 fn what_the_command_line_sends() {
-    let asked = parse(json!({
+    let content = r#"{
         "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": true, "AttachStderr": true,
         "Tty": true, "OpenStdin": true, "StdinOnce": true, "Env": null, "Cmd": ["ls"], "Image": "busybox",
         "Volumes": {}, "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": {},
@@ -26,8 +26,8 @@ fn what_the_command_line_sends() {
             "ReadonlyPaths": null
         },
         "NetworkingConfig": {"EndpointsConfig": {"default": null}}
-    }))
-    .unwrap();
+    }"#;
+    let asked = asked(content.as_bytes()).unwrap();
     let options = &asked.options;
     assert_eq!((options.image.as_str(), options.command.as_slice()), ("busybox", &["ls".to_owned()][..]));
     assert!(options.terminal && options.open_stdin && options.auto_remove && options.entrypoint.is_none());
