@@ -24,8 +24,10 @@ const HEAD_FIELDS: usize = 128;
 
 /// Serves one client until it goes or the server ends.
 pub async fn serve(shared: Arc<Shared>, mut socket: Socket, mut ending: tokio::sync::watch::Receiver<bool>) {
-    if !socket.look().await {
-        return;
+    tokio::select! {
+        true = socket.look() => {}
+        () = crate::server::told(&mut ending) => return,
+        else => return,
     }
     let service = hyper::service::service_fn(move |request| {
         let shared = shared.clone();

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod docker_api;
 mod images;
 mod leaks;
 mod lifecycle;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         images::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

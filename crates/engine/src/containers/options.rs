@@ -161,6 +161,9 @@ pub struct Options {
     pub terminal: bool,
     /// Standard input stays open (`-i`).
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; when absent, if that client was there from
+    /// the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
     /// Bind mounts and tmpfs.

@@ -39,6 +39,9 @@ pub struct Settings {
     pub terminal: bool,
     /// Whether standard input stays open.
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; if that was not said, when the client was
+    /// there from the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends.
     pub auto_remove: bool,
     /// Mounts that the caller asked for.

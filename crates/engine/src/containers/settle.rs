@@ -49,6 +49,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         labels: image.labels.iter().chain(&options.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
         terminal: options.terminal,
         open_stdin: options.open_stdin,
+        stdin_once: options.stdin_once,
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
         read_only: options.read_only,
