@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod docker_api;
 mod events;
 mod health;
 mod images;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

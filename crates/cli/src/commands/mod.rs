@@ -25,6 +25,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod serve;
 mod start;
 mod stop;
 mod tag;
@@ -75,6 +76,7 @@ pub const VERBS: &[Entry] = &[
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
     (&["save"], &save::VERB),
+    (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
