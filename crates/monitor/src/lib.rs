@@ -34,6 +34,7 @@ pub mod forward;
 pub mod handover;
 pub mod health;
 mod json_line;
+mod labelled_pipe;
 mod launch;
 mod leftovers;
 pub mod log_file;

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod docker_api;
 mod events;
 mod health;
 mod images;
@@ -17,6 +18,7 @@ mod security;
 mod services;
 mod sharing;
 mod storage;
+mod transfer;
 mod watch;
 mod wrong_input;
 mod xray;
@@ -38,8 +40,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         rootless::CASES,
         images::CASES,
+        transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

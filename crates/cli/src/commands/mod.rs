@@ -11,17 +11,22 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod pause;
 mod port;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod serve;
 mod start;
 mod stats;
 mod stop;
@@ -63,13 +68,18 @@ pub const VERBS: &[Entry] = &[
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
+    (&["login"], &login::VERB),
+    (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
+    (&["push"], &push::VERB),
     (&["rename"], &rename::VERB),
     (&["restart"], &restart::VERB),
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
+    (&["save"], &save::VERB),
+    (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stats"], &stats::VERB),
     (&["stop"], &stop::VERB),
@@ -117,7 +127,9 @@ pub const GROUPS: &[Group] = &[
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
             (&["pull"], &pull::VERB),
+            (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
+            (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
         ],
     },

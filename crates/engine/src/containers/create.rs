@@ -106,7 +106,8 @@ impl Engine {
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
-        let place = Place { id: &entry.id, directory: &directory, program: self.program()? };
+        let program = self.program_for_containers()?;
+        let place = Place { id: &entry.id, directory: &directory, program: &program };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -175,5 +176,6 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
             own()
         };
     }
+    settings.selinux_level = crate::lower::selinux_level(id);
     settings
 }

@@ -31,6 +31,9 @@ pub struct Settings {
     pub working_directory: String,
     /// Host name.
     pub hostname: String,
+    /// SELinux level with the container's own two categories, such as `s0:c12,c700`.
+    #[serde(default)]
+    pub selinux_level: String,
     /// Domain name.
     pub domainname: String,
     /// Labels of image and caller.
@@ -41,6 +44,9 @@ pub struct Settings {
     pub terminal_size: Option<(u16, u16)>,
     /// Whether standard input stays open.
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; if that was not said, when the client was
+    /// there from the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends.
     pub auto_remove: bool,
     /// Mounts that the caller asked for.
@@ -118,6 +124,9 @@ pub struct Settings {
     pub health: Option<oci::image::Healthcheck>,
     /// What happens when it is not.
     pub health_on_failure: HealthAction,
+    /// What the front end wants to find again; the engine does not look at it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub front_end: serde_json::Value,
 }
 
 /// Where a container stands in its life.

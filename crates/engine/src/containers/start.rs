@@ -130,6 +130,9 @@ impl Engine {
         {
             crate::apparmor::ensure_loaded()?;
         }
+        if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
+            crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
+        }
         self.monitor_plan(entry, &spec, network, attach)
     }
 
@@ -170,7 +173,8 @@ impl Engine {
             terminal: settings.terminal,
             size: settings.terminal_size.map(|(rows, columns)| monitor::wire::Size { rows, columns }),
             stdin_open: settings.open_stdin,
-            stdin_once: settings.open_stdin && attach.is_some_and(|streams| streams.stdin),
+            stdin_once: settings.open_stdin
+                && settings.stdin_once.unwrap_or_else(|| attach.is_some_and(|streams| streams.stdin)),
             log: super::log_options::of(entry, &directory)?,
             run_directory: self.directories().container_run(&entry.id),
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),

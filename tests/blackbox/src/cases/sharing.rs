@@ -129,7 +129,8 @@ fn device_rules(sandbox: &Sandbox) -> Result<()> {
     }
     let output = sandbox.dhow(["run", "--rm", "--network", "none", "busybox", "sh", "-c", script])?;
     ensure!(output.code != 0, "the device could be used");
-    let rule = ["run", "--rm", "--network", "none", "--device-cgroup-rule", "c 10:229 r", "busybox", "sh", "-c", script];
+    let rule =
+        ["run", "--rm", "--network", "none", "--device-cgroup-rule", "c 10:229 r", "busybox", "sh", "-c", script];
     let output = sandbox.dhow(rule)?;
     same!(output.code, 0, "{}", output.stderr);
     sandbox.ok(["create", "--name", "box", "--device-cgroup-rule", "c 1:11 r", "busybox", "true"])?;
