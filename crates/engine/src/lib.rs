@@ -44,7 +44,7 @@ mod sweep;
 pub mod xray;
 
 pub use containers::options::{
-    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
+    HealthAction, HealthOptions, IoLimits, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
     RestartPolicy, Ulimit,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
