@@ -99,6 +99,8 @@ fn annotations_and_users(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let options = [
         "create",
+        "--network",
+        "none",
         "--name",
         "box",
         "--annotation",
