@@ -9,14 +9,17 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod network;
 mod restart;
 mod rootless;
 mod run;
 mod security;
 mod services;
+mod sharing;
 mod storage;
 mod transfer;
+mod watch;
 mod wrong_input;
 mod xray;
 
@@ -29,6 +32,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        watch::CASES,
+        log_drivers::CASES,
+        sharing::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

@@ -16,6 +16,7 @@ mod logout;
 mod logs;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -27,10 +28,12 @@ mod run;
 mod save;
 mod serve;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod top;
 mod unpause;
+mod update;
 mod version;
 mod wait;
 mod xray;
@@ -78,10 +81,12 @@ pub const VERBS: &[Entry] = &[
     (&["save"], &save::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
+    (&["stats"], &stats::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
     (&["top"], &top::VERB),
     (&["unpause"], &unpause::VERB),
+    (&["update"], &update::VERB),
     (&["wait"], &wait::VERB),
 ];
 
@@ -100,14 +105,17 @@ pub const GROUPS: &[Group] = &[
             (&["ls", "list", "ps"], &ps::VERB),
             (&["pause"], &pause::VERB),
             (&["port"], &port::VERB),
+            (&["prune"], &prune::VERB),
             (&["rename"], &rename::VERB),
             (&["restart"], &restart::VERB),
             (&["rm", "remove"], &rm::VERB),
             (&["run"], &run::VERB),
             (&["start"], &start::VERB),
+            (&["stats"], &stats::VERB),
             (&["stop"], &stop::VERB),
             (&["top"], &top::VERB),
             (&["unpause"], &unpause::VERB),
+            (&["update"], &update::VERB),
             (&["wait"], &wait::VERB),
         ],
     },
