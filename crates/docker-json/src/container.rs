@@ -172,14 +172,8 @@ struct HostConfig {
     memory_reservation: i64,
     memory_swap: i64,
     memory_swappiness: Option<u64>,
-    blkio_weight: u16,
-    blkio_weight_device: Vec<DeviceWeight>,
-    blkio_device_read_bps: Vec<DeviceRate>,
-    blkio_device_write_bps: Vec<DeviceRate>,
-    #[serde(rename = "BlkioDeviceReadIOps")]
-    blkio_device_read_iops: Vec<DeviceRate>,
-    #[serde(rename = "BlkioDeviceWriteIOps")]
-    blkio_device_write_iops: Vec<DeviceRate>,
+    #[serde(flatten)]
+    block_io: BlockIo,
     cpu_realtime_period: u64,
     cpu_realtime_runtime: i64,
     oom_kill_disable: Option<bool>,
@@ -441,18 +435,38 @@ fn host_config(settings: &Settings) -> HostConfig {
         memory_reservation: limits.memory_reservation.unwrap_or(0),
         memory_swap: limits.memory_swap.unwrap_or(0),
         memory_swappiness: limits.memory_swappiness,
-        blkio_weight: limits.io.weight.unwrap_or(0),
-        blkio_weight_device: weights(&limits.io.weights),
-        blkio_device_read_bps: rates(&limits.io.read_bytes),
-        blkio_device_write_bps: rates(&limits.io.write_bytes),
-        blkio_device_read_iops: rates(&limits.io.read_operations),
-        blkio_device_write_iops: rates(&limits.io.write_operations),
+        block_io: block_io(&limits.io),
         cpu_realtime_period: limits.cpu_realtime_period.unwrap_or(0),
         cpu_realtime_runtime: limits.cpu_realtime_runtime.unwrap_or(0),
         oom_kill_disable: limits.oom_kill_disable.then_some(true),
         pids_limit: limits.pids,
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init,
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct BlockIo {
+    blkio_weight: u16,
+    blkio_weight_device: Vec<DeviceWeight>,
+    blkio_device_read_bps: Vec<DeviceRate>,
+    blkio_device_write_bps: Vec<DeviceRate>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    blkio_device_read_iops: Vec<DeviceRate>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    blkio_device_write_iops: Vec<DeviceRate>,
+}
+
+fn block_io(limits: &engine::IoLimits) -> BlockIo {
+    let weight = |(path, weight): &(String, u16)| DeviceWeight { path: path.clone(), weight: *weight };
+    BlockIo {
+        blkio_weight: limits.weight.unwrap_or(0),
+        blkio_weight_device: limits.weights.iter().map(weight).collect(),
+        blkio_device_read_bps: rates(&limits.read_bytes),
+        blkio_device_write_bps: rates(&limits.write_bytes),
+        blkio_device_read_iops: rates(&limits.read_operations),
+        blkio_device_write_iops: rates(&limits.write_operations),
     }
 }
 
@@ -468,10 +482,6 @@ struct DeviceWeight {
 struct DeviceRate {
     path: String,
     rate: u64,
-}
-
-fn weights(list: &[(String, u16)]) -> Vec<DeviceWeight> {
-    list.iter().map(|(path, weight)| DeviceWeight { path: path.clone(), weight: *weight }).collect()
 }
 
 fn rates(list: &[(String, u64)]) -> Vec<DeviceRate> {
