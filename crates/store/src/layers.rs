@@ -241,7 +241,7 @@ impl<'a> Layers<'a> {
         let system = |source| StoreError::System { doing: "remove a layer", source };
         let layers = self.store.root.create(NAME).map_err(system)?;
         match Staged::take(self.store, &layers, diff_id.hex()) {
-            Ok(staged) => staged.discard().map(|()| true).map_err(system),
+            Ok(staged) => staged.discard_tree().map(|()| true).map_err(system),
             Err(error) if error.errno() == Errno::NOENT => Ok(false),
             Err(error) => Err(system(error)),
         }

@@ -59,6 +59,7 @@ mod rebuild;
 mod record;
 mod remove;
 mod replaced;
+mod scatter;
 mod staging;
 mod tally;
 mod writable;

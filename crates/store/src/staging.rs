@@ -90,6 +90,12 @@ impl Staged {
         self.staging.rename(&self.name, to, name).map_err(|error| (self, error))
     }
 
+    /// Removes the directory with all that is in it, a large one with several threads.
+    pub(crate) fn discard_tree(self) -> Result<(), SystemError> {
+        crate::scatter::below(self.directory.as_fd());
+        self.discard()
+    }
+
     /// Removes the directory with all that is in it.
     pub(crate) fn discard(self) -> Result<(), SystemError> {
         remove::content(&self.directory)?;
