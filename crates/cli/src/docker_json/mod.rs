@@ -4,6 +4,7 @@
 //! A field that dhow has nothing for keeps Docker's empty value, because clients read it without asking.
 
 pub mod container;
+pub mod event;
 pub mod image;
 
 use crate::failure::Failure;

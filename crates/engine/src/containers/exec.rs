@@ -22,6 +22,8 @@ pub struct ExecOptions {
     pub terminal: bool,
     /// All capabilities.
     pub privileged: bool,
+    /// Size of that terminal from the start.
+    pub size: Option<monitor::wire::Size>,
     /// Streams that the caller wants; none runs it in the background.
     pub streams: Option<Streams>,
 }
@@ -48,6 +50,10 @@ impl Engine {
             return Err(Error::new(Kind::InvalidArgument, "no exec command specified"));
         }
         let container = self.running(wanted, "exec in")?;
+        if container.status == Status::Restarting {
+            let message = format!("Container {} is restarting, wait until the container is running", container.id);
+            return Err(Error::new(Kind::Conflict, message));
+        }
         if container.status == Status::Paused {
             return Err(Error::new(
                 Kind::Conflict,
@@ -62,7 +68,7 @@ impl Engine {
             id: id.clone(),
             process: monitor::ExecLaunch::Container(Box::new(plan)),
             terminal: options.terminal,
-            size: None,
+            size: options.size,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
         let connection = Connection::open(&self.run_directory(&container))
