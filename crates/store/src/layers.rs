@@ -308,6 +308,15 @@ impl<'a> Layers<'a> {
             .map_err(|source| StoreError::System { doing: "measure a layer", source })
     }
 
+    /// Does the tree have as many names and bytes as were unpacked? Reads no content: [`Layers::rebuild`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`] if it vanishes meanwhile, [`StoreError::Damaged`], system errors.
+    pub fn verify_tree(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        self.record(diff_id)?;
+        self.is_whole(diff_id)
+    }
+
     /// Does the tree have as many names and bytes as were unpacked?
     pub(crate) fn is_whole(&self, diff_id: &Digest) -> Result<bool, StoreError> {
         let record = match self.record(diff_id) {

@@ -140,6 +140,14 @@ impl Store {
         staging::sweep(self)
     }
 
+    /// What lies in `staging` and belongs to nobody alive, without removing it.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn abandoned(&self) -> Result<Vec<String>, StoreError> {
+        staging::abandoned(self)
+    }
+
     /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has
     /// nothing to do. Takes as long as the disk takes.
     ///
