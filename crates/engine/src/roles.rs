@@ -12,7 +12,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
+use std::sync::Mutex;
 
 const MONITOR: &str = "dhow-monitor";
 
@@ -45,8 +46,23 @@ pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan)
     {
         command.env("XDG_RUNTIME_DIR", value);
     }
-    let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    let (control, child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    if let Ok(mut started) = STARTED.lock() {
+        started.push(child);
+    }
     Ok(control)
+}
+
+/// Monitors that this process has started and not yet reaped. A command line leaves them to init.
+static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Reaps the monitors that have ended. A process that lives longer than its containers calls this on SIGCHLD, so that no
+/// ended monitor stays in the table of processes.
+pub fn reap() {
+    if let Ok(mut started) = STARTED.lock() {
+        // One that cannot be asked is not ours any more.
+        started.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
 }
 
 fn monitor_main() -> ExitCode {

@@ -2,6 +2,10 @@
 //!
 //! Everything here blocks but [`Connection::try_receive`], for front ends that poll the connection's descriptor.
 
+mod pending;
+
+pub use pending::Pending;
+
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

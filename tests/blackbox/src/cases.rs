@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod docker_api;
 mod events;
 mod health;
 mod image_store;
@@ -38,6 +39,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

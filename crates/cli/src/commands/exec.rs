@@ -60,6 +60,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         privileged: flags.privileged,
         size: attachment::own_terminal().map(|(rows, columns)| monitor::wire::Size { rows, columns }),
         streams,
+        ..ExecOptions::default()
     };
     let engine = session.engine()?;
     let container = engine.inspect(name)?;

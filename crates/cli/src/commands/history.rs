@@ -1,13 +1,14 @@
 //! `history`
 
 use super::verb;
-use crate::display::{amount, elapsed};
+use crate::display::amount;
 use crate::failure::Failure;
 use crate::flags::format::{self, Column};
 use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::{ArgAction, Args};
+use docker_json::elapsed;
 use engine::HistoryStep;
 use jiff::Timestamp;
 use oci::platform::Platform;

@@ -1,7 +1,6 @@
 //! `image inspect`
 
 use super::{inspect, verb};
-use crate::docker_json;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::verb::Verb;
@@ -38,7 +37,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
                 "No such image: {name}: it is for {}, not for {wanted}",
                 image.config.platform
             ))),
-            _ => docker_json::image::value(&image),
+            _ => Ok(docker_json::image::value(&image)?),
         }
     })
 }

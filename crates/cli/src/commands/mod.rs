@@ -27,6 +27,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod serve;
 mod start;
 mod stop;
 mod system_check;
@@ -79,6 +80,7 @@ pub const VERBS: &[Entry] = &[
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
     (&["save"], &save::VERB),
+    (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),

@@ -1,7 +1,7 @@
 //! `ps`, `container ls`
 
 use super::verb;
-use crate::display::{elapsed, ports, status};
+use crate::display::ports;
 use crate::failure::Failure;
 use crate::filter::{Filters, found};
 use crate::flags::format::{self, Column};
@@ -9,6 +9,7 @@ use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json::{elapsed, status};
 use engine::{Container, MountSource, NetworkMode, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -235,7 +236,7 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::status::tests::container;
+    use docker_json::sample::container;
 
     fn now() -> Timestamp {
         "2026-01-02T12:00:00Z".parse().unwrap()

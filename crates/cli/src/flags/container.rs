@@ -268,6 +268,7 @@ impl ContainerFlags {
             log_options: self.log_options()?,
             restart: crate::values::restart::parse(self.restart.as_deref().unwrap_or_default())?,
             health: self.health.options(),
+            ..Options::default()
         })
     }
 

@@ -6,7 +6,6 @@
 pub mod boolean;
 pub mod cpus;
 pub mod devices;
-pub mod duration;
 pub mod environment;
 pub mod hosts;
 pub mod instant;
@@ -23,3 +22,5 @@ pub mod streams;
 pub mod tmpfs;
 pub mod ulimit;
 pub mod volume;
+
+pub use docker_json::duration;

@@ -20,6 +20,8 @@ pub struct ExecOptions {
     pub working_directory: Option<String>,
     /// A terminal.
     pub terminal: bool,
+    /// Identifier of the session, 64 hexadecimal digits; drawn at random when absent.
+    pub id: Option<String>,
     /// All capabilities.
     pub privileged: bool,
     /// Size of that terminal from the start.
@@ -63,7 +65,7 @@ impl Engine {
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
         let plan = self.exec_plan(&container, &process, user, options.privileged)?;
-        let id = crate::names::identifier()?;
+        let id = options.id.clone().map_or_else(crate::names::identifier, Ok)?;
         let request = monitor::wire::Exec {
             id: id.clone(),
             process: monitor::ExecLaunch::Container(Box::new(plan)),

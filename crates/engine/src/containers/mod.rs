@@ -9,6 +9,7 @@ mod logs;
 pub mod options;
 pub mod record;
 mod remove;
+mod serving;
 mod settle;
 mod signal;
 mod start;
@@ -17,6 +18,7 @@ pub(crate) mod table;
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;
+pub use serving::{ExecState, Waiting};
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
 

@@ -237,6 +237,9 @@ pub struct Options {
     pub terminal_size: Option<(u16, u16)>,
     /// Standard input stays open (`-i`).
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; when absent, if that client was there from
+    /// the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
     /// Bind mounts and tmpfs.
@@ -299,4 +302,6 @@ pub struct Options {
     pub restart: RestartPolicy,
     /// Health checks.
     pub health: HealthOptions,
+    /// What the front end wants to find again in the record. The engine does not look at it.
+    pub front_end: serde_json::Value,
 }

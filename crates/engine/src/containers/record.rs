@@ -44,6 +44,9 @@ pub struct Settings {
     pub terminal_size: Option<(u16, u16)>,
     /// Whether standard input stays open.
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; if that was not said, when the client was
+    /// there from the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends.
     pub auto_remove: bool,
     /// Mounts that the caller asked for.
@@ -115,6 +118,9 @@ pub struct Settings {
     pub health: Option<oci::image::Healthcheck>,
     /// What happens when it is not.
     pub health_on_failure: HealthAction,
+    /// What the front end wants to find again; the engine does not look at it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub front_end: serde_json::Value,
 }
 
 /// Where a container stands in its life.

@@ -50,6 +50,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         terminal: options.terminal,
         terminal_size: options.terminal_size.filter(|_| options.terminal),
         open_stdin: options.open_stdin,
+        stdin_once: options.stdin_once,
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
         read_only: options.read_only,
@@ -86,6 +87,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         restart: options.restart,
         health: super::health::settle(&options.health, image.health.as_ref())?,
         health_on_failure: options.health.on_failure,
+        front_end: options.front_end.clone(),
     })
 }
 

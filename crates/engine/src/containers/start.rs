@@ -172,7 +172,8 @@ impl Engine {
             terminal: settings.terminal,
             size: settings.terminal_size.map(|(rows, columns)| monitor::wire::Size { rows, columns }),
             stdin_open: settings.open_stdin,
-            stdin_once: settings.open_stdin && attach.is_some_and(|streams| streams.stdin),
+            stdin_once: settings.open_stdin
+                && settings.stdin_once.unwrap_or_else(|| attach.is_some_and(|streams| streams.stdin)),
             log: log_plan(settings, &entry.id, &directory)?,
             run_directory: self.directories().container_run(&entry.id),
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),

@@ -1,16 +1,36 @@
 //! A container as `GET /containers/{id}/json` answers.
 
-use super::{Empty, time};
-use crate::display::ports::with_protocol;
-use crate::failure::Failure;
+use crate::{Empty, Error, time, with_protocol};
 use engine::{Container, Mount, MountSource, NetworkMode, Settings, Status, Ulimit};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The container as a JSON value.
-pub fn value(container: &Container) -> Result<Value, Failure> {
-    super::to_value(&Inspect::new(container))
+pub fn value(container: &Container) -> Result<Value, Error> {
+    let mut value = crate::to_value(&Inspect::new(container))?;
+    overlay(&mut value, &container.settings.front_end);
+    Ok(value)
+}
+
+/// What the front end noted at the creation stands above what the settings say: it is nearer to what was asked.
+fn overlay(value: &mut Value, noted: &Value) {
+    for part in ["Config", "HostConfig"] {
+        let Some(fields) = noted.get(part).and_then(Value::as_object) else { continue };
+        for (name, field) in fields {
+            value[part][name] = field.clone();
+        }
+    }
+}
+
+/// The names of the networks that a container is on.
+pub fn network_names(container: &Container) -> Vec<String> {
+    vec![network_name(&container.settings.network).to_owned()]
+}
+
+/// Docker's word for a container's health.
+pub fn health_word(_container: &Container) -> &'static str {
+    "none"
 }
 
 /// All of it.
@@ -570,70 +590,7 @@ fn both_families(bindings: Vec<Binding>) -> Vec<Binding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::status::tests::container;
-    use crate::template::Template;
-    use engine::{Address, PublishedPort};
-
-    fn running() -> Container {
-        let mut c = container(Status::Running);
-        c.address = Some(Address {
-            network: "bridge".into(),
-            ipv4: "172.17.0.2".into(),
-            prefix: 16,
-            gateway: "172.17.0.1".into(),
-            mac: "02:42:ac:11:00:02".into(),
-        });
-        c.settings.ports =
-            vec![PublishedPort { protocol: "tcp".into(), host_ip: String::new(), host_port: 8080, container_port: 80 }];
-        c.settings.exposed_ports = vec!["6379/tcp".into()];
-        c.settings.labels = [("a".to_owned(), "1".to_owned())].into();
-        c.settings.mounts = vec![
-            Mount {
-                source: MountSource::Bind { path: "/a".into(), create: true, propagation: None, recursive: true },
-                target: "/b".into(),
-                read_only: true,
-                relabel: Some('z'),
-            },
-            Mount {
-                source: MountSource::Tmpfs { size: Some(64), mode: Some(0o1777), options: vec![] },
-                target: "/t".into(),
-                read_only: false,
-                relabel: None,
-            },
-        ];
-        c.settings.devices = vec!["/dev/fuse".into(), "/dev/a:r".into(), "/dev/a:/dev/b:rw".into()];
-        c
-    }
-
-    #[test]
-    fn what_scripts_ask_for() {
-        let value = value(&running()).unwrap();
-        for (template, text) in [
-            ("{{.Name}}", "/brave_otter"),
-            ("{{.State.Status}} {{.State.Running}} {{.State.Pid}}", "running true 42"),
-            ("{{.State.StartedAt}} {{.State.FinishedAt}}", "2026-01-02T11:59:57Z 0001-01-01T00:00:00Z"),
-            ("{{.Path}} {{.Args}}", "docker-entrypoint.sh [redis-server --save]"),
-            ("{{.NetworkSettings.IPAddress}}", "172.17.0.2"),
-            ("{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}", "172.17.0.2/16"),
-            ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
-            ("{{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{end}}", "6379/tcp 80/tcp "),
-            (
-                "{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}",
-                "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}",
-            ),
-            ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false tmpfs:/t:true "),
-            ("{{index .Config.Labels \"a\"}}{{.Config.Image}}", "1redis:7"),
-            ("{{json .Config.Entrypoint}}", "[\"docker-entrypoint.sh\"]"),
-            ("{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy.Name}}", "bridge no"),
-            (
-                "{{range .HostConfig.Devices}}{{.PathOnHost}}>{{.PathInContainer}}>{{.CgroupPermissions}} {{end}}",
-                "/dev/fuse>/dev/fuse>rwm /dev/a>/dev/a>r /dev/a>/dev/b>rw ",
-            ),
-            ("{{.LogPath}}", &format!("/var/lib/dhow/containers/x/{}-json.log", "0123456789abcdef".repeat(4))),
-        ] {
-            assert_eq!(Template::new(template).unwrap().render(&value).as_deref(), Ok(text), "{template}");
-        }
-    }
+    use crate::sample::running;
 
     #[test]
     fn one_that_has_ended() {

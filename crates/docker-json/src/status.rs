@@ -1,6 +1,6 @@
 //! A container's state in Docker's words: `Up 3 seconds`, `Exited (0) 5 seconds ago`.
 
-use super::elapsed;
+use crate::elapsed;
 use engine::containers::record::{Container, Status};
 use jiff::Timestamp;
 
@@ -39,40 +39,9 @@ fn up(started: &str, now: Timestamp) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
-    use engine::containers::record::{Run, Settings};
-
-    /// A container in a given state, for tests here and elsewhere.
-    pub fn container(status: Status) -> Container {
-        let finished_at = match status {
-            Status::Exited => "2026-01-02T11:59:55Z".to_owned(),
-            _ => String::new(),
-        };
-        Container {
-            id: "0123456789abcdef".repeat(4),
-            name: "brave_otter".into(),
-            created_at: "2026-01-02T11:58:00Z".into(),
-            settings: Settings {
-                image_name: "redis:7".into(),
-                image_id: format!("sha256:{}", "ab".repeat(32)),
-                entrypoint: vec!["docker-entrypoint.sh".into()],
-                command: vec!["redis-server".into(), "--save".into()],
-                ..Settings::default()
-            },
-            status,
-            run: Run {
-                pid: 42,
-                started_at: "2026-01-02T11:59:57Z".into(),
-                finished_at,
-                exit_code: 3,
-                ..Run::default()
-            },
-            address: None,
-            health: None,
-            directory: "/var/lib/dhow/containers/x".into(),
-        }
-    }
+    use crate::sample::container;
 
     #[test]
     fn table() {
