@@ -35,6 +35,7 @@ impl Engine {
                 self.clear(id)?;
             }
         }
+        self.sweep_volumes()?;
         self.sweep_store()
     }
 

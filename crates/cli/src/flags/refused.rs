@@ -15,7 +15,6 @@ const LATER: &[(&[&str], &str)] = &[
         ],
         "health checks",
     ),
-    (&["volumes-from", "volume-driver"], "volumes"),
     (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
     (
         &["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"],
@@ -23,7 +22,6 @@ const LATER: &[(&[&str], &str)] = &[
     ),
     (&["annotation"], "annotations"),
     (&["runtime", "isolation"], "other runtimes"),
-    (&["storage-opt"], "storage options"),
     (&["userns"], "user namespaces per container"),
     (&["gpus"], "GPU requests"),
     (

@@ -8,7 +8,7 @@ mod logs;
 pub mod options;
 pub mod record;
 mod remove;
-mod settle;
+pub(crate) mod settle;
 mod signal;
 mod start;
 pub(crate) mod table;

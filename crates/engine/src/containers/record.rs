@@ -41,8 +41,12 @@ pub struct Settings {
     pub open_stdin: bool,
     /// Removed when it ends.
     pub auto_remove: bool,
-    /// Mounts that the caller asked for.
+    /// Mounts: the caller's, those of other containers, and the image's volumes.
     pub mounts: Vec<Mount>,
+    /// Containers whose mounts were taken over, as `NAME[:ro]`.
+    pub volumes_from: Vec<String>,
+    /// Options of the writable layer.
+    pub storage_options: BTreeMap<String, String>,
     /// The root file system cannot be written.
     pub read_only: bool,
     /// Network.
