@@ -60,12 +60,8 @@ pub fn run(words: &[&str]) -> Result<()> {
         return cage::enter(words);
     }
     let staging = Staging::new(Path::new("/var/tmp"), "dhow-bench")?;
-    let bench = Bench {
-        disk: Disk::mount(staging.path())?,
-        _staging: staging,
-        dhow: test::built("release", "dhow")?,
-        rounds,
-    };
+    let bench =
+        Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,

@@ -45,8 +45,8 @@ pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
 pub use containers::options::{
-    Below, ImageMount, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit, VolumeMount,
-    VolumesFrom,
+    Below, ImageMount, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit,
+    VolumeMount, VolumesFrom,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};

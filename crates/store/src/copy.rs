@@ -72,13 +72,7 @@ impl Copier<'_> {
         self.directory_attributes(from, to)
     }
 
-    fn name(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        name: &CStr,
-        depth: usize,
-    ) -> Result<(), SystemError> {
+    fn name(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), SystemError> {
         let stat = match fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(()),
@@ -98,7 +92,8 @@ impl Copier<'_> {
             }
             FileType::RegularFile => return self.file(from, to, name),
             FileType::Symlink => {
-                let target = fs::readlinkat(from, name, Vec::new()).map_err(|errno| self.failed("readlinkat", errno))?;
+                let target =
+                    fs::readlinkat(from, name, Vec::new()).map_err(|errno| self.failed("readlinkat", errno))?;
                 fs::symlinkat(&target, to, name).map_err(|errno| self.failed("symlinkat", errno))?;
             }
             FileType::Socket | FileType::Unknown => return Ok(()),
@@ -132,8 +127,10 @@ impl Copier<'_> {
         let source = fs::openat(from, name, flags, Mode::empty()).map_err(|errno| self.failed("openat", errno))?;
         let stat = fs::fstat(&source).map_err(|errno| self.failed("fstat", errno))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let target = fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failed("openat", errno))?;
-        content(&source, &target, stat.st_size.unsigned_abs()).map_err(|errno| self.failed("copy_file_range", errno))?;
+        let target =
+            fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failed("openat", errno))?;
+        content(&source, &target, stat.st_size.unsigned_abs())
+            .map_err(|errno| self.failed("copy_file_range", errno))?;
         self.owner(&stat, |uid, gid| fs::fchown(&target, Some(uid), Some(gid)))?;
         self.attributes(from, name.to_bytes(), &Target::Open(target.as_fd()))?;
         // After the owner, whose change takes set-id bits away.
@@ -165,11 +162,7 @@ impl Copier<'_> {
         fs::futimens(to, &times(&stat)).map_err(|errno| self.failed("utimensat", errno))
     }
 
-    fn owner(
-        &self,
-        stat: &Stat,
-        change: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>,
-    ) -> Result<(), SystemError> {
+    fn owner(&self, stat: &Stat, change: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>) -> Result<(), SystemError> {
         if self.ownership.single_id {
             return Ok(());
         }
@@ -263,4 +256,3 @@ fn by_buffer(from: &OwnedFd, to: &OwnedFd, mut at: u64, end: u64) -> rustix::io:
     }
     Ok(true)
 }
-

@@ -57,8 +57,7 @@ pub fn unpack_onto(
 ) -> Result<(), StoreError> {
     let plain = Decompressor::new(source, decompress::Limits::default()).map_err(StoreError::Decompress)?;
     let mut reader = Reader::new(BufReader::with_capacity(128 << 10, plain), archive::Limits::default());
-    let mut unpacker =
-        Unpacker { root, directory, options, ownership, parent: None, late: Vec::new(), remembered: 0 };
+    let mut unpacker = Unpacker { root, directory, options, ownership, parent: None, late: Vec::new(), remembered: 0 };
     while let Some(entry) = reader.next().map_err(StoreError::Archive)? {
         unpacker.member(&entry, &mut reader).map_err(|source| match source {
             EntryError::Archive(source) => StoreError::Archive(source),
@@ -120,8 +119,7 @@ impl Unpacker<'_> {
 
     /// The names of a member's path, renamed as asked.
     fn place(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, EntryError> {
-        let mut names: Vec<Vec<u8>> =
-            crate::extract::components(path)?.into_iter().map(<[u8]>::to_vec).collect();
+        let mut names: Vec<Vec<u8>> = crate::extract::components(path)?.into_iter().map(<[u8]>::to_vec).collect();
         match &self.options.rename {
             Some((old, new)) if old.is_empty() => names.insert(0, new.clone()),
             Some((old, new)) if names.first() == Some(old) => names[0].clone_from(new),
@@ -274,11 +272,7 @@ impl Unpacker<'_> {
         fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), Mode::from_raw_mode(entry.mode))
     }
 
-    fn owner(
-        &self,
-        entry: &Entry,
-        change: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>,
-    ) -> Result<(), EntryError> {
+    fn owner(&self, entry: &Entry, change: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>) -> Result<(), EntryError> {
         let (uid, gid) = match self.options.owners {
             Owners::Caller => return Ok(()),
             Owners::All(uid, gid) => (uid.into(), gid.into()),

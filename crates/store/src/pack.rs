@@ -31,12 +31,7 @@ pub(crate) fn merged<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> R
 ///
 /// # Errors
 /// [`StoreError::Sink`], system errors.
-pub fn pack_tree<W: Write>(
-    directory: OwnedFd,
-    name: &[u8],
-    ownership: Ownership,
-    sink: W,
-) -> Result<W, StoreError> {
+pub fn pack_tree<W: Write>(directory: OwnedFd, name: &[u8], ownership: Ownership, sink: W) -> Result<W, StoreError> {
     let mut packer = Packer::new(ownership, sink, false);
     packer.path = name.to_vec();
     let stat = fs::fstat(&directory).during(|| "fstat(<directory>)").map_err(system)?;
@@ -245,9 +240,8 @@ impl<W: Write> Packer<W> {
 /// File systems whose files are not data (magic numbers of linux/magic.h): procfs, sysfs, cgroup, cgroup2, securityfs,
 /// debugfs, tracefs, devpts, mqueue.
 fn is_kernels_own(directory: &OwnedFd) -> bool {
-    const MAGIC: [u64; 9] = [
-        0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x7363_6673, 0x6462_6720, 0x7472_6163, 0x1cd1, 0x1980_0202,
-    ];
+    const MAGIC: [u64; 9] =
+        [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x7363_6673, 0x6462_6720, 0x7472_6163, 0x1cd1, 0x1980_0202];
     fs::fstatfs(directory).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|magic| MAGIC.contains(&magic)))
 }
 

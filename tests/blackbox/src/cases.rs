@@ -12,6 +12,7 @@ mod run;
 mod security;
 mod services;
 mod storage;
+mod volumes;
 mod wrong_input;
 mod xray;
 
@@ -20,6 +21,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
         storage::CASES,
+        volumes::CASES,
         lifecycle::CASES,
         limits::CASES,
         security::CASES,

@@ -25,6 +25,7 @@ mod tag;
 mod top;
 mod unpause;
 mod version;
+mod volume;
 mod wait;
 mod xray;
 
@@ -110,6 +111,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    volume::GROUP,
     Group { name: "system", about: "Manage dhow", verbs: &[(&["info"], &info::VERB)] },
 ];
 

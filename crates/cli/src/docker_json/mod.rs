@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod image;
+pub mod volume;
 
 use crate::failure::Failure;
 use serde_json::Value;

@@ -158,11 +158,15 @@ impl Keys {
     /// What belongs together with `bind-recursive`.
     fn below_with_propagation(&self) -> Result<Option<String>, String> {
         if self.below.is_some() && !self.read_only {
-            return Err("option 'bind-recursive=writable' or 'readonly' requires 'readonly' to be specified in conjunction".into());
+            return Err(
+                "option 'bind-recursive=writable' or 'readonly' requires 'readonly' to be specified in conjunction"
+                    .into(),
+            );
         }
         if self.below == Some(Below::ReadOnly) && self.propagation.as_deref() != Some("rprivate") {
             return Err(
-                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction".into()
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+                    .into(),
             );
         }
         Ok(self.propagation.clone())
@@ -171,7 +175,9 @@ impl Keys {
     fn volume(&self) -> Result<MountSource, String> {
         let name = self.source.clone().unwrap_or_default();
         if name.is_empty() && !self.volume.subpath.is_empty() {
-            return Err("invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes".into());
+            return Err(
+                "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes".into()
+            );
         }
         Ok(MountSource::Volume(VolumeMount { name, ..self.volume.clone() }))
     }

@@ -204,6 +204,6 @@ mod tests {
         }
         assert!(parse("/a:b").unwrap_err().ends_with("mount path must be absolute"));
         assert!(parse("/a:/.").unwrap_err().ends_with("destination can't be '/'"));
-        assert!(parse("a/b:/c").unwrap_err().contains("use an absolute path"));
+        assert!(parse("a/b:/c").unwrap_err().contains("use absolute path"));
     }
 }

@@ -19,9 +19,10 @@ use std::path::Path;
 /// [`Kind::NotFound`], and system errors.
 pub fn pack(path: &str, name: &str, sink: impl Write) -> Result<()> {
     let absolute = std::path::absolute(path).internal(|| format!("{path:?} is no path"))?;
-    let mut text = absolute.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::new(Kind::InvalidArgument, format!("the path {path:?} is not UTF-8"))
-    })?;
+    let mut text = absolute
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("the path {path:?} is not UTF-8")))?;
     // `absolute` takes what says that a directory is meant.
     if path.ends_with("/.") || path == "." {
         text.push_str("/.");

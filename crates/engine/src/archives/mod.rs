@@ -96,13 +96,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotFound`] for the container and the path; [`Kind::InvalidArgument`] if it is no directory, or a member
     /// cannot be unpacked there; [`Kind::Forbidden`] if it is read-only.
-    pub fn archive_in(
-        &self,
-        container: &str,
-        path: &str,
-        source: impl Read + Send,
-        options: &ArchiveIn,
-    ) -> Result<()> {
+    pub fn archive_in(&self, container: &str, path: &str, source: impl Read + Send, options: &ArchiveIn) -> Result<()> {
         let entry = crate::containers::table::find(self.database()?.read(), container)?;
         let single_id = self.store()?.ownership().single_id;
         self.with_view(container, |view| {
@@ -121,13 +115,7 @@ impl Engine {
 }
 
 /// Unpacks an archive below a directory of a view.
-pub(crate) fn unpack(
-    view: &View,
-    directory: &str,
-    source: impl Read,
-    options: &Unpack,
-    single_id: bool,
-) -> Result<()> {
+pub(crate) fn unpack(view: &View, directory: &str, source: impl Read, options: &Unpack, single_id: bool) -> Result<()> {
     let ownership = store::Ownership { single_id, ..store::Ownership::default() };
     store::unpack_onto(view.root(), directory.as_bytes(), source, options, ownership).map_err(|error| {
         let kind = match &error {
@@ -141,7 +129,11 @@ pub(crate) fn unpack(
         };
         let read_only = kind == Kind::Forbidden;
         let wrapped = Error::caused(kind, format!("cannot copy to {directory}"), error);
-        if read_only { wrapped.hint("the container's file system, or the volume, is mounted read-only") } else { wrapped }
+        if read_only {
+            wrapped.hint("the container's file system, or the volume, is mounted read-only")
+        } else {
+            wrapped
+        }
     })
 }
 

@@ -55,11 +55,21 @@ impl Place {
         };
         let shown_name = last_name(&absolute);
         let archived = if absolute.ends_with("/.") || shown_name == "/" { b".".to_vec() } else { shown_name.into() };
-        Ok(Place { stat: described(last_name(&absolute), &stat, link_target), shown: absolute, parent: parent_fd, entry, archived })
+        Ok(Place {
+            stat: described(last_name(&absolute), &stat, link_target),
+            shown: absolute,
+            parent: parent_fd,
+            entry,
+            archived,
+        })
     }
 
     /// Writes it as a tar archive.
-    pub(super) fn write(&self, ownership: store::Ownership, mut sink: impl Write) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) fn write(
+        &self,
+        ownership: store::Ownership,
+        mut sink: impl Write,
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.stat.is_directory() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(&self.parent, &self.entry, flags, Mode::empty())?;
@@ -115,7 +125,9 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<St
         }
         let here = format!("/{}", done.join("/"));
         let limits = Limits { no_links: false, no_mounts: false };
-        let Ok(found) = beneath::open(root, &here, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty(), limits) else { continue };
+        let Ok(found) = beneath::open(root, &here, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty(), limits) else {
+            continue;
+        };
         if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::Symlink {
             continue;
         }
@@ -138,7 +150,8 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<St
 pub(super) fn owner(view: &View, user: &str) -> Result<Owners> {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let read = |path: &str| {
-        let file = beneath::open(view.root(), path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty(), Limits::default());
+        let file =
+            beneath::open(view.root(), path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty(), Limits::default());
         let mut text = String::new();
         // A hostile file of any length is cut, not read.
         if let Ok(file) = file {
@@ -148,7 +161,10 @@ pub(super) fn owner(view: &View, user: &str) -> Result<Owners> {
         text
     };
     let unknown = |what: &str, name: &str| {
-        Error::new(Kind::InvalidArgument, format!("unable to find {what} {name}: no matching entry in the container's files"))
+        Error::new(
+            Kind::InvalidArgument,
+            format!("unable to find {what} {name}: no matching entry in the container's files"),
+        )
     };
     let find = |text: &str, name: &str| {
         text.lines().map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>()).find(|fields| {

@@ -184,6 +184,15 @@ pub struct Container {
     pub directory: std::path::PathBuf,
 }
 
+impl Container {
+    /// Where the data of a volume of it are, unless the volume's options say otherwise.
+    pub fn volume_path(&self, name: &str) -> std::path::PathBuf {
+        // `<data>/containers/<id>`
+        let data = self.directory.ancestors().nth(2).unwrap_or(&self.directory);
+        data.join("volumes").join(name).join("_data")
+    }
+}
+
 /// A container's place on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {

@@ -167,7 +167,10 @@ fn volume(asked: &Asked, volume: &VolumeMount, sources: &Sources) -> Result<Moun
             if !volume.subpath.is_empty() {
                 return Err(Error::new(
                     Kind::InvalidArgument,
-                    format!("volume-subpath cannot be used with volume {}, a {kind} of each container's own", volume.name),
+                    format!(
+                        "volume-subpath cannot be used with volume {}, a {kind} of each container's own",
+                        volume.name
+                    ),
                 ));
             }
             let mut all: Vec<&str> = options.iter().map(String::as_str).collect();

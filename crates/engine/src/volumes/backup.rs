@@ -38,7 +38,9 @@ impl Engine {
             super::Source::FileSystem { kind, .. } => {
                 return Err(Error::new(
                     Kind::InvalidArgument,
-                    format!("volume {name} is a {kind} that is mounted for each container and has no content of its own"),
+                    format!(
+                        "volume {name} is a {kind} that is mounted for each container and has no content of its own"
+                    ),
                 ));
             }
         };

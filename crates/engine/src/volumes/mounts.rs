@@ -88,7 +88,8 @@ impl Engine {
     /// What `--volumes-from` takes over: all but memory, which is each container's own.
     fn mounts_of(&self, container: &str, read_only: bool) -> Result<Vec<Mount>> {
         let entry = crate::containers::table::find(self.database()?.read(), container)?;
-        let shared = entry.settings.mounts.into_iter().filter(|mount| !matches!(mount.source, MountSource::Tmpfs { .. }));
+        let shared =
+            entry.settings.mounts.into_iter().filter(|mount| !matches!(mount.source, MountSource::Tmpfs { .. }));
         Ok(shared
             .map(|mut mount| {
                 mount.read_only |= read_only;
@@ -154,7 +155,8 @@ impl Engine {
                 MountSource::Image(image) => {
                     let corrupt = || format!("the layers of image {} cannot be read", image.name);
                     let digests = image.layers.iter().rev().map(|text| text.parse());
-                    let digests = digests.collect::<std::result::Result<Vec<Digest>, _>>().kind(Kind::Corrupt, corrupt)?;
+                    let digests =
+                        digests.collect::<std::result::Result<Vec<Digest>, _>>().kind(Kind::Corrupt, corrupt)?;
                     let lower = self.store()?.layers().lower(&digests).internal(corrupt)?;
                     sources.images.insert(image.id.clone(), lower);
                 }
@@ -200,7 +202,9 @@ fn check_subpath(kind: &str, path: &str) -> Result<()> {
     if path.starts_with('/') || path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
         return Err(Error::new(
             Kind::InvalidArgument,
-            format!("invalid mount config for type \"{kind}\": subpath {path:?} must be a relative path within the {kind}"),
+            format!(
+                "invalid mount config for type \"{kind}\": subpath {path:?} must be a relative path within the {kind}"
+            ),
         ));
     }
     Ok(())

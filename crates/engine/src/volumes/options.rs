@@ -105,10 +105,7 @@ mod tests {
         assert_eq!(source(&bind, own()), expected);
         let tmpfs = map(&[("type", "tmpfs"), ("o", "size=1m,uid=5"), ("device", "tmpfs")]);
         let options = vec!["size=1m".into(), "uid=5".into()];
-        assert_eq!(
-            source(&tmpfs, own()),
-            Source::FileSystem { kind: "tmpfs".into(), device: "tmpfs".into(), options }
-        );
+        assert_eq!(source(&tmpfs, own()), Source::FileSystem { kind: "tmpfs".into(), device: "tmpfs".into(), options });
     }
 
     #[test]
