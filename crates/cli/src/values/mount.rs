@@ -24,6 +24,9 @@ struct Keys {
     bound_to: Vec<(&'static str, String)>,
 }
 
+/// What keys of one kind of mount begin with, and the kind.
+const OWNERS: &[(&str, &str)] = &[("bind-", "bind"), ("image-", "image"), ("tmpfs-", "tmpfs"), ("volume-", "volume")];
+
 /// Reads one mount. `directory` is what a source starting with `.` is relative to.
 pub fn parse(text: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<Mount, String> {
     let mut keys = Keys::default();
@@ -62,33 +65,11 @@ impl Keys {
                 "invalid option '{field}' in '{field}': option should not have whitespace or be empty"
             ));
         }
-        // These three may stand alone.
-        let truth = |value: Option<&str>| {
-            value
-                .map_or(Ok(true), boolean::parse)
-                .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))
-        };
-        match key.as_str() {
-            "readonly" | "ro" => {
-                self.read_only = truth(value)?;
-                return Ok(());
-            }
-            "volume-nocopy" => {
-                self.volume.no_copy = truth(value)?;
-                self.bound_to.push(("volume", key));
-                return Ok(());
-            }
-            "bind-create-src" | "bind-create-mountpoint" => {
-                self.create = truth(value)?;
-                self.bound_to.push(("bind", key));
-                return Ok(());
-            }
-            "bind-nonrecursive" => {
-                self.not_recursive = truth(value)?;
-                self.bound_to.push(("bind", key));
-                return Ok(());
-            }
-            _ => {}
+        if let Some((_, owner)) = OWNERS.iter().find(|(prefix, _)| key.starts_with(prefix)) {
+            self.bound_to.push((owner, key.clone()));
+        }
+        if self.set_switch(&key, value)? {
+            return Ok(());
         }
         let value = value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
         match key.as_str() {
@@ -97,43 +78,40 @@ impl Keys {
             "target" | "dst" | "destination" => self.target = Some(value.to_owned()),
             // Without meaning on Linux, in Docker too.
             "consistency" => {}
-            "bind-propagation" => {
-                self.propagation = Some(propagation(value)?);
-                self.bound_to.push(("bind", key));
-            }
-            "bind-recursive" => {
-                (self.not_recursive, self.below) = recursion(value)?;
-                self.bound_to.push(("bind", key));
-            }
+            "bind-propagation" => self.propagation = Some(propagation(value)?),
+            "bind-recursive" => (self.not_recursive, self.below) = recursion(value)?,
             "tmpfs-size" => {
                 self.size = Some(size::parse(value).map_err(|_| format!("invalid value for {key}: {value}"))?);
-                self.bound_to.push(("tmpfs", key));
             }
             "tmpfs-mode" => {
                 self.mode = Some(tmpfs::octal(value).map_err(|_| format!("invalid value for {key}: {value}"))?);
-                self.bound_to.push(("tmpfs", key));
             }
-            "volume-subpath" => {
-                value.clone_into(&mut self.volume.subpath);
-                self.bound_to.push(("volume", key));
-            }
-            "volume-driver" => {
-                value.clone_into(&mut self.volume.driver);
-                self.bound_to.push(("volume", key));
-            }
+            "volume-subpath" => value.clone_into(&mut self.volume.subpath),
+            "volume-driver" => value.clone_into(&mut self.volume.driver),
             "volume-label" | "volume-opt" => {
                 let map = if key == "volume-opt" { &mut self.volume.options } else { &mut self.volume.labels };
                 let (name, content) = value.split_once('=').unwrap_or((value, ""));
                 map.insert(name.to_owned(), content.to_owned());
-                self.bound_to.push(("volume", key));
             }
-            "image-subpath" => {
-                value.clone_into(&mut self.image_subpath);
-                self.bound_to.push(("image", key));
-            }
+            "image-subpath" => value.clone_into(&mut self.image_subpath),
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
         Ok(())
+    }
+
+    /// The keys that may stand alone.
+    fn set_switch(&mut self, key: &str, value: Option<&str>) -> Result<bool, String> {
+        let switch = match key {
+            "readonly" | "ro" => &mut self.read_only,
+            "volume-nocopy" => &mut self.volume.no_copy,
+            "bind-create-src" => &mut self.create,
+            "bind-nonrecursive" => &mut self.not_recursive,
+            _ => return Ok(false),
+        };
+        *switch = value
+            .map_or(Ok(true), boolean::parse)
+            .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))?;
+        Ok(true)
     }
 
     fn bind(&self, directory: &dyn Fn() -> Option<PathBuf>) -> Result<MountSource, String> {
