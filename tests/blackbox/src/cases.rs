@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod copying;
 mod images;
 mod leaks;
 mod lifecycle;
@@ -22,6 +23,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         volumes::CASES,
+        copying::CASES,
         lifecycle::CASES,
         limits::CASES,
         security::CASES,

@@ -1,6 +1,7 @@
 //! The verbs, one file each, and where they stand in the tree of commands.
 
 mod attach;
+mod cp;
 mod create;
 mod exec;
 mod image_inspect;
@@ -54,6 +55,7 @@ pub const VERBS: &[Entry] = &[
     (&["info"], &info::VERB),
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
+    (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
@@ -80,6 +82,7 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
             (&["exec"], &exec::VERB),
             (&["inspect"], &inspect::CONTAINER),
