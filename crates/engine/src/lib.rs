@@ -6,6 +6,7 @@
 //!
 //! - [`archives`]: files in and out of containers
 //! - [`engine`]: where things are, and what is opened when
+//! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`images`]: pull, load, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
@@ -21,6 +22,7 @@
 mod apparmor;
 pub mod archives;
 mod clock;
+pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
@@ -44,6 +46,7 @@ pub mod volumes;
 pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
+pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
     Below, ImageMount, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit,
     VolumeMount, VolumesFrom,

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod commits;
 mod copying;
 mod images;
 mod leaks;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         storage::CASES,
         volumes::CASES,
         copying::CASES,
+        commits::CASES,
         lifecycle::CASES,
         limits::CASES,
         security::CASES,

@@ -1,11 +1,15 @@
 //! The verbs, one file each, and where they stand in the tree of commands.
 
 mod attach;
+mod commit;
 mod cp;
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod image_inspect;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -55,8 +59,12 @@ pub const VERBS: &[Entry] = &[
     (&["info"], &info::VERB),
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
+    (&["commit"], &commit::VERB),
     (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
+    (&["diff"], &diff::VERB),
+    (&["export"], &export::VERB),
+    (&["import"], &import::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
@@ -82,9 +90,12 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["commit"], &commit::VERB),
             (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
+            (&["diff"], &diff::VERB),
             (&["exec"], &exec::VERB),
+            (&["export"], &export::VERB),
             (&["inspect"], &inspect::CONTAINER),
             (&["kill"], &kill::VERB),
             (&["logs"], &logs::VERB),
@@ -106,6 +117,7 @@ pub const GROUPS: &[Group] = &[
         name: "image",
         about: "Manage images",
         verbs: &[
+            (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),

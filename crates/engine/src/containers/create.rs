@@ -101,6 +101,14 @@ impl Engine {
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
         settings.mounts = self.all_mounts(options, &image)?;
+        for mount in &settings.mounts {
+            // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
+            if matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous)
+                && !settings.volumes.contains(&mount.target)
+            {
+                settings.volumes.push(mount.target.clone());
+            }
+        }
         Ok(settings)
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod table;
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;
+pub(crate) use signal::number as signal_number;
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
 
