@@ -45,10 +45,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Docker's commands that dhow knows but does not have yet.
-const LATER: &[&str] = &[
-    "build", "builder", "buildx", "compose", "events", "history", "login", "logout", "manifest", "network", "push",
-    "save", "search", "stats", "update",
-];
+const LATER: &[&str] =
+    &["build", "builder", "buildx", "compose", "history", "manifest", "network", "search", "stats", "update"];
 
 /// A verb that has been found.
 struct Start {

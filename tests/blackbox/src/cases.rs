@@ -4,16 +4,21 @@ use crate::case::Case;
 
 mod commits;
 mod copying;
+mod docker_api;
+mod events;
+mod health;
 mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
 mod network;
+mod restart;
 mod rootless;
 mod run;
 mod security;
 mod services;
 mod storage;
+mod transfer;
 mod volumes;
 mod wrong_input;
 mod xray;
@@ -27,13 +32,18 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         copying::CASES,
         commits::CASES,
         lifecycle::CASES,
+        restart::CASES,
+        health::CASES,
+        events::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,
         rootless::CASES,
         images::CASES,
+        transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

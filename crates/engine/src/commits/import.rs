@@ -37,7 +37,7 @@ impl Engine {
             Error::caused(kind, "cannot import the archive", error)
         })?;
         let step = History { comment: options.message.clone(), ..History::default() };
-        let id = self.record_image(config, Vec::new(), Some(&layer), step, name)?;
+        let id = self.store_image(config, Vec::new(), Some(&layer), step, name)?;
         drop(held);
         Ok(id)
     }

@@ -96,7 +96,7 @@ impl Engine {
         }
         let layer = layer?;
         let step = config::step(&entry.settings, options);
-        let id = self.record_image(config, manifest, layer.as_ref(), step, name)?;
+        let id = self.store_image(config, manifest, layer.as_ref(), step, name)?;
         drop(held);
         Ok(Committed { id, warnings })
     }
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// Records an image of one more layer, if there is one; it is in the store.
-    pub(crate) fn record_image(
+    pub(crate) fn store_image(
         &self,
         mut config: ImageConfig,
         mut layers: Vec<Descriptor>,

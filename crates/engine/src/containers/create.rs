@@ -64,6 +64,7 @@ impl Engine {
             self.undo_creation(&entry.id);
             return Err(error);
         }
+        self.record_of(&entry.id, &entry.name, &entry.settings, "create", &[]);
         Ok((entry, lock))
     }
 
@@ -114,8 +115,9 @@ impl Engine {
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
+        let program = self.program_for_containers()?;
         let sources = self.mount_sources(&entry.settings)?;
-        let place = Place { id: &entry.id, directory: &directory, program: self.program()?, sources: &sources };
+        let place = Place { id: &entry.id, directory: &directory, program: &program, sources: &sources };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -189,5 +191,6 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
             own()
         };
     }
+    settings.selinux_level = crate::lower::selinux_level(id);
     settings
 }

@@ -41,9 +41,13 @@ impl Engine {
 
     /// Removes a container whose lock the caller holds: directories, then the row, then the lock's own directory.
     pub(crate) fn remove_held(&self, id: &str) -> Result<()> {
+        let known = table::find(self.database()?.read(), id).ok();
         self.remove_directories(id)?;
         let volumes = table::volumes_go(self.database()?.read(), id)?;
         self.forget(id, volumes)?;
+        if let Some(entry) = known {
+            self.record_of(id, &entry.name, &entry.settings, "destroy", &[]);
+        }
         lock::release(self.directories(), id)
     }
 
