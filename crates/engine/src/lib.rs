@@ -8,7 +8,8 @@
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`images`]: pull, load, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
-//! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`networks`]: what users mean by them, addresses, ports, names
+//! - `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
 //! - [`xray`]: what the kernel really did
@@ -30,7 +31,7 @@ pub mod images;
 mod info;
 mod lower;
 mod names;
-mod networks;
+pub mod networks;
 mod plan;
 pub mod roles;
 pub mod rootless;
@@ -45,3 +46,7 @@ pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
 pub use info::{Info, VERSION};
+pub use networks::{
+    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place, PoolRequest,
+    Subnet,
+};

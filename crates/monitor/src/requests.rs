@@ -52,6 +52,10 @@ impl Monitor {
                 self.set_paused(false);
                 Reply::Done
             }
+            Request::Network(change) => {
+                self.change_network(*change)?;
+                Reply::Done
+            }
             Request::Status => Reply::Status(self.state.clone()),
         };
         self.peers[index].reply(&reply);

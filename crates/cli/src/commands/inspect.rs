@@ -40,9 +40,9 @@ struct Flags {
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let kind = match flags.r#type.as_deref() {
         None | Some("") => None,
-        Some(kind @ ("container" | "image")) => Some(kind),
+        Some(kind @ ("container" | "image" | "network")) => Some(kind),
         Some(
-            kind @ ("network" | "volume" | "node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config"),
+            kind @ ("volume" | "node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config"),
         ) => {
             return Err(Failure::new(format!("--type {kind} is not supported yet: container and image are")));
         }
@@ -62,6 +62,9 @@ fn execute_containers(session: &Session, flags: &Flags) -> Result<(), Failure> {
 
 /// The object of that name: a container before an image, as in Docker.
 fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Failure> {
+    if kind == Some("network") {
+        return network(engine, name);
+    }
     if kind != Some("image") {
         match engine.inspect(name) {
             Ok(container) => return docker_json::container::value(&container),
@@ -71,11 +74,19 @@ fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Fail
     }
     match engine.image(name) {
         Ok(image) => docker_json::image::value(&image),
-        Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {
-            Err(Failure::new(format!("No such object: {name}")))
-        }
+        Err(error) if error.kind() == Kind::NotFound && kind.is_none() => match network(engine, name) {
+            Err(Failure::Engine(error)) if error.kind() == Kind::NotFound => {
+                Err(Failure::new(format!("No such object: {name}")))
+            }
+            other => other,
+        },
         Err(error) => Err(error.into()),
     }
+}
+
+fn network(engine: &Engine, name: &str) -> Result<Value, Failure> {
+    let (network, members) = engine.network(name)?;
+    docker_json::network::value(&network, &members)
 }
 
 /// Prints what was found, then shows what was not. Without a format it is one list, empty if need be.

@@ -54,6 +54,8 @@ pub mod tests {
                 ..Run::default()
             },
             address: None,
+            networks: vec![],
+            ports: vec![],
             directory: "/var/lib/dhow/containers/x".into(),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod image;
+pub mod network;
 
 use crate::failure::Failure;
 use serde_json::Value;

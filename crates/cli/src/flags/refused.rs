@@ -16,11 +16,6 @@ const LATER: &[(&[&str], &str)] = &[
         "health checks",
     ),
     (&["volumes-from", "volume-driver"], "volumes"),
-    (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
-    (
-        &["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"],
-        "addresses and names on networks",
-    ),
     (&["annotation"], "annotations"),
     (&["runtime", "isolation"], "other runtimes"),
     (&["storage-opt"], "storage options"),
@@ -62,8 +57,8 @@ mod tests {
             reason("--restart=always").unwrap(),
             "--restart is not supported yet: dhow does not have restart policies so far"
         );
-        assert!(reason("-P").is_some());
+        assert!(reason("-s").is_some());
         assert!(reason("--bogus").is_none());
-        assert!(reason("--P").is_none());
+        assert!(reason("--s").is_none());
     }
 }

@@ -77,7 +77,9 @@ impl Engine {
         crate::names::check(name)?;
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
-        table::rename(&mut *self.database()?, &entry.id, name)
+        table::rename(&mut *self.database()?, &entry.id, name)?;
+        let entry = table::find(self.database()?.read(), &entry.id)?;
+        self.announce(&entry, &self.attached(&entry)?)
     }
 
     /// The container, which must run.

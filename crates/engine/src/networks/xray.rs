@@ -1,0 +1,1 @@
+//! The way of a packet from a container to the wire and back. Under construction.
