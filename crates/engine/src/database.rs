@@ -218,7 +218,8 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        let count: i64 = second.read().query_row("SELECT count(*) FROM network WHERE name = 'n'", [], |r| r.get(0)).unwrap();
+        let count: i64 =
+            second.read().query_row("SELECT count(*) FROM network WHERE name = 'n'", [], |r| r.get(0)).unwrap();
         assert_eq!(count, 1);
     }
 }

@@ -70,7 +70,8 @@ fn hosts(entry: &Entry, networks: &[Attached]) -> String {
             }
         }
     }
-    let host: Vec<&str> = ["host.docker.internal", "host.dhow.internal"].into_iter().filter(|name| !own(name)).collect();
+    let host: Vec<&str> =
+        ["host.docker.internal", "host.dhow.internal"].into_iter().filter(|name| !own(name)).collect();
     if !host.is_empty() {
         gateways.iter().for_each(|gateway| line(gateway, &host.join(" ")));
     }

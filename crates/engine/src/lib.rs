@@ -47,6 +47,6 @@ pub use error::{Error, Kind, Result};
 pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
 pub use info::{Info, VERSION};
 pub use networks::{
-    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place, PoolRequest,
-    Subnet,
+    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
+    PoolRequest, Subnet,
 };

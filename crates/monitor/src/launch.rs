@@ -44,8 +44,9 @@ pub(crate) fn create(
                 let size = plan.size.unwrap_or_default();
                 container.plan.process.terminal.get_or_insert((size.rows, size.columns));
             }
-            let mut created = runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new, networks))
-                .map_err(launch_error)?;
+            let mut created =
+                runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new, networks))
+                    .map_err(launch_error)?;
             let (pid, terminal) = (number(created.pid()), created.terminal.take());
             Ok(Created { pid, terminal, step: Step::Container(Box::new(created)) })
         }
@@ -118,7 +119,14 @@ fn join_networks(
         network::loopback_up(namespace.as_fd())?;
     }
     for attachment in &container.attachments {
-        network::attach(attachment, namespace.as_fd())?;
+        match network::attach(attachment, namespace.as_fd()) {
+            // The pair of this container's last run: the kernel takes a namespace apart some time after its end.
+            Err(error) if error.errno() == Some(rustix::io::Errno::EXIST) => {
+                network::detach(&attachment.host_interface)?;
+                network::attach(attachment, namespace.as_fd())
+            }
+            other => other,
+        }?;
     }
     for attachment in &container.direct {
         network::attach_direct(attachment, namespace.as_fd())?;

@@ -101,8 +101,7 @@ impl NameServer {
         }
         self.responder.set_zone(zone(&self.plan));
         let now = SystemTime::now();
-        let settled =
-            before.iter().flatten().all(|time| now.duration_since(*time).is_ok_and(|age| age > STEP));
+        let settled = before.iter().flatten().all(|time| now.duration_since(*time).is_ok_and(|age| age > STEP));
         self.read = settled.then_some(before);
     }
 }

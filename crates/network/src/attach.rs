@@ -131,7 +131,7 @@ pub fn reroute(routes: &[(String, IpAddr)], netns: BorrowedFd<'_>) -> Result<(),
         let everything = Cidr::everything(gateway.is_ipv6());
         // IPv6 keeps several default routes beside each other, whatever NLM_F_REPLACE says of one by another device.
         let others = present.iter().filter(|route| route.destination == everything);
-        requests.extend(others.filter_map(|route| routes::delete_route(route)));
+        requests.extend(others.filter_map(routes::delete_route));
         requests.push(routes::add_route(everything, Some(*gateway), link.index));
     }
     socket.execute(&mut requests).map_err(refused("RTM_NEWROUTE(default) in the container's network namespace"))

@@ -41,9 +41,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let kind = match flags.r#type.as_deref() {
         None | Some("") => None,
         Some(kind @ ("container" | "image" | "network")) => Some(kind),
-        Some(
-            kind @ ("volume" | "node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config"),
-        ) => {
+        Some(kind @ ("volume" | "node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config")) => {
             return Err(Failure::new(format!("--type {kind} is not supported yet: container and image are")));
         }
         Some(kind) => return Err(Failure::new(format!("unknown type: {kind:?}"))),

@@ -8,8 +8,13 @@ use crate::verb::Verb;
 use clap::Args;
 
 /// Display detailed information on one or more networks
-pub const VERB: Verb =
-    verb!(Flags, execute, Other, "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks");
+pub const VERB: Verb = verb!(
+    Flags,
+    execute,
+    Other,
+    "[OPTIONS] NETWORK [NETWORK...]",
+    "Display detailed information on one or more networks"
+);
 
 #[derive(Args)]
 struct Flags {

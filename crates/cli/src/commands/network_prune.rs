@@ -26,7 +26,8 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filters = Filters::new(&flags.filter, &["label", "label!", "until"])?;
-    let until = filters.of("until").map(|text| instant::parse(text, Timestamp::now())).collect::<Result<Vec<_>, _>>()?;
+    let until =
+        filters.of("until").map(|text| instant::parse(text, Timestamp::now())).collect::<Result<Vec<_>, _>>()?;
     if !flags.force && !confirmed()? {
         return Ok(());
     }
@@ -53,6 +54,9 @@ fn confirmed() -> Result<bool, Failure> {
          Are you sure you want to continue? [y/N] ",
     )?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::caused("the answer cannot be read", error))?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::caused("the answer cannot be read", error))?;
     Ok(matches!(answer.trim(), "y" | "Y"))
 }

@@ -472,7 +472,8 @@ fn bindings(ports: &[PublishedPort]) -> BTreeMap<String, Vec<Binding>> {
 }
 
 fn config(settings: &Settings) -> Config {
-    let exposed = settings.exposed_ports.iter().map(|port| with_protocol(port)).chain(bindings(&settings.ports).into_keys());
+    let exposed =
+        settings.exposed_ports.iter().map(|port| with_protocol(port)).chain(bindings(&settings.ports).into_keys());
     let volumes: BTreeMap<String, Empty> = settings.volumes.iter().map(|path| (path.clone(), Empty {})).collect();
     Config {
         hostname: settings.hostname.clone(),

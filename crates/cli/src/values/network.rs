@@ -90,7 +90,9 @@ impl Details<'_> {
 
 /// The flags' details go to the first network, unless it has its own.
 fn merge(first: &mut NetworkRequest, given: NetworkRequest) -> Result<(), String> {
-    let both = |flag: &str, what: &str| Err(format!("conflicting options: cannot specify both --{flag} and per-network {what}"));
+    let both = |flag: &str, what: &str| {
+        Err(format!("conflicting options: cannot specify both --{flag} and per-network {what}"))
+    };
     if !given.aliases.is_empty() {
         if !first.aliases.is_empty() {
             return both("network-alias", "alias");
@@ -199,9 +201,11 @@ mod tests {
         assert!(parse(&["none", "host"]).unwrap_err().starts_with("conflicting options"));
         assert_eq!(parse(&["container:x"]), Ok((NetworkMode::Container("x".into()), vec![])));
         assert!(parse(&["container:"]).is_err());
-        let (_, requests) =
-            parse(&["name=a,alias=x,alias=y,ip=10.0.0.5,gw-priority=3,driver-opt=com.docker.network.endpoint.ifname=e9", "b"])
-                .unwrap();
+        let (_, requests) = parse(&[
+            "name=a,alias=x,alias=y,ip=10.0.0.5,gw-priority=3,driver-opt=com.docker.network.endpoint.ifname=e9",
+            "b",
+        ])
+        .unwrap();
         assert_eq!((requests[0].network.as_str(), requests[0].aliases.len()), ("a", 2));
         assert_eq!((requests[0].gateway_priority, requests[1].network.as_str()), (3, "b"));
         assert_eq!(requests[0].driver_options["com.docker.network.endpoint.ifname"], "e9");

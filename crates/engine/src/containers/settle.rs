@@ -108,9 +108,7 @@ fn conflicts(options: &Options) -> Result<()> {
         return Err(invalid("conflicting options: --hostname cannot be used with --uts host"));
     }
     if options.network != NetworkMode::Bridge && !options.networks.is_empty() {
-        return Err(invalid(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
-        ));
+        return Err(invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes"));
     }
     if matches!(options.network, NetworkMode::Container(_)) {
         shared_network_conflicts(options)?;

@@ -40,7 +40,7 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         namespaces.push(namespace(LinuxNamespaceType::Pid));
     }
     if settings.network != crate::NetworkMode::Host {
-        let path = place.network.as_ref().map(|path| path.display().to_string().into());
+        let path = place.network.as_ref().map(|path| path.display().to_string());
         namespaces.push(LinuxNamespace { kind: LinuxNamespaceType::Network, path });
     }
     if settings.ipc_mode != "host" {

@@ -21,7 +21,9 @@ fn invalid(message: impl Into<String>) -> Error {
 pub(crate) fn check(network: &Network, request: &NetworkRequest) -> Result<()> {
     let has_address = request.ipv4.is_some() || request.ipv6.is_some();
     if network.name == DEFAULT && has_address {
-        return Err(invalid("invalid config for network bridge: user specified IP address is supported on user defined networks only"));
+        return Err(invalid(
+            "invalid config for network bridge: user specified IP address is supported on user defined networks only",
+        ));
     }
     if network.name == DEFAULT && !request.aliases.is_empty() {
         return Err(invalid("network-scoped aliases are only supported for user-defined networks"));
@@ -52,7 +54,11 @@ pub(crate) fn check(network: &Network, request: &NetworkRequest) -> Result<()> {
 
 impl Engine {
     /// Finds the networks that a new container asks for, and checks what it asks of them. Each comes with its name.
-    pub(crate) fn networks_for(&self, mode: &NetworkMode, asked: &[NetworkRequest]) -> Result<Vec<(Network, NetworkRequest)>> {
+    pub(crate) fn networks_for(
+        &self,
+        mode: &NetworkMode,
+        asked: &[NetworkRequest],
+    ) -> Result<Vec<(Network, NetworkRequest)>> {
         if *mode != NetworkMode::Bridge {
             return Ok(Vec::new());
         }
@@ -65,7 +71,9 @@ impl Engine {
                 name => table::find(self.database()?.read(), name)?,
             };
             if matches!(network.settings.driver, Driver::Host | Driver::Null) {
-                return Err(invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes"));
+                return Err(invalid(
+                    "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+                ));
             }
             check(&network, request)?;
             if all.iter().any(|(other, _)| other.id == network.id) {

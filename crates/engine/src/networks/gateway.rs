@@ -2,8 +2,8 @@
 //!
 //! Docker's rule: the highest priority, then the first name in the order of the alphabet; only networks that lead out.
 
-use super::record::{Driver, Network, Place};
 use super::options::NetworkRequest;
+use super::record::{Driver, Network, Place};
 use std::cmp::Reverse;
 use std::net::IpAddr;
 

@@ -83,7 +83,9 @@ pub(crate) fn links(all: &[Attached], container: &str) -> Result<(Vec<Attachment
                 bridge: each.network.interface.clone(),
                 host_interface: network::host_interface(container, each.place.index),
                 container_interface: each.place.interface.clone(),
-                mac: mac.ok_or_else(|| Error::new(Kind::Corrupt, format!("the place of container {container} is unreadable")))?,
+                mac: mac.ok_or_else(|| {
+                    Error::new(Kind::Corrupt, format!("the place of container {container} is unreadable"))
+                })?,
                 addresses,
                 gateways,
                 mtu: each.network.mtu(),
@@ -129,8 +131,10 @@ impl Engine {
                 id => table::exact(database.read(), id)?,
             };
             let network = by_id.ok_or_else(|| {
-                Error::new(Kind::NotFound, format!("network {} not found", endpoint.network))
-                    .hint(format!("it was removed since; make it again and use `dhow network connect {} {}`", endpoint.network, entry.name))
+                Error::new(Kind::NotFound, format!("network {} not found", endpoint.network)).hint(format!(
+                    "it was removed since; make it again and use `dhow network connect {} {}`",
+                    endpoint.network, entry.name
+                ))
             })?;
             Ok((network, endpoint.request.clone()))
         };
@@ -171,9 +175,8 @@ impl Engine {
             let owner = || format!("the network {}", network.name);
             used.extend(network.settings.subnets.iter().map(|each| Used { range: each.subnet, owner: owner() }));
         }
-        let machine = std::fs::read("/etc/machine-id").unwrap_or_else(|_| {
-            self.directories().data.as_os_str().as_encoded_bytes().to_vec()
-        });
+        let machine = std::fs::read("/etc/machine-id")
+            .unwrap_or_else(|_| self.directories().data.as_os_str().as_encoded_bytes().to_vec());
         Ok(Surroundings { used, unique_local: pools::unique_local(&machine), ipv6: has_ipv6() })
     }
 }
@@ -197,7 +200,9 @@ pub(crate) fn take_place(
         let subnets: Vec<&Subnet> = subnets.collect();
         let Some(first) = subnets.first() else {
             return match wanted {
-                Some(address) => Err(invalid(format!("the network {} has no subnet for the address {address}", network.name))),
+                Some(address) => {
+                    Err(invalid(format!("the network {} has no subnet for the address {address}", network.name)))
+                }
                 None => Ok((None, None)),
             };
         };
@@ -255,8 +260,9 @@ fn take_address(
     };
     let address = match wanted {
         Some(wanted) => {
-            network::address::check(subnet.subnet, wanted, is_used)
-                .kind(Kind::Conflict, || format!("Address already in use, or not usable, on the network {}", network.name))?;
+            network::address::check(subnet.subnet, wanted, is_used).kind(Kind::Conflict, || {
+                format!("Address already in use, or not usable, on the network {}", network.name)
+            })?;
             wanted
         }
         None => {
@@ -267,7 +273,12 @@ fn take_address(
             let free = (0..1 << 24).map_while(|index| range.nth(index));
             free.into_iter()
                 .find(|address| *address != own && Some(*address) != broadcast && !is_used(*address))
-                .ok_or_else(|| Error::new(Kind::Unavailable, format!("no address is left in {range} of the network {}", network.name)))?
+                .ok_or_else(|| {
+                    Error::new(
+                        Kind::Unavailable,
+                        format!("no address is left in {range} of the network {}", network.name),
+                    )
+                })?
         }
     };
     table::lease(t, &network.id, container, address)?;

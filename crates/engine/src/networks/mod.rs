@@ -26,13 +26,13 @@ pub(crate) mod table;
 mod verbs;
 pub mod xray;
 
-pub(crate) use gateway::ways_out;
 pub(crate) use gateway::Attached;
+pub(crate) use gateway::ways_out;
 pub(crate) use join::Joined;
 pub use network::{Cidr, InvalidCidr};
 pub use options::{ConnectOptions, NetworkOptions, NetworkRequest, PoolRequest};
-pub use verbs::gather;
 pub use record::{Driver, Endpoint, Member, Network, NetworkSettings, Place, Subnet};
+pub use verbs::gather;
 
 /// Name of the network that containers are on by default, as Docker calls it.
 pub const DEFAULT: &str = "bridge";

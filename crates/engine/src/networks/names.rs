@@ -1,7 +1,7 @@
 //! What a container's name server knows, and what the others' know of it.
 
-use super::gateway::Attached;
 use super::DEFAULT;
+use super::gateway::Attached;
 use super::record::Endpoint;
 use crate::containers::record::Container;
 use crate::containers::table::Entry;

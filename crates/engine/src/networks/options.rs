@@ -90,7 +90,12 @@ impl NetworkRequest {
 
     /// Whether more than the network itself is asked for.
     pub fn has_details(&self) -> bool {
-        *self != NetworkRequest { network: self.network.clone(), gateway_priority: self.gateway_priority, ..Self::default() }
+        *self
+            != NetworkRequest {
+                network: self.network.clone(),
+                gateway_priority: self.gateway_priority,
+                ..Self::default()
+            }
     }
 }
 

@@ -59,8 +59,11 @@ fn address(port: &PublishedPort) -> Result<Option<IpAddr>> {
         text => {
             let parsed = text.parse().kind(Kind::InvalidArgument, || format!("invalid IP address: {text}"))?;
             if parsed == IpAddr::V6(Ipv6Addr::LOCALHOST) {
-                return Err(Error::new(Kind::InvalidArgument, "cannot publish a port on ::1: a connection to it cannot be translated")
-                    .hint("publish it on 127.0.0.1"));
+                return Err(Error::new(
+                    Kind::InvalidArgument,
+                    "cannot publish a port on ::1: a connection to it cannot be translated",
+                )
+                .hint("publish it on 127.0.0.1"));
             }
             Ok(Some(parsed))
         }
@@ -129,7 +132,11 @@ impl Engine {
 }
 
 /// What the packet filter is to have; each port that names no address is there for both families.
-pub(crate) fn published(held: &[PublishedPort], addresses: Vec<IpAddr>, way_out: Option<&Network>) -> Result<Published> {
+pub(crate) fn published(
+    held: &[PublishedPort],
+    addresses: Vec<IpAddr>,
+    way_out: Option<&Network>,
+) -> Result<Published> {
     let bypass_firewall = way_out.is_some_and(Network::bypasses_firewall);
     let mut ports = Vec::new();
     for port in held {

@@ -134,9 +134,11 @@ impl Network {
         if self.settings.driver != Driver::Bridge {
             return None;
         }
-        let subnets = self.settings.subnets.iter().filter_map(|subnet| {
-            Some(network::Subnet { range: subnet.subnet, gateway: subnet.gateway? })
-        });
+        let subnets = self
+            .settings
+            .subnets
+            .iter()
+            .filter_map(|subnet| Some(network::Subnet { range: subnet.subnet, gateway: subnet.gateway? }));
         Some(Bridge {
             mtu: self.mtu(),
             internal: self.settings.internal,

@@ -132,7 +132,9 @@ fn check_options(options: &NetworkOptions) -> Result<()> {
         let is_boolean = matches!(value.as_str(), "true" | "false" | "1" | "0");
         let good = match key.as_str() {
             "com.docker.network.bridge.host_binding_ipv4" => value.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()),
-            "com.docker.network.bridge.gateway_mode_ipv4" | "com.docker.network.bridge.gateway_mode_ipv6" => value == "nat",
+            "com.docker.network.bridge.gateway_mode_ipv4" | "com.docker.network.bridge.gateway_mode_ipv6" => {
+                value == "nat"
+            }
             "com.docker.network.bridge.name" => network::check_name(value).is_ok(),
             "com.docker.network.container_iface_prefix" => network::check_name(&format!("{value}99")).is_ok(),
             "com.docker.network.driver.mtu" => value.parse::<u32>().is_ok_and(|mtu| (68..=65_535).contains(&mtu)),
@@ -146,8 +148,11 @@ fn check_options(options: &NetworkOptions) -> Result<()> {
         }
     }
     if driver != Driver::Bridge && !options.options.contains_key("parent") {
-        return Err(invalid(format!("a network with the driver {} needs the device of the host that carries it", driver.name()))
-            .hint("for example -o parent=eth0"));
+        return Err(invalid(format!(
+            "a network with the driver {} needs the device of the host that carries it",
+            driver.name()
+        ))
+        .hint("for example -o parent=eth0"));
     }
     Ok(())
 }
@@ -160,8 +165,9 @@ fn asked_subnet(pool: &PoolRequest, used: &[Used], options: &NetworkOptions) -> 
     }
     // With macvlan and ipvlan the range is that of the wire, which the host's route leads to, too.
     if options.driver == Driver::Bridge {
-        pools::check(subnet, used)
-            .kind(Kind::Forbidden, || "invalid pool request: Pool overlaps with other one on this address space".into())?;
+        pools::check(subnet, used).kind(Kind::Forbidden, || {
+            "invalid pool request: Pool overlaps with other one on this address space".into()
+        })?;
     }
     let inside = |what: &str, address: IpAddr| {
         if subnet.contains(address) {
@@ -226,7 +232,9 @@ pub fn gather(
     let mut pools: Vec<PoolRequest> = Vec::new();
     for subnet in subnets {
         if let Some(other) = pools.iter().filter_map(|pool| pool.subnet).find(|other| other.overlaps(subnet)) {
-            return Err(invalid(format!("multiple overlapping subnet configuration is not supported: {subnet} and {other}")));
+            return Err(invalid(format!(
+                "multiple overlapping subnet configuration is not supported: {subnet} and {other}"
+            )));
         }
         pools.push(PoolRequest { subnet: Some(*subnet), ..PoolRequest::default() });
     }
@@ -268,7 +276,10 @@ mod tests {
 
     fn around(used: &[&str]) -> Surroundings {
         Surroundings {
-            used: used.iter().map(|text| Used { range: text.parse().unwrap(), owner: format!("network {text}") }).collect(),
+            used: used
+                .iter()
+                .map(|text| Used { range: text.parse().unwrap(), owner: format!("network {text}") })
+                .collect(),
             unique_local: pools::unique_local(b"test"),
             ipv6: true,
         }

@@ -81,8 +81,11 @@ pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Network> {
     let mut rows = statement.query_map([wanted], network).sql("look up a network")?;
     let first = rows.next().ok_or_else(missing)?.sql("look up a network")?;
     if rows.next().is_some() {
-        return Err(Error::new(Kind::InvalidArgument, format!("network {wanted} is ambiguous: several identifiers begin so"))
-            .hint("give more digits, or the name"));
+        return Err(Error::new(
+            Kind::InvalidArgument,
+            format!("network {wanted} is ambiguous: several identifiers begin so"),
+        )
+        .hint("give more digits, or the name"));
     }
     complete(first)
 }
@@ -127,7 +130,12 @@ pub(crate) fn members(connection: &Connection, id: &str) -> Result<Vec<Member>> 
 }
 
 /// Notes that a container is to be on a network.
-pub(crate) fn add_endpoint(t: &Transaction<'_>, container: &str, network: &str, request: &NetworkRequest) -> Result<()> {
+pub(crate) fn add_endpoint(
+    t: &Transaction<'_>,
+    container: &str,
+    network: &str,
+    request: &NetworkRequest,
+) -> Result<()> {
     t.execute(
         "INSERT INTO endpoint (container, network, position, request)
          SELECT ?1, ?2, 1 + coalesce(max(position), -1), ?3 FROM endpoint WHERE container = ?1",
@@ -184,7 +192,9 @@ pub(crate) fn leases(connection: &Connection, network: &str, except: &str) -> Re
         .prepare("SELECT address FROM lease WHERE network = ?1 AND container <> ?2")
         .sql("look up addresses")?;
     let rows = statement.query_map([network, except], |row| row.get::<_, Vec<u8>>(0)).sql("look up addresses")?;
-    rows.filter_map(|row| row.map(|octets| address(&octets)).transpose()).collect::<rusqlite::Result<_>>().sql("look up addresses")
+    rows.filter_map(|row| row.map(|octets| address(&octets)).transpose())
+        .collect::<rusqlite::Result<_>>()
+        .sql("look up addresses")
 }
 
 /// The address of one family that a container has on a network.
@@ -268,7 +278,8 @@ pub(crate) fn all_published(connection: &Connection) -> Result<Vec<(String, Publ
 /// Containers that have something of a running one.
 pub(crate) fn holders(connection: &Connection) -> Result<Vec<String>> {
     let rows = || {
-        let mut statement = connection.prepare("SELECT container FROM publication UNION SELECT container FROM lease")?;
+        let mut statement =
+            connection.prepare("SELECT container FROM publication UNION SELECT container FROM lease")?;
         statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
     };
     rows().sql("look up addresses")

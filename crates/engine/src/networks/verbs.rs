@@ -35,7 +35,10 @@ impl Engine {
         if let Some(parent) = settings.options.get("parent")
             && !links.iter().any(|link| link.name == *parent)
         {
-            return Err(Error::new(Kind::InvalidArgument, format!("this machine has no device {parent} to carry the network")));
+            return Err(Error::new(
+                Kind::InvalidArgument,
+                format!("this machine has no device {parent} to carry the network"),
+            ));
         }
         let name = options.name.clone();
         let network = Network { id, name, created_at: crate::clock::now(), interface, settings };
@@ -115,7 +118,10 @@ impl Engine {
             (network, members)
         };
         if network.is_predefined() {
-            return Err(Error::new(Kind::Forbidden, format!("{} is a pre-defined network and cannot be removed", network.name)));
+            return Err(Error::new(
+                Kind::Forbidden,
+                format!("{} is a pre-defined network and cannot be removed", network.name),
+            ));
         }
         if !members.is_empty() {
             let names = members.iter().map(|each| {
@@ -124,7 +130,11 @@ impl Engine {
             let names: Vec<String> = names.collect();
             return Err(Error::new(
                 Kind::Forbidden,
-                format!("error while removing network: network {} has active endpoints ({})", network.name, names.join(", ")),
+                format!(
+                    "error while removing network: network {} has active endpoints ({})",
+                    network.name,
+                    names.join(", ")
+                ),
             )
             .hint("stop these containers, or `dhow network disconnect` them"));
         }

@@ -73,7 +73,8 @@ impl Watch {
                     removal if REMOVALS.contains(&removal) => {
                         // Of the rules in other programs' chains, ours have a comment that says so.
                         let elsewhere = || {
-                            removal == RULE_REMOVED && payload.windows(coexist::OURS.len()).any(|part| part == coexist::OURS.as_bytes())
+                            removal == RULE_REMOVED
+                                && payload.windows(coexist::OURS.len()).any(|part| part == coexist::OURS.as_bytes())
                         };
                         *touched |= attributes.text(1).as_deref() == Some(TABLE) || elsewhere();
                     }
