@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 mod network;
 mod networks;
+mod ports;
 mod rootless;
 mod run;
 mod security;
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         security::CASES,
         network::CASES,
         networks::CASES,
+        ports::CASES,
         rootless::CASES,
         images::CASES,
         wrong_input::CASES,

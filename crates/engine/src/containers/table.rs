@@ -25,7 +25,7 @@ const COLUMNS: &str = "SELECT c.id, c.name, c.created_at, c.settings, c.run,
     (SELECT json_group_array(json_object('network', coalesce(n.name, json_extract(e.request, '$.network')),
         'network_id', e.network, 'request', json(e.request), 'place', json(e.place)))
         FROM (SELECT * FROM endpoint WHERE container = c.id ORDER BY position) e LEFT JOIN network n ON n.id = e.network),
-    (SELECT json_extract(ports, '$.ports') FROM publication WHERE container = c.id)
+    (SELECT json_extract(ports, '$.chosen') FROM publication WHERE container = c.id)
     FROM container c";
 
 /// A row whose columns are still text: settings, run, networks, published ports.

@@ -21,7 +21,7 @@ pub(crate) struct Published {
     #[serde(flatten)]
     pub publication: Publication,
     /// The ports with all numbers chosen.
-    #[serde(default)]
+    #[serde(default, rename = "chosen")]
     pub ports: Vec<PublishedPort>,
 }
 
