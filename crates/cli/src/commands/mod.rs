@@ -16,6 +16,7 @@ mod network_disconnect;
 mod network_inspect;
 mod network_prune;
 mod network_rm;
+mod network_xray;
 mod networks;
 mod pause;
 mod port;
@@ -128,6 +129,7 @@ pub const GROUPS: &[Group] = &[
             (&["ls", "list"], &networks::VERB),
             (&["prune"], &network_prune::VERB),
             (&["rm", "remove"], &network_rm::VERB),
+            (&["xray"], &network_xray::VERB),
         ],
     },
     Group { name: "system", about: "Manage dhow", verbs: &[(&["info"], &info::VERB)] },

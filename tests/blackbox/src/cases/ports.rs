@@ -12,7 +12,7 @@ use crate::sandbox::Sandbox;
 cases![ports:
     everywhere [Root], loopback_only [Root], hosts_firewall_is_asked [Root], protocols [Root], ranges_and_choices [Root],
     clashes [Root], flush_is_put_right [Root], transit_is_left_alone [Root], follow_the_way_out [Root], hundreds [Root],
-    watcher_ends [Root], router_advertisements [Root], killed_monitor [Root],
+    watcher_ends [Root], xray [Root], router_advertisements [Root], killed_monitor [Root],
 ];
 
 const SERVE: &str = "echo here >/index.html; exec httpd -f -vv -p 80 -h /";
@@ -341,6 +341,42 @@ fn router_advertisements(sandbox: &Sandbox) -> Result<()> {
     let six = sandbox.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.GlobalIPv6Address}}", &id])?;
     ensure!(six.starts_with("fd"), "no unique local address: {six:?}");
     sandbox.busybox(&[], &format!("ping -6 -c 1 -W 2 {six}"))?;
+    Ok(())
+}
+
+/// The way of packets, as text, JSON and drawing; what stands in it is said.
+fn xray(sandbox: &Sandbox) -> Result<()> {
+    has_curl()?;
+    sandbox.load("busybox")?;
+    let lan = lan()?;
+    host::succeed(Command::new("ip").args(["route", "add", "default", "via", "192.0.2.2"]))?;
+    sandbox.ok(["network", "create", "mine"])?;
+    let id = sandbox.detached(&["--network", "mine", "-p", "8080:80", "--name", "web"], SERVE)?;
+    same!(get(Some(&lan), "192.0.2.1:8080"), "here");
+    let pair = format!("dh{}", &id[..11]);
+    for name in ["mine", "web"] {
+        let text = sandbox.ok(["network", "xray", name])?;
+        for part in [
+            pair.as_str(),
+            "172.18.0.1/16",
+            "172.18.0.2",
+            "8080->80/tcp",
+            "through the gate",
+            "by 192.0.2.2",
+            "nothing",
+        ] {
+            contains!(text, part);
+        }
+    }
+    contains!(sandbox.ok(["network", "xray", "web"])?, "127.0.0.11:53");
+    let json: serde_json::Value = serde_json::from_str(&sandbox.ok(["network", "xray", "--format", "json", "web"])?)?;
+    same!(json["Name"], "web");
+    let dot = sandbox.ok(["network", "xray", "--dot", "mine"])?;
+    contains!(dot, format!("\"container web\" -> \"network mine\" [label=\"eth0 = {pair}\"]"));
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
+    contains!(sandbox.ok(["network", "xray", "mine"])?, "net.ipv4.ip_forward is 0");
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    sandbox.dhow(["network", "xray", "nobody"])?.fails(1, &["neither a network nor a container nobody"])?;
     Ok(())
 }
 
