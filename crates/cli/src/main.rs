@@ -4,14 +4,12 @@
 //! - [`commands`]: one file for each verb
 //! - [`flags`], [`values`]: flags that verbs share, and the small languages inside them
 //! - [`template`], [`display`], [`filter`]: Go's templates, Docker's words and columns, `--filter`
-//! - [`docker_json`]: records as the JSON of Docker's API
 //! - [`exit`]: the only place where a failure becomes an exit status
 //! - [`failure`], [`output`]: what is said, and where
 #![forbid(unsafe_code)]
 
 mod commands;
 mod display;
-mod docker_json;
 mod exit;
 mod failure;
 mod filter;

@@ -77,6 +77,7 @@ impl Monitor {
             self.reap();
         }
         self.keep_deadlines();
+        self.keep_health();
         self.serve_networks(names, guard);
         self.end_exec_sessions();
         self.drop_peers();
@@ -163,7 +164,8 @@ impl Monitor {
             self.networks.names.as_ref().and_then(crate::names::NameServer::deadline),
             self.networks.guard.as_ref().and_then(crate::guard::Guard::deadline),
         ];
-        drains.chain(patience).chain(self.stop_deadline).chain(until).chain(networks.into_iter().flatten()).min()
+        let own = drains.chain(patience).chain(self.stop_deadline).chain(self.health_deadline()).chain(until);
+        own.chain(networks.into_iter().flatten()).min()
     }
 
     /// The name server and the guard over the rules: when a descriptor of theirs is ready, or their time has come.
@@ -200,6 +202,7 @@ impl Monitor {
             if [Signal::TERM, Signal::INT].map(Signal::as_raw).contains(&delivered.signal) {
                 // The machine goes down, or somebody wants this monitor to end: so must the container. Its processes' end
                 // is watched as always, so an error here changes nothing.
+                self.shutdown = true;
                 drop(self.begin_stop(None, None));
             }
         }
@@ -232,6 +235,8 @@ impl Monitor {
             }
             if key == CONTAINER {
                 self.log.append(stream, data);
+            } else {
+                self.keep_probe_output(key, n);
             }
             if !self.may_read(key, ended) {
                 return;
@@ -276,7 +281,7 @@ impl Monitor {
             }
             Role::Attached { session, .. } if data.is_empty() => self.end_input(index, session),
             Role::Attached { session, .. } => return self.take_frames(index, session, data),
-            Role::Waiting { .. } | Role::Leaving => {}
+            Role::Waiting { .. } | Role::Restarting | Role::Leaving => {}
         }
         Ok(())
     }

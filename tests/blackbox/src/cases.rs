@@ -2,6 +2,9 @@
 
 use crate::case::Case;
 
+mod docker_api;
+mod events;
+mod health;
 mod images;
 mod leaks;
 mod lifecycle;
@@ -9,11 +12,13 @@ mod limits;
 mod network;
 mod networks;
 mod ports;
+mod restart;
 mod rootless;
 mod run;
 mod security;
 mod services;
 mod storage;
+mod transfer;
 mod wrong_input;
 mod xray;
 
@@ -23,6 +28,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         lifecycle::CASES,
+        restart::CASES,
+        health::CASES,
+        events::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,
@@ -30,8 +38,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         ports::CASES,
         rootless::CASES,
         images::CASES,
+        transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

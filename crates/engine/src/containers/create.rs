@@ -65,6 +65,7 @@ impl Engine {
             self.undo_creation(&entry.id);
             return Err(error);
         }
+        self.record_of(&entry.id, &entry.name, &entry.settings, "create", &[]);
         Ok((entry, lock))
     }
 
@@ -129,7 +130,8 @@ impl Engine {
             NetworkMode::Container(id) => (self.directories().container(id), Some(self.network_namespace(id)?)),
             _ => (directory, None),
         };
-        let place = Place { id: &entry.id, directory: &files, program: self.program()?, network };
+        let program = self.program_for_containers()?;
+        let place = Place { id: &entry.id, directory: &files, program: &program, network };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -204,5 +206,6 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
             own()
         };
     }
+    settings.selinux_level = crate::lower::selinux_level(id);
     settings
 }

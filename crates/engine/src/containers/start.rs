@@ -8,7 +8,7 @@
 //!       ◀──────────────────── started / failed  watches it until its end, then `crate::roles::monitor` cleans up
 //! ```
 
-use super::options::NetworkMode;
+use super::options::{NetworkMode, PublishedPort};
 use super::record::Run;
 use super::table::{self, Entry};
 use super::{lock, record};
@@ -33,6 +33,8 @@ pub struct Started {
     pub pid: i32,
     /// Its streams, if they were asked for.
     pub stream: Option<Connection>,
+    /// What was asked for and is not in force, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Engine {
@@ -47,6 +49,7 @@ impl Engine {
             return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
         };
         self.make_directories(&entry)?;
+        let entry = Entry { run: None, ..entry };
         self.start_held(entry, lock, attach)
     }
 
@@ -79,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn start_held(&self, mut entry: Entry, lock: OwnedFd, attach: Option<Streams>) -> Result<Started> {
+    pub(crate) fn start_held(&self, mut entry: Entry, lock: OwnedFd, attach: Option<Streams>) -> Result<Started> {
         let keeps_record = !entry.settings.auto_remove;
         // Earlier than any time that the monitor notes, so that a run which has ended already is not overwritten.
         let before = crate::clock::now();
@@ -99,7 +102,7 @@ impl Engine {
 
     /// So that a later reader knows that it was started, even if nobody sees its end.
     fn note_start(&self, entry: &Entry, pid: i32, started_at: String) {
-        let run = Run { pid, started_at, ..Run::default() };
+        let run = Run { pid, started_at, restart_count: restarts(entry), ..Run::default() };
         // The container runs; failing to note it must not look like a failed start. The monitor notes the end with all.
         if let Ok(mut database) = self.database() {
             table::set_started(&mut database, &entry.id, &run).unwrap_or_default();
@@ -107,7 +110,27 @@ impl Engine {
     }
 
     fn launch(&self, entry: &mut Entry, lock: &OwnedFd, attach: Option<Streams>) -> Result<Started> {
-        let network = self.join_network(entry)?;
+        if attach.is_some() {
+            self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
+        }
+        let (plan, sockets) = self.prepare(entry, attach, None)?;
+        let control = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
+        // The monitor holds the ports from here on.
+        drop(sockets);
+        let (pid, warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
+        let stream = attach.is_some().then_some(control);
+        Ok(Started { id: entry.id.clone(), pid, stream, warnings })
+    }
+
+    /// Everything that is made before a run, and the plan of what its monitor makes, with the sockets that hold its ports:
+    /// none when its monitor holds those that it has `kept` from the run before.
+    pub(crate) fn prepare(
+        &self,
+        entry: &mut Entry,
+        attach: Option<Streams>,
+        kept: Option<Vec<PublishedPort>>,
+    ) -> Result<(MonitorPlan, Vec<OwnedFd>)> {
+        let network = self.join_network(entry, kept)?;
         crate::files::write(entry, &self.directories().container(&entry.id), &network.all)?;
         let spec = self.specification(entry)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
@@ -115,17 +138,14 @@ impl Engine {
         {
             crate::apparmor::ensure_loaded()?;
         }
-        let plan = self.monitor_plan(entry, &spec, &network, attach)?;
-        let control = crate::roles::spawn_monitor(self, lock, &plan, &network.sockets)?;
-        // The monitor holds the ports from here on.
-        drop(network);
-        let pid = control.started().map_err(|failure| start_failure(entry, failure))?;
-        let stream = attach.is_some().then_some(control);
-        Ok(Started { id: entry.id.clone(), pid, stream })
+        if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
+            crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
+        }
+        Ok((self.monitor_plan(entry, &spec, &network, attach)?, network.sockets))
     }
 
     /// The container's places on its networks, and the networks themselves.
-    fn join_network(&self, entry: &mut Entry) -> Result<networks::Joined> {
+    fn join_network(&self, entry: &mut Entry, kept: Option<Vec<PublishedPort>>) -> Result<networks::Joined> {
         if let NetworkMode::Container(id) = &entry.settings.network
             && self.running_state(id)?.is_none()
         {
@@ -134,7 +154,7 @@ impl Engine {
         if entry.settings.network != NetworkMode::Bridge {
             return Ok(networks::Joined::default());
         }
-        let joined = self.join_networks(entry)?;
+        let joined = self.join_networks(entry, kept)?;
         self.set_up_networks(&joined)?;
         entry.endpoints = joined.endpoints();
         Ok(joined)
@@ -169,9 +189,10 @@ impl Engine {
                 one_way: self.host()?.user_namespace,
             })),
             terminal: settings.terminal,
-            size: None,
+            size: settings.terminal_size.map(|(rows, columns)| monitor::wire::Size { rows, columns }),
             stdin_open: settings.open_stdin,
-            stdin_once: settings.open_stdin && attach.is_some_and(|streams| streams.stdin),
+            stdin_once: settings.open_stdin
+                && settings.stdin_once.unwrap_or_else(|| attach.is_some_and(|streams| streams.stdin)),
             log: log_plan(settings, &entry.id, &directory)?,
             run_directory: self.directories().container_run(&entry.id),
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),
@@ -182,6 +203,9 @@ impl Engine {
             })?,
             stop_timeout_seconds: settings.stop_timeout,
             attach_control: attach.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
+            health: self.health_plan(entry)?,
+            restarts: restarts(entry),
+            caller: crate::events::for_caller(&entry.name, settings),
         })
     }
 
@@ -209,6 +233,11 @@ impl Engine {
         work().unwrap_or_default();
         drop(lock);
     }
+}
+
+/// How often the container has been started again before this run.
+fn restarts(entry: &Entry) -> u32 {
+    entry.run.as_ref().map_or(0, |run| run.restart_count)
 }
 
 /// An error and its causes in one line.

@@ -48,7 +48,18 @@ impl Engine {
             self.unmake_network(&network).unwrap_or_default();
             return Err(error);
         }
+        self.record_of_network(&network, "create", None);
         Ok(network)
+    }
+
+    /// Writes an event of a network down; `container` is who joined or left.
+    pub(crate) fn record_of_network(&self, network: &Network, action: &str, container: Option<&str>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.settings.driver.name().to_owned()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
+        self.record_event(crate::events::Type::Network, action, &network.id, attributes);
     }
 
     fn make_network(&self, network: &Network) -> Result<()> {
@@ -139,6 +150,7 @@ impl Engine {
             .hint("stop these containers, or `dhow network disconnect` them"));
         }
         self.unmake_network(&network)?;
+        self.record_of_network(&network, "destroy", None);
         Ok(network.id)
     }
 

@@ -1,7 +1,6 @@
 //! A network as `network inspect` shows it.
 
-use super::{Empty, to_value};
-use crate::failure::Failure;
+use crate::{Empty, Error, to_value};
 use engine::{Driver, Member, Network};
 use serde::Serialize;
 use serde_json::Value;
@@ -71,7 +70,7 @@ struct Attached {
 }
 
 /// Docker's view of a network.
-pub fn value(network: &Network, members: &[Member]) -> Result<Value, Failure> {
+pub fn value(network: &Network, members: &[Member]) -> Result<Value, Error> {
     let settings = &network.settings;
     let pool = |subnet: &engine::Subnet| Pool {
         subnet: subnet.subnet.to_string(),
