@@ -9,6 +9,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod network;
 mod networks;
 mod ports;
@@ -17,8 +18,10 @@ mod rootless;
 mod run;
 mod security;
 mod services;
+mod sharing;
 mod storage;
 mod transfer;
+mod watch;
 mod wrong_input;
 mod xray;
 
@@ -31,6 +34,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        watch::CASES,
+        log_drivers::CASES,
+        sharing::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

@@ -103,6 +103,7 @@ impl Engine {
         }
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
+        self.settle_sharing(&mut settings)?;
         if let NetworkMode::Container(wanted) = &settings.network {
             let owner = table::find(self.database()?.read(), wanted)?;
             settings.hostname = owner.settings.hostname;
