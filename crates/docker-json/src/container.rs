@@ -78,6 +78,25 @@ struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<Probe>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probe {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,6 +234,8 @@ struct Config {
     labels: BTreeMap<String, String>,
     stop_signal: String,
     stop_timeout: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<oci::image::Healthcheck>,
 }
 
 #[derive(Debug, Serialize)]
@@ -282,7 +303,7 @@ impl Inspect {
                 _ => file(&format!("{}-json.log", container.id)),
             },
             name: format!("/{}", container.name),
-            restart_count: 0,
+            restart_count: container.run.restart_count,
             driver: "overlayfs",
             platform: "linux",
             mount_label: String::new(),
@@ -300,12 +321,12 @@ impl Inspect {
 
 fn state(container: &Container) -> State {
     let run = &container.run;
-    let running = matches!(container.status, Status::Running | Status::Paused);
+    let running = container.status.is_running();
     State {
         status: container.status.name(),
         running,
         paused: container.status == Status::Paused,
-        restarting: false,
+        restarting: container.status == Status::Restarting,
         oom_killed: run.oom_killed,
         dead: false,
         pid: if running { run.pid } else { 0 },
@@ -313,6 +334,21 @@ fn state(container: &Container) -> State {
         error: run.error.clone(),
         started_at: time(&run.started_at),
         finished_at: time(&run.finished_at),
+        health: container.health.as_ref().map(health),
+    }
+}
+
+fn health(health: &engine::Health) -> Health {
+    let probe = |probe: &engine::Probe| Probe {
+        start: probe.start.clone(),
+        end: probe.end.clone(),
+        exit_code: probe.exit_code,
+        output: probe.output.clone(),
+    };
+    Health {
+        status: health.status.name(),
+        failing_streak: health.failing_streak,
+        log: health.log.iter().map(probe).collect(),
     }
 }
 
@@ -346,11 +382,14 @@ fn host_config(settings: &Settings) -> HostConfig {
         },
         network_mode: network_name(&settings.network),
         port_bindings: bindings(settings),
-        restart_policy: RestartPolicy { name: "no", maximum_retry_count: 0 },
+        restart_policy: RestartPolicy {
+            name: settings.restart.name(),
+            maximum_retry_count: settings.restart.maximum(),
+        },
         auto_remove: settings.auto_remove,
         volume_driver: "",
         volumes_from: None,
-        console_size: [0, 0],
+        console_size: settings.terminal_size.map_or([0, 0], |(rows, columns)| [rows, columns]),
         cap_add: some(&settings.cap_add),
         cap_drop: some(&settings.cap_drop),
         cgroupns_mode: settings.cgroup_namespace.clone(),
@@ -495,6 +534,7 @@ fn config(settings: &Settings) -> Config {
         labels: settings.labels.clone(),
         stop_signal: if settings.stop_signal.is_empty() { "SIGTERM".into() } else { settings.stop_signal.clone() },
         stop_timeout: settings.stop_timeout,
+        healthcheck: settings.health.clone(),
     }
 }
 

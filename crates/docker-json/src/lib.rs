@@ -12,6 +12,7 @@
 pub mod container;
 pub mod duration;
 pub mod elapsed;
+pub mod event;
 pub mod image;
 pub mod pattern;
 #[doc(hidden)]

@@ -10,12 +10,27 @@ pub fn sentence(container: &Container, now: Timestamp) -> String {
     match container.status {
         Status::Created => "Created".into(),
         Status::Removing => "Removal In Progress".into(),
-        Status::Running => format!("Up {}", up(&run.started_at, now)),
+        Status::Restarting => match elapsed::since(&run.finished_at, now) {
+            Some(words) => format!("Restarting ({}) {words} ago", run.exit_code),
+            None => format!("Restarting ({})", run.exit_code),
+        },
+        Status::Running => match &container.health {
+            Some(health) => format!("Up {} ({})", up(&run.started_at, now), health_words(health.status)),
+            None => format!("Up {}", up(&run.started_at, now)),
+        },
         Status::Paused => format!("Up {} (Paused)", up(&run.started_at, now)),
         Status::Exited => match elapsed::since(&run.finished_at, now) {
             Some(words) => format!("Exited ({}) {words} ago", run.exit_code),
             None => format!("Exited ({})", run.exit_code),
         },
+    }
+}
+
+fn health_words(status: engine::HealthStatus) -> &'static str {
+    match status {
+        engine::HealthStatus::Starting => "health: starting",
+        engine::HealthStatus::Healthy => "healthy",
+        engine::HealthStatus::Unhealthy => "unhealthy",
     }
 }
 

@@ -3,11 +3,14 @@
 use crate::case::Case;
 
 mod docker_api;
+mod events;
+mod health;
 mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
 mod network;
+mod restart;
 mod rootless;
 mod run;
 mod security;
@@ -22,6 +25,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         lifecycle::CASES,
+        restart::CASES,
+        health::CASES,
+        events::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

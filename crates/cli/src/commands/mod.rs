@@ -1,7 +1,9 @@
 //! The verbs, one file each, and where they stand in the tree of commands.
 
 mod attach;
+mod boot;
 mod create;
+mod events;
 mod exec;
 mod image_inspect;
 mod images;
@@ -55,6 +57,7 @@ pub const VERBS: &[Entry] = &[
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
     (&["create"], &create::VERB),
+    (&["events"], &events::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
@@ -112,7 +115,11 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
-    Group { name: "system", about: "Manage dhow", verbs: &[(&["info"], &info::VERB)] },
+    Group {
+        name: "system",
+        about: "Manage dhow",
+        verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)],
+    },
 ];
 
 /// Does one thing for each name, and shows each failure when it happens; the others go on.

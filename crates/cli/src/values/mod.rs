@@ -14,6 +14,7 @@ pub mod mount;
 pub mod network;
 pub mod ports;
 pub mod quoted;
+pub mod restart;
 pub mod security;
 pub mod signal;
 pub mod size;

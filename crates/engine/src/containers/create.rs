@@ -63,6 +63,7 @@ impl Engine {
             self.undo_creation(&entry.id);
             return Err(error);
         }
+        self.record_of(&entry.id, &entry.name, &entry.settings, "create", &[]);
         Ok((entry, lock))
     }
 

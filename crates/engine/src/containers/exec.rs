@@ -20,12 +20,12 @@ pub struct ExecOptions {
     pub working_directory: Option<String>,
     /// A terminal.
     pub terminal: bool,
-    /// Lines and characters of that terminal from the start.
-    pub size: Option<(u16, u16)>,
     /// Identifier of the session, 64 hexadecimal digits; drawn at random when absent.
     pub id: Option<String>,
     /// All capabilities.
     pub privileged: bool,
+    /// Size of that terminal from the start.
+    pub size: Option<monitor::wire::Size>,
     /// Streams that the caller wants; none runs it in the background.
     pub streams: Option<Streams>,
 }
@@ -52,6 +52,10 @@ impl Engine {
             return Err(Error::new(Kind::InvalidArgument, "no exec command specified"));
         }
         let container = self.running(wanted, "exec in")?;
+        if container.status == Status::Restarting {
+            let message = format!("Container {} is restarting, wait until the container is running", container.id);
+            return Err(Error::new(Kind::Conflict, message));
+        }
         if container.status == Status::Paused {
             return Err(Error::new(
                 Kind::Conflict,
@@ -66,7 +70,7 @@ impl Engine {
             id: id.clone(),
             process: monitor::ExecLaunch::Container(Box::new(plan)),
             terminal: options.terminal,
-            size: options.size.map(|(rows, columns)| monitor::Size { rows, columns }),
+            size: options.size,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
         let connection = Connection::open(&self.run_directory(&container))

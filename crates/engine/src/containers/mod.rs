@@ -2,6 +2,7 @@
 
 mod create;
 mod exec;
+mod health;
 mod list;
 pub(crate) mod lock;
 mod logs;

@@ -34,14 +34,19 @@ impl Engine {
     /// Loads every image of an archive. `source` may be a pipe; `name` is what the user calls it.
     pub fn load(&self, source: File, name: &str, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
         self.put_right();
-        self.load_archive(source, progress).map_err(|error| {
+        let loaded = self.load_archive(source, progress).map_err(|error| {
             let hint = error.advice().map(str::to_owned);
             let wrapped = Error::caused(error.kind(), format!("cannot load {name}"), error);
             match hint {
                 Some(hint) => wrapped.hint(hint),
                 None => wrapped,
             }
-        })
+        })?;
+        for image in &loaded {
+            let name = image.names.first().unwrap_or(&image.id);
+            self.record_image("load", &image.id, name);
+        }
+        Ok(loaded)
     }
 
     fn load_archive(&self, source: File, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {

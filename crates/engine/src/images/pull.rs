@@ -107,6 +107,7 @@ impl Engine {
         let before = self.find_image(&reference.to_string())?.map(|row| row.id);
         let incoming = Incoming { manifest: resolved.raw.bytes.clone(), config, layers, names };
         let id = self.import_image(incoming, progress)?;
+        self.record_image("pull", &reference.familiar(), &reference.familiar_name());
         Ok(Pulled {
             fresh: before.as_ref() != Some(&id),
             id,
