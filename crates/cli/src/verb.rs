@@ -47,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 /// Docker's commands that dhow knows but does not have yet.
 const LATER: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "history", "import", "login", "logout",
-    "manifest", "network", "push", "save", "search", "stats", "update", "volume",
+    "manifest", "network", "push", "save", "search", "stats", "update",
 ];
 
 /// A verb that has been found.

@@ -4,6 +4,7 @@
 //! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
+//! - [`archives`]: files in and out of containers
 //! - [`engine`]: where things are, and what is opened when
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`images`]: pull, load, remove, look up
@@ -12,11 +13,14 @@
 //! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
+//! - `view`: a container's files as the container sees them
+//! - [`volumes`]: data that outlives containers
 //! - [`xray`]: what the kernel really did
 //! - `database`: what survives
 #![forbid(unsafe_code)]
 
 mod apparmor;
+pub mod archives;
 mod clock;
 pub mod containers;
 mod database;
@@ -38,11 +42,14 @@ mod restart;
 pub mod roles;
 pub mod rootless;
 mod sweep;
+mod view;
+pub mod volumes;
 pub mod xray;
 
+pub use archives::{ArchiveIn, PathStat};
 pub use containers::options::{
-    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
-    RestartPolicy, Ulimit,
+    Below, HealthAction, HealthOptions, ImageMount, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort,
+    PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{Created, Exec, ExecOptions, ExecState, LogPlace, Started, Streams, Waiting};
@@ -54,3 +61,4 @@ pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Q
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};
 pub use restart::Booted;
+pub use volumes::{NewVolume, PrunedVolumes, Volume};

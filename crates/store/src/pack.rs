@@ -8,11 +8,11 @@ use crate::error::{During, StoreError, SystemError, quoted};
 use crate::merge::{Found, Stack, is_opaque};
 use crate::xattrs;
 use archive::{Attributes, Header, Kind, Time, Writer};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -26,7 +26,53 @@ pub(crate) fn merged<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> R
     Packer::new(ownership, sink, false).finish(tree)
 }
 
+/// Writes a directory and what is in it under the archive name `name`, which may be `.`. What the kernel shows of itself
+/// (procfs, sysfs, cgroups) is left out but for the directory that it is mounted on. Returns the sink.
+///
+/// # Errors
+/// [`StoreError::Sink`], system errors.
+pub fn pack_tree<W: Write>(directory: OwnedFd, name: &[u8], ownership: Ownership, sink: W) -> Result<W, StoreError> {
+    let mut packer = Packer::new(ownership, sink, false);
+    packer.path = name.to_vec();
+    let stat = fs::fstat(&directory).during(|| "fstat(<directory>)").map_err(system)?;
+    packer.member(directory.as_fd(), &c".".to_owned(), &stat, Kind::Directory, &[])?;
+    packer.finish(&Stack { parts: vec![directory] })
+}
+
+/// Writes one name of a directory, which is no directory itself, under the archive name `name`. Returns the sink.
+///
+/// # Errors
+/// `ENOENT` if it is gone; [`StoreError::Sink`], system errors.
+pub fn pack_entry<W: Write>(
+    parent: BorrowedFd<'_>,
+    entry: &CStr,
+    name: &[u8],
+    ownership: Ownership,
+    sink: W,
+) -> Result<W, StoreError> {
+    let mut packer = Packer::new(ownership, sink, false);
+    packer.path = name.to_vec();
+    let stat = fs::statat(parent, entry, fs::AtFlags::SYMLINK_NOFOLLOW);
+    let stat = stat.during(|| format!("fstatat({})", quoted(entry.to_bytes()))).map_err(system)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            let call = || format!("fstatat({})", quoted(entry.to_bytes()));
+            return Err(system(SystemError::new(call(), Errno::ISDIR)));
+        }
+        FileType::Socket | FileType::Unknown => {
+            let call = format!("archive the socket {}", quoted(entry.to_bytes()));
+            return Err(system(SystemError::new(call, Errno::OPNOTSUPP)));
+        }
+        kind => packer.file(parent, &entry.to_owned(), &stat, kind)?,
+    }
+    packer.writer.finish().map_err(StoreError::Sink)
+}
+
+/// Levels after which a tree is refused: each has a descriptor and a stack frame.
+const DEPTH: usize = 512;
+
 struct Packer<W> {
+    depth: usize,
     writer: Writer<W>,
     ownership: Ownership,
     /// Write marks instead of obeying them.
@@ -42,7 +88,7 @@ fn system(source: SystemError) -> StoreError {
 
 impl<W: Write> Packer<W> {
     fn new(ownership: Ownership, sink: W, marks: bool) -> Packer<W> {
-        Packer { writer: Writer::new(sink), ownership, marks, path: Vec::new(), linked: HashMap::new() }
+        Packer { depth: 0, writer: Writer::new(sink), ownership, marks, path: Vec::new(), linked: HashMap::new() }
     }
 
     fn finish(mut self, tree: &Stack) -> Result<W, StoreError> {
@@ -80,7 +126,17 @@ impl<W: Write> Packer<W> {
         let result = match found.kind() {
             FileType::Directory => self.member(parent, name, &found.stat, Kind::Directory, &[]).and_then(|()| {
                 let child = stack.enter(name, self.ownership).map_err(system)?;
-                self.directory(&child)
+                if child.parts.first().is_some_and(is_kernels_own) {
+                    return Ok(());
+                }
+                if self.depth > DEPTH {
+                    let call = format!("openat({}, <more than {DEPTH} levels>)", self.label());
+                    return Err(system(SystemError::new(call, Errno::LOOP)));
+                }
+                self.depth += 1;
+                let done = self.directory(&child);
+                self.depth -= 1;
+                done
             }),
             FileType::Socket | FileType::Unknown => Ok(()),
             kind => self.file(parent, name, &found.stat, kind),
@@ -179,6 +235,14 @@ impl<W: Write> Packer<W> {
     fn label(&self) -> String {
         quoted(&self.path)
     }
+}
+
+/// File systems whose files are not data (magic numbers of linux/magic.h): procfs, sysfs, cgroup, cgroup2, securityfs,
+/// debugfs, tracefs, devpts, mqueue.
+fn is_kernels_own(directory: &OwnedFd) -> bool {
+    const MAGIC: [u64; 9] =
+        [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x7363_6673, 0x6462_6720, 0x7472_6163, 0x1cd1, 0x1980_0202];
+    fs::fstatfs(directory).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|magic| MAGIC.contains(&magic)))
 }
 
 fn header<'a>(path: &'a [u8], stat: &Stat, kind: Kind, link: &'a [u8], xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Header<'a> {

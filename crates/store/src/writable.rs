@@ -193,7 +193,7 @@ impl<'a> Writable<'a> {
     }
 }
 
-fn take_and_discard(store: &Store, from: &Directory, name: &str) -> Result<(), SystemError> {
+pub(crate) fn take_and_discard(store: &Store, from: &Directory, name: &str) -> Result<(), SystemError> {
     match Staged::take(store, from, name) {
         Ok(staged) => staged.discard(),
         Err(error) if error.errno() == Errno::NOENT => Ok(()),

@@ -16,6 +16,7 @@ mod run;
 mod security;
 mod services;
 mod storage;
+mod volumes;
 mod wrong_input;
 mod xray;
 
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
         storage::CASES,
+        volumes::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,

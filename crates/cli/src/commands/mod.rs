@@ -28,6 +28,7 @@ mod tag;
 mod top;
 mod unpause;
 mod version;
+mod volume;
 mod wait;
 mod xray;
 
@@ -115,6 +116,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    volume::GROUP,
     Group {
         name: "system",
         about: "Manage dhow",

@@ -2,7 +2,6 @@
 
 /// Flags and what they belong to.
 const LATER: &[(&[&str], &str)] = &[
-    (&["volumes-from", "volume-driver"], "volumes"),
     (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
     (
         &["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"],
@@ -10,7 +9,6 @@ const LATER: &[(&[&str], &str)] = &[
     ),
     (&["annotation"], "annotations"),
     (&["runtime", "isolation"], "other runtimes"),
-    (&["storage-opt"], "storage options"),
     (&["userns"], "user namespaces per container"),
     (&["gpus"], "GPU requests"),
     (

@@ -10,7 +10,7 @@ pub mod options;
 pub mod record;
 mod remove;
 mod serving;
-mod settle;
+pub(crate) mod settle;
 mod signal;
 mod start;
 pub(crate) mod table;
