@@ -14,6 +14,7 @@ pub mod duration;
 pub mod elapsed;
 pub mod event;
 pub mod image;
+pub mod network;
 pub mod pattern;
 #[doc(hidden)]
 pub mod sample;

@@ -1,7 +1,6 @@
 //! A volume as `GET /volumes/{name}` answers.
 
-use super::time;
-use crate::failure::Failure;
+use crate::{Error, time};
 use engine::Volume;
 use engine::volumes::DRIVER;
 use serde::Serialize;
@@ -9,9 +8,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The volume as a JSON value.
-pub fn value(volume: &Volume) -> Result<Value, Failure> {
+pub fn value(volume: &Volume) -> Result<Value, Error> {
     let some = |map: &BTreeMap<String, String>| (!map.is_empty()).then(|| map.clone());
-    super::to_value(&Inspect {
+    crate::to_value(&Inspect {
         // Docker has whole seconds here.
         created_at: match volume.created_at.split_once('.') {
             Some((seconds, _)) => format!("{seconds}Z"),

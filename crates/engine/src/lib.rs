@@ -10,7 +10,8 @@
 //! - [`images`]: pull, load, remove, look up
 //! - [`events`]: what happened, for whoever wants to know
 //! - `lower`: from settings to an OCI specification, pure
-//! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`networks`]: what users mean by them, addresses, ports, names
+//! - `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
 //! - `view`: a container's files as the container sees them
@@ -36,7 +37,7 @@ pub mod images;
 mod info;
 mod lower;
 mod names;
-mod networks;
+pub mod networks;
 mod plan;
 mod restart;
 pub mod roles;
@@ -60,5 +61,9 @@ pub use events::{Event, EventFilter, EventOptions, EventReader};
 pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};
+pub use networks::{
+    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
+    PoolRequest, Subnet,
+};
 pub use restart::Booted;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

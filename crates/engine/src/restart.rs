@@ -93,10 +93,13 @@ pub(crate) fn keep(monitor: &mut Monitor, open: &dyn Fn() -> Result<Engine>) -> 
             return Some(exit);
         }
         let id = monitor.plan().id.clone();
+        // Let go, so that they can be taken anew.
+        monitor.release_ports();
         let plan = open().and_then(|engine| engine.plan_again(&id, monitor.restarts()));
         let again = match plan {
-            Ok(plan) => {
+            Ok((plan, joined)) => {
                 *monitor.plan_mut() = plan;
+                monitor.hold_ports(joined.sockets);
                 monitor.run_once().map_err(|error| error.to_failure().to_string())
             }
             Err(error) => Err(crate::containers::chain(&error)),
@@ -139,7 +142,7 @@ impl Engine {
     }
 
     /// The plan of a further run under the same monitor: made anew, as limits, networks and mounts may have been changed.
-    fn plan_again(&self, id: &str, restarts: u32) -> Result<MonitorPlan> {
+    fn plan_again(&self, id: &str, restarts: u32) -> Result<(MonitorPlan, crate::networks::Joined)> {
         let mut entry = table::find(self.database()?.read(), id)?;
         entry.run = Some(Run { restart_count: restarts, ..entry.run.unwrap_or_default() });
         // Ports cannot be published twice; the address stays.

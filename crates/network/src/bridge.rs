@@ -65,6 +65,9 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<Vec<Changed>, Error> {
             .filter(|address| !present.contains(address))
             .map(|address| routes::add_address(link.index, *address)),
     );
+    if let Some(mtu) = bridge.mtu.filter(|_| is_new) {
+        requests.push(links::set_mtu(link.index, mtu));
+    }
     if !link.up {
         requests.push(links::set_up(link.index));
     }

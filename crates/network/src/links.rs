@@ -270,6 +270,13 @@ pub(crate) fn new_upper(kind: Upper, lower: u32, there: &End<'_>, netns: Borrowe
     request
 }
 
+/// Sets a device's MTU. One that is set when a bridge is made lasts until its first port comes and goes.
+pub(crate) fn set_mtu(index: u32, mtu: u32) -> Request {
+    let mut request = Request::new(RTM_SETLINK, 0);
+    request.raw(&header(index, 0, 0)).u32(IFLA_MTU, mtu);
+    request
+}
+
 /// Brings a device up.
 pub(crate) fn set_up(index: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);

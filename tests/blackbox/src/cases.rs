@@ -11,6 +11,8 @@ mod lifecycle;
 mod limits;
 mod network;
 mod restart;
+mod networks;
+mod ports;
 mod rootless;
 mod run;
 mod security;
@@ -33,6 +35,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         limits::CASES,
         security::CASES,
         network::CASES,
+        networks::CASES,
+        ports::CASES,
         rootless::CASES,
         images::CASES,
         wrong_input::CASES,

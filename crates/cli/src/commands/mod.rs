@@ -12,6 +12,14 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod network_connect;
+mod network_create;
+mod network_disconnect;
+mod network_inspect;
+mod network_prune;
+mod network_rm;
+mod network_xray;
+mod networks;
 mod pause;
 mod port;
 mod ps;
@@ -114,6 +122,20 @@ pub const GROUPS: &[Group] = &[
             (&["pull"], &pull::VERB),
             (&["rm", "remove"], &rmi::VERB),
             (&["tag"], &tag::VERB),
+        ],
+    },
+    Group {
+        name: "network",
+        about: "Manage networks",
+        verbs: &[
+            (&["connect"], &network_connect::VERB),
+            (&["create"], &network_create::VERB),
+            (&["disconnect"], &network_disconnect::VERB),
+            (&["inspect"], &network_inspect::VERB),
+            (&["ls", "list"], &networks::VERB),
+            (&["prune"], &network_prune::VERB),
+            (&["rm", "remove"], &network_rm::VERB),
+            (&["xray"], &network_xray::VERB),
         ],
     },
     volume::GROUP,

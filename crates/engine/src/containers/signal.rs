@@ -99,7 +99,8 @@ impl Engine {
             .and_then(|monitor| monitor.tell(crate::events::for_caller(name, &entry.settings)));
         drop(told);
         self.record_of(&entry.id, name, &entry.settings, "rename", &[("oldName", &format!("/{}", entry.name))]);
-        Ok(())
+        let entry = table::find(self.database()?.read(), &entry.id)?;
+        self.announce(&entry, &self.attached(&entry)?)
     }
 
     /// The container, which must run.

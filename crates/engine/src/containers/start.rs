@@ -8,6 +8,7 @@
 //!       ◀──────────────────── started / failed  watches it until its end, then `crate::roles::monitor` cleans up
 //! ```
 
+use super::options::NetworkMode;
 use super::record::Run;
 use super::table::{self, Entry};
 use super::{lock, record};
@@ -112,46 +113,59 @@ impl Engine {
         if attach.is_some() {
             self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
         }
-        let plan = self.prepare(entry, attach)?;
-        let control = crate::roles::spawn_monitor(self, lock, &plan)?;
+        let (plan, network) = self.prepare(entry, attach)?;
+        let control = crate::roles::spawn_monitor(self, lock, &plan, &network.sockets)?;
+        // The monitor holds the ports from here on.
+        drop(network);
         let (pid, warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
         let stream = attach.is_some().then_some(control);
         Ok(Started { id: entry.id.clone(), pid, stream, warnings })
     }
 
     /// Everything that is made before a run, and the plan of what its monitor makes.
-    pub(crate) fn prepare(&self, entry: &mut Entry, attach: Option<Streams>) -> Result<MonitorPlan> {
+    pub(crate) fn prepare(
+        &self,
+        entry: &mut Entry,
+        attach: Option<Streams>,
+    ) -> Result<(MonitorPlan, networks::Joined)> {
         let network = self.join_network(entry)?;
-        crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
+        crate::files::write(entry, &self.directories().container(&entry.id), &network.all)?;
         let spec = self.specification(entry)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
             == Some(crate::apparmor::PROFILE)
         {
             crate::apparmor::ensure_loaded()?;
         }
-        self.monitor_plan(entry, &spec, network, attach)
+        let plan = self.monitor_plan(entry, &spec, &network, attach)?;
+        Ok((plan, network))
     }
 
-    /// An address on the default bridge, and the bridge itself.
-    fn join_network(&self, entry: &mut Entry) -> Result<Option<networks::Joined>> {
-        if entry.settings.network != crate::NetworkMode::Bridge {
-            return Ok(None);
+    /// The container's places on its networks, and the networks themselves.
+    fn join_network(&self, entry: &mut Entry) -> Result<networks::Joined> {
+        if let NetworkMode::Container(id) = &entry.settings.network
+            && self.running_state(id)?.is_none()
+        {
+            return Err(Error::new(Kind::Conflict, format!("cannot join network of a non running container: {id}")));
         }
-        let joined = networks::join(&mut *self.database()?, &entry.id, &entry.settings)?;
-        self.set_up_network(&joined)?;
-        entry.address = Some(joined.address.clone());
-        Ok(Some(joined))
+        if entry.settings.network != NetworkMode::Bridge {
+            return Ok(networks::Joined::default());
+        }
+        let joined = self.join_networks(entry)?;
+        self.set_up_networks(&joined)?;
+        entry.endpoints = joined.endpoints();
+        Ok(joined)
     }
 
     fn monitor_plan(
         &self,
         entry: &Entry,
         spec: &oci::runtime::Spec,
-        network: Option<networks::Joined>,
+        network: &networks::Joined,
         attach: Option<Streams>,
     ) -> Result<MonitorPlan> {
         let settings = &entry.settings;
         let directory = self.directories().container(&entry.id);
+        let (attachments, direct) = network.links(&entry.id)?;
         Ok(MonitorPlan {
             id: entry.id.clone(),
             launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
@@ -162,8 +176,12 @@ impl Engine {
                     optional: self.host()?.user_namespace && !settings.limits.any(),
                     delegated: self.host()?.user_namespace,
                 }),
-                attachments: network.map(|joined| joined.attachment).into_iter().collect(),
-                loopback: settings.network != crate::NetworkMode::Host,
+                attachments,
+                direct,
+                names: network.names.clone(),
+                held_ports: network.sockets.len(),
+                guard: self.guard(&network.all),
+                loopback: matches!(settings.network, NetworkMode::Bridge | NetworkMode::None),
                 one_way: self.host()?.user_namespace,
             })),
             terminal: settings.terminal,
