@@ -46,8 +46,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// Docker's commands that dhow knows but does not have yet.
 const LATER: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "history", "import", "login",
-    "logout", "manifest", "push", "save", "search", "stats", "update",
+    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "history", "import", "manifest",
+    "search", "stats", "update",
 ];
 
 /// A verb that has been found.

@@ -25,12 +25,15 @@ fn overlay(value: &mut Value, noted: &Value) {
 
 /// The names of the networks that a container is on.
 pub fn network_names(container: &Container) -> Vec<String> {
-    vec![network_name(&container.settings.network).to_owned()]
+    match &container.settings.network {
+        NetworkMode::Bridge => container.networks.iter().map(|endpoint| endpoint.network.clone()).collect(),
+        _ => vec![network_mode(&container.settings)],
+    }
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(_container: &Container) -> &'static str {
-    "none"
+pub fn health_word(container: &Container) -> &'static str {
+    container.health.as_ref().map_or("none", |health| health.status.name())
 }
 
 /// All of it.

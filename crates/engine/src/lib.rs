@@ -7,11 +7,12 @@
 //! - [`archives`]: files in and out of containers
 //! - [`engine`]: where things are, and what is opened when
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
-//! - [`images`]: pull, load, remove, look up
+//! - [`images`]: pull, push, load, save, remove, look up
 //! - [`events`]: what happened, for whoever wants to know
 //! - `lower`: from settings to an OCI specification, pure
 //! - [`networks`]: what users mean by them, addresses, ports, names
 //! - `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
 //! - `view`: a container's files as the container sees them
@@ -39,6 +40,7 @@ mod lower;
 mod names;
 pub mod networks;
 mod plan;
+pub mod registries;
 mod restart;
 pub mod roles;
 pub mod rootless;
@@ -58,7 +60,10 @@ pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
-pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
+pub use images::{
+    Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, PushEvent, PushOptions, PushProgress, PushedName,
+    Quiet, Removed, SaveFormat, SaveOptions,
+};
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};
 pub use networks::{

@@ -19,6 +19,7 @@ mod security;
 mod services;
 mod storage;
 mod volumes;
+mod transfer;
 mod wrong_input;
 mod xray;
 
@@ -39,6 +40,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         ports::CASES,
         rootless::CASES,
         images::CASES,
+        transfer::CASES,
         wrong_input::CASES,
         services::CASES,
         docker_api::CASES,

@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "engine",
         &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],
     ),
-    ("docker-json", &["engine"]),
+    ("docker-json", &["engine", "oci"]),
     // Beside the engine: rootless start (kernel), the streams that the engine hands out (monitor), other people's formats.
     ("docker-api", &["docker-json", "engine", "monitor", "oci"]),
     ("cli", &["docker-api", "docker-json", "engine", "kernel", "runtime", "monitor", "oci"]),

@@ -11,6 +11,8 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod network_connect;
 mod network_create;
@@ -24,11 +26,13 @@ mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod serve;
 mod start;
 mod stop;
@@ -70,13 +74,17 @@ pub const VERBS: &[Entry] = &[
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
+    (&["login"], &login::VERB),
+    (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
+    (&["push"], &push::VERB),
     (&["rename"], &rename::VERB),
     (&["restart"], &restart::VERB),
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
+    (&["save"], &save::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
@@ -120,7 +128,9 @@ pub const GROUPS: &[Group] = &[
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
             (&["pull"], &pull::VERB),
+            (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
+            (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
         ],
     },

@@ -62,7 +62,6 @@ impl Engine {
         Ok(Container {
             directory: self.directories().container(&entry.id),
             health: health(&entry.settings, state.as_ref(), status),
-            address: entry.address.filter(|_| state.is_some()),
             address: entry.endpoints.iter().find_map(Address::of).filter(|_| state.is_some()),
             networks: entry
                 .endpoints
@@ -116,7 +115,9 @@ pub(super) fn with_status(engine: &Engine, entry: Entry, status: Status) -> Cont
     Container {
         directory: engine.directories().container(&entry.id),
         health: None,
-        address: entry.address,
+        address: entry.endpoints.iter().find_map(Address::of),
+        networks: entry.endpoints,
+        ports: entry.published.unwrap_or_else(|| entry.settings.ports.clone()),
         id: entry.id,
         name: entry.name,
         created_at: entry.created_at,

@@ -290,7 +290,7 @@ fn layer<'a>(file: &'a File, (position, size): (u64, u64), diff_id: &Digest, blo
 }
 
 /// The manifest of an image that came without one.
-fn manifest_of(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+pub(crate) fn manifest_of(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.into()),
@@ -298,7 +298,7 @@ fn manifest_of(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
         config: Descriptor::of(media_type::OCI_CONFIG, config),
         layers,
         subject: None,
-        annotations: BTreeMap::new(),
+        annotations: BTreeMap::from([(super::push::MADE_HERE.to_owned(), "true".to_owned())]),
     };
     serde_json::to_vec(&manifest).internal(|| "cannot write a manifest".into())
 }

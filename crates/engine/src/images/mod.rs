@@ -4,7 +4,9 @@ mod claim;
 mod import;
 mod load;
 mod pull;
+mod push;
 mod remove;
+mod save;
 pub(crate) mod table;
 
 use crate::engine::Engine;
@@ -15,8 +17,11 @@ use oci::reference::Reference;
 use std::collections::BTreeMap;
 
 pub use load::Loaded;
+pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
+pub use push::{PushEvent, PushOptions, PushProgress, PushedName};
 pub use remove::Removed;
+pub use save::{SaveFormat, SaveOptions};
 
 /// What a container takes from its image.
 #[derive(Clone, Debug, Default)]

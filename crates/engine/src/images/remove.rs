@@ -91,6 +91,19 @@ impl Engine {
         Ok(names.iter().map(|name| Removed::Untagged(familiar(name))).collect())
     }
 
+    /// Deletes a document that no image has any more, unless somebody may be about to record one that has it; then it is
+    /// left to the next prune. The caller does not rely on layers at this moment.
+    pub(crate) fn forget_document(&self, digest: &str) -> Result<()> {
+        let Some(_alone) = self.claim_unnamed_layers()? else { return Ok(()) };
+        let database = self.database()?;
+        if !table::blob_in_use(database.read(), digest)?
+            && let Ok(digest) = digest.parse::<Digest>()
+        {
+            self.store()?.blobs().remove(&digest).internal(|| format!("cannot remove blob {digest}"))?;
+        }
+        Ok(())
+    }
+
     /// Deletes the layers and documents that no image has any more.
     ///
     /// Whoever is about to record an image holds the store's lock shared from the moment it relies on a layer; while
