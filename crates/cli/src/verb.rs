@@ -47,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 /// Docker's commands that dhow knows but does not have yet.
 const LATER: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "history", "import", "manifest",
-    "search", "stats", "update",
+    "search",
 ];
 
 /// A verb that has been found.

@@ -319,7 +319,7 @@ impl Inspect {
             hostname_path: file("hostname"),
             hosts_path: file("hosts"),
             log_path: match settings.log_driver.as_str() {
-                "none" => String::new(),
+                "journald" | "local" | "none" | "syslog" => String::new(),
                 _ => file(&format!("{}-json.log", container.id)),
             },
             name: format!("/{}", container.name),

@@ -9,6 +9,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod network;
 mod restart;
 mod networks;
@@ -20,6 +21,7 @@ mod services;
 mod storage;
 mod volumes;
 mod transfer;
+mod watch;
 mod wrong_input;
 mod xray;
 
@@ -33,6 +35,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        watch::CASES,
+        log_drivers::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

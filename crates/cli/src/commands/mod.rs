@@ -24,6 +24,7 @@ mod network_xray;
 mod networks;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -35,10 +36,12 @@ mod run;
 mod save;
 mod serve;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod top;
 mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -87,10 +90,12 @@ pub const VERBS: &[Entry] = &[
     (&["save"], &save::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
+    (&["stats"], &stats::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
     (&["top"], &top::VERB),
     (&["unpause"], &unpause::VERB),
+    (&["update"], &update::VERB),
     (&["wait"], &wait::VERB),
 ];
 
@@ -109,14 +114,17 @@ pub const GROUPS: &[Group] = &[
             (&["ls", "list", "ps"], &ps::VERB),
             (&["pause"], &pause::VERB),
             (&["port"], &port::VERB),
+            (&["prune"], &prune::VERB),
             (&["rename"], &rename::VERB),
             (&["restart"], &restart::VERB),
             (&["rm", "remove"], &rm::VERB),
             (&["run"], &run::VERB),
             (&["start"], &start::VERB),
+            (&["stats"], &stats::VERB),
             (&["stop"], &stop::VERB),
             (&["top"], &top::VERB),
             (&["unpause"], &unpause::VERB),
+            (&["update"], &update::VERB),
             (&["wait"], &wait::VERB),
         ],
     },

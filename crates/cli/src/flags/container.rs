@@ -112,7 +112,7 @@ pub struct ContainerFlags {
     /// Link-local address on the network
     #[arg(long, value_name = "list")]
     link_local_ip: Vec<String>,
-    /// Log driver: json-file or none
+    /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)

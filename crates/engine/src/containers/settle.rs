@@ -85,7 +85,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         oom_score_adj: options.oom_score_adj,
         stop_signal: options.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
-        log_driver: one_of("--log-driver", &options.log_driver, &["json-file", "none"])?,
+        log_driver: log_driver(options)?,
         log_options: options.log_options.clone(),
         front_end: options.front_end.clone(),
         restart: options.restart,
@@ -104,6 +104,12 @@ fn one_of(flag: &str, value: &Option<String>, allowed: &[&str]) -> Result<String
         Some(value) if allowed.contains(&value) => Ok(value.to_owned()),
         Some(value) => Err(invalid(format!("{flag} {value:?} is not supported; use one of: {}", allowed.join(", ")))),
     }
+}
+
+fn log_driver(options: &Options) -> Result<String> {
+    let driver = options.log_driver.clone().unwrap_or_default();
+    super::log_options::check(&driver, &options.log_options)?;
+    Ok(driver)
 }
 
 fn conflicts(options: &Options) -> Result<()> {
@@ -344,7 +350,7 @@ pub(crate) fn capabilities(options: &Options) -> Result<Vec<String>> {
     Ok(result)
 }
 
-fn limits(limits: &Limits) -> Result<Limits> {
+pub(super) fn limits(limits: &Limits) -> Result<Limits> {
     let memory = limits.memory.unwrap_or(0);
     if memory < 0 {
         return Err(invalid(format!("invalid memory limit {memory}: it must be positive")));

@@ -4,7 +4,7 @@
 //! or in `containers::settle`, and nowhere below.
 
 mod mounts;
-mod resources;
+pub(crate) mod resources;
 mod security;
 
 use crate::containers::record::Settings;
