@@ -139,8 +139,8 @@ pub async fn create(mut context: Context, wanted: &str) -> Result<Reply, Failure
 }
 
 /// Docker sends zeros for "as it is".
-fn size(size: Option<[u16; 2]>) -> Option<(u16, u16)> {
-    size.filter(|[rows, columns]| *rows > 0 && *columns > 0).map(|[rows, columns]| (rows, columns))
+fn size(size: Option<[u16; 2]>) -> Option<monitor::Size> {
+    size.filter(|[rows, columns]| *rows > 0 && *columns > 0).map(|[rows, columns]| monitor::Size { rows, columns })
 }
 
 fn random_id() -> Result<String, Failure> {
@@ -270,7 +270,7 @@ pub async fn resize(context: Context, id: &str) -> Result<Reply, Failure> {
     let session = context.shared.execs.find(id)?;
     let (rows, columns) = crate::containers::size(&context.query)?;
     if !session.started {
-        context.shared.execs.change(id, |session| session.options.size = Some((rows, columns)));
+        context.shared.execs.change(id, |session| session.options.size = Some(monitor::Size { rows, columns }));
         return Ok(reply::empty(StatusCode::OK));
     }
     let wanted = id.to_owned();

@@ -49,6 +49,7 @@ pub struct Engine {
     store: OnceCell<Store>,
     host: OnceCell<Host>,
     program: OnceCell<PathBuf>,
+    registry_config: RefCell<Option<PathBuf>>,
 }
 
 impl Engine {
@@ -60,6 +61,7 @@ impl Engine {
             store: OnceCell::new(),
             host: OnceCell::new(),
             program: OnceCell::new(),
+            registry_config: RefCell::new(None),
         };
         if let Some(program) = config.program {
             engine.program.get_or_init(|| program);
@@ -70,6 +72,20 @@ impl Engine {
     /// Where things are.
     pub fn directories(&self) -> &Directories {
         &self.directories
+    }
+
+    /// From here on credentials for registries are those of `config.json` in this directory, which need not exist, and not
+    /// those of the user as whom this process runs. For servers, whose clients bring their own.
+    pub fn use_registry_config(&self, directory: PathBuf) {
+        self.registry_config.replace(Some(directory));
+    }
+
+    pub(crate) fn registry_options(&self) -> registry::Options {
+        let mut options = registry::Options::from_environment();
+        if let Some(directory) = self.registry_config.borrow().as_ref() {
+            options.config_dir = Some(directory.clone());
+        }
+        options
     }
 
     pub(crate) fn database(&self) -> Result<RefMut<'_, Database>> {
