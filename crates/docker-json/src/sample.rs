@@ -43,7 +43,8 @@ pub fn running() -> Container {
         }),
         ..engine::Endpoint::default()
     }];
-    let port = PublishedPort { protocol: "tcp".into(), host_port: 8080, container_port: 80, ..PublishedPort::default() };
+    let port =
+        PublishedPort { protocol: "tcp".into(), host_port: 8080, container_port: 80, ..PublishedPort::default() };
     c.settings.ports = vec![port.clone()];
     c.ports = vec![port];
     c.settings.exposed_ports = vec!["6379/tcp".into()];

@@ -49,7 +49,7 @@ pub struct Engine {
     store: OnceCell<Store>,
     host: OnceCell<Host>,
     program: OnceCell<PathBuf>,
-    registry_config: RefCell<Option<PathBuf>>,
+    registry_account: RefCell<Option<Option<crate::registries::Account>>>,
 }
 
 impl Engine {
@@ -61,7 +61,7 @@ impl Engine {
             store: OnceCell::new(),
             host: OnceCell::new(),
             program: OnceCell::new(),
-            registry_config: RefCell::new(None),
+            registry_account: RefCell::new(None),
         };
         if let Some(program) = config.program {
             engine.program.get_or_init(|| program);
@@ -74,18 +74,18 @@ impl Engine {
         &self.directories
     }
 
-    /// From here on credentials for registries are those of `config.json` in this directory, which need not exist, and not
-    /// those of the user as whom this process runs. For servers, whose clients bring their own.
-    pub fn use_registry_config(&self, directory: PathBuf) {
-        self.registry_config.replace(Some(directory));
+    /// From here on registries are asked with this account, or with none, and not with those of the user as whom this
+    /// process runs. For servers, whose clients bring their own.
+    pub fn use_registry_account(&self, account: Option<crate::registries::Account>) {
+        self.registry_account.replace(Some(account));
     }
 
     pub(crate) fn registry_options(&self) -> registry::Options {
-        let mut options = registry::Options::from_environment();
-        if let Some(directory) = self.registry_config.borrow().as_ref() {
-            options.config_dir = Some(directory.clone());
+        let options = registry::Options::from_environment();
+        match self.registry_account.borrow().as_ref() {
+            None => options,
+            Some(account) => crate::registries::only(options, account.as_ref()),
         }
-        options
     }
 
     pub(crate) fn database(&self) -> Result<RefMut<'_, Database>> {

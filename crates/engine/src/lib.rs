@@ -50,6 +50,7 @@ pub mod volumes;
 pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
+pub use cgroup::Stats as CgroupStats;
 pub use containers::options::{
     Below, HealthAction, HealthOptions, ImageMount, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort,
     PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,

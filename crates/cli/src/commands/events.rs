@@ -1,7 +1,6 @@
 //! `events`, `system events`
 
 use super::verb;
-use crate::docker_json::event;
 use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
@@ -9,6 +8,7 @@ use crate::template::{Template, unescape};
 use crate::values::instant;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json::event;
 use engine::{EventFilter, EventOptions};
 use jiff::Timestamp;
 

@@ -90,7 +90,7 @@ fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Fail
 
 fn network(engine: &Engine, name: &str) -> Result<Value, Failure> {
     let (network, members) = engine.network(name)?;
-    docker_json::network::value(&network, &members)
+    Ok(docker_json::network::value(&network, &members)?)
 }
 
 /// Prints what was found, then shows what was not. Without a format it is one list, empty if need be.

@@ -1,11 +1,11 @@
 //! `network inspect`
 
 use super::{inspect, verb};
-use crate::docker_json;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json;
 
 /// Display detailed information on one or more networks
 pub const VERB: Verb = verb!(
@@ -35,6 +35,6 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let engine = session.engine()?;
     inspect::several(&flags.names, flags.format.as_deref(), |name| {
         let (network, members) = engine.network(name)?;
-        docker_json::network::value(&network, &members)
+        Ok(docker_json::network::value(&network, &members)?)
     })
 }

@@ -1,7 +1,6 @@
 //! `network ls`
 
 use super::verb;
-use crate::display::elapsed;
 use crate::failure::Failure;
 use crate::filter::{Filters, found};
 use crate::flags::format::{self, Column};
@@ -9,6 +8,7 @@ use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json::elapsed;
 use engine::Network;
 use serde_json::{Value, json};
 

@@ -71,6 +71,11 @@ pub(crate) struct RestartAsked {
 }
 
 impl RestartAsked {
+    /// Whether it says anything.
+    pub(crate) fn is_named(&self) -> bool {
+        self.name.as_ref().is_some_and(|name| !name.is_empty())
+    }
+
     /// The engine's policy.
     ///
     /// # Errors
@@ -131,14 +136,32 @@ const UNSUPPORTED: &[&str] = &[
     "UsernsMode",
 ];
 
+/// Refuses what Docker gives an effect and the engine does not have yet.
+///
+/// # Errors
+/// 501 with the field's name.
+pub(crate) fn refuse(others: &BTreeMap<String, Value>) -> Result<(), Failure> {
+    if let Some(name) = UNSUPPORTED.iter().find(|name| others.get(**name).is_some_and(says)) {
+        return Err(Failure::unsupported(&format!("HostConfig.{name}")));
+    }
+    // Docker's command line sends -1 for "as it is".
+    let swappiness = others.get("MemorySwappiness").and_then(Value::as_i64).filter(|value| *value != -1);
+    if swappiness.is_some() {
+        return Err(Failure::unsupported("HostConfig.MemorySwappiness"));
+    }
+    Ok(())
+}
+
 impl HostConfig {
     pub(super) fn apply(self, options: &mut Options) -> Result<(), Failure> {
         self.refuse()?;
         options.mounts = mounts::all(&self)?;
         options.ports = ports::published(&self)?;
         options.publish_all = self.publish_all_ports.unwrap_or(false);
-        options.terminal_size =
-            self.console_size.filter(|[rows, columns]| *rows > 0 && *columns > 0).map(|[rows, columns]| (rows, columns));
+        options.terminal_size = self
+            .console_size
+            .filter(|[rows, columns]| *rows > 0 && *columns > 0)
+            .map(|[rows, columns]| (rows, columns));
         options.restart = self.restart()?;
         options.volumes_from = mounts::volumes_from(self.volumes_from.as_deref().unwrap_or_default())?;
         options.storage_options = self.storage_opt.clone().unwrap_or_default();
@@ -175,14 +198,7 @@ impl HostConfig {
     }
 
     fn refuse(&self) -> Result<(), Failure> {
-        if let Some(name) = UNSUPPORTED.iter().find(|name| self.others.get(**name).is_some_and(says)) {
-            return Err(Failure::unsupported(&format!("HostConfig.{name}")));
-        }
-        // Docker's command line sends -1 for "as it is".
-        let swappiness = self.others.get("MemorySwappiness").and_then(Value::as_i64).filter(|value| *value != -1);
-        if swappiness.is_some() {
-            return Err(Failure::unsupported("HostConfig.MemorySwappiness"));
-        }
+        refuse(&self.others)?;
         if self.others.get("Isolation").is_some_and(|isolation| says(isolation) && isolation != "default") {
             return Err(Failure::bad("invalid isolation: Linux knows only the default"));
         }

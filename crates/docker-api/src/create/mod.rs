@@ -12,7 +12,8 @@ mod ports;
 use crate::failure::Failure;
 use engine::Options;
 use host::HostConfig;
-pub(crate) use host::{LimitsAsked, RestartAsked};
+pub(crate) use host::{LimitsAsked, RestartAsked, refuse};
+pub(crate) use networks::EndpointAsked;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -142,17 +143,9 @@ pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
 
 /// Fields without an effect of their own, which clients expect to find as they wrote them.
 fn noted(document: &Value) -> Value {
-    const CONFIG: &[&str] =
-        &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];
-    const HOST: &[&str] = &[
-        "Annotations",
-        "Binds",
-        "ContainerIDFile",
-        "Mounts",
-        "PortBindings",
-        "Tmpfs",
-        "VolumeDriver",
-    ];
+    const CONFIG: &[&str] = &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];
+    const HOST: &[&str] =
+        &["Annotations", "Binds", "ContainerIDFile", "Mounts", "PortBindings", "Tmpfs", "VolumeDriver"];
     let pick = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let given = names.iter().filter_map(|name| Some((*name, from.get(*name).filter(|value| !value.is_null())?)));
         given.map(|(name, value)| (name.to_owned(), value.clone())).collect()

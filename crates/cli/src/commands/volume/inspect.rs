@@ -1,11 +1,11 @@
 //! `volume inspect`
 
 use super::super::{inspect, verb};
-use crate::docker_json;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json;
 
 /// Display detailed information on one or more volumes
 pub const VERB: Verb =
@@ -23,5 +23,7 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let engine = session.engine()?;
-    inspect::several(&flags.volumes, flags.format.as_deref(), |name| docker_json::volume::value(&engine.volume(name)?))
+    inspect::several(&flags.volumes, flags.format.as_deref(), |name| {
+        Ok(docker_json::volume::value(&engine.volume(name)?)?)
+    })
 }
