@@ -5,7 +5,6 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
-use docker_json;
 
 /// Display detailed information on one or more networks
 pub const VERB: Verb = verb!(
