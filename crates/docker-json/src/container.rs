@@ -159,7 +159,10 @@ struct HostConfig {
     tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
     uts_mode: String,
-    userns_mode: &'static str,
+    userns_mode: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    device_cgroup_rules: Option<Vec<String>>,
     shm_size: u64,
     sysctls: BTreeMap<String, String>,
     runtime: &'static str,
@@ -430,7 +433,9 @@ fn host_config(settings: &Settings) -> HostConfig {
         security_opt: some(&settings.security_options),
         tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
         uts_mode: settings.uts_mode.clone(),
-        userns_mode: "",
+        userns_mode: settings.userns_mode.clone(),
+        annotations: settings.annotations.clone(),
+        device_cgroup_rules: some(&settings.device_rules),
         shm_size: settings.shm_size,
         sysctls: settings.sysctls.clone(),
         runtime: "dhow",

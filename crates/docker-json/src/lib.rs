@@ -6,6 +6,7 @@
 //! - [`container`], [`image`]: `GET /containers/{id}/json`, `GET /images/{name}/json`
 //! - [`summary`]: their lines in lists
 //! - [`duration`], [`pattern`]: the small languages of filters
+//! - [`event`]: a line of `GET /events`
 //! - [`elapsed`], [`status`]: Docker's words for spans of time and for a container's state
 #![forbid(unsafe_code)]
 

@@ -7,8 +7,8 @@
 //! - [`archives`]: files in and out of containers
 //! - [`engine`]: where things are, and what is opened when
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
-//! - [`images`]: pull, push, load, save, remove, look up
 //! - [`events`]: what happened, for whoever wants to know
+//! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
 //! - [`networks`]: what users mean by them, addresses, ports, names
 //! - `files`, `apparmor`, `hello`: what a container finds around it
@@ -41,6 +41,7 @@ mod names;
 pub mod networks;
 mod plan;
 pub mod registries;
+mod relabel;
 mod restart;
 pub mod roles;
 pub mod rootless;

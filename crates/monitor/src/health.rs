@@ -227,7 +227,7 @@ impl Monitor {
             .sessions
             .get(&CONTAINER)
             .ok_or_else(|| Error::refused(Kind::NotRunning, "the container is not running"))?;
-        let session = exec_session::start(exec, container, &self.confinement)?;
+        let session = exec_session::start(exec, container, &self.confinement, self.plan.pipe_label())?;
         let session = self.add_hidden(session);
         let deadline = Instant::now() + timeout;
         if let Some(watch) = &mut self.health {

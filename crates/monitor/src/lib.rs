@@ -35,6 +35,7 @@ mod guard;
 pub mod handover;
 pub mod health;
 mod json_line;
+mod labelled_pipe;
 mod launch;
 mod leftovers;
 pub mod log_file;

@@ -6,6 +6,7 @@ use oci::runtime::LinuxNamespaceType;
 use serde::{Deserialize, Serialize};
 
 use crate::names::NamePlan;
+use crate::session::Label;
 use crate::wire::{Attach, Size};
 
 /// Everything a monitor needs to know about its container.
@@ -145,6 +146,19 @@ pub enum ExecLaunch {
     Container(Box<runtime::ExecPlan>),
     /// An ordinary process, beside [`Launch::Command`].
     Command(Command),
+}
+
+impl MonitorPlan {
+    /// What pipes to the container must be labelled with.
+    pub(crate) fn pipe_label(&self) -> Option<Label<'_>> {
+        match &self.launch {
+            Launch::Container(container) => {
+                let context = container.plan.root.label.as_deref()?;
+                Some(Label { context, directory: &self.run_directory })
+            }
+            Launch::Command(_) => None,
+        }
+    }
 }
 
 impl ExecLaunch {

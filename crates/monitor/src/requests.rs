@@ -119,7 +119,7 @@ impl Monitor {
         }
         let attach = exec.attach;
         let (id, command) = (exec.id.clone(), exec.process.command().to_vec());
-        let session = exec_session::start(exec, self.container()?, &self.confinement)?;
+        let session = exec_session::start(exec, self.container()?, &self.confinement, self.plan.pipe_label())?;
         self.notify(&Occurrence::ExecStarted { id: &id, command: &command });
         let pid = session.pid;
         let key = self.add_session(session);

@@ -378,7 +378,7 @@ impl Monitor {
         let (stdio, ends) = if self.plan.terminal {
             (Stdio::Terminal, None)
         } else {
-            let (stdio, ends) = session::pipes(self.plan.stdin_open, true)?;
+            let (stdio, ends) = session::pipes(self.plan.stdin_open, true, self.plan.pipe_label())?;
             (stdio, Some(ends))
         };
         let mut created = launch::create(&mut self.plan, stdio, &mut self.confinement, &mut self.networks)?;

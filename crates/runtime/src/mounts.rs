@@ -10,7 +10,7 @@ use kernel::lsm::Procfs;
 use kernel::mount::{self, Attributes, Change, FileSystem};
 use kernel::namespaces::Namespaces;
 use oci::runtime::LinuxNamespaceType;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{During, Error, Result};
@@ -37,6 +37,12 @@ impl Prepared {
                 }
                 _ => {}
             }
+            if let Mounted::Bind { source, recursive, id_map: None, .. } = &mount.what
+                && let Some((process, path)) = of_another(source)
+            {
+                let tree = foreign(process, &path, *recursive).map_err(|error| in_step(mount, error))?;
+                trees.push((index, tree));
+            }
         }
         Ok(Self(trees))
     }
@@ -59,6 +65,34 @@ fn name(mount: &MountPlan) -> String {
         Mounted::Bind { source, .. } => format!("bind {} on {}", source.display(), mount.destination),
         Mounted::Cgroup => format!("mount the cgroup on {}", mount.destination),
     }
+}
+
+/// `/proc/PID/root/PATH` means a place in the mount namespace of that process.
+fn of_another(source: &Path) -> Option<(i32, std::path::PathBuf)> {
+    let mut parts = source.strip_prefix("/proc").ok()?.components();
+    let process = parts.next()?.as_os_str().to_str()?.parse().ok()?;
+    (parts.next()?.as_os_str() == "root").then(|| (process, Path::new("/").join(parts.as_path())))
+}
+
+/// Mounts can be copied from within their own namespace only (open_tree(2): EINVAL), so this process, which has one
+/// thread, goes there and comes back. Paths of the other namespace end in its own root, wherever its links lead.
+fn foreign(process: i32, path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let step = || "copy a mount of another container";
+    let open = |path: String, flags: OFlags| {
+        rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SystemCall::new(format!("open({path:?})"), errno))
+    };
+    let call = |text: &str, errno| SystemCall::new(text.to_owned(), errno);
+    let own = open("/proc/self/ns/mnt".to_owned(), OFlags::RDONLY).during(step)?;
+    let root = open("/".to_owned(), OFlags::PATH | OFlags::DIRECTORY).during(step)?;
+    let theirs = open(format!("/proc/{process}/ns/mnt"), OFlags::RDONLY).during(step)?;
+    kernel::namespaces::join(theirs.as_fd(), Namespaces::MOUNT).during(step)?;
+    let tree = copy(path, recursive);
+    // setns(2) has changed root and working directory, too.
+    kernel::namespaces::join(own.as_fd(), Namespaces::MOUNT).during(step)?;
+    rustix::process::fchdir(&root).map_err(|errno| call("fchdir(</>)", errno)).during(step)?;
+    rustix::process::chroot(".").map_err(|errno| call("chroot(\".\")", errno)).during(step)?;
+    tree.during(step)
 }
 
 /// mount_setattr takes the maps from a user namespace, so a child is made that does nothing but have one.
@@ -102,11 +136,14 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
     for (index, mount) in plan.mounts.iter().enumerate() {
         let step = || name(mount);
         match &mount.what {
-            Mounted::FileSystem { name: kind, source, options, copy_up, .. } => {
+            Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
                 let tree = match prepared.tree(index) {
                     Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
                     None => file_system(mount, kind, source, options).during(step)?,
                 };
+                if let Some(label) = label {
+                    set_label(tree.as_fd(), label).during(step)?;
+                }
                 let target = target(root, mount, kind).during(step)?;
                 if *copy_up {
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
@@ -204,6 +241,15 @@ fn file_system(
         }
         other => other,
     }
+}
+
+/// Labels the root of a mount; a mount's own descriptor does not carry attributes, so the directory is opened.
+fn set_label(tree: BorrowedFd<'_>, label: &str) -> kernel::Result<()> {
+    let call = |errno| SystemCall::new(format!("fsetxattr(<mount>, \"security.selinux\", {label:?})"), errno);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(tree, c".", flags, Mode::empty()).map_err(call)?;
+    let value = [label.as_bytes(), b"\0"].concat();
+    rustix::fs::fsetxattr(&directory, "security.selinux", &value, XattrFlags::empty()).map_err(call)
 }
 
 /// The mount point, made when it is missing.

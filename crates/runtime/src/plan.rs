@@ -166,6 +166,9 @@ pub enum Mounted {
         /// Mounted from outside, before there is a container: a file system of the network needs the host's.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         from_outside: bool,
+        /// SELinux context that its root gets once it is mounted, where the type has no option for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// A directory or file of the host.
     Bind {

@@ -18,6 +18,7 @@ mod rootless;
 mod run;
 mod security;
 mod services;
+mod sharing;
 mod storage;
 mod transfer;
 mod volumes;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         watch::CASES,
         log_drivers::CASES,
+        sharing::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

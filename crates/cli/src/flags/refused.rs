@@ -2,14 +2,9 @@
 
 /// Flags and what they belong to.
 const LATER: &[(&[&str], &str)] = &[
-    (&["annotation"], "annotations"),
     (&["runtime", "isolation"], "other runtimes"),
-    (&["userns"], "user namespaces per container"),
     (&["gpus"], "GPU requests"),
-    (
-        &["device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"],
-        "rules for devices",
-    ),
+    (&["device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"], "rules for devices"),
     (&["blkio-weight", "blkio-weight-device"], "weights of block devices"),
     (&["cpu-rt-period", "cpu-rt-runtime"], "real-time limits of processors"),
     (&["kernel-memory", "memory-swappiness", "oom-kill-disable"], "these limits of memory"),

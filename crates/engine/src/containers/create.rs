@@ -104,6 +104,7 @@ impl Engine {
         }
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
+        self.settle_sharing(&mut settings)?;
         settings.mounts = self.all_mounts(options, &image)?;
         if let NetworkMode::Container(wanted) = &settings.network {
             let owner = table::find(self.database()?.read(), wanted)?;
@@ -133,7 +134,8 @@ impl Engine {
             NetworkMode::Container(id) => (self.directories().container(id), Some(self.network_namespace(id)?)),
             _ => (directory, None),
         };
-        let place = Place { id: &entry.id, directory: &files, program: self.program()?, sources: &sources, network };
+        let program = self.program_for_containers()?;
+        let place = Place { id: &entry.id, directory: &files, program: &program, sources: &sources, network };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -213,5 +215,6 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
             own()
         };
     }
+    settings.selinux_level = crate::lower::selinux_level(id);
     settings
 }

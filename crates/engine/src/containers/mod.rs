@@ -13,6 +13,7 @@ pub mod record;
 mod remove;
 mod serving;
 pub(crate) mod settle;
+mod sharing;
 mod signal;
 mod start;
 pub(crate) mod table;

@@ -349,8 +349,14 @@ pub struct Options {
     pub security_options: Vec<String>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
-    /// `HOST[:CONTAINER[:rwm]]` devices.
+    /// Annotations of the OCI specification.
+    pub annotations: BTreeMap<String, String>,
+    /// `HOST[:CONTAINER[:rwm]]` devices, or directories of some.
     pub devices: Vec<String>,
+    /// Further devices that may be used: `TYPE MAJOR:MINOR ACCESS`.
+    pub device_rules: Vec<String>,
+    /// `host`, or nothing, which is the same.
+    pub userns_mode: Option<String>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// An init that reaps and forwards signals as PID 1.
@@ -363,9 +369,9 @@ pub struct Options {
     pub cgroup_parent: Option<String>,
     /// `host` or `private` cgroup namespace.
     pub cgroup_namespace: Option<String>,
-    /// `host` or private PID namespace.
+    /// `host`, private, or `container:NAME` PID namespace.
     pub pid_mode: Option<String>,
-    /// `host`, `private`, `shareable` or `none` IPC namespace.
+    /// `host`, `private`, `shareable`, `none` or `container:NAME` IPC namespace.
     pub ipc_mode: Option<String>,
     /// `host` or private UTS namespace.
     pub uts_mode: Option<String>,
@@ -379,10 +385,10 @@ pub struct Options {
     pub log_driver: Option<String>,
     /// `max-size`, `max-file`.
     pub log_options: BTreeMap<String, String>,
-    /// What the front end wants to find again in the record. The engine does not look at it.
-    pub front_end: serde_json::Value,
     /// What happens when the container ends by itself.
     pub restart: RestartPolicy,
     /// Health checks.
     pub health: HealthOptions,
+    /// What the front end wants to find again in the record. The engine does not look at it.
+    pub front_end: serde_json::Value,
 }

@@ -32,6 +32,9 @@ pub struct Settings {
     pub working_directory: String,
     /// Host name.
     pub hostname: String,
+    /// SELinux level with the container's own two categories, such as `s0:c12,c700`.
+    #[serde(default)]
+    pub selinux_level: String,
     /// Domain name.
     pub domainname: String,
     /// Labels of image and caller.
@@ -87,8 +90,14 @@ pub struct Settings {
     pub security_options: Vec<String>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
+    /// Annotations of the OCI specification.
+    pub annotations: BTreeMap<String, String>,
     /// Devices as asked.
     pub devices: Vec<String>,
+    /// Further devices that may be used, as asked.
+    pub device_rules: Vec<String>,
+    /// As asked: `host` or empty.
+    pub userns_mode: String,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
     /// An init as PID 1.
@@ -101,9 +110,9 @@ pub struct Settings {
     pub cgroup_parent: String,
     /// `host` or `private`; empty for the default of the cgroup version.
     pub cgroup_namespace: String,
-    /// `host` or empty.
+    /// `host`, `container:ID` or empty.
     pub pid_mode: String,
-    /// `host`, `private`, `shareable`, `none`.
+    /// `host`, `private`, `shareable`, `none`, `container:ID`.
     pub ipc_mode: String,
     /// `host` or empty.
     pub uts_mode: String,
@@ -117,9 +126,6 @@ pub struct Settings {
     pub log_driver: String,
     /// Options of the log driver.
     pub log_options: BTreeMap<String, String>,
-    /// What the front end wants to find again; the engine does not look at it.
-    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-    pub front_end: serde_json::Value,
     /// What happens when the container ends by itself.
     pub restart: RestartPolicy,
     /// How to see whether the container is well, with the image's part; the test is `["NONE"]` where there is none on
@@ -127,6 +133,9 @@ pub struct Settings {
     pub health: Option<oci::image::Healthcheck>,
     /// What happens when it is not.
     pub health_on_failure: HealthAction,
+    /// What the front end wants to find again; the engine does not look at it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub front_end: serde_json::Value,
 }
 
 /// Where a container stands in its life.

@@ -130,11 +130,15 @@ impl Engine {
     ) -> Result<(MonitorPlan, networks::Joined)> {
         let network = self.join_network(entry)?;
         crate::files::write(entry, &self.directories().container(&entry.id), &network.all)?;
-        let spec = self.specification(entry)?;
+        let mut spec = self.specification(entry)?;
+        self.share(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
             == Some(crate::apparmor::PROFILE)
         {
             crate::apparmor::ensure_loaded()?;
+        }
+        if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
+            crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
         }
         let plan = self.monitor_plan(entry, &spec, &network, attach)?;
         Ok((plan, network))

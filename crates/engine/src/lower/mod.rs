@@ -13,7 +13,7 @@ use crate::host::Host;
 use oci::runtime::{Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, POSIXRlimit, Process, Root, Spec};
 use std::path::Path;
 
-pub(crate) use security::{Confinement, confinement};
+pub(crate) use security::{Confinement, confinement, selinux_level};
 
 /// Paths that the specification refers to.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
             mount_label: confinement.mount_label.clone(),
             ..Linux::default()
         }),
+        annotations: settings.annotations.clone(),
         ..Spec::default()
     })
 }
@@ -180,6 +181,9 @@ fn sysctls(settings: &Settings, host: &Host) -> Result<std::collections::BTreeMa
         let ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
         if network && settings.network == crate::NetworkMode::Host {
             return Err(refused_sysctl(name, "with the host's network it would change the host"));
+        }
+        if ipc && settings.ipc_mode.starts_with("container:") {
+            return Err(refused_sysctl(name, "it would change the container whose IPC namespace is shared"));
         }
         if ipc && settings.ipc_mode == "host" {
             return Err(refused_sysctl(name, "with the host's IPC namespace it would change the host"));
