@@ -49,6 +49,9 @@ pub(super) struct HostConfig {
     masked_paths: Option<Vec<String>>,
     readonly_paths: Option<Vec<String>>,
     init: Option<bool>,
+    annotations: Option<BTreeMap<String, String>>,
+    device_cgroup_rules: Option<Vec<String>>,
+    userns_mode: Option<String>,
     #[serde(flatten)]
     limits: LimitsAsked,
     /// Everything else.
@@ -128,12 +131,10 @@ const UNSUPPORTED: &[&str] = &[
     "Cgroup",
     "CpuRealtimePeriod",
     "CpuRealtimeRuntime",
-    "DeviceCgroupRules",
     "DeviceRequests",
     "KernelMemory",
     "KernelMemoryTCP",
     "OomKillDisable",
-    "UsernsMode",
 ];
 
 /// Refuses what Docker gives an effect and the engine does not have yet.
@@ -191,6 +192,9 @@ impl HostConfig {
         options.sysctls = self.sysctls.unwrap_or_default();
         options.cgroup_parent = given(self.cgroup_parent);
         options.init = self.init.unwrap_or(false);
+        options.annotations = self.annotations.unwrap_or_default();
+        options.device_rules = self.device_cgroup_rules.unwrap_or_default();
+        options.userns_mode = given(self.userns_mode);
         let log = self.log_config.unwrap_or_default();
         options.log_driver = given(log.r#type);
         options.log_options = log.config.unwrap_or_default();

@@ -144,8 +144,7 @@ pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
 /// Fields without an effect of their own, which clients expect to find as they wrote them.
 fn noted(document: &Value) -> Value {
     const CONFIG: &[&str] = &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];
-    const HOST: &[&str] =
-        &["Annotations", "Binds", "ContainerIDFile", "Mounts", "PortBindings", "Tmpfs", "VolumeDriver"];
+    const HOST: &[&str] = &["Binds", "ContainerIDFile", "Mounts", "PortBindings", "Tmpfs", "VolumeDriver"];
     let pick = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let given = names.iter().filter_map(|name| Some((*name, from.get(*name).filter(|value| !value.is_null())?)));
         given.map(|(name, value)| (name.to_owned(), value.clone())).collect()
