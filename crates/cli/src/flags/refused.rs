@@ -4,10 +4,7 @@
 const LATER: &[(&[&str], &str)] = &[
     (&["runtime", "isolation"], "other runtimes"),
     (&["gpus"], "GPU requests"),
-    (&["device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"], "rules for devices"),
-    (&["blkio-weight", "blkio-weight-device"], "weights of block devices"),
-    (&["cpu-rt-period", "cpu-rt-runtime"], "real-time limits of processors"),
-    (&["kernel-memory", "memory-swappiness", "oom-kill-disable"], "these limits of memory"),
+    (&["kernel-memory"], "a limit of the kernel's memory, which Linux does not have either"),
     (&["disable-content-trust"], "content trust"),
     (&["use-api-socket"], "the API socket"),
     (&["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"], "limits of Windows"),

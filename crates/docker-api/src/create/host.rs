@@ -2,7 +2,7 @@
 
 use super::{given, mounts, ports, says};
 use crate::failure::Failure;
-use engine::{Limits, Options, RestartPolicy, Ulimit};
+use engine::{IoLimits, Limits, Options, RestartPolicy, Ulimit};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -121,21 +121,7 @@ struct Limit {
 }
 
 /// Fields that Docker gives an effect and the engine does not have yet.
-const UNSUPPORTED: &[&str] = &[
-    "BlkioDeviceReadBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceWriteIOps",
-    "BlkioWeight",
-    "BlkioWeightDevice",
-    "Cgroup",
-    "CpuRealtimePeriod",
-    "CpuRealtimeRuntime",
-    "DeviceRequests",
-    "KernelMemory",
-    "KernelMemoryTCP",
-    "OomKillDisable",
-];
+const UNSUPPORTED: &[&str] = &["Cgroup", "DeviceRequests", "KernelMemory", "KernelMemoryTCP"];
 
 /// Refuses what Docker gives an effect and the engine does not have yet.
 ///
@@ -144,11 +130,6 @@ const UNSUPPORTED: &[&str] = &[
 pub(crate) fn refuse(others: &BTreeMap<String, Value>) -> Result<(), Failure> {
     if let Some(name) = UNSUPPORTED.iter().find(|name| others.get(**name).is_some_and(says)) {
         return Err(Failure::unsupported(&format!("HostConfig.{name}")));
-    }
-    // Docker's command line sends -1 for "as it is".
-    let swappiness = others.get("MemorySwappiness").and_then(Value::as_i64).filter(|value| *value != -1);
-    if swappiness.is_some() {
-        return Err(Failure::unsupported("HostConfig.MemorySwappiness"));
     }
     Ok(())
 }
@@ -265,6 +246,18 @@ fn ulimit(limit: &Limit) -> Ulimit {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct LimitsAsked {
+    blkio_weight: Option<u16>,
+    blkio_weight_device: Option<Vec<WeightAsked>>,
+    blkio_device_read_bps: Option<Vec<RateAsked>>,
+    blkio_device_write_bps: Option<Vec<RateAsked>>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    blkio_device_read_iops: Option<Vec<RateAsked>>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    blkio_device_write_iops: Option<Vec<RateAsked>>,
+    cpu_realtime_period: Option<i64>,
+    cpu_realtime_runtime: Option<i64>,
+    memory_swappiness: Option<i64>,
+    oom_kill_disable: Option<bool>,
     cpu_shares: Option<i64>,
     memory: Option<i64>,
     nano_cpus: Option<i64>,
@@ -302,6 +295,49 @@ impl LimitsAsked {
             cpuset_mems: given(self.cpuset_mems.clone()),
             // Docker: zero and below mean unlimited.
             pids: self.pids_limit.filter(|limit| *limit != 0).map(|limit| limit.max(-1)),
+            cpu_realtime_period: positive("CpuRealtimePeriod", self.cpu_realtime_period)?,
+            cpu_realtime_runtime: some(self.cpu_realtime_runtime),
+            // Docker's command line sends -1 for "as it is".
+            memory_swappiness: match self.memory_swappiness.filter(|value| *value != -1) {
+                None => None,
+                Some(value) => {
+                    Some(u64::try_from(value).map_err(|_| {
+                        Failure::bad(format!("invalid MemorySwappiness: {value}: the range is 0 to 100"))
+                    })?)
+                }
+            },
+            oom_kill_disable: self.oom_kill_disable.unwrap_or(false),
+            io: IoLimits {
+                weight: self.blkio_weight.filter(|weight| *weight != 0),
+                weights: self
+                    .blkio_weight_device
+                    .iter()
+                    .flatten()
+                    .map(|each| (each.path.clone(), each.weight))
+                    .collect(),
+                read_bytes: rates(self.blkio_device_read_bps.as_deref()),
+                write_bytes: rates(self.blkio_device_write_bps.as_deref()),
+                read_operations: rates(self.blkio_device_read_iops.as_deref()),
+                write_operations: rates(self.blkio_device_write_iops.as_deref()),
+            },
         })
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WeightAsked {
+    path: String,
+    weight: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RateAsked {
+    path: String,
+    rate: u64,
+}
+
+fn rates(list: Option<&[RateAsked]>) -> Vec<(String, u64)> {
+    list.unwrap_or_default().iter().map(|each| (each.path.clone(), each.rate)).collect()
 }

@@ -373,8 +373,8 @@ fn list_and_filters(sandbox: &Sandbox) -> Result<()> {
 fn nothing_is_ignored(sandbox: &Sandbox) -> Result<()> {
     let server = ready(sandbox)?;
     for (host, wanted, words) in [
-        (json!({"BlkioWeight": 100}), 501, "BlkioWeight"),
-        (json!({"OomKillDisable": true}), 501, "OomKillDisable"),
+        (json!({"KernelMemory": 100}), 501, "KernelMemory"),
+        (json!({"DeviceRequests": [{"Count": -1}]}), 501, "DeviceRequests"),
         (json!({"Runtime": "kata"}), 400, "runtime"),
         (json!({"Memory": 1024}), 400, "too small"),
         (json!({"CapAdd": ["NOSUCH"]}), 400, "capability"),
@@ -689,7 +689,7 @@ fn use_and_limits(sandbox: &Sandbox) -> Result<()> {
         server.ok(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "box"])?,
         "134217728 unless-stopped"
     );
-    server.docker(&["update", "--blkio-weight", "100", "box"])?.fails(1, &["BlkioWeight"])?;
+    same!(server.ask("POST /containers/box/update", "{\"KernelMemory\": 1}")?.0, 501);
     contains!(server.ok(&["system", "df"])?, "Local Volumes");
     server.ok(&["rm", "-f", "box"])?;
     Ok(())
