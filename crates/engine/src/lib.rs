@@ -55,6 +55,7 @@ pub mod volumes;
 pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
+pub use cgroup::Stats as CgroupStats;
 pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
     Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
