@@ -156,7 +156,10 @@ struct HostConfig {
     tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
     uts_mode: String,
-    userns_mode: &'static str,
+    userns_mode: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    device_cgroup_rules: Option<Vec<String>>,
     shm_size: u64,
     sysctls: BTreeMap<String, String>,
     runtime: &'static str,
@@ -303,7 +306,7 @@ impl Inspect {
             hostname_path: file("hostname"),
             hosts_path: file("hosts"),
             log_path: match settings.log_driver.as_str() {
-                "none" => String::new(),
+                "journald" | "local" | "none" | "syslog" => String::new(),
                 _ => file(&format!("{}-json.log", container.id)),
             },
             name: format!("/{}", container.name),
@@ -413,7 +416,9 @@ fn host_config(settings: &Settings) -> HostConfig {
         security_opt: some(&settings.security_options),
         tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
         uts_mode: settings.uts_mode.clone(),
-        userns_mode: "",
+        userns_mode: settings.userns_mode.clone(),
+        annotations: settings.annotations.clone(),
+        device_cgroup_rules: some(&settings.device_rules),
         shm_size: settings.shm_size,
         sysctls: settings.sysctls.clone(),
         runtime: "dhow",

@@ -58,7 +58,10 @@ pub use containers::options::{
     PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
-pub use containers::{Created, Exec, ExecOptions, ExecState, LogPlace, Started, Streams, Waiting};
+pub use containers::{
+    Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Started, Streams, Top,
+    UpdateOptions, Usage, Waiting,
+};
 pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};

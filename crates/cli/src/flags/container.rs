@@ -17,6 +17,9 @@ pub struct ContainerFlags {
     /// Add a line to /etc/hosts (host:ip)
     #[arg(long, value_name = "list", value_parser = hosts::extra)]
     add_host: Vec<String>,
+    /// Add an annotation to the container (passed to the OCI runtime)
+    #[arg(long, value_name = "map", value_parser = keyvalue::annotation)]
+    annotation: Vec<(String, String)>,
     /// Add a capability, or ALL
     #[arg(long, value_name = "list")]
     cap_add: Vec<String>,
@@ -53,6 +56,9 @@ pub struct ContainerFlags {
     /// Add a device of the host (host[:container[:rwm]])
     #[arg(long, value_name = "list", value_parser = devices::parse)]
     device: Vec<String>,
+    /// Allow devices by a rule (TYPE MAJOR:MINOR ACCESS)
+    #[arg(long, value_name = "list")]
+    device_cgroup_rule: Vec<String>,
     /// Set name servers
     #[arg(long, value_name = "list", value_parser = hosts::server)]
     dns: Vec<String>,
@@ -88,7 +94,7 @@ pub struct ContainerFlags {
     /// Keep standard input open even if not attached
     #[arg(short = 'i', long)]
     interactive: bool,
-    /// IPC namespace: private, shareable, host or none
+    /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
     /// Set a label (KEY[=VALUE])
@@ -97,7 +103,7 @@ pub struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "file")]
     label_file: Vec<String>,
-    /// Log driver: json-file or none
+    /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)
@@ -124,7 +130,7 @@ pub struct ContainerFlags {
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
-    /// PID namespace: host
+    /// PID namespace: host, or container:NAME
     #[arg(long, value_name = "string", value_parser = pid_mode)]
     pid: Option<String>,
     /// Limit of tasks; -1 for unlimited
@@ -184,6 +190,9 @@ pub struct ContainerFlags {
     /// User and group (name|uid[:group|gid])
     #[arg(short = 'u', long, value_name = "string")]
     user: Option<String>,
+    /// User namespace: host
+    #[arg(long, value_name = "string")]
+    userns: Option<String>,
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
@@ -262,7 +271,10 @@ impl ContainerFlags {
             privileged: self.privileged,
             security_options: security::resolve(&self.security_opt)?,
             ulimits: self.ulimit.clone(),
+            annotations: self.annotation.iter().cloned().collect(),
             devices: self.device.clone(),
+            device_rules: self.device_cgroup_rule.clone(),
+            userns_mode: given(&self.userns),
             sysctls: self.sysctl.iter().cloned().collect(),
             init: self.init,
             shm_size: self.shm_size,
@@ -394,9 +406,7 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 fn pid_mode(text: &str) -> Result<String, String> {
     match text {
         "" | "host" | "private" => Ok(text.to_owned()),
-        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {
-            Err(format!("--pid {text} is not supported yet: host is"))
-        }
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err("--pid: invalid PID mode".into()),
     }
 }
@@ -404,9 +414,7 @@ fn pid_mode(text: &str) -> Result<String, String> {
 fn ipc_mode(text: &str) -> Result<String, String> {
     match text {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
-        _ if text.starts_with("container:") => {
-            Err(format!("--ipc {text} is not supported yet: private, shareable, host and none are"))
-        }
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
     }
 }

@@ -110,6 +110,7 @@ impl Engine {
                 settings.volumes.push(mount.target.clone());
             }
         }
+        self.settle_sharing(&mut settings)?;
         Ok(settings)
     }
 

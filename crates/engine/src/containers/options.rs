@@ -333,8 +333,14 @@ pub struct Options {
     pub security_options: Vec<String>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
-    /// `HOST[:CONTAINER[:rwm]]` devices.
+    /// Annotations of the OCI specification.
+    pub annotations: BTreeMap<String, String>,
+    /// `HOST[:CONTAINER[:rwm]]` devices, or directories of some.
     pub devices: Vec<String>,
+    /// Further devices that may be used: `TYPE MAJOR:MINOR ACCESS`.
+    pub device_rules: Vec<String>,
+    /// `host`, or nothing, which is the same.
+    pub userns_mode: Option<String>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// An init that reaps and forwards signals as PID 1.
@@ -347,9 +353,9 @@ pub struct Options {
     pub cgroup_parent: Option<String>,
     /// `host` or `private` cgroup namespace.
     pub cgroup_namespace: Option<String>,
-    /// `host` or private PID namespace.
+    /// `host`, private, or `container:NAME` PID namespace.
     pub pid_mode: Option<String>,
-    /// `host`, `private`, `shareable` or `none` IPC namespace.
+    /// `host`, `private`, `shareable`, `none` or `container:NAME` IPC namespace.
     pub ipc_mode: Option<String>,
     /// `host` or private UTS namespace.
     pub uts_mode: Option<String>,

@@ -40,6 +40,7 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
             let node = &device.node;
             rules.push(rule(true, Some(&node.kind), node.major, node.minor, &device.access));
         }
+        rules.extend(settings.device_rules.iter().filter_map(|text| device_rule(text)));
     }
     let memory = LinuxMemory {
         limit: limits.memory.filter(|&bytes| bytes > 0),
@@ -79,6 +80,8 @@ pub(crate) struct Device {
     pub node: LinuxDevice,
     /// `r`, `w`, `m` in any combination.
     pub access: String,
+    /// Where the host has it.
+    pub host: String,
 }
 
 /// The devices asked for with `--device`; with `--privileged`, all of the host's.
@@ -88,20 +91,38 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
         collect("/dev", &mut devices);
         return Ok(devices);
     }
-    settings.devices.iter().map(|text| parse(text)).collect()
+    let mut devices = Vec::new();
+    for text in &settings.devices {
+        devices.extend(parse(text)?);
+    }
+    Ok(devices)
 }
 
 /// The devices asked for with `--device`, on the host and in the container: no nodes are made in a user namespace, the
 /// host's are bound.
 pub(crate) fn device_paths(settings: &Settings) -> Result<Vec<(String, String)>> {
-    let pair = |text: &String| {
-        let host = text.split(':').next().unwrap_or_default().to_owned();
-        parse(text).map(|device| (host, device.node.path))
-    };
-    settings.devices.iter().map(pair).collect()
+    let mut pairs = Vec::new();
+    for text in &settings.devices {
+        pairs.extend(parse(text)?.into_iter().map(|device| (device.host, device.node.path)));
+    }
+    Ok(pairs)
 }
 
-fn parse(text: &str) -> Result<Device> {
+/// A rule of `--device-cgroup-rule`; `None` where it is none.
+pub(crate) fn device_rule(text: &str) -> Option<LinuxDeviceCgroup> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [kind @ ("a" | "b" | "c"), numbers, access] = words.as_slice() else { return None };
+    let (major, minor) = numbers.split_once(':')?;
+    let number = |text: &str| match text {
+        "*" => Some(None),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok().map(Some),
+        _ => None,
+    };
+    let good = !access.is_empty() && access.len() <= 3 && access.bytes().all(|byte| matches!(byte, b'r' | b'w' | b'm'));
+    good.then_some(rule(true, Some(kind), number(major)?, number(minor)?, access))
+}
+
+fn parse(text: &str) -> Result<Vec<Device>> {
     let parts: Vec<&str> = text.split(':').collect();
     let is_access = |word: &str| !word.is_empty() && word.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
     let (host, inside, access) = match parts.as_slice() {
@@ -117,9 +138,20 @@ fn parse(text: &str) -> Result<Device> {
         }
     };
     let metadata = std::fs::metadata(host).kind(Kind::InvalidArgument, || format!("cannot use the device {host:?}"))?;
+    if metadata.is_dir() {
+        // Docker: all devices below it, at the same places below the other path.
+        let mut found = Vec::new();
+        collect(host.trim_end_matches('/'), &mut found);
+        for device in &mut found {
+            let rest = device.host.strip_prefix(host.trim_end_matches('/')).unwrap_or_default();
+            device.node.path = format!("{}{rest}", inside.trim_end_matches('/'));
+            access.clone_into(&mut device.access);
+        }
+        return Ok(found);
+    }
     let node = node(inside, &metadata)
         .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("{host:?} is not a device node")))?;
-    Ok(Device { node, access: access.into() })
+    Ok(vec![Device { node, access: access.into(), host: host.into() }])
 }
 
 fn node(path: &str, metadata: &std::fs::Metadata) -> Option<LinuxDevice> {
@@ -157,7 +189,7 @@ fn collect(directory: &str, devices: &mut Vec<Device>) {
         if metadata.is_dir() {
             collect(&path, devices);
         } else if let Some(node) = node(&path, &metadata) {
-            devices.push(Device { node, access: "rwm".into() });
+            devices.push(Device { node, access: "rwm".into(), host: path });
         }
     }
 }
