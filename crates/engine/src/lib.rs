@@ -5,6 +5,7 @@
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
 //! - [`archives`]: files in and out of containers
+//! - [`check`]: is what is on disk what it should be?
 //! - [`engine`]: where things are, and what is opened when
 //! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
@@ -23,6 +24,7 @@
 
 mod apparmor;
 pub mod archives;
+pub mod check;
 mod clock;
 pub mod commits;
 pub mod containers;
@@ -67,8 +69,8 @@ pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
 pub use images::{
-    Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, PushEvent, PushOptions, PushProgress, PushedName,
-    Quiet, Removed, SaveFormat, SaveOptions,
+    HistoryStep, Image, ImageSummary, Loaded, PrunedImages, PullEvent, PullProgress, Pulled, PushEvent, PushOptions,
+    PushProgress, PushedName, Quiet, Removed, SaveFormat, SaveOptions,
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};

@@ -61,6 +61,7 @@ mod rebuild;
 mod record;
 mod remove;
 mod replaced;
+mod scatter;
 mod staging;
 mod tally;
 mod writable;
@@ -156,6 +157,14 @@ impl Store {
             Some(parent) => writable::take_and_discard(self, &parent, name).map_err(system),
             None => Ok(()),
         }
+    }
+
+    /// What lies in `staging` and belongs to nobody alive, without removing it.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn abandoned(&self) -> Result<Vec<String>, StoreError> {
+        staging::abandoned(self)
     }
 
     /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has

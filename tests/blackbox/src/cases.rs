@@ -7,6 +7,7 @@ mod copying;
 mod docker_api;
 mod events;
 mod health;
+mod image_store;
 mod images;
 mod leaks;
 mod lifecycle;
@@ -46,6 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         rootless::CASES,
         images::CASES,
+        image_store::CASES,
         transfer::CASES,
         wrong_input::CASES,
         services::CASES,

@@ -9,7 +9,9 @@ mod diff;
 mod events;
 mod exec;
 mod export;
+mod history;
 mod image_inspect;
+mod image_prune;
 mod images;
 mod import;
 mod info;
@@ -35,6 +37,7 @@ mod serve;
 mod start;
 mod stats;
 mod stop;
+mod system_check;
 mod tag;
 mod top;
 mod unpause;
@@ -76,6 +79,7 @@ pub const VERBS: &[Entry] = &[
     (&["export"], &export::VERB),
     (&["import"], &import::VERB),
     (&["events"], &events::VERB),
+    (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
@@ -138,10 +142,12 @@ pub const GROUPS: &[Group] = &[
         name: "image",
         about: "Manage images",
         verbs: &[
+            (&["history"], &history::VERB),
             (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
+            (&["prune"], &image_prune::VERB),
             (&["pull"], &pull::VERB),
             (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
@@ -153,7 +159,12 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "system",
         about: "Manage dhow",
-        verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)],
+        verbs: &[
+            (&["boot"], &boot::VERB),
+            (&["events"], &events::VERB),
+            (&["check"], &system_check::VERB),
+            (&["info"], &info::VERB),
+        ],
     },
 ];
 
