@@ -30,6 +30,7 @@ pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
+mod disk;
 pub mod engine;
 mod error;
 pub mod events;
@@ -65,6 +66,7 @@ pub use containers::{
     UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
+pub use disk::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};

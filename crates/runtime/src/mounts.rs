@@ -37,7 +37,7 @@ impl Prepared {
                 }
                 _ => {}
             }
-            if let Mounted::Bind { source, recursive, id_map: None } = &mount.what
+            if let Mounted::Bind { source, recursive, id_map: None, .. } = &mount.what
                 && let Some((process, path)) = of_another(source)
             {
                 let tree = foreign(process, &path, *recursive).map_err(|error| in_step(mount, error))?;
