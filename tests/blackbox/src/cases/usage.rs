@@ -7,7 +7,7 @@ use crate::case::{cases, contains, same};
 use crate::host;
 use crate::sandbox::Sandbox;
 
-cases![usage: as_du_says, forms, verbose, prune, prune_asks, prune_filters, image_mounts_keep_their_image];
+cases![usage: as_du_says [Root], forms, verbose, prune, prune_asks, prune_filters, image_mounts_keep_their_image];
 
 /// Bytes of a size as it is shown.
 fn bytes(text: &str) -> Result<f64> {

@@ -63,7 +63,7 @@ fn rows(usage: &DiskUsage) -> Vec<Value> {
 }
 
 fn row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64) -> Value {
-    let share = if size > 0 { format!(" ({}%)", reclaimable * 100 / size) } else { String::new() };
+    let share = (reclaimable * 100).checked_div(size).map_or(String::new(), |share| format!(" ({share}%)"));
     json!({
         "Type": kind,
         "TotalCount": total.to_string(),
