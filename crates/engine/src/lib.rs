@@ -57,8 +57,8 @@ pub mod xray;
 pub use archives::{ArchiveIn, PathStat};
 pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
-    Below, HealthAction, HealthOptions, ImageMount, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort,
-    PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
+    Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
+    PublishedPort, PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
