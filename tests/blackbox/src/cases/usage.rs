@@ -105,6 +105,10 @@ fn prune(sandbox: &Sandbox) -> Result<()> {
     contains!(sandbox.ok(["system", "prune", "-af"])?, "untagged: busybox:latest");
     same!(sandbox.ok(["images", "-q"])?, "");
     same!(sandbox.ok(["system", "prune", "-af"])?, "Total reclaimed space: 0B");
+    // Networks of nobody go as well.
+    if sandbox.dhow(["network", "create", "lonely"])?.code == 0 {
+        contains!(sandbox.ok(["system", "prune", "-f"])?, "Deleted Networks:\nlonely\n");
+    }
     // Nothing is left but the named volume: moby#43586.
     same!(std::fs::read_dir(sandbox.path("data/layers"))?.count(), 0);
     Ok(())

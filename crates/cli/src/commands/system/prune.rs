@@ -45,6 +45,13 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let containers = engine.prune_containers(&filter)?;
     let mut bytes = containers.bytes;
     section(&mut text, "Deleted Containers", &containers.ids);
+    let young = |created: &str| match (filter.until, created.parse::<Timestamp>()) {
+        (Some(until), Ok(created)) => created >= until,
+        _ => false,
+    };
+    let networks =
+        engine.prune_networks(|network| filters.labels(&network.settings.labels) && !young(&network.created_at))?;
+    section(&mut text, "Deleted Networks", &networks);
     if flags.volumes {
         let volumes = engine.prune_volumes(false, &|volume| filters.labels(&volume.labels))?;
         bytes += volumes.bytes;
