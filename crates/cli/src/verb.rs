@@ -46,7 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// Docker's commands that dhow knows but does not have yet.
 const LATER: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "history", "import", "manifest",
+    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "import", "manifest",
     "network", "search", "volume",
 ];
 
