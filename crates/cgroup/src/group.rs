@@ -88,6 +88,20 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Makes the groups in every tree, also in those where nothing is limited yet: for programs that look for a container
+    /// by its path in each of them, as runtimes of others are expected to leave it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn make_everywhere(&mut self) -> Result<()> {
+        for mount in 0..self.description.mounts.len() {
+            if self.joined.iter().all(|joined| joined.mount != mount) {
+                self.make(mount)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the groups of a description again: the directories that exist.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! - [`flags`], [`values`]: flags that verbs share, and the small languages inside them
 //! - [`template`], [`display`], [`filter`]: Go's templates, Docker's words and columns, `--filter`
 //! - [`docker_json`]: records as the JSON of Docker's API
+//! - [`oci_command`]: `dhow oci`, which speaks as runc does
 //! - [`exit`]: the only place where a failure becomes an exit status
 //! - [`failure`], [`output`]: what is said, and where
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod failure;
 mod filter;
 mod flags;
 mod help;
+mod oci_command;
 mod output;
 mod session;
 mod streams;
@@ -29,6 +31,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // A monitor, or the init of a container, is this program under another name, without threads and without flags.
     if let Some(code) = engine::roles::dispatch() {
+        return code;
+    }
+    if let Some(code) = oci_command::dispatch() {
         return code;
     }
     ExitCode::from(verb::main(std::env::args_os()))

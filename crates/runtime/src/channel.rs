@@ -78,6 +78,10 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
 }
 
 impl Channel {
+    pub(crate) fn of(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     pub(crate) fn send_up(&self, message: &Up) -> Result<()> {
         match message {
             Up::Born { pid, pidfd } => {

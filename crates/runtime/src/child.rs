@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::channel::{Channel, Down, Up};
 use crate::create::Stdio;
+use crate::door::{self, Door};
 use crate::error::{During, Error, Result};
 use crate::mounts::Prepared;
 use crate::plan::{FilterPlan, Plan, ProcessPlan};
@@ -25,17 +26,20 @@ pub(crate) struct Context<'a> {
     pub stdio: &'a Stdio,
     pub prepared: &'a Prepared,
     pub channel: &'a Channel,
+    /// Where to wait for the start; at the channel when there is none.
+    pub door: Option<&'a Door>,
 }
 
 /// The whole life of the child up to execve(2); returns its exit status if that is never reached.
 ///
 /// `born_in_cgroup` says whether clone3 has put it there already; `None` when a forerunner has seen to it all.
 pub(crate) fn run(context: &Context<'_>, joined: &[(Namespaces, OwnedFd)], born_in_cgroup: Option<bool>) -> i32 {
-    match assemble(context, joined, born_in_cgroup) {
+    let mut starter = None;
+    match assemble(context, joined, born_in_cgroup, &mut starter) {
         Ok(never) => match never {},
         Err(error) => {
-            // If the parent is gone there is nobody to tell.
-            context.channel.send_up(&Up::Failed(error)).ok();
+            // If the other side is gone there is nobody to tell.
+            starter.as_ref().unwrap_or(context.channel).send_up(&Up::Failed(error)).ok();
             1
         }
     }
@@ -45,6 +49,7 @@ fn assemble(
     context: &Context<'_>,
     joined: &[(Namespaces, OwnedFd)],
     born_in_cgroup: Option<bool>,
+    starter: &mut Option<Channel>,
 ) -> Result<Infallible> {
     let plan = context.plan;
     // Modes below are meant exactly.
@@ -90,13 +95,20 @@ fn assemble(
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
     let inside = Inside { root: built.root, procfs: Some(procfs), terminal };
-    let ready = finish_identity(&plan.process, &inside, context.stdio, context.channel)?;
+    let ready = finish_identity(&plan.process, &inside, context.stdio)?;
+    if context.door.is_some() {
+        ready.program.look_ahead(&plan.process)?;
+    }
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
+    let channel = match context.door {
+        Some(door) => &*starter.insert(door::wait(door, &plan.process)?),
+        None => context.channel,
+    };
     if !hooks.start_container.is_empty() {
         hooks::run_hooks(&hooks.start_container, &in_container(ContainerState::Created))?;
     }
-    execute(&plan.process, &inside, &ready, context.channel)
+    execute(&plan.process, &inside, &ready, channel)
 }
 
 /// A process that stands in the container's root.
@@ -110,7 +122,8 @@ pub(crate) struct Inside {
 /// What is settled once the identity is.
 pub(crate) struct Ready {
     program: program::Program,
-    filter_pending: bool,
+    /// The capability sets are still those that loading a filter needs.
+    capabilities_pending: bool,
 }
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
@@ -118,7 +131,6 @@ pub(crate) fn finish_identity(
     process: &ProcessPlan,
     inside: &Inside,
     stdio: &Stdio,
-    channel: &Channel,
 ) -> Result<Ready> {
     let user = identity::resolve(&process.user, inside.root.as_fd())?;
     place_streams(stdio, inside, user.uid)?;
@@ -132,15 +144,14 @@ pub(crate) fn finish_identity(
         // Root of the container may be nobody on a network file system on which the user is somebody.
         program::change_directory(inside.root.as_fd(), &process.cwd)?;
     }
-    // Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, so it comes before the capabilities go; with it
-    // the filter comes last and has the fewest calls of ours to pass.
-    let filter_pending = process.no_new_privileges;
-    if let (Some(filter), false) = (&process.filter, filter_pending) {
-        load_filter(filter, channel)?;
+    // The filter comes last, so that it has the fewest calls of ours to pass. Without no_new_privs the kernel wants
+    // CAP_SYS_ADMIN for it, so the capabilities go after it then.
+    let capabilities_pending = process.filter.is_some() && !process.no_new_privileges;
+    if !capabilities_pending {
+        identity::limit_capabilities(process)?;
     }
-    identity::limit_capabilities(process)?;
     let program = program::Program::prepare(process, &user)?;
-    Ok(Ready { program, filter_pending })
+    Ok(Ready { program, capabilities_pending })
 }
 
 /// The last steps.
@@ -159,8 +170,11 @@ pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, cha
     if process.no_new_privileges {
         kernel::prctl::set_no_new_privileges().during(|| "give up gaining privileges")?;
     }
-    if let (Some(filter), true) = (&process.filter, ready.filter_pending) {
+    if let Some(filter) = &process.filter {
         load_filter(filter, channel)?;
+    }
+    if ready.capabilities_pending {
+        identity::limit_capabilities(process)?;
     }
     Err(ready.program.execute(process))
 }

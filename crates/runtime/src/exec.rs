@@ -70,7 +70,7 @@ pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Std
     let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
     let born = ours.receive_up();
     reap(forerunner.pid);
-    let supervisor = Supervisor::of(&plan.process, ContainerState::Running, target_pid);
+    let supervisor = Supervisor::of(plan.process.filter.as_ref(), ContainerState::Running, target_pid);
     create::adopt(born?, ours)?.until_executed(None, supervisor.as_ref())
 }
 
@@ -159,7 +159,7 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio) -> i32 {
             child::join_keyring(name)?;
         }
         let (inside, controller) = enter(plan)?;
-        let ready = child::finish_identity(&plan.process, &inside, stdio, channel)?;
+        let ready = child::finish_identity(&plan.process, &inside, stdio)?;
         if controller.is_some() {
             channel.send_up(&Up::Ready { terminal: controller })?;
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use kernel::beneath::{self, Limits};
 use kernel::error::Error as SystemCall;
 use kernel::exe::{self, Strings};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{During, Error, Result};
@@ -36,6 +36,23 @@ impl Program {
             arguments: Strings::new(process.args.iter().map(String::as_str)).during(step)?,
             environment: Strings::new(environment).during(step)?,
         })
+    }
+
+    /// Whether there is a program to execute, as one can tell without trying: for a start that comes much later.
+    pub(crate) fn look_ahead(&self, process: &ProcessPlan) -> Result<()> {
+        let program = || process.args.first().cloned().unwrap_or_default();
+        let mut problem = Error::NotFound { program: program(), errno: Errno::NOENT };
+        for path in &self.candidates {
+            let Ok(status) = rustix::fs::stat(path.as_c_str()) else { continue };
+            if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+                problem = Error::NotExecutable { program: program(), errno: Errno::ISDIR };
+            } else if rustix::fs::accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS).is_ok() {
+                return Ok(());
+            } else {
+                problem = Error::NotExecutable { program: program(), errno: Errno::ACCESS };
+            }
+        }
+        Err(problem)
     }
 
     /// Tries one place after the other, as execvpe(3) does, with no look ahead that could be wrong by the time of the
