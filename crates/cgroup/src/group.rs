@@ -119,6 +119,8 @@ impl Cgroup {
                 Err(failed) => return Err(failed.into()),
             }
         }
+        // v2 first, as `create` has it: what its tree lacks is then taken from v1.
+        joined.sort_by_key(|joined| joined.version == Version::V1);
         Ok(Cgroup { description: description.clone(), joined, fresh: false })
     }
 

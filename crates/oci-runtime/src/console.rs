@@ -27,9 +27,9 @@ impl Sockets {
             (None, true, true) => {
                 Err(Error::refused("cannot allocate tty if the runtime will detach without setting console socket"))
             }
-            (Some(_), false, _) | (Some(_), _, false) => Err(Error::refused(
-                "cannot use console socket if the runtime will not detach or allocate tty",
-            )),
+            (Some(_), false, _) | (Some(_), _, false) => {
+                Err(Error::refused("cannot use console socket if the runtime will not detach or allocate tty"))
+            }
             _ => Ok(()),
         }
     }

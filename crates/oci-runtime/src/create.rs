@@ -137,6 +137,7 @@ pub fn run(store: &Store, id: &str, options: &CreateOptions, interaction: Intera
 }
 
 fn make(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Result<runtime::Left> {
+    store.check_vacant(id)?;
     let spec = read(options)?;
     let mut plan = runtime::plan(&spec, &plan_options(id, options))?;
     options.sockets.check(plan.process.terminal.is_some(), detached)?;

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     /// The configuration cannot be executed.
-    #[error("config.json: {0}")]
+    #[error("config.json")]
     Plan(#[from] PlanError),
     /// Making the container or a process in it.
     #[error(transparent)]

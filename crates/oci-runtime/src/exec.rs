@@ -170,14 +170,13 @@ fn place(container: &Container, wanted: &[String]) -> Result<CgroupPlan> {
                 return Err(Error::refused(format!("--cgroup {text:?}: there is no controller {controller:?} here")));
             }
         }
-        let chosen = |names: &str| {
-            controllers.is_empty() || names.split(',').any(|name| controllers.contains(&name))
-        };
+        let chosen = |names: &str| controllers.is_empty() || names.split(',').any(|name| controllers.contains(&name));
         if let Some(directory) = plan.unified.as_mut().filter(|_| controllers.is_empty()) {
             *directory = below(directory, path)?;
         }
         for (names, directory) in plan.legacy.iter_mut().filter(|(names, _)| chosen(names)) {
-            *directory = below(directory, path).map_err(|error| Error::refused(format!("{names}: {}", error.chain())))?;
+            *directory =
+                below(directory, path).map_err(|error| Error::refused(format!("{names}: {}", error.chain())))?;
         }
     }
     Ok(plan)
@@ -193,7 +192,8 @@ fn below(directory: &std::path::Path, path: &str) -> Result<PathBuf> {
 }
 
 fn has(group: &Cgroup, name: &str) -> bool {
-    group.directories().iter().any(|(mount, _)| {
-        mount.version == Version::V1 && mount.controllers.iter().any(|each| each.v1_name() == name)
-    })
+    group
+        .directories()
+        .iter()
+        .any(|(mount, _)| mount.version == Version::V1 && mount.controllers.iter().any(|each| each.v1_name() == name))
 }

@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn signals_have_numbers_and_names() {
-        for (text, number) in [("9", 9), ("kill", 9), ("SIGTERM", 15), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)] {
+        for (text, number) in
+            [("9", 9), ("kill", 9), ("SIGTERM", 15), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+        {
             assert_eq!(signal(text).unwrap(), number, "{text}");
         }
         for text in ["", "0", "65", "-1", "SIG", "SIGSIGKILL", "RTMIN-1", "RTMIN+99"] {

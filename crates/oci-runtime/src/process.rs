@@ -50,7 +50,10 @@ impl Inherited {
     pub fn settle(self) -> Result<()> {
         let first = self.total().saturating_add(3);
         if first > 1 << 16 {
-            return Err(Error::refused(format!("--preserve-fds {}: there are not so many descriptors", self.preserved)));
+            return Err(Error::refused(format!(
+                "--preserve-fds {}: there are not so many descriptors",
+                self.preserved
+            )));
         }
         for number in 3..first {
             if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {

@@ -48,6 +48,15 @@ impl Store {
         }
     }
 
+    /// Whether a name may be given to a new container.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], or a name that cannot be a file's.
+    pub(crate) fn check_vacant(&self, id: &str) -> Result<()> {
+        check_name(id)?;
+        if self.root.join(id).exists() { Err(Error::Exists) } else { Ok(()) }
+    }
+
     /// Makes the directory of a new container, and locks it. One that an interrupted `create` left is replaced.
     ///
     /// # Errors
@@ -226,9 +235,10 @@ impl Container {
     pub(crate) fn has_own_pids(&self) -> bool {
         let linux = self.record.spec.linux.as_ref();
         linux.is_some_and(|linux| {
-            linux.namespaces.iter().any(|each| {
-                each.kind == LinuxNamespaceType::Pid && each.path.as_deref().unwrap_or_default().is_empty()
-            })
+            linux
+                .namespaces
+                .iter()
+                .any(|each| each.kind == LinuxNamespaceType::Pid && each.path.as_deref().unwrap_or_default().is_empty())
         })
     }
 }
@@ -245,9 +255,7 @@ impl Drop for Container {
 fn write_private(path: &Path, text: &[u8]) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let open = || {
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text)
-    };
+    let open = || File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text);
     open().on("write", path)
 }
 

@@ -127,11 +127,7 @@ pub(crate) struct Ready {
 }
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
-pub(crate) fn finish_identity(
-    process: &ProcessPlan,
-    inside: &Inside,
-    stdio: &Stdio,
-) -> Result<Ready> {
+pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &Stdio) -> Result<Ready> {
     let user = identity::resolve(&process.user, inside.root.as_fd())?;
     place_streams(stdio, inside, user.uid)?;
     // While this process is root: the directory may be one that the user cannot reach, which Docker allows.

@@ -61,11 +61,26 @@ fn propagation(name: &str) -> Option<Propagate> {
 #[must_use]
 pub fn mount_option_names() -> Vec<String> {
     const ATTRIBUTES: [&str; 18] = [
-        "atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime", "nostrictatime",
-        "nosuid", "nosymfollow", "relatime", "ro", "rw", "strictatime", "suid", "symfollow",
+        "atime",
+        "dev",
+        "diratime",
+        "exec",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "relatime",
+        "ro",
+        "rw",
+        "strictatime",
+        "suid",
+        "symfollow",
     ];
-    const OTHERS: [&str; 8] =
-        ["bind", "defaults", "idmap", "private", "rbind", "ridmap", "shared", "slave"];
+    const OTHERS: [&str; 8] = ["bind", "defaults", "idmap", "private", "rbind", "ridmap", "shared", "slave"];
     const MORE: [&str; 6] = ["rprivate", "rshared", "rslave", "runbindable", "tmpcopyup", "unbindable"];
     let recursive = ATTRIBUTES.iter().map(|name| format!("r{name}"));
     let plain = ATTRIBUTES.iter().chain(&OTHERS).chain(&MORE).map(|name| (*name).to_owned());

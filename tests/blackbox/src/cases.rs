@@ -7,6 +7,7 @@ mod leaks;
 mod lifecycle;
 mod limits;
 mod network;
+mod oci;
 mod rootless;
 mod run;
 mod security;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         limits::CASES,
         security::CASES,
         network::CASES,
+        oci::CASES,
         rootless::CASES,
         images::CASES,
         wrong_input::CASES,

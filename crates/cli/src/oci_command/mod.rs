@@ -171,9 +171,8 @@ fn seal() -> Result<()> {
         rustix::thread::set_name(c"dhow-oci").ok();
         return Ok(());
     }
-    let text = |word: OsString| {
-        word.into_string().map_err(|word| Error::Refused(format!("{} is not UTF-8", word.display())))
-    };
+    let text =
+        |word: OsString| word.into_string().map_err(|word| Error::Refused(format!("{} is not UTF-8", word.display())));
     let arguments = std::env::args_os().map(text).collect::<Result<Vec<_>>>()?;
     let variable = |(name, value): (OsString, OsString)| Some(format!("{}={}", name.to_str()?, value.to_str()?));
     let environment = std::env::vars_os().filter_map(variable).chain([format!("{SEALED}=1")]);

@@ -137,9 +137,7 @@ impl Update {
             memory: (memory != LinuxMemory::default()).then_some(memory),
             cpu: (cpu != LinuxCPU::default()).then_some(cpu),
             pids: self.pids_limit.map(|limit| LinuxPids { limit: Some(limit) }),
-            block_io: self
-                .blkio_weight
-                .map(|weight| LinuxBlockIO { weight: Some(weight), ..LinuxBlockIO::default() }),
+            block_io: self.blkio_weight.map(|weight| LinuxBlockIO { weight: Some(weight), ..LinuxBlockIO::default() }),
             ..LinuxResources::default()
         }
     }

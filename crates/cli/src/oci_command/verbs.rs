@@ -148,7 +148,11 @@ fn ps(call: &Call, matches: &ArgMatches) -> Ended {
     }
     let options: Vec<&String> = matches.get_many::<String>("options").into_iter().flatten().collect();
     let mut program = Program::new("ps");
-    if options.is_empty() { program.arg("-ef") } else { program.args(options) };
+    if options.is_empty() {
+        program.arg("-ef")
+    } else {
+        program.args(options)
+    };
     let output = program.output().map_err(|error| Error::Refused(format!("cannot run ps: {error}")))?;
     if !output.status.success() {
         return Err(Error::Refused(format!("ps: {}", String::from_utf8_lossy(&output.stderr).trim())));
