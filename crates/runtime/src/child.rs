@@ -94,15 +94,21 @@ fn assemble(
     name_host(plan)?;
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
-    let inside = Inside { root: built.root, procfs: Some(procfs), terminal };
+    let mut inside = Inside { root: built.root, procfs: Some(procfs), terminal };
     let ready = finish_identity(&plan.process, &inside, context.stdio)?;
+    // The program has it as its standard streams now.
+    inside.terminal = None;
     if context.door.is_some() {
         ready.program.look_ahead(&plan.process)?;
     }
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
     let channel = match context.door {
-        Some(door) => &*starter.insert(door::wait(door, &plan.process)?),
+        Some(door) => {
+            let procfs = inside.procfs.as_ref().map(Procfs::directory);
+            let needed: Vec<_> = [inside.root.as_fd()].into_iter().chain(procfs).collect();
+            &*starter.insert(door::wait(door, &plan.process, &needed)?)
+        }
         None => context.channel,
     };
     if !hooks.start_container.is_empty() {

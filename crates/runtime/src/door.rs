@@ -108,8 +108,12 @@ impl Knock {
 }
 
 /// Closes the door for the container's own processes while it waits: nobody inside may trace the waiting process or
-/// open its descriptors (CVE-2016-9962).
-pub(crate) fn wait(door: &Door, process: &ProcessPlan) -> Result<Channel> {
+/// open its descriptors (CVE-2016-9962). It waits for long, so whatever else its maker had open is closed.
+pub(crate) fn wait(door: &Door, process: &ProcessPlan, needed: &[BorrowedFd<'_>]) -> Result<Channel> {
+    let mut kept = vec![door.as_fd()];
+    kept.extend(needed);
+    kernel::descriptors::close_all_but(3 + process.preserve_descriptors, &kept)
+        .during(|| "close what is not needed while waiting")?;
     kernel::prctl::set_dumpable(false).during(|| "hide from the container's processes")?;
     let channel = door.wait()?;
     channel.wait_for(Down::Go)?;
