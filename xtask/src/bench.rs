@@ -12,8 +12,10 @@ use serde_json::json;
 use crate::command::{command, run as run_command};
 use crate::paths::{self, Staging};
 use crate::{images, setup, test};
+use disk::Disk;
 
 mod cage;
+mod disk;
 mod load;
 mod peers;
 mod start;
@@ -21,14 +23,16 @@ mod table;
 
 /// What a benchmark works with.
 struct Bench {
-    staging: Staging,
+    // Before the directory it is mounted in, as it goes first.
+    disk: Disk,
+    _staging: Staging,
     dhow: PathBuf,
     rounds: usize,
 }
 
 impl Bench {
     fn path(&self, name: &str) -> PathBuf {
-        self.staging.path().join(name)
+        self.disk.path().join(name)
     }
 }
 
@@ -55,11 +59,9 @@ pub fn run(words: &[&str]) -> Result<()> {
         )?;
         return cage::enter(words);
     }
-    let bench = Bench {
-        staging: Staging::new(Path::new("/var/tmp"), "dhow-bench")?,
-        dhow: test::built("release", "dhow")?,
-        rounds,
-    };
+    let staging = Staging::new(Path::new("/var/tmp"), "dhow-bench")?;
+    let bench =
+        Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,

@@ -182,12 +182,12 @@ enum Place {
     Machine { systemd: bool, user: &'static str, chosen: &'static [&'static str] },
 }
 
-/// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on. A test takes 6 to 20 s on emulated
+/// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on. A test takes 6 to 50 s on emulated
 /// processors, so that all of them would take most of an hour: `cargo xtask test vm -- run:: storage::` runs others.
-const KERNEL_FACING: &[&str] = &["run::hello", "limits::", "security::"];
+const KERNEL_FACING: &[&str] = &["run::hello", "limits::", "security::", "services::"];
 
 /// The same for an ordinary user.
-const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::"];
+const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::", "services::"];
 
 fn places() -> Vec<(&'static str, Place)> {
     vec![
@@ -259,7 +259,7 @@ impl Stage {
                     systemd: *systemd,
                     user: (*user).to_owned(),
                     share: cache,
-                    limit: Duration::from_secs(900),
+                    limit: Duration::from_secs(1500),
                     ..vm::Options::default()
                 };
                 i32::from(vm::boot(&options, &words)?)

@@ -72,7 +72,7 @@ pub fn run(bench: &Bench) -> Result<Value> {
         }
     }
     println!();
-    print(&["what", "median s", "min s", "of the best peer", "peak MiB"], &rows);
+    print(&["what", "median s", "min s", "of the best peer (wanted 0.5)", "peak MiB"], &rows);
     Ok(json!(results))
 }
 

@@ -42,6 +42,8 @@ pub fn run(bench: &Bench) -> Result<Value> {
             false
         }
     });
+    // Two of each, so that memory which monitors share is not counted as one's own.
+    let others = engines.iter().filter_map(|engine| Some((engine, standing(engine).ok()?))).collect::<Vec<_>>();
     let containers = engines.iter().map(standing).collect::<Vec<_>>();
     let mut subjects = vec![Subject { name: "floor".into(), round: Box::new(|| time(&mut floor())) }];
     for runtime in ["crun", "runc"] {
@@ -62,12 +64,11 @@ pub fn run(bench: &Bench) -> Result<Value> {
         .zip(&containers)
         .filter_map(|(engine, container)| monitor(engine, container.as_ref().ok()?))
         .collect();
-    for (engine, container) in engines.iter().zip(containers) {
-        if let Ok(container) = container {
-            // The figures are there already; the namespaces end whatever stays.
-            if let Err(error) = engine.output(engine.command(&["rm", "-f", &container])) {
-                println!("bench: {error:#}");
-            }
+    let standing = engines.iter().zip(containers).filter_map(|(engine, container)| Some((engine, container.ok()?)));
+    for (engine, container) in standing.chain(others) {
+        // The figures are there already; the namespaces end whatever stays.
+        if let Err(error) = engine.output(engine.command(&["rm", "-f", &container])) {
+            println!("bench: {error:#}");
         }
     }
     Ok(json!({ "unit": "ms", "rows": samples.iter().map(Samples::json).collect::<Vec<_>>(), "monitors": monitors }))
@@ -151,7 +152,7 @@ fn show(samples: &[Samples]) {
     print(&["ratio of medians", "measured", "wanted at most", "reached"], &rows);
 }
 
-/// Private memory of the process above the container's first one.
+/// Private memory of the process above the container's first one: what one container more would cost.
 fn monitor(engine: &Engine, container: &str) -> Option<Value> {
     let pid = engine.output(engine.command(&["inspect", "--format", "{{.State.Pid}}", container])).ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

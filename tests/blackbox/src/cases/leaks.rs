@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -63,13 +63,25 @@ fn many_runs_at_once(sandbox: &Sandbox) -> Result<()> {
     sandbox.settles_to(&before, Scope::All)
 }
 
-/// Moments that differ from run to run, spread over a run's time, without a source of randomness.
-fn moment(number: u32) -> Duration {
-    Duration::from_micros(u64::from(number.wrapping_mul(2_654_435_761) % 60_000))
+/// How long a run takes here.
+fn usual(sandbox: &Sandbox) -> Result<Duration> {
+    const RUNS: u32 = 5;
+    let begin = Instant::now();
+    for _ in 0..RUNS {
+        sandbox.ok(["run", "--rm", "--network", network(), "busybox", "true"])?;
+    }
+    Ok(begin.elapsed() / RUNS)
+}
+
+/// Moments that differ from run to run, spread over a run's time and a little more, without a source of randomness.
+fn moment(number: u32, usual: Duration) -> Duration {
+    let part = f64::from(number.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX);
+    usual.mul_f64(part * 1.3)
 }
 
 fn killed_command_lines(sandbox: &Sandbox) -> Result<()> {
     let before = warm(sandbox)?;
+    let usual = usual(sandbox)?;
     for number in 0..count(sandbox, "DHOW_LEAK_KILLS", 200) {
         let mut child = sandbox
             .command(["run", "--rm", "--network", network(), "busybox", "true"])
@@ -77,7 +89,7 @@ fn killed_command_lines(sandbox: &Sandbox) -> Result<()> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        thread::sleep(moment(number));
+        thread::sleep(moment(number, usual));
         // It may have ended by itself.
         drop(child.kill());
         child.wait()?;
@@ -87,6 +99,7 @@ fn killed_command_lines(sandbox: &Sandbox) -> Result<()> {
 
 fn killed_monitors(sandbox: &Sandbox) -> Result<()> {
     let before = warm(sandbox)?;
+    let usual = usual(sandbox)?;
     for number in 0..count(sandbox, "DHOW_LEAK_KILLS", 200) {
         let mut child = sandbox
             .command(["run", "--rm", "--network", network(), "busybox", "true"])
@@ -94,7 +107,7 @@ fn killed_monitors(sandbox: &Sandbox) -> Result<()> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        thread::sleep(moment(number));
+        thread::sleep(moment(number, usual));
         for pid in monitors(sandbox) {
             // It may have ended by itself.
             drop(host::succeed(Command::new("kill").args(["-KILL", &pid])));
