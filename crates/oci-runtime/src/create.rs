@@ -68,6 +68,7 @@ fn plan_options(id: &str, options: &CreateOptions) -> PlanOptions {
         bundle: options.bundle.clone(),
         new_keyring: !options.no_new_keyring,
         no_pivot: options.no_pivot,
+        plain_line_ends: options.sockets.console.is_none(),
         preserve_descriptors: options.inherited.total(),
         ..PlanOptions::default()
     }
@@ -208,7 +209,7 @@ fn undo(container: &Container) {
     }
     if let Some(hooks) = &container.record.spec.hooks {
         // They may have prepared something in createRuntime.
-        drop(runtime::run_hooks(&hooks.poststop, &container.state(ContainerState::Stopped)));
+        drop(runtime::run_hooks("poststop", &hooks.poststop, &container.state(ContainerState::Stopped)));
     }
     drop(container.forget());
 }

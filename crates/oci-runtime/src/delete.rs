@@ -35,7 +35,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
     container.forget()?;
     if let Some(hooks) = &container.record.spec.hooks {
         // The container is gone; a hook that fails is told and changes nothing (runtime.md, "Lifecycle").
-        runtime::run_hooks(&hooks.poststop, &container.state(ContainerState::Stopped))?;
+        runtime::run_hooks("poststop", &hooks.poststop, &container.state(ContainerState::Stopped))?;
     }
     Ok(())
 }

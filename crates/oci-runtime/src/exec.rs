@@ -69,7 +69,11 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
         _ => {}
     }
     let process = process(&container, options)?;
-    let plan_options = PlanOptions { preserve_descriptors: options.inherited.total(), ..PlanOptions::default() };
+    let plan_options = PlanOptions {
+        preserve_descriptors: options.inherited.total(),
+        plain_line_ends: options.sockets.console.is_none(),
+        ..PlanOptions::default()
+    };
     let mut plan = runtime::plan_process(&process, &plan_options, start::compile(&container)?)?;
     plan.personality = runtime::plan_personality(&container.record.spec)?;
     options.sockets.check(plan.terminal.is_some(), interaction.detached)?;
@@ -142,9 +146,8 @@ fn own_process(container: &Container, options: &ExecOptions) -> Result<Process> 
             for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
                 set.push(name.clone());
             }
-            // As runc: a process that is not root keeps it by the ambient set, which wants it to be inheritable.
-            if process.user.uid != 0 {
-                sets.inheritable.push(name.clone());
+            // As runc: kept by a process that is not root only where the container lets it be inherited.
+            if sets.inheritable.contains(name) {
                 sets.ambient.push(name.clone());
             }
         }

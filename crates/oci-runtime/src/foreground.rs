@@ -174,6 +174,8 @@ impl Raw {
         let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
+        // The process's terminal leaves line ends to this one.
+        raw.output_modes = before.output_modes;
         rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
     }

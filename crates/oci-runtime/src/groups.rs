@@ -52,6 +52,9 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
         }
     });
     match limited {
+        Err(Error::Cgroup(cgroup::Error::Occupied { path })) => {
+            Err(Error::refused(format!("container's cgroup is not empty: {}", path.display())))
+        }
         Err(Error::Cgroup(error)) if manner.rootless && !limits(&resources) && is_forbidden(&error) => Ok(None),
         other => other.map(Some),
     }

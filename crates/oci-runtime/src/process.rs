@@ -43,7 +43,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Checks that what is to be handed on is there, and closes all others. To be called before anything is opened.
+    /// Checks that what is to be handed on is there. To be called before anything is opened.
     ///
     /// # Errors
     /// A descriptor that is to be preserved and is not open.
@@ -60,11 +60,9 @@ impl Inherited {
                 return Err(Error::refused(format!("--preserve-fds: descriptor {number} is not open")));
             }
         }
-        match kernel::inherited::close_from(first) {
-            // They are closed when the container's program is executed, if not before.
-            Err(error) if error.errno() == Errno::NOSYS => Ok(()),
-            other => Ok(other?),
-        }
+        // The others are closed when the container's program is executed, or while it waits for that; until then one may
+        // be a file that the caller names, as /dev/fd/63.
+        Ok(())
     }
 
     pub(crate) fn total(self) -> u32 {

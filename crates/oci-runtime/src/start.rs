@@ -31,7 +31,9 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
     knock.start(filter.as_ref(), pid)?;
     match &container.record.spec.hooks {
         // A failure is no reason to stop the container (runtime.md, "Lifecycle"); but it is told.
-        Some(hooks) => Ok(runtime::run_hooks(&hooks.poststart, &container.state(ContainerState::Running))?),
+        Some(hooks) => {
+            Ok(runtime::run_hooks("poststart", &hooks.poststart, &container.state(ContainerState::Running))?)
+        }
         None => Ok(()),
     }
 }

@@ -19,7 +19,8 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     }
 }
 
-/// A shell with few rights on a read-only root in `rootfs`.
+/// A shell with few rights on a read-only root in `rootfs`. On cgroup v1 without a cgroup namespace, as many programs look for
+/// their own path in each of its trees.
 #[must_use]
 pub fn template() -> Spec {
     use LinuxNamespaceType as Kind;
@@ -59,9 +60,11 @@ pub fn template() -> Spec {
         ],
         linux: Some(Linux {
             resources: Some(LinuxResources { devices: vec![deny], ..LinuxResources::default() }),
-            namespaces: [Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts, Kind::Mount, Kind::Cgroup]
+            namespaces: [Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts, Kind::Mount]
+                .into_iter()
+                .chain(std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists().then_some(Kind::Cgroup))
                 .map(|kind| LinuxNamespace { kind, path: None })
-                .to_vec(),
+                .collect(),
             masked_paths: strings(&[
                 "/proc/acpi",
                 "/proc/asound",

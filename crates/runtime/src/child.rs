@@ -88,7 +88,7 @@ fn assemble(
     let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
-        hooks::run_hooks(&hooks.create_container, &in_container(ContainerState::Creating))?;
+        hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
     }
     let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;
     name_host(plan)?;
@@ -112,7 +112,7 @@ fn assemble(
         None => context.channel,
     };
     if !hooks.start_container.is_empty() {
-        hooks::run_hooks(&hooks.start_container, &in_container(ContainerState::Created))?;
+        hooks::run_hooks("startContainer", &hooks.start_container, &in_container(ContainerState::Created))?;
     }
     execute(&plan.process, &inside, &ready, channel)
 }
@@ -134,7 +134,7 @@ pub(crate) struct Ready {
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
 pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &Stdio) -> Result<Ready> {
-    let user = identity::resolve(&process.user, inside.root.as_fd())?;
+    let user = identity::resolve(process, inside.root.as_fd())?;
     place_streams(stdio, inside, user.uid)?;
     // While this process is root: the directory may be one that the user cannot reach, which Docker allows.
     let directory = program::change_directory(inside.root.as_fd(), &process.cwd);

@@ -245,8 +245,8 @@ fn create_with(
             Up::Listener { listener } => supervisor::hand_over(supervisor.as_ref(), process.pid, &listener)?,
             Up::Hooks => {
                 let state = hooks::state(plan, ContainerState::Creating, process.pid);
-                hooks::run_hooks(&plan.hooks.prestart, &state)?;
-                hooks::run_hooks(&plan.hooks.create_runtime, &state)?;
+                hooks::run_hooks("prestart", &plan.hooks.prestart, &state)?;
+                hooks::run_hooks("createRuntime", &plan.hooks.create_runtime, &state)?;
                 process.channel.send_down(Down::Go)?;
             }
             Up::Failed(error) => return Err(error),

@@ -182,7 +182,7 @@ fn enter(plan: &ExecPlan) -> Result<(Inside, Option<std::os::fd::OwnedFd>)> {
             .during(|| "open the container's root")?;
     let (controller, terminal) = match plan.process.terminal {
         Some(size) => {
-            let pair = devices::open_terminal(root.as_fd(), None, size).during(|| "make a terminal")?;
+            let pair = devices::open_terminal(root.as_fd(), None, size, &plan.process).during(|| "make a terminal")?;
             (Some(pair.controller), Some(pair.terminal))
         }
         None => (None, None),

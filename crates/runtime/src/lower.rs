@@ -43,6 +43,8 @@ pub struct PlanOptions {
     pub new_keyring: bool,
     /// How many descriptors from 3 on stay open for the process.
     pub preserve_descriptors: u32,
+    /// A terminal passes line ends on as they are.
+    pub plain_line_ends: bool,
     /// Enter the root by chroot(2) and not by pivot_root(2).
     pub no_pivot: bool,
     /// Not being allowed to lower `oom_score_adj` is no error.

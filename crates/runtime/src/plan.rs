@@ -356,6 +356,9 @@ pub struct ProcessPlan {
     /// Standard streams are a new pseudo-terminal of this size: rows and columns, 0 for the kernel's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<(u16, u16)>,
+    /// The terminal passes line ends on as they are (stty(1) `-onlcr`), for one whose output is not shown on a screen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_line_ends: bool,
     /// Scheduling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<SchedulingPlan>,

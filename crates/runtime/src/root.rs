@@ -43,7 +43,7 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
     // After the mounts, since /dev is usually one of them; before masks, which may hide a device.
     devices::make_all(plan, root.as_fd())?;
     let terminal = match plan.process.terminal {
-        Some(size) => Some(devices::make_terminal(root.as_fd(), made.devpts.as_ref(), size)?),
+        Some(size) => Some(devices::make_terminal(root.as_fd(), made.devpts.as_ref(), size, &plan.process)?),
         None => None,
     };
     // Before /proc/sys becomes read-only.

@@ -45,6 +45,7 @@ pub fn plan_process(
         oom_score_adj: oom_score_adj(process.oom_score_adj)?,
         oom_score_adj_is_a_wish: options.oom_score_adj_is_a_wish,
         terminal: process.terminal.then_some((clamp(size.height), clamp(size.width))),
+        plain_line_ends: options.plain_line_ends,
         scheduling: process.scheduler.as_ref().map(scheduling).transpose()?,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         affinity: process.exec_cpu_affinity.as_ref().map(affinity).transpose()?,

@@ -239,8 +239,6 @@ fn exec_takes_everything(sandbox: &Sandbox) -> Result<()> {
     contains!(status, "CapEff:\t0000000022000420");
     if host::is_root() {
         same!(exec(&["-u", "1000:50", "-g", "77", "one", "id"])?.success()?, "uid=1000 gid=50 groups=77");
-        let status = exec(&["-u", "1000", "--cap", "CAP_SYS_TIME", "one", "cat", "/proc/self/status"])?.success()?;
-        contains!(status, "CapEff:\t0000000002000000");
     }
     // It shares everything with the first process.
     for kind in ["mnt", "pid", "uts", "ipc", "cgroup"] {
@@ -281,7 +279,7 @@ fn missing_programs_are_told_at_create(sandbox: &Sandbox) -> Result<()> {
     let mut bundle = Bundle::new(sandbox, "true")?;
     let wanted = "executable file not found in $PATH";
     for (program, words) in
-        [("no-such-program", wanted), ("/no/such", "no such file or directory"), ("/etc", "is a directory")]
+        [("no-such-program", wanted), ("/no/such", "no such file or directory"), ("/etc", "permission denied")]
     {
         bundle.config["process"]["args"] = json!([program]);
         bundle.write()?;
