@@ -260,6 +260,7 @@ impl Cgroup {
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
                 if inherits {
+                    fill_cpusets(&tree.mount_point, above)?;
                     inherit_cpuset(&parent, &directory)?;
                 }
                 directory
@@ -400,6 +401,17 @@ fn inherit_cpuset(parent: &Directory, child: &Directory) -> Result<()> {
         if child.read(file)?.trim().is_empty() {
             child.write(file, parent.read(file)?.trim())?;
         }
+    }
+    Ok(())
+}
+
+/// Groups above the container's that somebody else made and left without processors and memory nodes.
+fn fill_cpusets(mount_point: &Path, above: &str) -> Result<()> {
+    let mut parent = Directory::open(mount_point)?;
+    for name in above.split('/').filter(|name| !name.is_empty()) {
+        let child = parent.child(name)?;
+        inherit_cpuset(&parent, &child)?;
+        parent = child;
     }
     Ok(())
 }

@@ -47,14 +47,14 @@ const NAMES: [(&str, Signal); 33] = [
     ("POLL", 29),
 ];
 
-/// A signal by number or name, with or without `SIG`, real-time ones as `RTMIN+3` and `RTMAX-1`.
+/// A signal by number or name (0 only asks whether the container runs), with or without `SIG`, real-time ones as `RTMIN+3` and `RTMAX-1`.
 ///
 /// # Errors
 /// A text that is none.
 pub fn signal(text: &str) -> Result<Signal> {
     let unknown = || Error::refused(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<Signal>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+        return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -124,7 +124,7 @@ mod tests {
         {
             assert_eq!(signal(text).unwrap(), number, "{text}");
         }
-        for text in ["", "0", "65", "-1", "SIG", "SIGSIGKILL", "RTMIN-1", "RTMIN+99"] {
+        for text in ["", "65", "-1", "SIG", "SIGSIGKILL", "RTMIN-1", "RTMIN+99"] {
             assert!(signal(text).is_err(), "{text}");
         }
     }

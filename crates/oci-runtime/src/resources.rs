@@ -1,6 +1,7 @@
 //! `pause`, `resume` and `update`: what is done to a running container's cgroup.
 
 use oci::runtime::{Linux, LinuxResources};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::groups;
@@ -40,31 +41,49 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
     if container.status()? == Status::Stopped {
         return Err(Error::State("container not running".to_owned()));
     }
-    let mut group = groups::need(&container.record)?;
-    let unenforced = group.apply(changes)?;
-    drop(unenforced);
     let linux = container.record.spec.linux.get_or_insert_with(Linux::default);
-    merge(linux.resources.get_or_insert_with(LinuxResources::default), changes);
+    let present = linux.resources.get_or_insert_with(LinuxResources::default);
+    let merged = merge(present, changes)?;
+    let mut changes = changes.clone();
+    if let (Some(memory), Some(known)) = (&mut changes.memory, &present.memory)
+        && memory.swap.is_some()
+    {
+        // It limits both together, so it is told to the kernel together.
+        memory.limit = memory.limit.or(known.limit);
+    }
+    *present = merged;
+    groups::need(&container.record)?.apply(&changes)?;
     container.save()
 }
 
-/// What a later look at the state says.
-fn merge(present: &mut LinuxResources, changes: &LinuxResources) {
-    let part = |changed: bool| changed;
-    if part(changes.memory.is_some()) {
-        present.memory.clone_from(&changes.memory);
+/// What is in force after a change: a field that it does not name stays.
+fn merge(present: &LinuxResources, changes: &LinuxResources) -> Result<LinuxResources> {
+    let fail = |error: serde_json::Error| Error::refused(error.to_string());
+    let mut all = serde_json::to_value(present).map_err(fail)?;
+    overlay(&mut all, serde_json::to_value(changes).map_err(fail)?);
+    serde_json::from_value(all).map_err(fail)
+}
+
+fn overlay(below: &mut Value, above: Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (name, value) in above {
+                overlay(below.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (below, above) => *below = above,
     }
-    if part(changes.cpu.is_some()) {
-        present.cpu.clone_from(&changes.cpu);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let read = |text: &str| serde_json::from_str::<LinuxResources>(text).unwrap();
+        let present = read(r#"{"memory": {"limit": 10, "swap": 20}, "pids": {"limit": 5}}"#);
+        let merged = merge(&present, &read(r#"{"memory": {"limit": 30}}"#)).unwrap();
+        assert_eq!(merged, read(r#"{"memory": {"limit": 30, "swap": 20}, "pids": {"limit": 5}}"#));
     }
-    if part(changes.pids.is_some()) {
-        present.pids.clone_from(&changes.pids);
-    }
-    if part(changes.block_io.is_some()) {
-        present.block_io.clone_from(&changes.block_io);
-    }
-    if part(!changes.devices.is_empty()) {
-        present.devices.clone_from(&changes.devices);
-    }
-    present.unified.extend(changes.unified.clone());
 }

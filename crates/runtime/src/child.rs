@@ -112,7 +112,12 @@ fn assemble(
         None => context.channel,
     };
     if !hooks.start_container.is_empty() {
-        hooks::run_hooks("startContainer", &hooks.start_container, &in_container(ContainerState::Created))?;
+        let state = in_container(ContainerState::Created);
+        hooks::run_hooks(
+            "startContainer",
+            &hooks::with_environment(&hooks.start_container, &plan.process.env),
+            &state,
+        )?;
     }
     execute(&plan.process, &inside, &ready, channel)
 }

@@ -22,6 +22,15 @@ pub(crate) fn state(plan: &Plan, status: ContainerState, pid: Pid) -> State {
     }
 }
 
+/// Hooks that run as a part of the container have its process's environment where they name none, as with runc.
+pub(crate) fn with_environment(hooks: &[Hook], env: &[String]) -> Vec<Hook> {
+    let mut hooks = hooks.to_vec();
+    for hook in hooks.iter_mut().filter(|hook| hook.env.is_empty()) {
+        hook.env = env.to_vec();
+    }
+    hooks
+}
+
 /// Calls each hook of a kind, such as `createRuntime`, in turn with the state as JSON on its standard input; ends at the first that fails.
 ///
 /// A hook has its own environment only, none of ours or of the container's (CVE-2025-23266).

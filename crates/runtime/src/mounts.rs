@@ -88,22 +88,34 @@ fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
 pub(crate) struct Made {
     pub procfs: Option<Procfs>,
     pub devpts: Option<OwnedFd>,
+    /// To be made read-only once everything in them is made.
+    pub sealed_late: Vec<OwnedFd>,
+}
+
+/// A read-only tmpfs has nothing in it: what it is for, mount points, devices and copies, is made before it becomes so.
+fn is_sealed_late(mount: &MountPlan, kind: &str) -> bool {
+    kind == "tmpfs" && mount.attributes.set & Attributes::MOUNT_ATTR_RDONLY.bits() != 0
 }
 
 /// `isolated`: every mount of the namespace is private already.
 pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, isolated: bool) -> Result<Made> {
-    let mut made = Made { procfs: None, devpts: None };
+    let mut made = Made { procfs: None, devpts: None, sealed_late: Vec::new() };
     for (index, mount) in plan.mounts.iter().enumerate() {
         let step = || name(mount);
         match &mount.what {
             Mounted::FileSystem { name: kind, source, options, copy_up } => {
-                let tree = file_system(mount, kind, source, options).during(step)?;
-                let target = target(root, mount, kind).during(step)?;
+                let (target, inherited) = target(root, mount, kind).during(step)?;
+                let tree = file_system(mount, kind, source, options, inherited).during(step)?;
                 if *copy_up {
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
                 }
                 mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
                 propagate(tree.as_fd(), mount, isolated).during(step)?;
+                if is_sealed_late(mount, kind) {
+                    made.sealed_late.push(
+                        tree.try_clone().map_err(|_| SystemCall::new("dup(<mount>)", Errno::MFILE)).during(step)?,
+                    );
+                }
                 match kind.as_str() {
                     "proc" if mount.destination == "/proc" => made.procfs = Procfs::verify(tree).ok(),
                     "devpts" if mount.destination == "/dev/pts" => made.devpts = Some(tree),
@@ -132,8 +144,12 @@ fn file_system(
     kind: &str,
     source: &str,
     options: &[(String, Option<String>)],
+    inherited: Option<Mode>,
 ) -> kernel::Result<OwnedFd> {
-    let attributes = Attributes::from_bits_retain(mount.attributes.set);
+    let mut attributes = Attributes::from_bits_retain(mount.attributes.set);
+    if is_sealed_late(mount, kind) {
+        attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
+    }
     let work = || {
         let context = FileSystem::open(kind)?;
         context.set("source", source)?;
@@ -142,6 +158,9 @@ fn file_system(
                 Some(value) => context.set(key, value)?,
                 None => context.set_flag(key)?,
             }
+        }
+        if let Some(mode) = inherited.filter(|_| options.iter().all(|(key, _)| key != "mode")) {
+            context.set("mode", &format!("{:o}", mode.as_raw_mode()))?;
         }
         context.mount(attributes)
     };
@@ -158,23 +177,31 @@ fn file_system(
     }
 }
 
-/// The mount point, made when it is missing.
+/// The mount point, made when it is missing; and for a tmpfs the mode of what was there, which it takes over.
 ///
 /// For procfs and sysfs no symbolic link is followed: a container's image must not choose where they are
 /// (CVE-2023-27561, CVE-2025-54867).
-fn target(root: BorrowedFd<'_>, mount: &MountPlan, kind: &str) -> kernel::Result<OwnedFd> {
+fn target(root: BorrowedFd<'_>, mount: &MountPlan, kind: &str) -> kernel::Result<(OwnedFd, Option<Mode>)> {
     let mode = Mode::from_raw_mode(0o755);
-    if !matches!(kind, "proc" | "sysfs") {
-        return beneath::make_directories(root, &mount.destination, mode);
-    }
-    let limits = Limits { no_links: true, no_mounts: false };
+    let make = || beneath::make_directories(root, &mount.destination, mode);
+    let limits = Limits { no_links: matches!(kind, "proc" | "sysfs"), no_mounts: false };
     let open = || beneath::open(root, &mount.destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), limits);
-    match open() {
-        Err(error) if error.errno() == Errno::NOENT => {
-            beneath::make_directories(root, &mount.destination, mode)?;
-            open()
-        }
-        other => other,
+    match kind {
+        "proc" | "sysfs" => match open() {
+            Err(error) if error.errno() == Errno::NOENT => {
+                make()?;
+                Ok((open()?, None))
+            }
+            other => Ok((other?, None)),
+        },
+        "tmpfs" => match open() {
+            Ok(found) => {
+                let status = rustix::fs::fstat(&found).map_err(|errno| SystemCall::new("fstat(<target>)", errno))?;
+                Ok((found, Some(Mode::from_raw_mode(status.st_mode & 0o7777))))
+            }
+            Err(_) => Ok((make()?, None)),
+        },
+        _ => Ok((make()?, None)),
     }
 }
 

@@ -46,6 +46,9 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
         Some(size) => Some(devices::make_terminal(root.as_fd(), made.devpts.as_ref(), size, &plan.process)?),
         None => None,
     };
+    for mount in &made.sealed_late {
+        make_mount_read_only(mount.as_fd(), false).during(|| "make a tmpfs read-only")?;
+    }
     // Before /proc/sys becomes read-only.
     for (name, value) in &plan.sysctl {
         procfs.write(&format!("sys/{name}"), value).during(|| format!("set kernel parameter {name} to {value:?}"))?;

@@ -108,7 +108,11 @@ fn main(name: String, rest: &[OsString]) -> u8 {
     };
     if globals.version {
         let first = name.split(' ').next().unwrap_or_default();
-        return shown(&format!("{first} version {}\nspec: {}\n", engine::VERSION, oci::runtime::VERSION));
+        return shown(&format!(
+            "{first} version {0}\ncommit: v{0}\nspec: {1}\n",
+            engine::VERSION,
+            oci::runtime::VERSION
+        ));
     }
     let Some((verb, rest)) = matches.subcommand().filter(|_| !globals.help) else {
         return shown(&show::help(&name, root));
