@@ -178,8 +178,8 @@ fn summary(line: &str) -> Counts {
 enum Place {
     /// On this machine, as root or as an ordinary user.
     Here { user: Option<&'static str> },
-    /// In a virtual machine.
-    Machine { systemd: bool, user: &'static str, chosen: &'static [&'static str] },
+    /// In a virtual machine with systemd, with AppArmor or with SELinux enforcing.
+    Machine { selinux: bool, user: &'static str, chosen: &'static [&'static str] },
 }
 
 /// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on. A test takes 6 to 50 s on emulated
@@ -189,15 +189,19 @@ const KERNEL_FACING: &[&str] = &["run::hello", "limits::", "security::", "servic
 /// The same for an ordinary user.
 const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::", "services::"];
 
+/// What SELinux has a say in.
+const LABELLED: &[&str] = &["run::hello", "run::init_reaps", "security::selinux"];
+
 fn places() -> Vec<(&'static str, Place)> {
     vec![
         ("native, root", Place::Here { user: None }),
         ("user, ordinary", Place::Here { user: Some(setup::USER) }),
-        ("vm with systemd, root", Place::Machine { systemd: true, user: "root", chosen: KERNEL_FACING }),
+        ("vm with systemd, root", Place::Machine { selinux: false, user: "root", chosen: KERNEL_FACING }),
         (
             "vm with systemd, ordinary user",
-            Place::Machine { systemd: true, user: "tester", chosen: KERNEL_FACING_USER },
+            Place::Machine { selinux: false, user: "tester", chosen: KERNEL_FACING_USER },
         ),
+        ("vm with SELinux, root", Place::Machine { selinux: true, user: "root", chosen: LABELLED }),
     ]
 }
 
@@ -250,13 +254,14 @@ impl Stage {
                     command(&words[0], &words[1..]).stdin(Stdio::null()).status().context("start the tests")?;
                 status.code().unwrap_or(1)
             }
-            Place::Machine { systemd, user, chosen } => {
+            Place::Machine { selinux, user, chosen } => {
                 self.readable_by_all(&report)?;
                 words.extend(["--slow".to_owned(), "8".to_owned()]);
                 let chosen = if filters.is_empty() { chosen } else { filters };
                 words.extend(chosen.iter().map(|&filter| filter.to_owned()));
                 let options = vm::Options {
-                    systemd: *systemd,
+                    systemd: true,
+                    selinux: *selinux,
                     user: (*user).to_owned(),
                     share: cache,
                     limit: Duration::from_secs(1500),

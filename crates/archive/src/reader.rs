@@ -3,6 +3,7 @@
 use crate::entry::{Entry, Kind, Time};
 use crate::header::{self, BLOCK, Dialect, Fields};
 use crate::pax::{self, Records};
+use crate::recipe::Tape;
 use crate::sparse::Map;
 use std::io::{self, BufRead, Read};
 
@@ -61,6 +62,9 @@ pub enum TarError {
         /// Which.
         limit: &'static str,
     },
+    /// What watches the reading failed, see [`crate::recipe::Tape`].
+    #[error("write down how the archive is made")]
+    Tape(#[source] io::Error),
 }
 
 /// Reads an archive member by member, in one pass and constant memory.
@@ -86,6 +90,7 @@ pub struct Reader<R> {
     body: Body,
     finished: bool,
     end_mark: bool,
+    tape: Option<Box<dyn Tape>>,
 }
 
 /// The data of the current member.
@@ -113,7 +118,41 @@ struct Extensions {
 impl<R: BufRead> Reader<R> {
     /// A reader at the start of a plain archive.
     pub fn new(source: R, limits: Limits) -> Reader<R> {
-        Reader { source, limits, offset: 0, entries: 0, body: Body::default(), finished: false, end_mark: false }
+        Reader {
+            source,
+            limits,
+            offset: 0,
+            entries: 0,
+            body: Body::default(),
+            finished: false,
+            end_mark: false,
+            tape: None,
+        }
+    }
+
+    /// Lets a tape watch everything that is read from here on.
+    pub fn with_tape(mut self, tape: Box<dyn Tape>) -> Reader<R> {
+        self.tape = Some(tape);
+        self
+    }
+
+    /// Reads the source to its end, past the end mark, and ends the tape if there is one.
+    ///
+    /// # Errors
+    /// The source's as [`TarError::Read`], and the tape's as [`TarError::Tape`].
+    pub fn finish_tape(&mut self) -> Result<(), TarError> {
+        self.settle();
+        let Some(mut tape) = self.tape.take() else { return Ok(()) };
+        loop {
+            let available = fill(&mut self.source).map_err(|source| TarError::Read { offset: self.offset, source })?;
+            if available.is_empty() {
+                return tape.finish().map_err(TarError::Tape);
+            }
+            tape.literal(available);
+            let count = available.len();
+            self.source.consume(count);
+            self.offset += count as u64;
+        }
     }
 
     /// The next member, after skipping what is left of the current one's data; `None` at the end.
@@ -125,6 +164,9 @@ impl<R: BufRead> Reader<R> {
         // Set until proven otherwise, so that an error ends the archive.
         self.finished = true;
         let entry = self.advance()?;
+        if let (Some(tape), Some(entry)) = (&mut self.tape, &entry) {
+            tape.member(entry);
+        }
         self.finished = entry.is_none();
         Ok(entry)
     }
@@ -183,6 +225,15 @@ impl<R: BufRead> Reader<R> {
     /// Consumes what the last call of `data` handed out.
     fn settle(&mut self) {
         let count = std::mem::take(&mut self.body.pending);
+        if count > 0
+            && let Some(tape) = &mut self.tape
+        {
+            let position = self.body.map.as_ref().and_then(Map::position).map_or(self.body.position, |place| place.0);
+            // What was handed out is still in the buffer, so this reads nothing.
+            if let Ok(bytes) = self.source.fill_buf() {
+                tape.data(position, &bytes[..count]);
+            }
+        }
         self.source.consume(count);
         let count = count as u64;
         self.offset += count;
@@ -266,6 +317,9 @@ impl<R: BufRead> Reader<R> {
             }
             let count = available.len().min(out.len() - got);
             out[got..got + count].copy_from_slice(&available[..count]);
+            if let Some(tape) = &mut self.tape {
+                tape.literal(&available[..count]);
+            }
             self.source.consume(count);
             self.offset += count as u64;
             got += count;
@@ -280,6 +334,9 @@ impl<R: BufRead> Reader<R> {
                 return Err(TarError::Truncated { offset: self.offset, inside });
             }
             let step = available.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+            if let Some(tape) = &mut self.tape {
+                tape.literal(&available[..step]);
+            }
             self.source.consume(step);
             self.offset += step as u64;
             count -= step as u64;

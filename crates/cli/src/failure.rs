@@ -80,6 +80,12 @@ impl From<engine::Error> for Failure {
     }
 }
 
+impl From<docker_json::Error> for Failure {
+    fn from(error: docker_json::Error) -> Failure {
+        Failure::caused("what was found cannot be shown", error)
+    }
+}
+
 /// The refusals of the flags' grammars.
 impl From<String> for Failure {
     fn from(message: String) -> Failure {

@@ -4,7 +4,6 @@
 //! - [`commands`]: one file for each verb
 //! - [`flags`], [`values`]: flags that verbs share, and the small languages inside them
 //! - [`template`], [`display`], [`filter`]: Go's templates, Docker's words and columns, `--filter`
-//! - [`docker_json`]: records as the JSON of Docker's API
 //! - [`oci_command`]: `dhow oci`, which speaks as runc does
 //! - [`exit`]: the only place where a failure becomes an exit status
 //! - [`failure`], [`output`]: what is said, and where
@@ -12,7 +11,6 @@
 
 mod commands;
 mod display;
-mod docker_json;
 mod exit;
 mod failure;
 mod filter;

@@ -66,7 +66,8 @@ impl Session {
         Ok(engine::Engine::open(config)?)
     }
 
-    fn config(&self) -> Result<engine::Config, Failure> {
+    /// The directories of this user or of the flags.
+    pub fn config(&self) -> Result<engine::Config, Failure> {
         let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let data_home = directory("XDG_DATA_HOME").or_else(|| Some(directory("HOME")?.join(".local/share")));
         let is_root = rustix::process::geteuid().is_root();

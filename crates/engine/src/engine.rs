@@ -100,6 +100,14 @@ impl Engine {
         self.host.get().ok_or_else(|| Error::new(Kind::Internal, "the host is not known"))
     }
 
+    /// A file with this program that a container may execute.
+    pub(crate) fn program_for_containers(&self) -> Result<PathBuf> {
+        match self.host()?.selinux {
+            true => crate::relabel::program(self.program()?, &self.directories.data),
+            false => self.program().map(Path::to_owned),
+        }
+    }
+
     /// This program's file on the host.
     pub(crate) fn program(&self) -> Result<&Path> {
         if self.program.get().is_none() {

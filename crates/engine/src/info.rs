@@ -45,7 +45,7 @@ impl Engine {
     pub fn info(&self) -> Result<Info> {
         let containers = self.list(true)?;
         let count = |status: Status| containers.iter().filter(|container| container.status == status).count();
-        let (running, paused) = (count(Status::Running), count(Status::Paused));
+        let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
         let hierarchy = cgroup::Hierarchy::detect().internal(|| "cannot tell the cgroup version".into())?;
         let host = self.host()?;
         let mut security = vec!["seccomp".to_owned()];

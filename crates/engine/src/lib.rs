@@ -6,9 +6,11 @@
 //!
 //! - [`engine`]: where things are, and what is opened when
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
-//! - [`images`]: pull, load, remove, look up
+//! - [`events`]: what happened, for whoever wants to know
+//! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
 //! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
 //! - [`xray`]: what the kernel really did
@@ -22,6 +24,7 @@ mod database;
 mod directories;
 pub mod engine;
 mod error;
+pub mod events;
 mod files;
 mod group;
 mod hello;
@@ -32,16 +35,28 @@ mod lower;
 mod names;
 mod networks;
 mod plan;
+pub mod registries;
+mod relabel;
+mod restart;
 pub mod roles;
 pub mod rootless;
 mod sweep;
 pub mod xray;
 
-pub use containers::options::{Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy, Ulimit};
+pub use containers::options::{
+    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
+    RestartPolicy, Ulimit,
+};
 pub use containers::record::{Address, Container, Run, Settings, Status};
-pub use containers::{Created, Exec, ExecOptions, LogPlace, Started, Streams};
+pub use containers::{Created, Exec, ExecOptions, ExecState, LogPlace, Started, Streams, Waiting};
 pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
-pub use images::{Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, Quiet, Removed};
+pub use events::{Event, EventFilter, EventOptions, EventReader};
+pub use images::{
+    Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, PushEvent, PushOptions, PushProgress, PushedName,
+    Quiet, Removed, SaveFormat, SaveOptions,
+};
 pub use info::{Info, VERSION};
+pub use monitor::{Health, HealthStatus, Probe};
+pub use restart::Booted;

@@ -12,7 +12,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
+use std::sync::Mutex;
 
 const MONITOR: &str = "dhow-monitor";
 
@@ -45,8 +46,23 @@ pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan)
     {
         command.env("XDG_RUNTIME_DIR", value);
     }
-    let (control, _child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    let (control, child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    if let Ok(mut started) = STARTED.lock() {
+        started.push(child);
+    }
     Ok(control)
+}
+
+/// Monitors that this process has started and not yet reaped. A command line leaves them to init.
+static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Reaps the monitors that have ended. A process that lives longer than its containers calls this on SIGCHLD, so that no
+/// ended monitor stays in the table of processes.
+pub fn reap() {
+    if let Ok(mut started) = STARTED.lock() {
+        // One that cannot be asked is not ours any more.
+        started.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
 }
 
 fn monitor_main() -> ExitCode {
@@ -70,13 +86,17 @@ fn monitor_role() -> Result<()> {
     let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;
     let id = plan.id.clone();
     let mut monitor = Monitor::new(plan, control, lock).internal(failed)?;
-    let Ok(exit) = monitor.run_once() else {
+    monitor.observe(crate::events::observer(data.clone(), id.clone()));
+    let open = || {
+        let config = Config { data_root: data.clone(), run_root: run.clone(), program: Some(program.clone()) };
+        Engine::open(config)
+    };
+    let Some(exit) = crate::restart::keep(&mut monitor, &open) else {
         // The starter knows why and undoes what it made; the lock falls with this process.
         return Ok(());
     };
-    let engine = Engine::open(Config { data_root: data, run_root: run, program: Some(program) })?;
     let started_at = monitor.started_at().to_owned();
-    let cleaned = engine.end_of_run(&id, &exit, started_at);
+    let cleaned = open().and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts()));
     monitor.finish(&exit);
     cleaned
 }
@@ -85,7 +105,7 @@ impl Engine {
     /// Records the end of a run, gives its address back, and removes the container if that was asked for.
     ///
     /// The caller holds the container's lock; the directory of the run, and the lock in it, are gone afterwards.
-    pub(crate) fn end_of_run(&self, id: &str, exit: &Exit, started_at: String) -> Result<()> {
+    pub(crate) fn end_of_run(&self, id: &str, exit: &Exit, started_at: String, restart_count: u32) -> Result<()> {
         self.leave_networks(id)?;
         let goes = table::goes_after_run(self.database()?.read(), id)?;
         if goes != Some(false) {
@@ -98,6 +118,8 @@ impl Engine {
             exit_code: exit.exit_code,
             oom_killed: exit.oom_killed,
             error: exit.error.clone().unwrap_or_default(),
+            restart_count,
+            stopped_by_hand: exit.requested && !exit.shutdown,
         };
         table::set_run(&mut *self.database()?, id, &run)?;
         crate::containers::lock::release(self.directories(), id)

@@ -4,6 +4,8 @@
 //! and removed after it. One whose lock nobody holds belongs to nobody: its processes are killed, its cgroup removed, its
 //! address given back, and the container removed if it was to go. Veth pairs and mounts die with their namespaces.
 //!
+//! One with a restart policy is then started again (`crate::restart`).
+//!
 //! Each verb that makes, removes or looks at something does this first, and no caller needs to. It costs one `readdir`, and for each running
 //! container one attempt to take a lock.
 
@@ -30,9 +32,11 @@ impl Engine {
         for entry in entries.flatten() {
             if let Some(id) = entry.file_name().to_str()
                 && is_identifier(id)
-                && let Some(_held) = lock::claim_existing(self.directories(), id)?
+                && let Some(held) = lock::claim_existing(self.directories(), id)?
             {
                 self.clear(id)?;
+                drop(held);
+                self.start_swept(id);
             }
         }
         self.sweep_store()
@@ -71,8 +75,15 @@ impl Engine {
         let record = self.directories().container_run(id).join("exit.json");
         let exit = Exit::read(&record).internal(|| format!("cannot read how container {id} ended"))?;
         match (exit, state) {
-            (Some(exit), state) => self.end_of_run(id, &exit, state.map(|s| s.started_at).unwrap_or_default()),
-            (None, Some(state)) => self.end_of_run(id, &unseen_end(), state.started_at),
+            (Some(exit), state) => {
+                let (started_at, restarts) = state.map_or_else(Default::default, |s| (s.started_at, s.restarts));
+                self.end_of_run(id, &exit, started_at, restarts)
+            }
+            (None, Some(state)) => {
+                let attributes = [("exitCode", "255")];
+                self.record_of(id, &entry.name, &entry.settings, "die", &attributes);
+                self.end_of_run(id, &unseen_end(), state.started_at, state.restarts)
+            }
             // It never ran: killed between its creation and its start.
             (None, None)
                 if entry.settings.auto_remove || table::goes_after_run(self.database()?.read(), id)? == Some(true) =>
@@ -120,7 +131,7 @@ fn kill_cgroup(group: Option<cgroup::Cgroup>, path: &str) -> Result<()> {
 }
 
 /// Docker's exit status for a process whose end nobody saw is 255 after a restart of the daemon; the reason is said.
-fn unseen_end() -> Exit {
+pub(crate) fn unseen_end() -> Exit {
     Exit {
         exit_code: 255,
         signal: None,
@@ -128,6 +139,7 @@ fn unseen_end() -> Exit {
         finished_at: crate::clock::now(),
         error: Some("the container's monitor was killed".into()),
         requested: false,
+        shutdown: false,
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Everything here blocks but [`Connection::try_receive`], for front ends that poll the connection's descriptor.
 
+mod pending;
+
+pub use pending::Pending;
+
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -124,8 +128,16 @@ impl Connection {
     /// # Errors
     /// [`Error::Remote`] with the reason why it does not run, [`Error::Closed`] when the monitor died.
     pub fn started(&self) -> Result<i32, Error> {
+        self.started_with_warnings().map(|(pid, _)| pid)
+    }
+
+    /// [`Self::started`], with what was asked for and is not in force.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn started_with_warnings(&self) -> Result<(i32, Vec<String>), Error> {
         match self.reply()? {
-            Reply::Started { pid } => Ok(pid),
+            Reply::Started { pid, warnings } => Ok((pid, warnings)),
             other => Err(unexpected(&other)),
         }
     }
@@ -164,7 +176,7 @@ impl Connection {
     /// [`Kind::NotFound`] and [`Kind::NotExecutable`] for the program, [`Kind::NotRunning`] for the container.
     pub fn exec(self, exec: Exec) -> Result<(i32, Self), Error> {
         match self.call(&Request::Exec(Box::new(exec)))? {
-            Reply::Started { pid } => Ok((pid, self)),
+            Reply::Started { pid, .. } => Ok((pid, self)),
             other => Err(unexpected(&other)),
         }
     }
@@ -191,6 +203,25 @@ impl Connection {
     /// [`Kind::NotRunning`], or a broken connection.
     pub fn stop(self, signal: Option<i32>, timeout_seconds: Option<i64>) -> Result<Exit, Error> {
         self.exited(&Request::Stop { signal, timeout_seconds })
+    }
+
+    /// Stops the container and starts it again; returns its new pid.
+    ///
+    /// # Errors
+    /// [`Kind::NotRunning`], the reason why it does not run again, or a broken connection.
+    pub fn restart(self, signal: Option<i32>, timeout_seconds: Option<i64>) -> Result<i32, Error> {
+        match self.call(&Request::Restart { signal, timeout_seconds })? {
+            Reply::Started { pid, .. } => Ok(pid),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Replaces [`MonitorPlan::caller`].
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub fn tell(self, value: serde_json::Value) -> Result<(), Error> {
+        self.done(&Request::Tell { value })
     }
 
     /// Waits for the end of the container or of an exec session.
@@ -223,7 +254,7 @@ impl Connection {
     /// A broken connection.
     pub fn status(self) -> Result<State, Error> {
         match self.call(&Request::Status)? {
-            Reply::Status(state) => Ok(state),
+            Reply::Status(state) => Ok(*state),
             other => Err(unexpected(&other)),
         }
     }

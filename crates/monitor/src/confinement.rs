@@ -4,7 +4,7 @@
 //! descriptors of it.
 
 use cgroup::systemd::{self, Bus};
-use cgroup::{Cgroup, Description, Hierarchy, Version};
+use cgroup::{Cgroup, Description, Hierarchy, Unenforced, Version};
 use runtime::CgroupPlan;
 
 use crate::error::{Error, Kind};
@@ -17,6 +17,7 @@ pub(crate) struct Confinement {
     group: Option<Description>,
     /// A container runs without a group.
     loose: bool,
+    warnings: Vec<String>,
 }
 
 impl Confinement {
@@ -25,8 +26,9 @@ impl Confinement {
         self.group = None;
         let Some(wanted) = wanted else { return Ok(CgroupPlan::default()) };
         match make(wanted) {
-            Ok(group) => {
+            Ok((group, unenforced)) => {
                 self.group = Some(group.describe().clone());
+                self.warnings = unenforced.iter().map(sentence).collect();
                 Ok(directories(&group))
             }
             Err(_) if wanted.optional => {
@@ -46,6 +48,11 @@ impl Confinement {
     /// The cgroup's directories.
     pub(crate) fn directories(&self) -> CgroupPlan {
         self.find().ok().flatten().map(|group| directories(&group)).unwrap_or_default()
+    }
+
+    /// What was asked of the cgroup and is not in force, a sentence each.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What finds the cgroup again.
@@ -98,12 +105,16 @@ impl Confinement {
     }
 }
 
-fn make(wanted: &CgroupLaunch) -> cgroup::Result<Cgroup> {
+fn sentence(wish: &Unenforced) -> String {
+    format!("the limit {} is not in force: {}", wish.limit, wish.reason)
+}
+
+fn make(wanted: &CgroupLaunch) -> cgroup::Result<(Cgroup, Vec<Unenforced>)> {
     let hierarchy = Hierarchy::detect()?;
     let hierarchy = if wanted.delegated { delegated(&hierarchy, &wanted.path)? } else { hierarchy };
     let mut group = Cgroup::create(&hierarchy, &wanted.path)?;
     match group.apply(&wanted.resources) {
-        Ok(_unenforced) => Ok(group),
+        Ok(unenforced) => Ok((group, unenforced)),
         Err(error) => {
             // The error that is reported is the first one.
             drop(group.remove());

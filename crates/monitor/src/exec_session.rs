@@ -3,14 +3,19 @@
 use crate::confinement::Confinement;
 use crate::error::{Error, Kind};
 use crate::launch;
-use crate::session::{self, Ends, Session, Stdio, Terminal};
+use crate::session::{self, Ends, Label, Session, Stdio, Terminal};
 use crate::wire::Exec;
 
 /// Starts it. Returns when its `execve` has succeeded.
-pub(crate) fn start(exec: Exec, container: &Session, confinement: &Confinement) -> Result<Session, Error> {
+pub(crate) fn start(
+    exec: Exec,
+    container: &Session,
+    confinement: &Confinement,
+    label: Option<Label<'_>>,
+) -> Result<Session, Error> {
     let attached = exec.attach.map(|attach| attach.streams);
     if !exec.terminal {
-        let (stdio, ends) = session::pipes(attached.is_some_and(|streams| streams.stdin), attached.is_some())?;
+        let (stdio, ends) = session::pipes(attached.is_some_and(|streams| streams.stdin), attached.is_some(), label)?;
         let (running, _) = launch::exec(exec.process, stdio, None, container, confinement)?;
         return Ok(Session::new(exec.id, running, ends, None, true));
     }

@@ -35,7 +35,10 @@ pub(crate) fn create(plan: &mut MonitorPlan, stdio: Stdio, confinement: &mut Con
             container.plan.cgroup = confinement.make(container.cgroup.as_ref())?;
             if plan.terminal {
                 let size = plan.size.unwrap_or_default();
-                container.plan.process.terminal.get_or_insert((size.rows, size.columns));
+                let wanted = container.plan.process.terminal.get_or_insert_default();
+                if plan.size.is_some() {
+                    *wanted = (size.rows, size.columns);
+                }
             }
             let mut created = runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new))
                 .map_err(launch_error)?;
@@ -75,8 +78,10 @@ pub(crate) fn exec(
         ExecLaunch::Container(mut plan) => {
             plan.cgroup = confinement.directories();
             if matches!(stdio, Stdio::Terminal) {
-                let size = size.unwrap_or_default();
-                plan.process.terminal.get_or_insert((size.rows, size.columns));
+                let wanted = plan.process.terminal.get_or_insert_default();
+                if let Some(size) = size {
+                    *wanted = (size.rows, size.columns);
+                }
             }
             let target = Pid::from_raw(container.pid)
                 .ok_or_else(|| Error::refused(Kind::NotRunning, "the container is not running"))?;

@@ -17,6 +17,7 @@
 //! - [`wire`]: the protocol, drawn. [`client`]: the other side of it; [`foreground`]: a terminal joined to a container.
 //! - [`log_file`] writes and [`logs`] reads Docker's json-file format.
 //! - [`record`]: the files in the run directory.
+//! - [`health`]: the checks of a container that has some.
 //!
 //! What it does not do: it knows no database, no image, no name; it never decides whether to restart. Its caller does.
 #![forbid(unsafe_code)]
@@ -29,7 +30,9 @@ pub mod error;
 mod exec_session;
 pub mod foreground;
 pub mod handover;
+pub mod health;
 mod json_line;
+mod labelled_pipe;
 mod launch;
 mod leftovers;
 pub mod log_file;
@@ -49,9 +52,10 @@ pub mod wire;
 
 pub use error::{Error, Kind};
 pub use handover::{receive_plan, take_standard_streams};
+pub use health::{Health, HealthPlan, HealthStatus, OnFailure, Probe};
 pub use log_file::Stream;
 pub use plan::{CgroupLaunch, ContainerLaunch, ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan};
 pub use record::{Exit, State, process_start_time};
 pub use run_directory::lock;
-pub use supervisor::{Monitor, Wake, detach_from_session, supervise};
+pub use supervisor::{Monitor, Observer, Occurrence, Wake, detach_from_session, supervise};
 pub use wire::{Attach, Exec, Size, Streams};

@@ -24,6 +24,7 @@ use crate::json_line::find_newline;
 use crate::log_file::{Stream, numbered};
 use crate::log_line::{self, Scratch};
 use crate::run_directory;
+use crate::wire::LogPosition;
 
 pub use crate::log_line::Entry;
 
@@ -182,11 +183,31 @@ impl Reader {
         self.damaged
     }
 
+    /// Whether everything before a place has been read. Ask before each line.
+    #[must_use]
+    pub fn has_reached(&self, place: LogPosition) -> bool {
+        let unread = (self.end - self.start) as u64;
+        self.file.as_ref().is_some_and(|open| open.inode == place.inode && open.position - unread >= place.offset)
+    }
+
     /// Waits until there may be more.
     ///
     /// # Errors
     /// When polling fails.
     pub fn wait(&mut self) -> Result<(), Error> {
+        self.wait_at_most(None)
+    }
+
+    /// What [`Self::wait`] does when something is there already; waits for nothing. For front ends that poll
+    /// [`Self::descriptors`].
+    ///
+    /// # Errors
+    /// When polling fails.
+    pub fn look(&mut self) -> Result<(), Error> {
+        self.wait_at_most(Some(Duration::ZERO))
+    }
+
+    fn wait_at_most(&mut self, most: Option<Duration>) -> Result<(), Error> {
         let mut fds = Vec::with_capacity(2);
         fds.extend(self.watch.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         // Only its closing is of interest.
@@ -194,7 +215,7 @@ impl Reader {
         let look = (self.watch.is_none() || self.monitor.is_none()).then_some(LOOK);
         let until = self.options.until.map(|until| until.duration_since(Timestamp::now()));
         let until = until.map(|left| Duration::try_from(left).unwrap_or_default() + Duration::from_millis(1));
-        let timeout = look.into_iter().chain(until).min().and_then(|time| time.try_into().ok());
+        let timeout = look.into_iter().chain(until).chain(most).min().and_then(|time| time.try_into().ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).call(|| "ppoll([inotify, monitor.sock])".to_owned()),

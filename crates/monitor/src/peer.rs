@@ -23,6 +23,8 @@ pub(crate) enum Role {
     Attached { session: u32, attach: Attach },
     /// Wants to hear when a session ends.
     Waiting { session: u32 },
+    /// Wants to hear when the container has been started again.
+    Restarting,
     /// Nothing more will be sent to it than what is kept; then it is closed.
     Leaving,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci::runtime::LinuxNamespaceType;
 use serde::{Deserialize, Serialize};
 
+use crate::session::Label;
 use crate::wire::{Attach, Size};
 
 /// Everything a monitor needs to know about its container.
@@ -39,6 +40,15 @@ pub struct MonitorPlan {
     /// The control connection is the first client, joined before the container starts, so that no byte is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach_control: Option<Attach>,
+    /// Checks whether the container is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<crate::health::HealthPlan>,
+    /// How often the container was started again before this monitor.
+    #[serde(default)]
+    pub restarts: u32,
+    /// What the role that runs this monitor needs to know; the monitor itself does not look at it.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub caller: serde_json::Value,
 }
 
 /// What the monitor starts.
@@ -105,6 +115,30 @@ pub enum ExecLaunch {
     Container(Box<runtime::ExecPlan>),
     /// An ordinary process, beside [`Launch::Command`].
     Command(Command),
+}
+
+impl MonitorPlan {
+    /// What pipes to the container must be labelled with.
+    pub(crate) fn pipe_label(&self) -> Option<Label<'_>> {
+        match &self.launch {
+            Launch::Container(container) => {
+                let context = container.plan.root.label.as_deref()?;
+                Some(Label { context, directory: &self.run_directory })
+            }
+            Launch::Command(_) => None,
+        }
+    }
+}
+
+impl ExecLaunch {
+    /// Program and arguments.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        match self {
+            Self::Container(plan) => &plan.process.args,
+            Self::Command(command) => &command.arguments,
+        }
+    }
 }
 
 /// An ordinary process.

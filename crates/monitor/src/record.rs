@@ -30,6 +30,9 @@ pub struct Exit {
     /// A request to stop (or one to send SIGKILL or the stop signal) led to it, so a restart policy should leave it alone.
     #[serde(default)]
     pub requested: bool,
+    /// The request was a signal to the monitor, as when the machine goes down: nobody meant this container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shutdown: bool,
 }
 
 /// What runs, and who watches it.
@@ -56,6 +59,15 @@ pub struct State {
     /// How often it was started under this monitor before.
     #[serde(default)]
     pub restarts: u32,
+    /// It has ended, and is started again in a moment.
+    #[serde(default)]
+    pub restarting: bool,
+    /// How it ended the last time under this monitor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// What its health checks say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<crate::health::Health>,
     /// Exec sessions: all that run, and the last that ended.
     #[serde(default)]
     pub sessions: Vec<SessionState>,
@@ -149,6 +161,7 @@ mod tests {
             finished_at: crate::clock::now(),
             error: None,
             requested: false,
+            shutdown: false,
         };
         replace(&path, &exit).unwrap();
         exit.exit_code = 0;

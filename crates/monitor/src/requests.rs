@@ -6,7 +6,7 @@ use crate::error::{Error, Kind};
 use crate::exec_session;
 use crate::peer::Role;
 use crate::session::Session;
-use crate::supervisor::{CONTAINER, Monitor};
+use crate::supervisor::{CONTAINER, Monitor, Occurrence};
 use crate::wire::{Exec, Reply, Request};
 
 const KILL: i32 = rustix::process::Signal::KILL.as_raw();
@@ -23,6 +23,20 @@ impl Monitor {
                 return Ok(());
             }
             Request::Exec(exec) => return self.exec(index, *exec),
+            Request::Restart { signal, timeout_seconds } => {
+                if self.state.paused {
+                    // What is frozen cannot obey; Docker lets it go on first, too.
+                    self.let_die();
+                }
+                self.begin_stop(signal, timeout_seconds)?;
+                self.again = true;
+                self.peers[index].role = Role::Restarting;
+                return Ok(());
+            }
+            Request::Tell { value } => {
+                self.plan.caller = value;
+                Reply::Done
+            }
             Request::Wait { session } => return self.wait_for(index, session.as_deref()),
             Request::Stop { signal, timeout_seconds } => {
                 self.begin_stop(signal, timeout_seconds)?;
@@ -30,10 +44,14 @@ impl Monitor {
                 return Ok(());
             }
             Request::Resize { session, size } => {
+                let is_container = session.is_none();
                 let session = self.find(session.as_deref())?;
                 let terminal =
                     session.terminal.as_ref().ok_or_else(|| Error::refused(Kind::Invalid, "there is no terminal"))?;
                 terminal.resize(size)?;
+                if is_container {
+                    self.notify(&Occurrence::Resized(size));
+                }
                 Reply::Done
             }
             Request::Signal { session, signal } => {
@@ -44,15 +62,17 @@ impl Monitor {
                 self.container()?;
                 self.confinement.freeze()?;
                 self.set_paused(true);
+                self.notify(&Occurrence::Paused);
                 Reply::Done
             }
             Request::Unpause => {
                 self.container()?;
                 self.confinement.thaw()?;
                 self.set_paused(false);
+                self.notify(&Occurrence::Unpaused);
                 Reply::Done
             }
-            Request::Status => Reply::Status(self.state.clone()),
+            Request::Status => Reply::Status(Box::new(self.state.clone())),
         };
         self.peers[index].reply(&reply);
         self.peers[index].role = Role::Leaving;
@@ -90,12 +110,17 @@ impl Monitor {
             // It would freeze before it could say whether it has started, and this monitor with it.
             return Err(Error::refused(Kind::Invalid, "the container is paused"));
         }
+        if self.state.restarting {
+            return Err(Error::refused(Kind::NotRunning, "the container is restarting: wait until it runs"));
+        }
         let attach = exec.attach;
-        let session = exec_session::start(exec, self.container()?, &self.confinement)?;
+        let (id, command) = (exec.id.clone(), exec.process.command().to_vec());
+        let session = exec_session::start(exec, self.container()?, &self.confinement, self.plan.pipe_label())?;
+        self.notify(&Occurrence::ExecStarted { id: &id, command: &command });
         let pid = session.pid;
         let key = self.add_session(session);
         let peer = &mut self.peers[index];
-        peer.reply(&Reply::Started { pid });
+        peer.reply(&Reply::Started { pid, warnings: Vec::new() });
         peer.role = match attach {
             Some(attach) => Role::Attached { session: key, attach },
             None => Role::Leaving,
@@ -121,7 +146,14 @@ impl Monitor {
     }
 
     fn send_signal(&mut self, id: Option<&str>, signal: i32) -> Result<(), Error> {
+        if id.is_none() && self.state.restarting && (signal == KILL || signal == self.plan.stop_signal) {
+            // It is not started again, which is what was meant.
+            return self.begin_stop(Some(signal), None);
+        }
         self.find(id)?.signal(signal)?;
+        if id.is_none() {
+            self.notify(&Occurrence::Signalled(signal));
+        }
         if id.is_none() && (signal == KILL || signal == self.plan.stop_signal) {
             self.requested = true;
             self.let_die();
@@ -132,11 +164,21 @@ impl Monitor {
     /// Sends the stop signal and sets the time of the SIGKILL. A second request may shorten the time, never lengthen it.
     pub(crate) fn begin_stop(&mut self, signal: Option<i32>, timeout_seconds: Option<i64>) -> Result<(), Error> {
         self.requested = true;
-        self.container()?.signal(signal.unwrap_or(self.plan.stop_signal))?;
+        self.again = false;
+        if self.state.restarting {
+            // Nothing runs that could be asked; it is not started again.
+            return Ok(());
+        }
+        let signal = signal.unwrap_or(self.plan.stop_signal);
+        self.container()?.signal(signal)?;
+        self.notify(&Occurrence::Signalled(signal));
         // A frozen process gets its signal only when it runs again.
         self.let_die();
         let seconds = timeout_seconds.unwrap_or(self.plan.stop_timeout_seconds);
-        if let Ok(seconds) = u64::try_from(seconds) {
+        // What has been killed is not killed again.
+        if signal != KILL
+            && let Ok(seconds) = u64::try_from(seconds)
+        {
             // A year is as good as for ever, and no addition can overflow.
             let end = Instant::now() + Duration::from_secs(seconds.min(365 * 24 * 3600));
             self.stop_deadline = Some(self.stop_deadline.map_or(end, |earlier| earlier.min(end)));
@@ -148,11 +190,12 @@ impl Monitor {
         if let Ok(container) = self.container() {
             // The only error is that it has ended by itself.
             drop(container.signal(KILL));
+            self.notify(&Occurrence::Signalled(KILL));
         }
         self.let_die();
     }
 
-    fn let_die(&mut self) {
+    pub(crate) fn let_die(&mut self) {
         if self.state.paused && self.confinement.thaw().is_ok() {
             self.set_paused(false);
         }

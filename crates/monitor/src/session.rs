@@ -1,6 +1,7 @@
 //! A running process with its streams: the container's own, or an exec session's.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 
 use crate::error::{Call, Error, Kind};
+use crate::labelled_pipe;
 use crate::log_file::Stream;
 use crate::record::Exit;
 use crate::wire::Size;
@@ -67,8 +69,20 @@ pub(crate) struct Terminal {
     slave: Option<OwnedFd>,
 }
 
-/// Pipes for a process without a terminal. Streams that nobody wants are `/dev/null`.
-pub(crate) fn pipes(stdin: bool, outputs: bool) -> Result<(Stdio, Ends), Error> {
+/// SELinux context for pipes, and the monitor's own directory, in which they are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) directory: &'a Path,
+}
+
+/// Pipes for a process without a terminal. Streams that nobody wants are `/dev/null`. With a `label` the pipes have
+/// that SELinux context.
+pub(crate) fn pipes(stdin: bool, outputs: bool, label: Option<Label<'_>>) -> Result<(Stdio, Ends), Error> {
+    let pipe = || match label {
+        Some(Label { context, directory }) => labelled_pipe::make(directory, context),
+        None => pipe(),
+    };
     let mut ends = Ends::default();
     let stdin = if stdin {
         let (theirs, ours) = pipe()?;

@@ -19,7 +19,8 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions};
 
 use crate::confinement::Confinement;
-use crate::error::{Call, Error, Kind};
+use crate::error::{Call, Error, Failure, Kind};
+use crate::health::{HealthStatus, Watch};
 use crate::launch;
 use crate::log_file::{LogFile, Stream};
 use crate::peer::{Peer, Role};
@@ -28,7 +29,7 @@ use crate::record::{self, Exit, SessionState, State};
 use crate::run_directory::RunDirectory;
 use crate::session::{self, Session, Stdio, Terminal};
 use crate::turn::remaining;
-use crate::wire::{Frame, Reply};
+use crate::wire::{Frame, Reply, Size};
 
 /// Key of the container's own session.
 pub(crate) const CONTAINER: u32 = 0;
@@ -57,6 +58,42 @@ const HELD_BACK: [Signal; 15] = [
 /// How many ended exec sessions are remembered.
 const REMEMBERED: usize = 16;
 
+/// What a caller may want to write down when it happens. The end of a run is not among them: [`Monitor::run_once`] returns.
+#[derive(Debug)]
+pub enum Occurrence<'a> {
+    /// The container runs; whoever waits for that is told after this.
+    Started,
+    /// A process runs in the container beside the first.
+    ExecStarted {
+        /// Its session.
+        id: &'a str,
+        /// Program and arguments.
+        command: &'a [String],
+    },
+    /// It has ended.
+    ExecEnded {
+        /// Its session.
+        id: &'a str,
+        /// How.
+        exit: &'a Exit,
+    },
+    /// The container's first process was sent a signal.
+    Signalled(i32),
+    /// All processes are frozen.
+    Paused,
+    /// They go on.
+    Unpaused,
+    /// The size of the container's terminal has changed.
+    Resized(Size),
+    /// The kernel has killed a process because the memory limit was reached.
+    OutOfMemory,
+    /// The health checks came to another result.
+    Health(HealthStatus),
+}
+
+/// Is told of occurrences, with the plan's [`MonitorPlan::caller`].
+pub type Observer = Box<dyn FnMut(&Occurrence<'_>, &serde_json::Value)>;
+
 /// Why [`Monitor::idle`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
@@ -64,6 +101,8 @@ pub enum Wake {
     Elapsed,
     /// Somebody asked to stop the container, so it should not be started again.
     Stop,
+    /// Somebody asked to start it at once.
+    Again,
 }
 
 /// A monitor that holds its run directory.
@@ -76,7 +115,13 @@ pub struct Monitor {
     pub(crate) stop_deadline: Option<Instant>,
     pub(crate) log: LogFile,
     pub(crate) peers: Vec<Peer>,
-    next_session: u32,
+    pub(crate) next_session: u32,
+    pub(crate) health: Option<Watch>,
+    /// After this run somebody wants another.
+    pub(crate) again: bool,
+    /// The stop was a signal to this process.
+    pub(crate) shutdown: bool,
+    observer: Option<Observer>,
     pub(crate) directory: RunDirectory,
     control: Option<OwnedFd>,
     pub(crate) signals: kernel::signals::Blocked,
@@ -160,7 +205,10 @@ impl Monitor {
             cgroup: None,
             started_at: String::new(),
             paused: false,
-            restarts: 0,
+            restarts: plan.restarts,
+            restarting: false,
+            last_exit: None,
+            health: None,
             sessions: Vec::new(),
         };
         let log = LogFile::open(&plan.log)?;
@@ -174,6 +222,10 @@ impl Monitor {
             log,
             peers: Vec::new(),
             next_session: CONTAINER + 1,
+            health: None,
+            again: false,
+            shutdown: false,
+            observer: None,
             directory,
             control: None,
             signals,
@@ -193,7 +245,11 @@ impl Monitor {
     /// # Errors
     /// When the container could not be started. The exit record has been written and the control connection been told.
     pub fn run_once(&mut self) -> Result<Exit, Error> {
-        (self.requested, self.stop_deadline) = (false, None);
+        (self.requested, self.again, self.shutdown, self.stop_deadline) = (false, false, false, None);
+        if self.state.last_exit.is_some() {
+            // It says how the run before ended, and must not be taken for the end of this one.
+            drop(std::fs::remove_file(&self.plan.exit_record));
+        }
         if let Err(error) = self.launch() {
             return Err(self.never_started(error));
         }
@@ -213,15 +269,65 @@ impl Monitor {
     /// When polling fails.
     pub fn idle(&mut self, time: Duration) -> Result<Wake, Error> {
         let end = Instant::now() + time;
-        self.requested = false;
-        while Instant::now() < end {
-            self.turn(Some(end))?;
-            if self.requested {
-                return Ok(Wake::Stop);
+        (self.requested, self.again) = (false, false);
+        self.state.restarting = true;
+        // For people; a request is answered rightly in any case.
+        drop(self.write_state());
+        let result = loop {
+            if Instant::now() >= end {
+                self.state.restarts += 1;
+                break Ok(Wake::Elapsed);
             }
+            if let Err(error) = self.turn(Some(end)) {
+                break Err(error);
+            }
+            if self.again {
+                self.state.restarts = 0;
+                break Ok(Wake::Again);
+            }
+            if self.requested {
+                break Ok(Wake::Stop);
+            }
+        };
+        self.state.restarting = false;
+        result
+    }
+
+    /// Whether somebody asked for another run after the one that has ended. Then it counts as the first.
+    pub fn wants_again(&mut self) -> bool {
+        if self.again {
+            self.state.restarts = 0;
         }
-        self.state.restarts += 1;
-        Ok(Wake::Elapsed)
+        self.again
+    }
+
+    /// Whether the end of the last run, or of the pause after it, was asked for by a signal to this process.
+    #[must_use]
+    pub fn was_shut_down(&self) -> bool {
+        self.shutdown
+    }
+
+    /// How often the container has been started again.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.state.restarts
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &MonitorPlan {
+        &self.plan
+    }
+
+    /// Tells `observer` of everything that happens from now on.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+
+    pub(crate) fn notify(&mut self, occurrence: &Occurrence<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer(occurrence, &self.plan.caller);
+        }
     }
 
     /// When the container was last started, RFC 3339 in UTC with nanoseconds; empty when it never was.
@@ -243,6 +349,10 @@ impl Monitor {
         directory.clear();
         drop(directory);
         tell_end(&mut peers, CONTAINER, exit);
+        for peer in peers.iter_mut().filter(|peer| matches!(peer.role, Role::Restarting)) {
+            let reason = exit.error.clone().unwrap_or_else(|| "the container was not started again".to_owned());
+            peer.reply(&Reply::Failed(Failure { kind: Kind::Failed, chain: vec![reason] }));
+        }
         loop {
             let now = Instant::now();
             peers.retain(|peer| !peer.gone && peer.kept() > 0 && peer.deadline().is_none_or(|end| now < end));
@@ -263,7 +373,7 @@ impl Monitor {
         let (stdio, ends) = if self.plan.terminal {
             (Stdio::Terminal, None)
         } else {
-            let (stdio, ends) = session::pipes(self.plan.stdin_open, true)?;
+            let (stdio, ends) = session::pipes(self.plan.stdin_open, true, self.plan.pipe_label())?;
             (stdio, Some(ends))
         };
         let mut created = launch::create(&mut self.plan, stdio, &mut self.confinement)?;
@@ -285,12 +395,19 @@ impl Monitor {
         let running = created.start()?;
         let session = Session::new(String::new(), running, ends, terminal, self.plan.stdin_once);
         self.state.started_at = session.started_at.clone();
+        self.begin_health();
         // It runs; that the file lacks the time of its start is no reason to kill it.
         drop(self.write_state());
         self.sessions.insert(CONTAINER, session);
+        self.notify(&Occurrence::Started);
+        let started = Reply::Started { pid: self.state.pid, warnings: self.confinement.warnings().to_vec() };
+        for peer in self.peers.iter_mut().filter(|peer| matches!(peer.role, Role::Restarting)) {
+            peer.reply(&started);
+            peer.role = Role::Leaving;
+        }
         if let Some(control) = self.control.take() {
             let mut peer = Peer::new(control);
-            peer.reply(&Reply::Started { pid: self.state.pid });
+            peer.reply(&started);
             if let Some(attach) = self.plan.attach_control {
                 peer.role = Role::Attached { session: CONTAINER, attach };
                 self.peers.push(peer);
@@ -321,12 +438,17 @@ impl Monitor {
             finished_at: crate::clock::now(),
             error: Some(failure.to_string()),
             requested: self.requested,
+            shutdown: self.shutdown,
         };
         // The error that is returned and reported says more than that its record could not be written.
         drop(record::replace(&self.plan.exit_record, &exit));
         if let Some(control) = self.control.take() {
             let mut peer = Peer::new(control);
-            peer.reply(&Reply::Failed(failure));
+            peer.reply(&Reply::Failed(failure.clone()));
+        }
+        for peer in self.peers.iter_mut().filter(|peer| matches!(peer.role, Role::Restarting)) {
+            peer.reply(&Reply::Failed(failure.clone()));
+            peer.role = Role::Leaving;
         }
         tell_end(&mut self.peers, CONTAINER, &exit);
         (self.state.pid, self.state.pid_start_time) = (0, 0);
@@ -352,6 +474,7 @@ impl Monitor {
             finished_at: crate::clock::now(),
             error: None,
             requested: false,
+            shutdown: false,
         });
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
@@ -366,6 +489,8 @@ impl Monitor {
         }
         (self.state.pid, self.state.pid_start_time, self.state.network_namespace) = (0, 0, 0);
         self.state.paused = false;
+        self.state.last_exit = Some(exit.clone());
+        self.end_health();
         // Only says what the exit record says, too.
         drop(self.write_state());
         self.sessions.clear();
@@ -389,6 +514,7 @@ impl Monitor {
                 finished_at: crate::clock::now(),
                 error: None,
                 requested: false,
+                shutdown: false,
             };
             if key == CONTAINER {
                 for session in self.sessions.values().filter(|session| session.exit.is_none() && session.pid != pid) {
@@ -396,7 +522,10 @@ impl Monitor {
                     drop(session.signal(KILL));
                 }
                 exit.oom_killed = self.confinement.oom_kills() > 0;
-                exit.requested = self.requested;
+                (exit.requested, exit.shutdown) = (self.requested, self.shutdown);
+                if exit.oom_killed {
+                    self.notify(&Occurrence::OutOfMemory);
+                }
                 self.stop_deadline = None;
                 if self.plan.launch.leaves_processes()
                     && let Err(error) = self.confinement.kill_all()
@@ -423,6 +552,10 @@ impl Monitor {
             let Some(mut session) = self.sessions.remove(&key) else { continue };
             let Some(exit) = session.exit.take() else { continue };
             self.orphans.extend(session.outputs.into_iter().filter(Option::is_some));
+            if self.end_probe(key, &exit) {
+                continue;
+            }
+            self.notify(&Occurrence::ExecEnded { id: &session.id, exit: &exit });
             if let Some(state) = self.state.sessions.iter_mut().find(|state| state.id == session.id) {
                 state.exit = Some(exit.clone());
             }

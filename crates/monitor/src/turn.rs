@@ -73,6 +73,7 @@ impl Monitor {
             self.reap();
         }
         self.keep_deadlines();
+        self.keep_health();
         self.end_exec_sessions();
         self.drop_peers();
         Ok(())
@@ -143,7 +144,7 @@ impl Monitor {
     fn next_deadline(&self, until: Option<Instant>) -> Option<Instant> {
         let drains = self.sessions.values().filter_map(crate::session::Session::drain_deadline);
         let patience = self.peers.iter().filter_map(Peer::deadline);
-        drains.chain(patience).chain(self.stop_deadline).chain(until).min()
+        drains.chain(patience).chain(self.stop_deadline).chain(self.health_deadline()).chain(until).min()
     }
 
     fn accept(&mut self) {
@@ -165,6 +166,7 @@ impl Monitor {
             if [Signal::TERM, Signal::INT].map(Signal::as_raw).contains(&delivered.signal) {
                 // The machine goes down, or somebody wants this monitor to end: so must the container. Its processes' end
                 // is watched as always, so an error here changes nothing.
+                self.shutdown = true;
                 drop(self.begin_stop(None, None));
             }
         }
@@ -197,6 +199,8 @@ impl Monitor {
             }
             if key == CONTAINER {
                 self.log.append(stream, data);
+            } else {
+                self.keep_probe_output(key, n);
             }
             if !self.may_read(key, ended) {
                 return;
@@ -241,7 +245,7 @@ impl Monitor {
             }
             Role::Attached { session, .. } if data.is_empty() => self.end_input(index, session),
             Role::Attached { session, .. } => return self.take_frames(index, session, data),
-            Role::Waiting { .. } | Role::Leaving => {}
+            Role::Waiting { .. } | Role::Restarting | Role::Leaving => {}
         }
         Ok(())
     }

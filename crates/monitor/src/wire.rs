@@ -207,6 +207,20 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_seconds: Option<i64>,
     },
+    /// Stop the container and start it again. Reply: `started`, or `failed`, when that has been done.
+    Restart {
+        /// Instead of the plan's stop signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+        /// Instead of the plan's timeout; negative waits for ever.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<i64>,
+    },
+    /// Replaces [`crate::MonitorPlan::caller`]. Reply: `done`.
+    Tell {
+        /// The new value.
+        value: serde_json::Value,
+    },
     /// Wait for the end. Reply: `exited`, when it has come.
     Wait {
         /// Which session.
@@ -231,6 +245,9 @@ pub enum Reply {
     Started {
         /// Its number in the monitor's pid namespace.
         pid: i32,
+        /// What was asked for and is not in force, a sentence each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// Frames follow.
     Attached {
@@ -243,7 +260,7 @@ pub enum Reply {
     /// The process has ended.
     Exited(Exit),
     /// What is running.
-    Status(State),
+    Status(Box<State>),
     /// It could not be done.
     Failed(Failure),
 }

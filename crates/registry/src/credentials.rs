@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 /// The key of Docker Hub's credentials.
 pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// A helper's user name that says that the secret is an identity token.
-const TOKEN_USER: &str = "<token>";
+pub(crate) const TOKEN_USER: &str = "<token>";
 const MAX_CONFIG: u64 = 4 << 20;
 
 /// How to prove who we are to one registry.
@@ -86,6 +86,17 @@ pub enum CredentialError {
         path: PathBuf,
         /// The name.
         name: String,
+    },
+    /// There is no directory for the file.
+    #[error("there is no place to keep credentials: neither DOCKER_CONFIG nor HOME is set")]
+    NoDirectory,
+    /// The file cannot be written.
+    #[error("writing {} failed", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
     },
     /// The helper could not be started.
     #[error("starting {program} failed")]
@@ -182,10 +193,7 @@ impl CredentialFile {
     /// # Errors
     /// [`CredentialError`] when a helper fails or the entry is malformed.
     pub fn find(&self, domain: &str, repository: &str) -> Result<Option<Credentials>, CredentialError> {
-        let helpers = self.config.cred_helpers.iter().flatten();
-        let specific =
-            helpers.filter(|(key, _)| matched_length(key, domain, "").is_some()).map(|(_, name)| name).next();
-        for name in [specific, self.config.creds_store.as_ref()].into_iter().flatten().filter(|name| !name.is_empty()) {
+        for name in self.helpers(domain) {
             if let Some(found) = self.ask_helper(name, domain)? {
                 return Ok(Some(found));
             }
@@ -198,6 +206,26 @@ impl CredentialFile {
             Some((_, key, entry)) => self.decode(key, entry),
             None => Ok(None),
         }
+    }
+
+    /// The names of the helpers that may have credentials for a registry, the specific one first.
+    fn helpers(&self, domain: &str) -> impl Iterator<Item = &String> {
+        let all = self.config.cred_helpers.iter().flatten();
+        let specific = all.filter(|(key, _)| matched_length(key, domain, "").is_some()).map(|(_, name)| name).next();
+        [specific, self.config.creds_store.as_ref()].into_iter().flatten().filter(|name| !name.is_empty())
+    }
+
+    /// The program that keeps credentials for a registry, if one does.
+    pub(crate) fn helper_for(&self, domain: &str) -> Result<Option<String>, CredentialError> {
+        self.helpers(domain).next().map(|name| self.program(name)).transpose()
+    }
+
+    fn program(&self, name: &str) -> Result<String, CredentialError> {
+        let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        if !is_word {
+            return Err(CredentialError::HelperName { path: self.path.clone(), name: name.chars().take(80).collect() });
+        }
+        Ok(format!("docker-credential-{name}"))
     }
 
     fn decode(&self, key: &str, entry: &Entry) -> Result<Option<Credentials>, CredentialError> {
@@ -222,54 +250,59 @@ impl CredentialFile {
     }
 
     fn ask_helper(&self, name: &str, domain: &str) -> Result<Option<Credentials>, CredentialError> {
-        let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-        if !is_word {
-            return Err(CredentialError::HelperName { path: self.path.clone(), name: name.chars().take(80).collect() });
-        }
         let key = match domain {
             oci::reference::DEFAULT_DOMAIN => DOCKER_HUB_KEY,
             other => other,
         };
-        run_helper(&format!("docker-credential-{name}"), key)
+        run_helper(&self.program(name)?, key)
     }
 }
 
 /// `docker-credential-NAME get`: the registry's key on standard input, JSON on standard output.
 fn run_helper(program: &str, key: &str) -> Result<Option<Credentials>, CredentialError> {
+    let Some(output) = ask(program, "get", key)? else { return Ok(None) };
+    let failed = |message: &str| CredentialError::Helper { program: program.to_owned(), message: message.to_owned() };
+    let answer: HelperAnswer =
+        serde_json::from_slice(&output).map_err(|_| failed("its answer is not the JSON of the protocol"))?;
+    Ok(match (answer.username.as_str(), answer.secret) {
+        (_, secret) if secret.is_empty() => None,
+        (TOKEN_USER, secret) => Some(Credentials::IdentityToken(secret)),
+        (username, password) => Some(Credentials::Password { username: username.to_owned(), password }),
+    })
+}
+
+/// `docker-credential-NAME store` or `erase`; that there is nothing to erase is no failure.
+pub(crate) fn tell_helper(program: &str, verb: &str, text: &str) -> Result<(), CredentialError> {
+    ask(program, verb, text).map(drop)
+}
+
+/// Runs a helper; `None` when it says that it has no such credentials.
+fn ask(program: &str, verb: &str, text: &str) -> Result<Option<Vec<u8>>, CredentialError> {
     let start = |source| CredentialError::HelperStart { program: program.to_owned(), source };
-    let failed = |message: &str| CredentialError::Helper {
-        program: program.to_owned(),
-        message: crate::error::printable(message.trim(), 200),
-    };
     let mut child = Command::new(program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(start)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read says why in its answer; the key is shorter than a pipe's buffer.
-        stdin.write_all(key.as_bytes()).ok();
+        // A helper that does not read says why in its answer; the text is shorter than a pipe's buffer.
+        stdin.write_all(text.as_bytes()).ok();
     }
     let output = child.wait_with_output().map_err(start)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        // The protocol's only way to say "none": this text, on standard output.
-        if text.contains("credentials not found") {
-            return Ok(None);
-        }
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let message = if text.trim().is_empty() { errors } else { text };
-        return Err(failed(&format!("{} ({})", message.trim(), output.status)));
+    if output.status.success() {
+        return Ok(Some(output.stdout));
     }
-    let answer: HelperAnswer =
-        serde_json::from_slice(&output.stdout).map_err(|_| failed("its answer is not the JSON of the protocol"))?;
-    Ok(match (answer.username.as_str(), answer.secret) {
-        (_, secret) if secret.is_empty() => None,
-        (TOKEN_USER, secret) => Some(Credentials::IdentityToken(secret)),
-        (username, password) => Some(Credentials::Password { username: username.to_owned(), password }),
-    })
+    let text = String::from_utf8_lossy(&output.stdout);
+    // The protocol's only way to say "none": this text, on standard output.
+    if text.contains("credentials not found") {
+        return Ok(None);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let message = if text.trim().is_empty() { errors } else { text };
+    let message = crate::error::printable(&format!("{} ({})", message.trim(), output.status), 200);
+    Err(CredentialError::Helper { program: program.to_owned(), message })
 }
 
 /// Whether a key of `config.json` is for `domain` and `repository`, and how much of the path it names.

@@ -125,6 +125,9 @@ pub enum Error {
         /// The digest of what came.
         actual: Digest,
     },
+    /// What is to be sent cannot be read.
+    #[error("what is to be pushed cannot be read")]
+    Source(#[source] std::io::Error),
     /// The content has another length than its descriptor says.
     #[error("{what} has the wrong size: expected {expected} bytes, got {}{actual}", if *.at_least { "at least " } else { "" })]
     Size {
@@ -188,6 +191,30 @@ pub enum Error {
         wanted: Box<Platform>,
         /// What there is.
         offered: Vec<Platform>,
+    },
+    /// A file about registries and mirrors cannot be used. Never ignored: it may be what keeps us from asking somebody.
+    #[error("{} cannot be used", path.display())]
+    Configuration {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The reason.
+        source: BoxError,
+    },
+    /// The environment names a proxy that cannot be used.
+    #[error("the environment has {problem}, for {host}")]
+    Proxy {
+        /// Who was to be reached.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An administrator does not want this registry to be used.
+    #[error("registry {host} is blocked: registries.conf says so for {prefix:?}")]
+    Blocked {
+        /// The registry.
+        host: String,
+        /// The entry.
+        prefix: String,
     },
     /// The stored credentials cannot be used. Never ignored: a broken configuration must not lead to another account.
     #[error("the credentials for registry {host} cannot be read")]

@@ -1,4 +1,4 @@
-//! The client of image registries: the OCI distribution specification 1.1, its pull side.
+//! The client of image registries: the OCI distribution specification 1.1, pulling and pushing.
 //!
 //! A [`Client`] is plain blocking code to its callers and asynchronous inside; its runtime has one thread, which waits in
 //! epoll(7) and ends with the client. It yields checked bytes and knows no store: who calls decides what is fetched at the
@@ -7,8 +7,7 @@
 //! A registry is not trusted. Every byte is checked against a digest or bounded in length, text of its is shortened and
 //! stripped of control characters, and credentials go to the host that they were stored for and nowhere else (`tokens`).
 //!
-//! Not here yet: push, mirrors (hosts.toml, registries.conf) and proxies by environment. A mirror is another list of
-//! origins in `Session::candidates`; a proxy is another way in `transport::connect`.
+//! Mirrors that an administrator named are asked first (`mirrors`), proxies are those of the environment (`proxy`).
 #![forbid(unsafe_code)]
 
 mod address;
@@ -16,18 +15,24 @@ mod blob;
 mod challenge;
 pub mod credentials;
 mod error;
+pub mod login;
 mod manifests;
+mod mirrors;
 mod names;
 mod options;
+mod proxy;
 mod session;
 mod tokens;
 mod transport;
 mod trust;
+mod upload;
 
 pub use blob::BlobReader;
 pub use error::{BoxError, Error};
 pub use manifests::{RawDocument, Resolved};
 pub use options::Options;
+pub use proxy::Proxies;
+pub use upload::Mounted;
 
 use oci::image::{Descriptor, MAX_DOCUMENT};
 use oci::platform::Platform;

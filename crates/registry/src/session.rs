@@ -3,6 +3,7 @@
 use crate::address::{Address, Origin, Scheme, api_host};
 use crate::challenge;
 use crate::error::{Error, printable};
+use crate::mirrors::{Endpoint, Mirrors, Purpose};
 use crate::options::Options;
 use crate::tokens::{Scope, Tokens};
 use crate::transport::{Response, SendError, Transport};
@@ -34,15 +35,21 @@ pub(crate) struct Session {
     pub(crate) options: Arc<Options>,
     transport: Transport,
     tokens: Tokens,
-    /// Which scheme a registry that may be spoken to in the clear turned out to speak.
-    schemes: Mutex<HashMap<String, Scheme>>,
+    mirrors: Mirrors,
+    /// Where a registry turned out to be, of the places where it may be.
+    origins: Mutex<HashMap<String, Origin>>,
 }
 
 impl Session {
     pub(crate) fn new(options: Options) -> Session {
         let options = Arc::new(options);
         let (transport, tokens) = (Transport::new(options.clone()), Tokens::new(options.clone()));
-        Session { options, transport, tokens, schemes: Mutex::default() }
+        let mirrors = Mirrors::new(options.clone());
+        Session { options, transport, tokens, mirrors, origins: Mutex::default() }
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Makes the request, and again while the registry says "later"; a refusal is an error.
@@ -70,12 +77,44 @@ impl Session {
 
     async fn call_once(&self, call: &Call<'_>) -> Result<Response, SendError> {
         let fail = |error| SendError { error, was_connected: true };
+        let Scope { domain, repository, actions } = call.scope;
+        let plan = self.mirrors.plan(domain, repository, purpose(call)).map_err(fail)?;
+        for (origin, trust) in &plan.trust {
+            self.transport.trust(origin, trust);
+        }
         let mut last = None;
-        for origin in self.candidates(call).map_err(fail)? {
+        for endpoint in &plan.endpoints {
+            let scope = Scope { domain: endpoint.domain.clone(), repository: endpoint.repository.clone(), actions };
+            let there = Call {
+                method: call.method.clone(),
+                path: endpoint.path(&call.path, repository),
+                headers: call.headers.clone(),
+                body: call.body.clone(),
+                scope: &scope,
+                what: call.what,
+            };
+            match self.ask(&there, endpoint).await {
+                Ok(response) => return Ok(response),
+                // What a mirror cannot give, the next may.
+                Err(failed) => last = Some(failed),
+            }
+        }
+        let none = || fail(Error::Protocol { host: domain.clone(), problem: "no address".into() });
+        Err(last.unwrap_or_else(none))
+    }
+
+    /// Asks one registry or mirror, by whichever of its addresses answers.
+    async fn ask(&self, call: &Call<'_>, endpoint: &Endpoint) -> Result<Response, SendError> {
+        let fail = |error| SendError { error, was_connected: true };
+        let known = self.origins.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.domain).cloned();
+        let known = known.filter(|known| endpoint.origins.contains(known));
+        let origins = known.map_or_else(|| endpoint.origins.clone(), |known| vec![known]);
+        let mut last = None;
+        for origin in origins {
             let address = Address { origin: origin.clone(), target: call.path.clone() };
-            match self.follow(call, address).await {
+            match self.follow(call, &origin, &endpoint.headers, address).await {
                 Ok(response) => {
-                    self.remember(&call.scope.domain, origin.scheme);
+                    self.remember(&endpoint.domain, &origin);
                     return self.accepted(call, response).await.map_err(fail);
                 }
                 // The registry may not speak TLS; the other scheme's error tells more.
@@ -83,42 +122,55 @@ impl Session {
                 Err(failed) => return Err(failed),
             }
         }
-        let none = || fail(Error::Protocol { host: call.scope.domain.clone(), problem: "no address".into() });
+        let none = || fail(Error::Protocol { host: endpoint.domain.clone(), problem: "no address".into() });
         Err(last.unwrap_or_else(none))
     }
 
-    fn remember(&self, domain: &str, scheme: Scheme) {
-        self.schemes.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.to_owned(), scheme);
+    /// Makes a request once, at an address that the registry gave us for it; its path in the call is not used.
+    pub(crate) async fn call_at(&self, call: &Call<'_>, address: &Address) -> Result<Response, Error> {
+        let registry = self.origin(&call.scope.domain)?;
+        let response =
+            self.follow(call, &registry, &HeaderMap::new(), address.clone()).await.map_err(|failed| failed.error)?;
+        self.accepted(call, response).await
     }
 
-    /// Where the registry may be: encrypted first, so that a password goes in the clear only if there is no other way.
-    fn candidates(&self, call: &Call<'_>) -> Result<Vec<Origin>, Error> {
-        let domain = &call.scope.domain;
-        let origin = |scheme| {
-            let problem = || Error::Protocol { host: domain.clone(), problem: "a name that is no host name".into() };
-            Origin::new(scheme, api_host(domain)).ok_or_else(problem)
-        };
-        if let Some(scheme) = self.schemes.lock().unwrap_or_else(PoisonError::into_inner).get(domain) {
-            return Ok(vec![origin(*scheme)?]);
-        }
-        let (encrypted, plain) = (origin(Scheme::Https)?, origin(Scheme::Http)?);
-        match self.transport.may_be_plain(&plain) {
-            true => Ok(vec![encrypted, plain]),
-            false => Ok(vec![encrypted]),
-        }
+    /// Where a `Location` leads that came from `from`, or from the registry's own API.
+    pub(crate) fn led_to(&self, scope: &Scope, from: Option<&Address>, location: &str) -> Result<Address, Error> {
+        let api = Address { origin: self.origin(&scope.domain)?, target: "/v2/".into() };
+        self.redirected(scope, from.unwrap_or(&api), location, 1)
+    }
+
+    /// The registry as it was spoken to last.
+    fn origin(&self, domain: &str) -> Result<Origin, Error> {
+        let known = self.origins.lock().unwrap_or_else(PoisonError::into_inner).get(domain).cloned();
+        known
+            .or_else(|| Origin::new(Scheme::Https, api_host(domain)))
+            .ok_or_else(|| Error::Protocol { host: domain.to_owned(), problem: "a name that is no host name".into() })
+    }
+
+    fn remember(&self, domain: &str, origin: &Origin) {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.to_owned(), origin.clone());
     }
 
     /// Sends the request, logs in when the registry asks for it, and goes where it leads.
-    async fn follow(&self, call: &Call<'_>, mut address: Address) -> Result<Response, SendError> {
-        let registry = address.origin.clone();
+    async fn follow(
+        &self,
+        call: &Call<'_>,
+        registry: &Origin,
+        own: &HeaderMap,
+        mut address: Address,
+    ) -> Result<Response, SendError> {
         let mut authorization = self.tokens.kept(call.scope);
         let mut has_answered = false;
         let mut redirects = 0;
         let fail = |error| SendError { error, was_connected: true };
         loop {
             let mut headers = call.headers.clone();
-            // Nobody but the registry itself sees who we are.
-            if let Some(value) = authorization.as_ref().filter(|_| address.origin == registry) {
+            // Nobody but the registry itself sees who we are, and what an administrator wants it to be told.
+            if address.origin == *registry {
+                headers.extend(own.clone());
+            }
+            if let Some(value) = authorization.as_ref().filter(|_| address.origin == *registry) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let response =
@@ -126,7 +178,7 @@ impl Session {
                     // A redirect's target is never a reason to try the registry without encryption.
                     SendError { was_connected: failed.was_connected || redirects > 0, ..failed }
                 })?;
-            if response.status == StatusCode::UNAUTHORIZED && address.origin == registry && !has_answered {
+            if response.status == StatusCode::UNAUTHORIZED && address.origin == *registry && !has_answered {
                 has_answered = true;
                 let challenges: Vec<_> = response
                     .headers
@@ -136,7 +188,7 @@ impl Session {
                     .flat_map(challenge::parse)
                     .collect();
                 response.body.discard().await;
-                let answer = self.tokens.answer(&self.transport, &registry, call.scope, &challenges).await;
+                let answer = self.tokens.answer(&self.transport, registry, call.scope, &challenges).await;
                 authorization = Some(answer.map_err(fail)?);
                 continue;
             }
@@ -215,6 +267,16 @@ impl Session {
             response.body.discard().await;
         }
         Err(refused("it leads nowhere"))
+    }
+}
+
+fn purpose(call: &Call<'_>) -> Purpose {
+    let is_read = matches!(call.method, Method::GET | Method::HEAD) && call.scope.actions == "pull";
+    let version = call.path.rsplit_once("/manifests/").map(|(_, version)| version);
+    match version {
+        _ if !is_read || call.scope.repository.is_empty() || call.path.contains("/tags/list") => Purpose::Own,
+        Some(version) if !version.contains(':') => Purpose::ByTag,
+        _ => Purpose::ByDigest,
     }
 }
 

@@ -57,11 +57,13 @@ pub(crate) struct Tokens {
     options: Arc<Options>,
     kept: Mutex<HashMap<Scope, (HeaderValue, Option<Instant>)>>,
     credentials: Mutex<HashMap<(String, String), Option<Credentials>>>,
+    /// An identity token that was asked for and came.
+    pub(crate) identity: Mutex<Option<String>>,
 }
 
 impl Tokens {
     pub(crate) fn new(options: Arc<Options>) -> Tokens {
-        Tokens { options, kept: Mutex::default(), credentials: Mutex::default() }
+        Tokens { options, kept: Mutex::default(), credentials: Mutex::default(), identity: Mutex::default() }
     }
 
     /// An `Authorization` header from an earlier [`Tokens::answer`].
@@ -131,9 +133,9 @@ impl Tokens {
         let response = match credentials {
             Some(Credentials::IdentityToken(token)) => question.post(transport, &server, token).await?,
             Some(Credentials::Password { username, password }) => {
-                question.get(transport, &server, Some((username, password))).await?
+                question.get(transport, &server, Some((username, password)), self.options.identity_token).await?
             }
-            _ => question.get(transport, &server, None).await?,
+            _ => question.get(transport, &server, None, false).await?,
         };
         let host = server.origin.authority();
         match response.status {
@@ -154,6 +156,9 @@ impl Tokens {
         let no_token = || Error::Protocol { host: host.clone(), problem: "no token".into() };
         let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| no_token())?;
         let token = answer.bearer().ok_or_else(no_token)?.to_owned();
+        if self.options.identity_token && !answer.refresh_token.is_empty() {
+            *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.refresh_token);
+        }
         // A life of 500 years must not overflow the clock.
         let life = Duration::from_secs(answer.expires_in.unwrap_or(0).min(86_400)).max(SHORTEST_LIFE) - MARGIN;
         Ok((token, life))
@@ -218,9 +223,13 @@ impl TokenQuestion<'_> {
         transport: &Transport,
         server: &Address,
         password: Option<(&String, &String)>,
+        identity: bool,
     ) -> Result<Response, Error> {
         let mut headers = HeaderMap::new();
         let mut parameters = self.parameters();
+        if identity {
+            parameters.push(("offline_token", "true".to_owned()));
+        }
         if let Some((username, password)) = password {
             headers.insert(AUTHORIZATION, basic(username, password));
             parameters.push(("account", username.clone()));

@@ -10,13 +10,15 @@ mod connect;
 
 use crate::address::{Address, Origin};
 use crate::error::Error;
+use crate::mirrors::Trust;
 use crate::options::Options;
+use crate::proxy::Proxy;
 use bytes::Bytes;
 use connect::{Connector, Stream};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{HeaderMap, Method, StatusCode};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -61,10 +63,16 @@ impl Transport {
     /// Whether this server may be spoken to in the clear.
     pub(crate) fn may_be_plain(&self, origin: &Origin) -> bool {
         origin.is_loopback()
+            || self.connector.trusted(origin).anybody
             || self.options.insecure.iter().any(|name| {
                 let name = name.to_ascii_lowercase();
                 name == origin.host || Origin::new(origin.scheme, &name).is_some_and(|named| named == *origin)
             })
+    }
+
+    /// Tells what an administrator said about a host, before it is spoken to.
+    pub(crate) fn trust(&self, origin: &Origin, trust: &Trust) {
+        self.connector.trust(origin, trust);
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -78,7 +86,7 @@ impl Transport {
         let origin = &address.origin;
         if let Some(connection) = self.pool.take(origin).await {
             match self.exchange(connection, method, address, headers, body).await {
-                // The server had closed it. All requests so far can be made twice without harm.
+                // The server had closed it. All requests can be made twice without harm: a piece of an upload says where it belongs.
                 Err(Error::Unreachable { .. }) => {}
                 Err(error) => return Err(SendError { error, was_connected: true }),
                 Ok(response) => return Ok(response),
@@ -86,9 +94,9 @@ impl Transport {
         }
         let anybody = self.may_be_plain(origin);
         let connected = self.connector.connect(origin, anybody).await;
-        let stream = connected.map_err(|error| SendError { error, was_connected: false })?;
+        let (stream, proxy) = connected.map_err(|error| SendError { error, was_connected: false })?;
         let broken = |source: hyper::Error| self.broken(origin, source);
-        let connection = Connection::start(stream)
+        let connection = Connection::start(stream, proxy)
             .await
             .map_err(|source| SendError { error: broken(source), was_connected: true })?;
         let answer = self.exchange(connection, method, address, headers, body).await;
@@ -106,11 +114,13 @@ impl Transport {
         let origin = &address.origin;
         let invalid =
             |_| Error::Protocol { host: origin.authority(), problem: "an address that cannot be requested".into() };
-        let mut request = hyper::Request::builder()
-            .method(method)
-            .uri(&address.target)
-            .body(Full::new(body.clone()))
-            .map_err(invalid)?;
+        // A proxy that passes requests on, as opposed to a tunnel, must know where to.
+        let target = match &connection.proxy {
+            Some(_) => format!("{}{}", address.origin, address.target),
+            None => address.target.clone(),
+        };
+        let mut request =
+            hyper::Request::builder().method(method).uri(&target).body(Full::new(body.clone())).map_err(invalid)?;
         let fields = request.headers_mut();
         fields.extend(headers.clone());
         for (name, value) in [(HOST, origin.authority()), (USER_AGENT, self.options.user_agent.clone())] {
@@ -122,10 +132,15 @@ impl Transport {
                 })?,
             );
         }
-        let Connection { sender, driver } = &mut connection;
+        if let Some(value) = connection.proxy.as_ref().and_then(|proxy| proxy.authorization.clone()) {
+            fields.insert(PROXY_AUTHORIZATION, value);
+        }
+        let Connection { sender, driver, .. } = &mut connection;
         let answer = drive(driver, sender.send_request(request));
         let stall = self.options.stall_timeout;
-        let response = match tokio::time::timeout(stall, answer).await {
+        // What is sent may take its time: 32 KiB in a second is not stalled.
+        let patience = stall + Duration::from_secs(body.len() as u64 / (32 << 10));
+        let response = match tokio::time::timeout(patience, answer).await {
             Ok(answer) => answer.map_err(|source| self.broken(origin, source))?,
             Err(_) => return Err(Error::Stalled { host: origin.authority(), waited: stall }),
         };
@@ -221,13 +236,15 @@ struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
     driver: Option<Driver>,
+    /// Who passes requests on.
+    proxy: Option<Proxy>,
 }
 
 impl Connection {
-    async fn start(stream: Stream) -> Result<Connection, hyper::Error> {
+    async fn start(stream: Stream, proxy: Option<Proxy>) -> Result<Connection, hyper::Error> {
         let (sender, driver) =
             http1::Builder::new().read_buf_exact_size(Some(READ_BUFFER)).max_headers(200).handshake(stream).await?;
-        Ok(Connection { sender, driver: Some(Box::pin(driver)) })
+        Ok(Connection { sender, driver: Some(Box::pin(driver)), proxy })
     }
 
     /// Lets the connection notice what happened to it, and says whether it takes another request.

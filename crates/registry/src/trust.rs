@@ -2,6 +2,7 @@
 //!
 //! Authorities are read from files, not by a platform library: the binary is static. rustls does the rest, with ring.
 
+use crate::mirrors::Trust;
 use crate::options::Options;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -28,12 +29,19 @@ pub(crate) enum TrustError {
 /// The TLS settings for the registry `authority` (`host[:port]`).
 ///
 /// With `anybody`, the server's certificate is not checked: only for registries that may as well be spoken to in the clear.
-pub(crate) fn client_config(options: &Options, authority: &str, anybody: bool) -> Result<ClientConfig, TrustError> {
+pub(crate) fn client_config(
+    options: &Options,
+    authority: &str,
+    anybody: bool,
+    named: &Trust,
+) -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Tls)?;
-    let extra = RegistryFiles::find(options, authority)?;
+    let mut extra = RegistryFiles::find(options, authority)?;
+    extra.authorities.extend(named.authorities.iter().cloned());
+    extra.identity = named.identity.clone().or(extra.identity);
     let builder = match anybody {
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
         false => {

@@ -220,16 +220,20 @@ fn mount(index: usize, mount: &Mount, linux: &Linux, options: &PlanOptions) -> R
         if !mount.uid_mappings.is_empty() || sorted.id_map.is_some() {
             return wrong(field("uidMappings"), "only bind mounts can be idmapped");
         }
-        if let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty())
-            && !matches!(kind, "proc" | "sysfs" | "cgroup2")
-        {
-            sorted.data.push(("context".to_owned(), Some(label.to_owned())));
+        let mut label = linux.mount_label.clone().filter(|label| !label.is_empty());
+        match kind {
+            // The policy labels their files one by one.
+            "proc" | "sysfs" | "cgroup2" => label = None,
+            // mqueue takes no options at all (kernel: ipc/mqueue.c), but its root can be labelled.
+            "mqueue" => {}
+            _ => sorted.data.extend(label.take().map(|label| ("context".to_owned(), Some(label)))),
         }
         Mounted::FileSystem {
             name: kind.to_owned(),
             source: mount.source.clone().unwrap_or_else(|| kind.to_owned()),
             options: sorted.data,
             copy_up: sorted.copy_up && kind == "tmpfs",
+            label,
         }
     };
     protect_system_directories(&destination, &what, &field("destination"))?;

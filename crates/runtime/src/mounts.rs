@@ -10,7 +10,7 @@ use kernel::lsm::Procfs;
 use kernel::mount::{self, Attributes, Change, FileSystem};
 use kernel::namespaces::Namespaces;
 use oci::runtime::LinuxNamespaceType;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{During, Error, Result};
@@ -103,9 +103,12 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
     for (index, mount) in plan.mounts.iter().enumerate() {
         let step = || name(mount);
         match &mount.what {
-            Mounted::FileSystem { name: kind, source, options, copy_up } => {
+            Mounted::FileSystem { name: kind, source, options, copy_up, label } => {
                 let (target, inherited) = target(root, mount, kind).during(step)?;
                 let tree = file_system(mount, kind, source, options, inherited).during(step)?;
+                if let Some(label) = label {
+                    set_label(tree.as_fd(), label).during(step)?;
+                }
                 if *copy_up {
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
                 }
@@ -175,6 +178,15 @@ fn file_system(
         }
         other => other,
     }
+}
+
+/// Labels the root of a mount; a mount's own descriptor does not carry attributes, so the directory is opened.
+fn set_label(tree: BorrowedFd<'_>, label: &str) -> kernel::Result<()> {
+    let call = |errno| SystemCall::new(format!("fsetxattr(<mount>, \"security.selinux\", {label:?})"), errno);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(tree, c".", flags, Mode::empty()).map_err(call)?;
+    let value = [label.as_bytes(), b"\0"].concat();
+    rustix::fs::fsetxattr(&directory, "security.selinux", &value, XattrFlags::empty()).map_err(call)
 }
 
 /// The mount point, made when it is missing; and for a tmpfs the mode of what was there, which it takes over.

@@ -167,6 +167,9 @@ pub enum Mounted {
         options: Vec<(String, Option<String>)>,
         /// Copy what the image has at the destination into it first.
         copy_up: bool,
+        /// SELinux context that its root gets once it is mounted, where the type has no option for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// A directory or file of the host.
     Bind {

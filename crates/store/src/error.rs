@@ -153,6 +153,9 @@ pub enum StoreError {
     /// There is no such layer.
     #[error("no layer {0} in the store")]
     NoSuchLayer(Digest),
+    /// The layer was unpacked by a version of dhow that did not note how the archive was made.
+    #[error("layer {0} was unpacked by an older dhow: its archive cannot be put together again")]
+    NoRecipe(Digest),
     /// A file of ours does not say what it should.
     #[error("{file} is damaged")]
     Damaged {

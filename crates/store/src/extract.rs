@@ -15,7 +15,7 @@ use crate::directory::Directory;
 use crate::error::{During, EntryError, StoreError, SystemError, quoted};
 use crate::late::{Late, Wish, times};
 use crate::places::{Missing, Places};
-use crate::remove;
+use crate::replaced;
 use crate::tally::Tally;
 use crate::xattrs::{self, Target};
 use archive::{Entry, Kind, Reader};
@@ -39,6 +39,8 @@ pub(crate) struct Extracted {
     pub(crate) root_entry: bool,
     /// Did it make the root opaque?
     pub(crate) hides_lower: bool,
+    /// How often something that was there had to give way.
+    pub(crate) replaced: u64,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -257,11 +259,10 @@ impl Extractor {
                 if FileType::from_raw_mode(before.st_mode) == FileType::Directory {
                     return self.wish(entry, path, false);
                 }
-                fs::unlinkat(parent, name, AtFlags::empty()).during(|| format!("unlinkat({})", quoted(name)))?;
+                self.make_room(parents, name)?;
+                let parent = self.parent(parents)?;
                 fs::mkdirat(parent, name, mode).during(call)?;
                 make_opaque(parent, name, ownership)?;
-                self.out.tally.remove(&before);
-                self.forget();
                 true
             }
             Err(errno) => return Err(SystemError::new(call(), errno).into()),
@@ -434,11 +435,12 @@ impl Extractor {
         }
     }
 
-    /// Removes what an earlier entry put there: the last one wins.
+    /// Takes away what an earlier entry put there: the last one wins.
     fn make_room(&mut self, parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
-        let mut tally = self.out.tally;
-        let removed = remove::counted(self.parent(parents)?, name, &mut tally);
+        let (mut tally, layer, number) = (self.out.tally, self.late.scratch(), self.out.replaced);
+        let removed = replaced::put_aside(self.parent(parents)?, name, &layer, number, &mut tally);
         self.out.tally = tally;
+        self.out.replaced += 1;
         match removed {
             Ok(()) => {
                 self.forget();

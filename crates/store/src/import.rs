@@ -10,12 +10,17 @@
 use crate::Ownership;
 use crate::chunks::{Consumer, Producer, pipeline};
 use crate::directory::Directory;
-use crate::error::{EntryError, StoreError};
+use crate::error::{EntryError, StoreError, SystemError};
 use crate::extract::{Extracted, extract};
+use crate::record;
 use archive::decompress::{DecompressError, Decompressor};
+use archive::recipe::Recorder;
 use archive::{Reader, TarError};
 use oci::digest::{Algorithm, Digest, Hasher};
 use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::File;
 use std::io::{self, Read};
 use std::thread;
 
@@ -98,13 +103,29 @@ fn unpack(
     scratch: Directory,
     ownership: Ownership,
 ) -> Result<Extracted, StoreError> {
-    let mut reader = Reader::new(chunks, limits);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let recipe = scratch
+        .file(record::RECIPE, flags)
+        .map_err(|source| StoreError::System { doing: "write down how the layer is made", source })?;
+    let recorder = Recorder::new(File::from(recipe)).map_err(|error| recipe_error(&error))?;
+    let mut reader = Reader::new(chunks, limits).with_tape(Box::new(recorder));
     let result = extract(&mut reader, root, scratch, ownership);
-    if result.as_ref().err().is_none_or(worth_hashing) {
-        // What follows the end mark belongs to the diffID too.
+    if result.is_ok() {
+        // What follows the end mark belongs to the archive too.
+        reader.finish_tape().map_err(|error| match error {
+            TarError::Tape(error) => recipe_error(&error),
+            error => StoreError::Archive(error),
+        })?;
+    } else if result.as_ref().err().is_none_or(worth_hashing) {
         reader.into_source().drain();
     }
     result
+}
+
+fn recipe_error(error: &io::Error) -> StoreError {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+    let source = SystemError::new(format!("write(<staging>/…/{})", record::RECIPE), errno);
+    StoreError::System { doing: "write down how the layer is made", source }
 }
 
 /// Can a wrong byte in the stream be the cause, so that the digest says more?

@@ -6,6 +6,7 @@ use crate::error::{StoreError, SystemError};
 use crate::import::{self, ImportOptions, Imported};
 use crate::merge::{self, Stack};
 use crate::pack;
+use crate::rebuild::Rebuilt;
 use crate::record::{self, Backend, Record};
 use crate::staging::Staged;
 use crate::tally;
@@ -114,6 +115,7 @@ impl<'a> Layers<'a> {
     fn publish(&self, staged: Staged, imported: Imported) -> Result<Layer, StoreError> {
         let system = |source| StoreError::System { doing: "put the layer in its place", source };
         let Imported { diff_id, archive_size, extracted } = imported;
+        let recipe = staged.directory().size(record::RECIPE).map_err(system)?;
         let record = Record {
             version: 1,
             diff_id: diff_id.clone(),
@@ -123,6 +125,8 @@ impl<'a> Layers<'a> {
             archive_size,
             root_entry: extracted.root_entry,
             hides_lower: extracted.hides_lower,
+            recipe: Some(recipe),
+            replaced: extracted.replaced > 0,
             tally: extracted.tally,
             warnings: extracted.warnings,
         };
@@ -260,6 +264,15 @@ impl<'a> Layers<'a> {
         pack::layer(&self.stack(std::slice::from_ref(diff_id))?, self.store.ownership, sink)
     }
 
+    /// The layer's archive as it was imported, byte for byte, put together from the tree and what was noted at the import.
+    /// Its digest is compared with the diffID at its end: bytes that turned out not to be the archive's end in an error.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::NoRecipe`], system errors.
+    pub fn rebuild(&self, diff_id: &Digest) -> Result<Rebuilt, StoreError> {
+        Rebuilt::open(&self.open_layer(diff_id)?, self.record(diff_id)?)
+    }
+
     /// The trees of layers, topmost first.
     pub(crate) fn stack(&self, layers: &[Digest]) -> Result<Stack, StoreError> {
         let open = |diff_id: &Digest| {
@@ -282,14 +295,16 @@ impl<'a> Layers<'a> {
         Ok(Stack { parts })
     }
 
+    pub(crate) fn open_layer(&self, diff_id: &Digest) -> Result<Directory, StoreError> {
+        match self.store.root.open(&format!("{NAME}/{}", diff_id.hex())) {
+            Err(error) if error.errno() == Errno::NOENT => Err(StoreError::NoSuchLayer(diff_id.clone())),
+            other => other.map_err(|source| StoreError::System { doing: "open a layer", source }),
+        }
+    }
+
     fn measured(&self, diff_id: &Digest) -> Result<tally::Measured, StoreError> {
-        let path = format!("{NAME}/{}", diff_id.hex());
-        let directory = match self.store.root.open(&path) {
-            Err(error) if error.errno() == Errno::NOENT => return Err(StoreError::NoSuchLayer(diff_id.clone())),
-            other => other,
-        };
-        directory
-            .and_then(|directory| tally::measure(directory.as_fd(), directory.label()))
+        let directory = self.open_layer(diff_id)?;
+        tally::measure(directory.as_fd(), directory.label())
             .map_err(|source| StoreError::System { doing: "measure a layer", source })
     }
 
@@ -300,15 +315,15 @@ impl<'a> Layers<'a> {
             Err(StoreError::Damaged { .. } | StoreError::NoSuchLayer(_)) => return Ok(false),
             other => other?,
         };
-        let mut found = self.measured(diff_id)?.tally;
-        // The record itself and the directory `tree`.
-        let record_size = self
-            .store
-            .root
-            .size(&format!("{NAME}/{}/{}", diff_id.hex(), record::FILE))
-            .map_err(|source| StoreError::System { doing: "check a layer", source })?;
-        found.names = found.names.saturating_sub(2);
-        found.bytes = found.bytes.wrapping_sub(record_size);
+        let directory = self.open_layer(diff_id)?;
+        let system = |source| StoreError::System { doing: "check a layer", source };
+        if let Some(recipe) = record.recipe
+            && directory.size(record::RECIPE).ok() != Some(recipe)
+        {
+            return Ok(false);
+        }
+        let tree = directory.open_fd(record::TREE).map_err(system)?;
+        let found = tally::measure(tree.as_fd(), directory.label()).map_err(system)?.tally;
         Ok(found == record.tally)
     }
 }

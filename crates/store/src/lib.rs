@@ -9,6 +9,8 @@
 //!   blobs/<algorithm>/<hex>    content-addressed, 0600
 //!   layers/<hex of diffID>/
 //!     layer.json               the record (module `record`)
+//!     recipe                   with it and the tree the archive is put together again (module `rebuild`)
+//!     replaced/                files of the archive that a later member took the place of, if there are any
 //!     tree/                    the unpacked layer: a lower directory for overlayfs
 //!   containers/<id>/{upper,work}
 //!   staging/<name>             whatever is being made or removed, locked with flock(2) by its owner
@@ -53,8 +55,10 @@ mod layers;
 mod merge;
 mod pack;
 mod places;
+mod rebuild;
 mod record;
 mod remove;
+mod replaced;
 mod staging;
 mod tally;
 mod writable;
@@ -65,6 +69,7 @@ pub use changes::{Change, ChangeKind};
 pub use error::{EntryError, StoreError, SystemError};
 pub use import::ImportOptions;
 pub use layers::{Layer, Layers};
+pub use rebuild::Rebuilt;
 pub use record::Backend;
 pub use staging::Swept;
 pub use writable::Writable;

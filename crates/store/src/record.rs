@@ -25,6 +25,13 @@ pub(crate) struct Record {
     /// Is the root itself opaque? overlayfs does not look for the mark there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) hides_lower: bool,
+    /// Bytes of the file `recipe`, with which the archive can be put together again; layers of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<u64>,
+    /// Did a later member of the archive take the place of an earlier one? Then there may be `replaced/`, and a name of the
+    /// archive need not lead to the content that it had there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) replaced: bool,
     /// For the check after a power cut.
     pub(crate) tally: Tally,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,6 +48,7 @@ pub enum Backend {
 
 pub(crate) const FILE: &str = "layer.json";
 pub(crate) const TREE: &str = "tree";
+pub(crate) const RECIPE: &str = "recipe";
 
 impl Record {
     pub(crate) fn parse(bytes: &[u8], file: String) -> Result<Record, StoreError> {

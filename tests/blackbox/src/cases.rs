@@ -2,17 +2,22 @@
 
 use crate::case::Case;
 
+mod docker_api;
+mod events;
+mod health;
 mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
 mod network;
 mod oci;
+mod restart;
 mod rootless;
 mod run;
 mod security;
 mod services;
 mod storage;
+mod transfer;
 mod wrong_input;
 mod xray;
 
@@ -22,14 +27,19 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         lifecycle::CASES,
+        restart::CASES,
+        health::CASES,
+        events::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,
         oci::CASES,
         rootless::CASES,
         images::CASES,
+        transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_api::CASES,
         xray::CASES,
         leaks::CASES,
     ]

@@ -18,6 +18,7 @@ mod host;
 mod registry;
 mod runner;
 mod sandbox;
+mod server;
 
 fn main() -> ExitCode {
     match runner::Options::parse(std::env::args().skip(1)) {

@@ -23,22 +23,34 @@ pub struct Registry {
 
 impl Registry {
     /// Starts one that serves these repositories (`busybox`), and asks for a password if one is given as `htpasswd` has it.
+    /// Nothing is to be pushed there: the blobs are those of all tests.
     pub fn start(sandbox: &Sandbox, repositories: &[&str], password_file: Option<&str>) -> Result<Self> {
+        let source = PathBuf::from(std::env::var_os("DHOW_REGISTRY").context("DHOW_REGISTRY is not set")?);
+        let storage = sandbox.path("registry");
+        if host::program("docker-registry").is_some() {
+            copy(&source.join("docker/registry/v2"), &storage.join("docker/registry/v2"), repositories)?;
+        }
+        Self::over(sandbox, &storage, password_file)
+    }
+
+    /// Starts an empty one, to push to; `name` tells it from others of the test.
+    pub fn empty(sandbox: &Sandbox, name: &str, password_file: Option<&str>) -> Result<Self> {
+        Self::over(sandbox, &sandbox.path(name), password_file)
+    }
+
+    fn over(sandbox: &Sandbox, storage: &Path, password_file: Option<&str>) -> Result<Self> {
         if host::program("docker-registry").is_none() {
             return skip("docker-registry is not installed");
         }
-        let source = PathBuf::from(std::env::var_os("DHOW_REGISTRY").context("DHOW_REGISTRY is not set")?);
-        let storage = sandbox.path("registry");
-        copy(&source.join("docker/registry/v2"), &storage.join("docker/registry/v2"), repositories)?;
         let address = free_address()?;
         let mut configuration = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{address}'}}\n",
             storage.display()
         );
         if let Some(file) = password_file {
             configuration += &format!("auth: {{htpasswd: {{realm: test, path: {file}}}}}\n");
         }
-        let file = sandbox.file("registry.yml", configuration)?;
+        let file = sandbox.file(&format!("{}.yml", address.replace(':', "-")), configuration)?;
         let child = Command::new("docker-registry")
             .args(["serve", &file])
             .stdin(Stdio::null())

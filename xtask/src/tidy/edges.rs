@@ -20,8 +20,10 @@ const EDGES: &[(&str, &[&str])] = &[
         "engine",
         &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],
     ),
+    ("docker-json", &["engine", "oci"]),
     // Beside the engine: rootless start (kernel), the streams that the engine hands out (monitor), other people's formats.
-    ("cli", &["engine", "kernel", "runtime", "monitor", "oci", "oci-runtime"]),
+    ("docker-api", &["docker-json", "engine", "monitor", "oci"]),
+    ("cli", &["docker-api", "docker-json", "engine", "kernel", "runtime", "monitor", "oci", "oci-runtime"]),
     ("blackbox", &[]),
     ("xtask", &[]),
 ];
@@ -30,11 +32,11 @@ const EDGES: &[(&str, &[&str])] = &[
 const PLACES: &[(&str, &[&str])] = &[
     ("anyhow", &["xtask", "blackbox"]),
     ("clap", &["cli"]),
-    ("hyper", &["registry"]),
+    ("hyper", &["docker-api", "registry"]),
     ("libc", &["kernel"]),
     ("linux-raw-sys", &["kernel"]),
     ("rusqlite", &["engine"]),
-    ("tokio", &["registry"]),
+    ("tokio", &["docker-api", "registry"]),
 ];
 
 /// Edges that the table does not have, and crates that it does not know.

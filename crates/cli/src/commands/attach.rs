@@ -42,6 +42,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         Status::Paused => {
             return Err(Failure::new("You cannot attach to a paused container, unpause it first"));
         }
+        Status::Restarting => {
+            return Err(Failure::new("You cannot attach to a restarting container, wait until it is running"));
+        }
         Status::Created | Status::Exited | Status::Removing => {
             return Err(Failure::new("You cannot attach to a stopped container, start it first"));
         }

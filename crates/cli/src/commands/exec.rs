@@ -58,7 +58,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         working_directory: flags.workdir.clone(),
         terminal: flags.tty,
         privileged: flags.privileged,
+        size: attachment::own_terminal().map(|(rows, columns)| monitor::wire::Size { rows, columns }),
         streams,
+        ..ExecOptions::default()
     };
     let engine = session.engine()?;
     let container = engine.inspect(name)?;

@@ -1,7 +1,6 @@
 //! `image inspect`
 
 use super::{inspect, verb};
-use crate::docker_json;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::verb::Verb;
@@ -23,5 +22,5 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let engine = session.engine()?;
-    inspect::several(&flags.names, flags.format.as_deref(), |name| docker_json::image::value(&engine.image(name)?))
+    inspect::several(&flags.names, flags.format.as_deref(), |name| Ok(docker_json::image::value(&engine.image(name)?)?))
 }

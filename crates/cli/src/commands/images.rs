@@ -1,7 +1,7 @@
 //! `images`, `image ls`
 
 use super::verb;
-use crate::display::{amount, elapsed};
+use crate::display::amount;
 use crate::failure::Failure;
 use crate::filter::{Filters, describes};
 use crate::flags::format::{self, Column};
@@ -9,6 +9,7 @@ use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json::elapsed;
 use engine::ImageSummary;
 use jiff::Timestamp;
 use oci::reference::Reference;

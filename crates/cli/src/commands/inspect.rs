@@ -1,7 +1,6 @@
 //! `inspect`, `container inspect`
 
 use super::verb;
-use crate::docker_json;
 use crate::failure::Failure;
 use crate::flags::format;
 use crate::output;
@@ -64,13 +63,13 @@ fn execute_containers(session: &Session, flags: &Flags) -> Result<(), Failure> {
 fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Failure> {
     if kind != Some("image") {
         match engine.inspect(name) {
-            Ok(container) => return docker_json::container::value(&container),
+            Ok(container) => return Ok(docker_json::container::value(&container)?),
             Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
     match engine.image(name) {
-        Ok(image) => docker_json::image::value(&image),
+        Ok(image) => Ok(docker_json::image::value(&image)?),
         Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {
             Err(Failure::new(format!("No such object: {name}")))
         }
@@ -102,4 +101,39 @@ pub fn several(
     }
     failures.iter().for_each(output::failure);
     if failures.is_empty() { Ok(()) } else { Err(Failure::Shown) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::Template;
+
+    #[test]
+    fn what_scripts_ask_for() {
+        let value = docker_json::container::value(&docker_json::sample::running()).unwrap();
+        for (template, text) in [
+            ("{{.Name}}", "/brave_otter"),
+            ("{{.State.Status}} {{.State.Running}} {{.State.Pid}}", "running true 42"),
+            ("{{.State.StartedAt}} {{.State.FinishedAt}}", "2026-01-02T11:59:57Z 0001-01-01T00:00:00Z"),
+            ("{{.Path}} {{.Args}}", "docker-entrypoint.sh [redis-server --save]"),
+            ("{{.NetworkSettings.IPAddress}}", "172.17.0.2"),
+            ("{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}", "172.17.0.2/16"),
+            ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
+            ("{{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{end}}", "6379/tcp 80/tcp "),
+            (
+                "{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}",
+                "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}",
+            ),
+            ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false tmpfs:/t:true "),
+            ("{{index .Config.Labels \"a\"}}{{.Config.Image}}", "1redis:7"),
+            ("{{json .Config.Entrypoint}}", "[\"docker-entrypoint.sh\"]"),
+            ("{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy.Name}}", "bridge no"),
+            (
+                "{{range .HostConfig.Devices}}{{.PathOnHost}}>{{.PathInContainer}}>{{.CgroupPermissions}} {{end}}",
+                "/dev/fuse>/dev/fuse>rwm /dev/a>/dev/a>r /dev/a>/dev/b>rw ",
+            ),
+            ("{{.LogPath}}", &format!("/var/lib/dhow/containers/x/{}-json.log", "0123456789abcdef".repeat(4))),
+        ] {
+            assert_eq!(Template::new(template).unwrap().render(&value).as_deref(), Ok(text), "{template}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The verbs, one file each, and where they stand in the tree of commands.
 
 mod attach;
+mod boot;
 mod create;
+mod events;
 mod exec;
 mod image_inspect;
 mod images;
@@ -9,16 +11,21 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod serve;
 mod start;
 mod stop;
 mod tag;
@@ -54,16 +61,22 @@ pub const VERBS: &[Entry] = &[
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
     (&["create"], &create::VERB),
+    (&["events"], &events::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
+    (&["login"], &login::VERB),
+    (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
+    (&["push"], &push::VERB),
     (&["rename"], &rename::VERB),
     (&["restart"], &restart::VERB),
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
+    (&["save"], &save::VERB),
+    (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
@@ -106,11 +119,17 @@ pub const GROUPS: &[Group] = &[
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
             (&["pull"], &pull::VERB),
+            (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
+            (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
         ],
     },
-    Group { name: "system", about: "Manage dhow", verbs: &[(&["info"], &info::VERB)] },
+    Group {
+        name: "system",
+        about: "Manage dhow",
+        verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)],
+    },
 ];
 
 /// Does one thing for each name, and shows each failure when it happens; the others go on.

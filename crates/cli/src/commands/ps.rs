@@ -1,7 +1,7 @@
 //! `ps`, `container ls`
 
 use super::verb;
-use crate::display::{elapsed, ports, status};
+use crate::display::ports;
 use crate::failure::Failure;
 use crate::filter::{Filters, found};
 use crate::flags::format::{self, Column};
@@ -9,6 +9,7 @@ use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use docker_json::{elapsed, status};
 use engine::{Container, MountSource, NetworkMode, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ struct Flags {
     /// Show all containers, not only those that run
     #[arg(short = 'a', long)]
     all: bool,
-    /// Show only some (name=, id=, status=, label=, ancestor=, exited=, before=, since=, network=, volume=, publish=, expose=)
+    /// Show only some (name=, id=, status=, label=, ancestor=, exited=, before=, since=, health=, network=, volume=, publish=, expose=)
     #[arg(short = 'f', long, value_name = "filter")]
     filter: Vec<String>,
     /// table, table TEMPLATE, json, or a Go template
@@ -42,7 +43,8 @@ struct Flags {
 }
 
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since", "status", "volume",
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
 ];
 
 const COLUMNS: &[Column] = &[
@@ -77,7 +79,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let bounds = Bounds::new(&filters, &everything)?;
     let kept = everything
         .iter()
-        .filter(|container| all || matches!(container.status, Status::Running | Status::Paused))
+        .filter(|container| all || container.status.is_running())
         .filter(|container| keep(container, &filters, &bounds))
         .take(last.unwrap_or(usize::MAX));
     let now = Timestamp::now();
@@ -125,6 +127,8 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters
             .any("exited", |code| container.status == Status::Exited && code.parse() == Ok(container.run.exit_code))
         && filters.any("ancestor", |image| is_image(container, image))
+        && filters
+            .any("health", |wanted| wanted == container.health.as_ref().map_or("none", |health| health.status.name()))
         && filters.any("network", |name| name == network)
         && filters.any("volume", |place| {
             container.settings.mounts.iter().any(|mount| {
@@ -232,7 +236,7 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::status::tests::container;
+    use docker_json::sample::container;
 
     fn now() -> Timestamp {
         "2026-01-02T12:00:00Z".parse().unwrap()

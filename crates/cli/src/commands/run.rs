@@ -60,6 +60,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     if let Some(file) = identifier {
         file.write(&started.id)?;
     }
+    started.warnings.iter().for_each(|warning| session.warn(warning));
     let Some(attachment) = started.stream else {
         return streams::ended(Some(engine.wait(&started.id)?));
     };
@@ -80,5 +81,6 @@ fn in_background(
     if let Some(file) = identifier {
         file.write(&started.id)?;
     }
+    started.warnings.iter().for_each(|warning| session.warn(warning));
     output::line(&started.id)
 }

@@ -35,7 +35,10 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
             // Docker starts what runs already without a word.
             Err(error) if error.kind() == Kind::NotModified => Ok(()),
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(()),
+            Ok(started) => {
+                started.warnings.iter().for_each(|warning| session.warn(warning));
+                Ok(())
+            }
         });
     }
     let [name] = flags.containers.as_slice() else {

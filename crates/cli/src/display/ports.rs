@@ -1,5 +1,6 @@
 //! Published ports: `0.0.0.0:8080->80/tcp`.
 
+pub use docker_json::with_protocol;
 use engine::{Container, PublishedPort, Status};
 
 /// The addresses on the host; a port published on all addresses has two.
@@ -29,15 +30,10 @@ pub fn column(container: &Container) -> String {
     words.join(", ")
 }
 
-/// `80` as `80/tcp`.
-pub fn with_protocol(port: &str) -> String {
-    if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::status::tests::container;
+    use docker_json::sample::container;
 
     #[test]
     fn as_docker_lists_them() {

@@ -1,7 +1,7 @@
-//! How a pull goes: bars on a terminal, Docker's lines elsewhere.
+//! How a pull or a push goes: bars on a terminal, Docker's lines elsewhere.
 
 use super::amount;
-use engine::{PullEvent, PullProgress};
+use engine::{PullEvent, PullProgress, PushEvent, PushProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write};
@@ -102,35 +102,73 @@ impl<W: Write> PullProgress for Show<W> {
     }
 }
 
+impl<W: Write> PushProgress for Show<W> {
+    fn begins(&mut self, repository: &str) {
+        self.line(&format!("The push refers to repository [{repository}]"));
+    }
+
+    fn pushing(&mut self, layer: &str, event: PushEvent) {
+        if let Ask::Later(target) = self.bars {
+            self.bars = target().map_or(Ask::Lines, |target| Ask::Bars(Bars::new(target)));
+        }
+        let text = match &event {
+            PushEvent::Waiting => "Preparing".to_owned(),
+            PushEvent::Exists => "Layer already exists".to_owned(),
+            PushEvent::Mounted(from) => format!("Mounted from {from}"),
+            PushEvent::Complete => "Pushed".to_owned(),
+            PushEvent::Progress { .. } => String::new(),
+        };
+        match (&mut self.bars, event) {
+            (Ask::Bars(bars), PushEvent::Progress { done, total }) => bars.moves(layer, "Pushing", done, total),
+            (Ask::Bars(bars), PushEvent::Waiting) => bars.bar(layer).set_message(text),
+            (Ask::Bars(bars), _) => finish(bars.bar(layer), text),
+            (_, PushEvent::Progress { .. }) => {}
+            (_, _) => self.line(&format!("{layer}: {text}")),
+        }
+    }
+
+    fn pushed(&mut self, tag: &str, digest: &str, size: u64) {
+        self.line(&format!("{tag}: digest: {digest} size: {size}"));
+    }
+}
+
 impl Bars {
     fn new(target: ProgressDrawTarget) -> Bars {
         Bars { all: MultiProgress::with_draw_target(target), layers: HashMap::new() }
     }
 
-    fn event(&mut self, layer: &str, event: PullEvent) {
+    fn bar(&mut self, layer: &str) -> &ProgressBar {
         let all = &self.all;
-        let bar = self.layers.entry(layer.to_owned()).or_insert_with(|| {
+        self.layers.entry(layer.to_owned()).or_insert_with(|| {
             let bar = all.add(ProgressBar::new(1).with_prefix(layer.to_owned()));
             bar.set_style(plain());
             bar
-        });
+        })
+    }
+
+    fn event(&mut self, layer: &str, event: PullEvent) {
         match event {
-            PullEvent::Waiting => bar.set_message("Waiting"),
-            PullEvent::Exists => finish(bar, "Already exists"),
-            PullEvent::Complete => finish(bar, "Pull complete"),
-            PullEvent::Progress { done, total } => {
-                if bar.length() != Some(total) {
-                    bar.set_length(total);
-                    bar.set_style(moving());
-                }
-                bar.set_message(format!("{}/{}", amount::transferred(done), amount::transferred(total)));
-                bar.set_position(done);
-            }
+            PullEvent::Waiting => self.bar(layer).set_message("Waiting"),
+            PullEvent::Exists => finish(self.bar(layer), "Already exists"),
+            PullEvent::Complete => finish(self.bar(layer), "Pull complete"),
+            PullEvent::Progress { done, total } => self.moves(layer, "Pulling", done, total),
         }
+    }
+
+    fn moves(&mut self, layer: &str, doing: &str, done: u64, total: u64) {
+        let bar = self.bar(layer);
+        // What is compressed on the way may end up longer than was thought.
+        let total = total.max(done);
+        if bar.length() != Some(total) {
+            bar.set_length(total);
+            bar.set_style(moving(doing));
+        }
+        bar.set_message(format!("{}/{}", amount::transferred(done), amount::transferred(total)));
+        bar.set_position(done);
     }
 }
 
-fn finish(bar: &ProgressBar, text: &'static str) {
+fn finish(bar: &ProgressBar, text: impl Into<std::borrow::Cow<'static, str>>) {
     bar.set_style(plain());
     bar.finish_with_message(text);
 }
@@ -139,8 +177,8 @@ fn plain() -> ProgressStyle {
     style("{prefix}: {msg}")
 }
 
-fn moving() -> ProgressStyle {
-    style("{prefix}: Pulling [{bar:40}] {msg}").progress_chars("=> ")
+fn moving(doing: &str) -> ProgressStyle {
+    style(&format!("{{prefix}}: {doing} [{{bar:40}}] {{msg}}")).progress_chars("=> ")
 }
 
 /// A template of ours is always well-formed; if it were not, the standard bar would do.

@@ -25,6 +25,12 @@ pub fn check_terminal(container_has_terminal: bool, stdin: bool) -> Result<(), F
     Ok(())
 }
 
+/// The size of the terminal at hand, rows and columns: a container's or command's terminal begins with it.
+pub fn own_terminal() -> Option<(u16, u16)> {
+    let size = monitor::terminal::size(std::io::stdin()).or_else(|| monitor::terminal::size(std::io::stdout()))?;
+    Some((size.rows, size.columns))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,8 @@
 //! The flags of `create` and `run` that describe the container, and what they mean to the engine.
 
 use crate::failure::Failure;
+use crate::flags::attachment::own_terminal;
+use crate::flags::health::HealthFlags;
 use crate::values::{
     cpus, devices, environment, hosts, keyvalue, mount, network, ports, security, signal, size, tmpfs, ulimit, volume,
 };
@@ -75,6 +77,8 @@ pub struct ContainerFlags {
     /// Add a supplementary group
     #[arg(long, value_name = "list")]
     group_add: Vec<String>,
+    #[command(flatten)]
+    health: HealthFlags,
     /// Host name of the container
     #[arg(short = 'h', long, value_name = "string")]
     hostname: Option<String>,
@@ -144,6 +148,9 @@ pub struct ContainerFlags {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
+    /// What to do when the container ends: no, always, unless-stopped or on-failure[:max-retries]
+    #[arg(long, value_name = "string")]
+    restart: Option<String>,
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
@@ -228,6 +235,7 @@ impl ContainerFlags {
             domainname: given(&self.domainname),
             labels,
             terminal: self.tty,
+            terminal_size: own_terminal(),
             open_stdin: self.interactive,
             auto_remove: self.rm,
             mounts: self.mounts()?,
@@ -258,6 +266,9 @@ impl ContainerFlags {
             stop_timeout: self.stop_timeout,
             log_driver: given(&self.log_driver),
             log_options: self.log_options()?,
+            restart: crate::values::restart::parse(self.restart.as_deref().unwrap_or_default())?,
+            health: self.health.options(),
+            ..Options::default()
         })
     }
 

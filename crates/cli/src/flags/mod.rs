@@ -3,4 +3,5 @@
 pub mod attachment;
 pub mod container;
 pub mod format;
+pub mod health;
 pub mod refused;

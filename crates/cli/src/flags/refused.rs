@@ -2,19 +2,6 @@
 
 /// Flags and what they belong to.
 const LATER: &[(&[&str], &str)] = &[
-    (&["restart"], "restart policies"),
-    (
-        &[
-            "health-cmd",
-            "health-interval",
-            "health-retries",
-            "health-start-interval",
-            "health-start-period",
-            "health-timeout",
-            "no-healthcheck",
-        ],
-        "health checks",
-    ),
     (&["volumes-from", "volume-driver"], "volumes"),
     (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
     (
@@ -59,8 +46,8 @@ mod tests {
     #[test]
     fn table() {
         assert_eq!(
-            reason("--restart=always").unwrap(),
-            "--restart is not supported yet: dhow does not have restart policies so far"
+            reason("--gpus=all").unwrap(),
+            "--gpus is not supported yet: dhow does not have GPU requests so far"
         );
         assert!(reason("-P").is_some());
         assert!(reason("--bogus").is_none());

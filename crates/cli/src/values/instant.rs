@@ -6,7 +6,10 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 /// Reads a point in time, relative to `now`. A time without a zone is UTC, the only zone that dhow reads.
 pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let invalid = || format!("failed to parse {text:?} as a point in time");
-    if let Ok(nanoseconds) = duration::parse(text) {
+    // Docker: a bare 0 is no duration, but 1970.
+    if text != "0"
+        && let Ok(nanoseconds) = duration::parse(text)
+    {
         let before = jiff::SignedDuration::from_nanos(nanoseconds);
         return now.checked_sub(before).map_err(|_| invalid());
     }
@@ -44,6 +47,7 @@ mod tests {
     fn table() {
         let now: Timestamp = "2026-01-02T12:00:00Z".parse().unwrap();
         for (text, expected) in [
+            ("0", "1970-01-01T00:00:00Z"),
             ("42m", "2026-01-02T11:18:00Z"),
             ("1.5s", "2026-01-02T11:59:58.5Z"),
             ("-10s", "2026-01-02T12:00:10Z"),

@@ -6,7 +6,6 @@
 pub mod boolean;
 pub mod cpus;
 pub mod devices;
-pub mod duration;
 pub mod environment;
 pub mod hosts;
 pub mod instant;
@@ -15,6 +14,7 @@ pub mod mount;
 pub mod network;
 pub mod ports;
 pub mod quoted;
+pub mod restart;
 pub mod security;
 pub mod signal;
 pub mod size;
@@ -22,3 +22,5 @@ pub mod streams;
 pub mod tmpfs;
 pub mod ulimit;
 pub mod volume;
+
+pub use docker_json::duration;

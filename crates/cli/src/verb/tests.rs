@@ -48,7 +48,7 @@ fn refusals() {
             "run --stop-timeout a x",
             "125 invalid argument \"a\" for \"--stop-timeout\" flag: invalid digit found in string",
         ),
-        ("run --restart=always x", "125 --restart is not supported yet: dhow does not have restart policies so far"),
+        ("run --gpus=all x", "125 --gpus is not supported yet: dhow does not have GPU requests so far"),
         ("run -P x", "125 -P is not supported yet: dhow does not have publishing the ports that an image names so far"),
         ("ps -s", "125 -s is not supported yet: dhow does not have the sizes of containers so far"),
         (

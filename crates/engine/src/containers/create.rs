@@ -63,6 +63,7 @@ impl Engine {
             self.undo_creation(&entry.id);
             return Err(error);
         }
+        self.record_of(&entry.id, &entry.name, &entry.settings, "create", &[]);
         Ok((entry, lock))
     }
 
@@ -103,7 +104,8 @@ impl Engine {
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
-        let place = Place { id: &entry.id, directory: &directory, program: self.program()? };
+        let program = self.program_for_containers()?;
+        let place = Place { id: &entry.id, directory: &directory, program: &program };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -172,5 +174,6 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
             own()
         };
     }
+    settings.selinux_level = crate::lower::selinux_level(id);
     settings
 }

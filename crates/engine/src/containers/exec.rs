@@ -20,8 +20,12 @@ pub struct ExecOptions {
     pub working_directory: Option<String>,
     /// A terminal.
     pub terminal: bool,
+    /// Identifier of the session, 64 hexadecimal digits; drawn at random when absent.
+    pub id: Option<String>,
     /// All capabilities.
     pub privileged: bool,
+    /// Size of that terminal from the start.
+    pub size: Option<monitor::wire::Size>,
     /// Streams that the caller wants; none runs it in the background.
     pub streams: Option<Streams>,
 }
@@ -48,6 +52,10 @@ impl Engine {
             return Err(Error::new(Kind::InvalidArgument, "no exec command specified"));
         }
         let container = self.running(wanted, "exec in")?;
+        if container.status == Status::Restarting {
+            let message = format!("Container {} is restarting, wait until the container is running", container.id);
+            return Err(Error::new(Kind::Conflict, message));
+        }
         if container.status == Status::Paused {
             return Err(Error::new(
                 Kind::Conflict,
@@ -57,12 +65,12 @@ impl Engine {
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
         let plan = self.exec_plan(&container, &process, user, options.privileged)?;
-        let id = crate::names::identifier()?;
+        let id = options.id.clone().map_or_else(crate::names::identifier, Ok)?;
         let request = monitor::wire::Exec {
             id: id.clone(),
             process: monitor::ExecLaunch::Container(Box::new(plan)),
             terminal: options.terminal,
-            size: None,
+            size: options.size,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
         };
         let connection = Connection::open(&self.run_directory(&container))

@@ -21,10 +21,7 @@ impl Engine {
         // One that is removed while we look is not in the list.
         let containers = observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound));
         let containers = containers.collect::<Result<Vec<_>>>()?;
-        Ok(containers
-            .into_iter()
-            .filter(|container| all || matches!(container.status, Status::Running | Status::Paused))
-            .collect())
+        Ok(containers.into_iter().filter(|container| all || container.status.is_running()).collect())
     }
 
     /// Adds to a row what is true at this moment.
@@ -38,12 +35,22 @@ impl Engine {
         };
         let (status, run) = match (&state, entry.run) {
             (Some(state), run) => {
-                let status = if state.paused { Status::Paused } else { Status::Running };
+                let status = match state {
+                    _ if state.restarting => Status::Restarting,
+                    _ if state.paused => Status::Paused,
+                    _ => Status::Running,
+                };
+                let last = state.last_exit.as_ref().filter(|_| state.restarting);
+                let before = state.last_exit.as_ref().map(|exit| exit.finished_at.clone());
                 let run = Run {
                     pid: state.pid,
                     started_at: state.started_at.clone(),
-                    finished_at: run.map(|run| run.finished_at).unwrap_or_default(),
-                    ..Run::default()
+                    finished_at: before.or(run.map(|run| run.finished_at)).unwrap_or_default(),
+                    exit_code: last.map_or(0, |exit| exit.exit_code),
+                    oom_killed: last.is_some_and(|exit| exit.oom_killed),
+                    error: last.and_then(|exit| exit.error.clone()).unwrap_or_default(),
+                    restart_count: state.restarts,
+                    stopped_by_hand: false,
                 };
                 (status, run)
             }
@@ -53,6 +60,7 @@ impl Engine {
         };
         Ok(Container {
             directory: self.directories().container(&entry.id),
+            health: health(&entry.settings, state.as_ref(), status),
             address: entry.address.filter(|_| state.is_some()),
             id: entry.id,
             name: entry.name,
@@ -74,5 +82,35 @@ impl Engine {
             let alive = || monitor::process_start_time(state.pid) == Some(state.pid_start_time);
             (state.pid != 0 && alive()) || (!state.started_at.is_empty() && monitor::client::is_alive(&directory))
         }))
+    }
+}
+
+/// What the checks of a container say. What does not run is not well, as Docker has it.
+fn health(
+    settings: &super::record::Settings,
+    state: Option<&monitor::State>,
+    status: Status,
+) -> Option<monitor::Health> {
+    let checked = settings.health.as_ref().is_some_and(|health| health.test.first().is_some_and(|word| word != "NONE"));
+    if !checked || status == Status::Created {
+        return None;
+    }
+    let word = if status.is_running() { monitor::HealthStatus::Starting } else { monitor::HealthStatus::Unhealthy };
+    let unknown = monitor::Health { status: word, failing_streak: 0, log: Vec::new() };
+    Some(state.and_then(|state| state.health.clone()).unwrap_or(unknown))
+}
+
+/// A container that is not running, from its row.
+pub(super) fn with_status(engine: &Engine, entry: Entry, status: Status) -> Container {
+    Container {
+        directory: engine.directories().container(&entry.id),
+        health: None,
+        address: entry.address,
+        id: entry.id,
+        name: entry.name,
+        created_at: entry.created_at,
+        settings: entry.settings,
+        status,
+        run: entry.run.unwrap_or_default(),
     }
 }

@@ -44,5 +44,6 @@ impl Engine {
         connection
             .attach(monitor::wire::Attach { streams, patience_seconds: None })
             .map_err(|error| self.lost(wanted, "attach to", error))
+            .inspect(|_| self.record_of(&container.id, &container.name, &container.settings, "attach", &[]))
     }
 }

@@ -2,12 +2,14 @@
 
 mod create;
 mod exec;
+mod health;
 mod list;
 pub(crate) mod lock;
 mod logs;
 pub mod options;
 pub mod record;
 mod remove;
+mod serving;
 mod settle;
 mod signal;
 mod start;
@@ -16,6 +18,7 @@ pub(crate) mod table;
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;
+pub use serving::{ExecState, Waiting};
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
 

@@ -128,6 +128,80 @@ impl Limits {
     }
 }
 
+/// What happens when a container ends by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "name")]
+pub enum RestartPolicy {
+    /// Nothing.
+    #[default]
+    No,
+    /// It is started again, also after a boot.
+    Always,
+    /// The same, but not after a boot when somebody had stopped it.
+    UnlessStopped,
+    /// It is started again when its exit status is not 0.
+    OnFailure {
+        /// At most so often; 0 is without a limit.
+        maximum: u32,
+    },
+}
+
+impl RestartPolicy {
+    /// Docker's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            RestartPolicy::No => "no",
+            RestartPolicy::Always => "always",
+            RestartPolicy::UnlessStopped => "unless-stopped",
+            RestartPolicy::OnFailure { .. } => "on-failure",
+        }
+    }
+
+    /// The limit of `on-failure`; 0 for others.
+    pub fn maximum(self) -> u32 {
+        match self {
+            RestartPolicy::OnFailure { maximum } => maximum,
+            _ => 0,
+        }
+    }
+}
+
+/// What a caller says about health checks; what it leaves out is the image's, then Docker's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthOptions {
+    /// No checks, whatever the image says.
+    pub disabled: bool,
+    /// Docker's form: `["CMD", …]`, or `["CMD-SHELL", command]`. Empty: the image's.
+    pub test: Vec<String>,
+    /// Nanoseconds between two checks.
+    pub interval: Option<i64>,
+    /// Nanoseconds for one check.
+    pub timeout: Option<i64>,
+    /// Nanoseconds after the start in which failures do not count.
+    pub start_period: Option<i64>,
+    /// Nanoseconds between two checks during the start period.
+    pub start_interval: Option<i64>,
+    /// Failures in a row until the container is unhealthy.
+    pub retries: Option<i64>,
+    /// What happens then.
+    pub on_failure: HealthAction,
+}
+
+/// What happens to a container that has become unhealthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthAction {
+    /// Its status says so.
+    #[default]
+    None,
+    /// It is stopped and started.
+    Restart,
+    /// It is killed; its restart policy then does what it does.
+    Kill,
+    /// It is stopped.
+    Stop,
+}
+
 /// Everything that `create` and `run` may ask for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -159,8 +233,13 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// A terminal (`-t`).
     pub terminal: bool,
+    /// Its size at the start: rows and columns.
+    pub terminal_size: Option<(u16, u16)>,
     /// Standard input stays open (`-i`).
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; when absent, if that client was there from
+    /// the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
     /// Bind mounts and tmpfs.
@@ -219,4 +298,10 @@ pub struct Options {
     pub log_driver: Option<String>,
     /// `max-size`, `max-file`.
     pub log_options: BTreeMap<String, String>,
+    /// What happens when the container ends by itself.
+    pub restart: RestartPolicy,
+    /// Health checks.
+    pub health: HealthOptions,
+    /// What the front end wants to find again in the record. The engine does not look at it.
+    pub front_end: serde_json::Value,
 }

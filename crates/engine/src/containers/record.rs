@@ -3,7 +3,7 @@
 //! [`Settings`] is stored as JSON in the column `container.settings`. Fields may be added with a serde default; a change
 //! of meaning needs a migration in [`crate::database`].
 
-use super::options::{Limits, Mount, NetworkMode, PublishedPort, Ulimit};
+use super::options::{HealthAction, Limits, Mount, NetworkMode, PublishedPort, RestartPolicy, Ulimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,14 +31,22 @@ pub struct Settings {
     pub working_directory: String,
     /// Host name.
     pub hostname: String,
+    /// SELinux level with the container's own two categories, such as `s0:c12,c700`.
+    #[serde(default)]
+    pub selinux_level: String,
     /// Domain name.
     pub domainname: String,
     /// Labels of image and caller.
     pub labels: BTreeMap<String, String>,
     /// Whether there is a terminal.
     pub terminal: bool,
+    /// Its size at the start: rows and columns.
+    pub terminal_size: Option<(u16, u16)>,
     /// Whether standard input stays open.
     pub open_stdin: bool,
+    /// Standard input is closed when the first client that gave input leaves; if that was not said, when the client was
+    /// there from the start.
+    pub stdin_once: Option<bool>,
     /// Removed when it ends.
     pub auto_remove: bool,
     /// Mounts that the caller asked for.
@@ -103,6 +111,16 @@ pub struct Settings {
     pub log_driver: String,
     /// Options of the log driver.
     pub log_options: BTreeMap<String, String>,
+    /// What happens when the container ends by itself.
+    pub restart: RestartPolicy,
+    /// How to see whether the container is well, with the image's part; the test is `["NONE"]` where there is none on
+    /// purpose.
+    pub health: Option<oci::image::Healthcheck>,
+    /// What happens when it is not.
+    pub health_on_failure: HealthAction,
+    /// What the front end wants to find again; the engine does not look at it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub front_end: serde_json::Value,
 }
 
 /// Where a container stands in its life.
@@ -110,7 +128,8 @@ pub struct Settings {
 /// ```text
 ///   create          start                      init exits
 /// ────────▶ Created ──────▶ Running ⇄ Paused ────────────▶ Exited ──start──▶ Running
-///              │                                              │
+///              │               ▲   │ init exits, policy        │
+///              │               └── Restarting ──stop──────────▶│
 ///              └──────────────── rm ──────────────────────────┴──▶ (gone)
 /// ```
 /// `Removing` is seen only while another process removes the container.
@@ -122,6 +141,8 @@ pub enum Status {
     Running,
     /// Frozen.
     Paused,
+    /// Its first process has ended, and its restart policy starts it again in a moment.
+    Restarting,
     /// Its first process has ended.
     Exited,
     /// Being removed.
@@ -129,12 +150,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether the container is in the hands of a monitor: Docker's `State.Running`.
+    pub fn is_running(self) -> bool {
+        matches!(self, Status::Running | Status::Paused | Status::Restarting)
+    }
+
     /// The word that Docker uses.
     pub fn name(self) -> &'static str {
         match self {
             Status::Created => "created",
             Status::Running => "running",
             Status::Paused => "paused",
+            Status::Restarting => "restarting",
             Status::Exited => "exited",
             Status::Removing => "removing",
         }
@@ -157,6 +184,10 @@ pub struct Run {
     pub oom_killed: bool,
     /// Why it did not start.
     pub error: String,
+    /// How often its policy has started it again since somebody started it.
+    pub restart_count: u32,
+    /// Somebody stopped or killed it: a policy leaves it alone.
+    pub stopped_by_hand: bool,
 }
 
 /// A container as the engine reports it.
@@ -176,6 +207,8 @@ pub struct Container {
     pub run: Run,
     /// Its address on the default bridge.
     pub address: Option<Address>,
+    /// What its health checks say; none where it has none.
+    pub health: Option<monitor::Health>,
     /// The directory of its log and generated files.
     pub directory: std::path::PathBuf,
 }

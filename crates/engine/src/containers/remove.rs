@@ -40,8 +40,12 @@ impl Engine {
 
     /// Removes a container whose lock the caller holds: directories, then the row, then the lock's own directory.
     pub(crate) fn remove_held(&self, id: &str) -> Result<()> {
+        let known = table::find(self.database()?.read(), id).ok();
         self.remove_directories(id)?;
         table::delete(&mut *self.database()?, id)?;
+        if let Some(entry) = known {
+            self.record_of(id, &entry.name, &entry.settings, "destroy", &[]);
+        }
         lock::release(self.directories(), id)
     }
 

@@ -48,7 +48,9 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         domainname: options.domainname.clone().unwrap_or_default(),
         labels: image.labels.iter().chain(&options.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
         terminal: options.terminal,
+        terminal_size: options.terminal_size.filter(|_| options.terminal),
         open_stdin: options.open_stdin,
+        stdin_once: options.stdin_once,
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
         read_only: options.read_only,
@@ -60,6 +62,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_options.clone(),
         extra_hosts: extra_hosts(&options.extra_hosts)?,
+        selinux_level: String::new(),
         cap_add: options.cap_add.clone(),
         cap_drop: options.cap_drop.clone(),
         capabilities: capabilities(options)?,
@@ -81,6 +84,10 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         log_driver: one_of("--log-driver", &options.log_driver, &["json-file", "none"])?,
         log_options: options.log_options.clone(),
+        restart: options.restart,
+        health: super::health::settle(&options.health, image.health.as_ref())?,
+        health_on_failure: options.health.on_failure,
+        front_end: options.front_end.clone(),
     })
 }
 
@@ -107,6 +114,9 @@ fn conflicts(options: &Options) -> Result<()> {
     }
     if options.network != NetworkMode::Bridge && !options.ports.is_empty() {
         return Err(invalid("conflicting options: ports can only be published on a bridge network"));
+    }
+    if options.auto_remove && options.restart != super::options::RestartPolicy::No {
+        return Err(invalid("conflicting options: cannot specify both --restart and --rm"));
     }
     if !matches!(options.oom_score_adj.unwrap_or(0), -1000..=1000) {
         return Err(invalid("--oom-score-adj must be between -1000 and 1000"));

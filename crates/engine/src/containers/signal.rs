@@ -17,7 +17,10 @@ impl Engine {
             return Ok(false);
         }
         match self.monitor_of(&container).and_then(|monitor| monitor.stop(signal, timeout)) {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.record_of(&container.id, &container.name, &container.settings, "stop", &[]);
+                Ok(true)
+            }
             Err(error) if error.kind() == monitor::Kind::Gone => Ok(true),
             Err(error) => Err(error).internal(|| format!("cannot stop container {wanted}")),
         }
@@ -67,8 +70,21 @@ impl Engine {
 
     /// Stops a container if it runs, and starts it.
     pub fn restart(&self, wanted: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<()> {
-        self.stop(wanted, signal, timeout)?;
-        self.start(wanted, None)?;
+        let signal = signal.map(number).transpose()?;
+        let container = self.inspect(wanted)?;
+        let again = match running(&container) {
+            true => self.monitor_of(&container).and_then(|monitor| monitor.restart(signal, timeout)).map(drop),
+            false => self.start(&container.id, None).map(|_| Ok(()))?,
+        };
+        match again {
+            Ok(()) => {}
+            // It has ended by itself in this very moment.
+            Err(error) if matches!(error.kind(), monitor::Kind::Gone | monitor::Kind::NotRunning) => {
+                self.start(&container.id, None)?;
+            }
+            Err(error) => return Err(self.lost(wanted, "restart", error)),
+        }
+        self.record_of(&container.id, &container.name, &container.settings, "restart", &[]);
         Ok(())
     }
 
@@ -77,7 +93,13 @@ impl Engine {
         crate::names::check(name)?;
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
-        table::rename(&mut *self.database()?, &entry.id, name)
+        table::rename(&mut *self.database()?, &entry.id, name)?;
+        // Its monitor writes events down under that name; one that is ending writes none.
+        let told = Connection::open(&self.directories().container_run(&entry.id))
+            .and_then(|monitor| monitor.tell(crate::events::for_caller(name, &entry.settings)));
+        drop(told);
+        self.record_of(&entry.id, name, &entry.settings, "rename", &[("oldName", &format!("/{}", entry.name))]);
+        Ok(())
     }
 
     /// The container, which must run.
@@ -111,7 +133,7 @@ impl Engine {
 }
 
 fn running(container: &Container) -> bool {
-    matches!(container.status, Status::Running | Status::Paused)
+    container.status.is_running()
 }
 
 /// Names of signals 1 to 31 (signal(7), x86 and ARM numbering), without `SIG`.

@@ -32,6 +32,8 @@ pub struct Started {
     pub pid: i32,
     /// Its streams, if they were asked for.
     pub stream: Option<Connection>,
+    /// What was asked for and is not in force, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Engine {
@@ -46,6 +48,7 @@ impl Engine {
             return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
         };
         self.make_directories(&entry)?;
+        let entry = Entry { run: None, ..entry };
         self.start_held(entry, lock, attach)
     }
 
@@ -78,7 +81,7 @@ impl Engine {
         }
     }
 
-    fn start_held(&self, mut entry: Entry, lock: OwnedFd, attach: Option<Streams>) -> Result<Started> {
+    pub(crate) fn start_held(&self, mut entry: Entry, lock: OwnedFd, attach: Option<Streams>) -> Result<Started> {
         let keeps_record = !entry.settings.auto_remove;
         // Earlier than any time that the monitor notes, so that a run which has ended already is not overwritten.
         let before = crate::clock::now();
@@ -98,7 +101,7 @@ impl Engine {
 
     /// So that a later reader knows that it was started, even if nobody sees its end.
     fn note_start(&self, entry: &Entry, pid: i32, started_at: String) {
-        let run = Run { pid, started_at, ..Run::default() };
+        let run = Run { pid, started_at, restart_count: restarts(entry), ..Run::default() };
         // The container runs; failing to note it must not look like a failed start. The monitor notes the end with all.
         if let Ok(mut database) = self.database() {
             table::set_started(&mut database, &entry.id, &run).unwrap_or_default();
@@ -106,6 +109,18 @@ impl Engine {
     }
 
     fn launch(&self, entry: &mut Entry, lock: &OwnedFd, attach: Option<Streams>) -> Result<Started> {
+        if attach.is_some() {
+            self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
+        }
+        let plan = self.prepare(entry, attach)?;
+        let control = crate::roles::spawn_monitor(self, lock, &plan)?;
+        let (pid, warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
+        let stream = attach.is_some().then_some(control);
+        Ok(Started { id: entry.id.clone(), pid, stream, warnings })
+    }
+
+    /// Everything that is made before a run, and the plan of what its monitor makes.
+    pub(crate) fn prepare(&self, entry: &mut Entry, attach: Option<Streams>) -> Result<MonitorPlan> {
         let network = self.join_network(entry)?;
         crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
         let spec = self.specification(entry)?;
@@ -114,11 +129,10 @@ impl Engine {
         {
             crate::apparmor::ensure_loaded()?;
         }
-        let plan = self.monitor_plan(entry, &spec, network, attach)?;
-        let control = crate::roles::spawn_monitor(self, lock, &plan)?;
-        let pid = control.started().map_err(|failure| start_failure(entry, failure))?;
-        let stream = attach.is_some().then_some(control);
-        Ok(Started { id: entry.id.clone(), pid, stream })
+        if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
+            crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
+        }
+        self.monitor_plan(entry, &spec, network, attach)
     }
 
     /// An address on the default bridge, and the bridge itself.
@@ -156,9 +170,10 @@ impl Engine {
                 one_way: self.host()?.user_namespace,
             })),
             terminal: settings.terminal,
-            size: None,
+            size: settings.terminal_size.map(|(rows, columns)| monitor::wire::Size { rows, columns }),
             stdin_open: settings.open_stdin,
-            stdin_once: settings.open_stdin && attach.is_some_and(|streams| streams.stdin),
+            stdin_once: settings.open_stdin
+                && settings.stdin_once.unwrap_or_else(|| attach.is_some_and(|streams| streams.stdin)),
             log: log_plan(settings, &entry.id, &directory)?,
             run_directory: self.directories().container_run(&entry.id),
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),
@@ -169,6 +184,9 @@ impl Engine {
             })?,
             stop_timeout_seconds: settings.stop_timeout,
             attach_control: attach.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
+            health: self.health_plan(entry)?,
+            restarts: restarts(entry),
+            caller: crate::events::for_caller(&entry.name, settings),
         })
     }
 
@@ -196,6 +214,11 @@ impl Engine {
         work().unwrap_or_default();
         drop(lock);
     }
+}
+
+/// How often the container has been started again before this run.
+fn restarts(entry: &Entry) -> u32 {
+    entry.run.as_ref().map_or(0, |run| run.restart_count)
 }
 
 /// An error and its causes in one line.

@@ -5,6 +5,7 @@
 //! next removal.
 
 use super::pull::{PullEvent, PullProgress};
+use super::push::MADE_HERE;
 use super::table;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -54,7 +55,7 @@ impl Engine {
         let config = ImageConfig::parse(&incoming.config)
             .kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
         let store = self.store()?;
-        let _held = self.rely_on_layers()?;
+        let held = self.rely_on_layers()?;
         import_layers(store, &incoming.layers, progress)?;
         let id = Digest::sha256(&incoming.config);
         let manifest = Digest::sha256(&incoming.manifest);
@@ -67,11 +68,21 @@ impl Engine {
             size +=
                 store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
         }
+        let before = table::by_id(self.database()?.read(), &id.to_string())?.map(|row| row.manifest);
+        let is_original = !incoming.manifest.windows(MADE_HERE.len()).any(|part| part == MADE_HERE.as_bytes());
         self.database()?.write(|t| {
             table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
+            if is_original {
+                // The same image, compressed in another way, or until now without a manifest of its own.
+                table::set_manifest(t, &id.to_string(), &manifest.to_string())?;
+            }
             incoming.names.iter().try_for_each(|name| table::set_name(t, name, &id.to_string()))
         })?;
         self.database()?.settle()?;
+        drop(held);
+        for replaced in before.iter().chain([&manifest.to_string()]) {
+            self.forget_document(replaced)?;
+        }
         Ok(id.to_string())
     }
 }

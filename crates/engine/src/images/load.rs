@@ -34,14 +34,19 @@ impl Engine {
     /// Loads every image of an archive. `source` may be a pipe; `name` is what the user calls it.
     pub fn load(&self, source: File, name: &str, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
         self.put_right();
-        self.load_archive(source, progress).map_err(|error| {
+        let loaded = self.load_archive(source, progress).map_err(|error| {
             let hint = error.advice().map(str::to_owned);
             let wrapped = Error::caused(error.kind(), format!("cannot load {name}"), error);
             match hint {
                 Some(hint) => wrapped.hint(hint),
                 None => wrapped,
             }
-        })
+        })?;
+        for image in &loaded {
+            let name = image.names.first().unwrap_or(&image.id);
+            self.record_image("load", &image.id, name);
+        }
+        Ok(loaded)
     }
 
     fn load_archive(&self, source: File, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
@@ -285,7 +290,7 @@ fn layer<'a>(file: &'a File, (position, size): (u64, u64), diff_id: &Digest, blo
 }
 
 /// The manifest of an image that came without one.
-fn manifest_of(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+pub(crate) fn manifest_of(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.into()),
@@ -293,7 +298,7 @@ fn manifest_of(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
         config: Descriptor::of(media_type::OCI_CONFIG, config),
         layers,
         subject: None,
-        annotations: BTreeMap::new(),
+        annotations: BTreeMap::from([(super::push::MADE_HERE.to_owned(), "true".to_owned())]),
     };
     serde_json::to_vec(&manifest).internal(|| "cannot write a manifest".into())
 }

@@ -4,7 +4,9 @@ mod claim;
 mod import;
 mod load;
 mod pull;
+mod push;
 mod remove;
+mod save;
 pub(crate) mod table;
 
 use crate::engine::Engine;
@@ -15,8 +17,11 @@ use oci::reference::Reference;
 use std::collections::BTreeMap;
 
 pub use load::Loaded;
+pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
+pub use push::{PushEvent, PushOptions, PushProgress, PushedName};
 pub use remove::Removed;
+pub use save::{SaveFormat, SaveOptions};
 
 /// What a container takes from its image.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,7 @@ pub(crate) struct ImageDefaults {
     pub exposed_ports: Vec<String>,
     pub volumes: Vec<String>,
     pub stop_signal: String,
+    pub health: Option<oci::image::Healthcheck>,
 }
 
 /// An image as a line of `dhow images`.
@@ -99,8 +105,21 @@ impl Engine {
         if reference.digest().is_some() {
             return Err(Error::new(Kind::InvalidArgument, "refusing to create a tag with a digest reference"));
         }
-        let name = reference.or_latest().to_string();
-        self.database()?.write(|t| table::set_name(t, &name, &row.id))
+        let reference = reference.or_latest();
+        let name = reference.to_string();
+        self.database()?.write(|t| table::set_name(t, &name, &row.id))?;
+        self.record_image("tag", &row.id, &reference.familiar());
+        Ok(())
+    }
+
+    /// Writes an event of an image down.
+    pub(crate) fn record_image(&self, action: &str, actor: &str, name: &str) {
+        self.record_event(
+            crate::events::Type::Image,
+            action,
+            actor,
+            BTreeMap::from([("name".to_owned(), name.to_owned())]),
+        );
     }
 
     fn summary(&self, row: table::Row) -> Result<ImageSummary> {
@@ -193,6 +212,7 @@ impl Engine {
             exposed_ports: config.exposed_ports.into_iter().collect(),
             volumes: config.volumes.into_iter().collect(),
             stop_signal: config.stop_signal,
+            health: config.healthcheck,
         })
     }
 }

@@ -107,6 +107,7 @@ impl Engine {
         let before = self.find_image(&reference.to_string())?.map(|row| row.id);
         let incoming = Incoming { manifest: resolved.raw.bytes.clone(), config, layers, names };
         let id = self.import_image(incoming, progress)?;
+        self.record_image("pull", &reference.familiar(), &reference.familiar_name());
         Ok(Pulled {
             fresh: before.as_ref() != Some(&id),
             id,
@@ -137,13 +138,16 @@ enum Fetch {
 
 /// A registry's refusal in the user's words.
 fn failure(name: &str, error: registry::Error) -> Error {
+    translated("pull", name, error)
+}
+
+/// The same for any verb.
+pub(crate) fn translated(verb: &str, name: &str, error: registry::Error) -> Error {
     use registry::Error as E;
     let (kind, hint) = match &error {
         E::NotFound { .. } => (Kind::NotFound, Some("check the name and the tag")),
-        E::Unauthorized { .. } => {
-            (Kind::Unauthorized, Some("log in with `docker login`: dhow reads Docker's config.json"))
-        }
-        E::Denied { .. } => (Kind::Forbidden, Some("check the name, and that your account may pull it")),
+        E::Unauthorized { .. } => (Kind::Unauthorized, Some("`dhow login` stores a user name and a password")),
+        E::Denied { .. } => (Kind::Forbidden, Some("check the name, and what your account may do there")),
         E::Unreachable { .. } | E::Stalled { .. } | E::Tls { .. } => {
             (Kind::Unavailable, Some("check the host's name and your network"))
         }
@@ -155,8 +159,8 @@ fn failure(name: &str, error: registry::Error) -> Error {
     };
     let message = match kind {
         // Docker's words, which scripts look for.
-        Kind::NotFound => format!("manifest for {name} not found"),
-        _ => format!("cannot pull {name}"),
+        Kind::NotFound if verb == "pull" => format!("manifest for {name} not found"),
+        _ => format!("cannot {verb} {name}"),
     };
     let wrapped = Error::caused(kind, message, error);
     match hint {

@@ -23,6 +23,19 @@ impl Engine {
     pub fn remove_image(&self, wanted: &str, force: bool) -> Result<Vec<Removed>> {
         self.put_right();
         let row = self.find_image(wanted)?.ok_or_else(|| no_such_image(wanted))?;
+        let done = self.remove_found(&row, wanted, force)?;
+        for removed in &done {
+            match removed {
+                Removed::Untagged(name) => self.record_image("untag", &row.id, name),
+                // Layers have no events.
+                Removed::Deleted(id) if *id == row.id => self.record_image("delete", id, id),
+                Removed::Deleted(_) => {}
+            }
+        }
+        Ok(done)
+    }
+
+    fn remove_found(&self, row: &table::Row, wanted: &str, force: bool) -> Result<Vec<Removed>> {
         let short = row.id.trim_start_matches("sha256:").get(..12).unwrap_or(&row.id).to_owned();
         let by_name = parse(wanted).ok().map(canonical).filter(|name| row.names.contains(name));
         let tags: Vec<&String> = row.names.iter().filter(|name| !name.contains('@')).collect();
@@ -42,7 +55,7 @@ impl Engine {
         }
         let users = table::containers_of(self.database()?.read(), &row.id)?;
         if let Some(user) = users.first() {
-            return self.keep_for_container(&row, wanted, &short, user, force, by_name);
+            return self.keep_for_container(row, wanted, &short, user, force, by_name);
         }
         let mut done: Vec<Removed> = row.names.iter().map(|name| Removed::Untagged(familiar(name))).collect();
         self.database()?.write(|t| {
@@ -53,7 +66,7 @@ impl Engine {
             table::delete(t, &row.id)
         })?;
         done.push(Removed::Deleted(row.id.clone()));
-        done.extend(self.collect_layers(&row)?);
+        done.extend(self.collect_layers(row)?);
         Ok(done)
     }
 
@@ -76,6 +89,19 @@ impl Engine {
         let names = by_name.map_or_else(|| row.names.clone(), |name| vec![name]);
         self.database()?.write(|t| names.iter().try_for_each(|name| table::remove_name(t, name)))?;
         Ok(names.iter().map(|name| Removed::Untagged(familiar(name))).collect())
+    }
+
+    /// Deletes a document that no image has any more, unless somebody may be about to record one that has it; then it is
+    /// left to the next prune. The caller does not rely on layers at this moment.
+    pub(crate) fn forget_document(&self, digest: &str) -> Result<()> {
+        let Some(_alone) = self.claim_unnamed_layers()? else { return Ok(()) };
+        let database = self.database()?;
+        if !table::blob_in_use(database.read(), digest)?
+            && let Ok(digest) = digest.parse::<Digest>()
+        {
+            self.store()?.blobs().remove(&digest).internal(|| format!("cannot remove blob {digest}"))?;
+        }
+        Ok(())
     }
 
     /// Deletes the layers and documents that no image has any more.

@@ -61,6 +61,15 @@ pub(crate) fn by_name(connection: &Connection, name: &str) -> Result<Option<Row>
     work().sql("look up an image")
 }
 
+/// The image of a whole identifier.
+pub(crate) fn by_id(connection: &Connection, id: &str) -> Result<Option<Row>> {
+    let work = || {
+        let row = connection.prepare(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([id], bare).optional()?;
+        row.map(|row| complete(connection, row)).transpose()
+    };
+    work().sql("look up an image")
+}
+
 /// The image whose identifier begins so; more than one is an error.
 pub(crate) fn by_prefix(connection: &Connection, hex: &str) -> Result<Option<Row>> {
     let low = format!("sha256:{hex}");
@@ -141,6 +150,30 @@ pub(crate) fn blob_in_use(connection: &Connection, digest: &str) -> Result<bool>
         .query_row("SELECT EXISTS (SELECT 1 FROM image WHERE id = ?1 OR manifest = ?1)", [digest], |row| row.get(0))
         .sql("look up a blob")?;
     Ok(count != 0)
+}
+
+/// Makes another manifest the image's.
+pub(crate) fn set_manifest(transaction: &Transaction<'_>, id: &str, manifest: &str) -> Result<()> {
+    transaction
+        .execute("UPDATE image SET manifest = ?2 WHERE id = ?1", [id, manifest])
+        .sql("record the image's manifest")?;
+    Ok(())
+}
+
+/// Images that have any of the layers.
+pub(crate) fn with_layers(connection: &Connection, layers: &[oci::digest::Digest]) -> Result<Vec<Row>> {
+    let work = || {
+        let mut ids = std::collections::BTreeSet::new();
+        let mut statement = connection.prepare("SELECT image FROM image_layer WHERE diff_id = ?1")?;
+        for layer in layers {
+            let found = statement.query_map([layer.to_string()], |row| row.get::<_, String>(0))?;
+            ids.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        let mut one = connection.prepare(&format!("{COLUMNS} WHERE id = ?1"))?;
+        let rows = ids.iter().map(|id| one.query_row([id], bare));
+        rows.map(|row| complete(connection, row?)).collect::<rusqlite::Result<Vec<_>>>()
+    };
+    work().sql("look up the images of layers")
 }
 
 /// Names of the containers made from an image.

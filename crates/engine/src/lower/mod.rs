@@ -13,7 +13,7 @@ use crate::host::Host;
 use oci::runtime::{Linux, LinuxDevice, LinuxNamespace, LinuxNamespaceType, POSIXRlimit, Process, Root, Spec};
 use std::path::Path;
 
-pub(crate) use security::{Confinement, confinement};
+pub(crate) use security::{Confinement, confinement, selinux_level};
 
 /// Paths that the specification refers to.
 #[derive(Debug)]

@@ -173,15 +173,15 @@ fn selinux(options: &[String], settings: &Settings, host: &Host, result: &mut Co
             _ => return Err(Error::new(Kind::InvalidArgument, format!("invalid --security-opt label={option}"))),
         }
     }
-    let level = level.unwrap_or_else(|| categories(&settings.hostname));
+    let level = level.unwrap_or_else(|| settings.selinux_level.clone());
     result.process_label = Some(format!("{user}:{role}:{kind}:{level}"));
     result.mount_label = Some(format!("{user}:object_r:{file}:{level}"));
     Ok(())
 }
 
-/// Two of 1,024 categories keep containers apart; drawn from the container's identity so that a restart keeps them.
-fn categories(seed: &str) -> String {
-    let hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+/// Two of 1,024 categories keep containers apart; drawn from the identifier, which is random.
+pub(crate) fn selinux_level(id: &str) -> String {
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let (first, second) = ((hash >> 8) % 1023, (hash >> 32) % 1023);
     let (low, high) = if first < second { (first, second) } else { (second, first + 1) };
     format!("s0:c{low},c{high}")

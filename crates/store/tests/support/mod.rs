@@ -38,13 +38,21 @@ impl Scratch {
         self.directory.path()
     }
 
-    /// Imports a plain archive and returns the tree.
+    /// Imports a plain archive and returns the tree; whatever the archive, it must come back byte for byte.
     pub fn unpack(&self, archive: &[u8]) -> PathBuf {
-        self.store
-            .layers()
-            .import(None, archive)
-            .map(|layer| view(&layer))
-            .unwrap_or_else(|error| panic!("{}", chain(&error)))
+        let layer = self.store.layers().import(None, archive).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert!(self.rebuilt(&layer) == archive, "the archive does not come back as it was");
+        view(&layer)
+    }
+
+    /// The layer's archive, put together again.
+    pub fn rebuilt(&self, layer: &Layer) -> Vec<u8> {
+        let mut rebuilt =
+            self.store.layers().rebuild(&layer.diff_id).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut rebuilt, &mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, rebuilt.size());
+        bytes
     }
 
     pub fn refuse(&self, archive: &[u8]) -> String {

@@ -10,7 +10,7 @@ use crate::sandbox::Sandbox;
 
 cases![security:
     default_capabilities, capabilities_dropped_and_added, no_capabilities_for_other_users, privileged [Root], seccomp,
-    seccomp_blocks, no_new_privileges, masked_and_read_only_paths, namespaces_are_own, app_armor [Root], descriptors_do_not_leak,
+    seccomp_blocks, no_new_privileges, masked_and_read_only_paths, namespaces_are_own, app_armor [Root], selinux [Root], descriptors_do_not_leak,
     session_key_ring, oom_score, devices_are_denied [Root], user_namespace [User], set_user_id_works,
 ];
 
@@ -147,6 +147,38 @@ fn app_armor(sandbox: &Sandbox) -> Result<()> {
     );
     let id = sandbox.detached(&["--network", "none"], "exec sleep 1000")?;
     same!(sandbox.ok(["exec", &id, "cat", "/proc/self/attr/current"])?, "dhow-default (enforce)");
+    Ok(())
+}
+
+fn selinux(sandbox: &Sandbox) -> Result<()> {
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        return skip("this kernel has no SELinux");
+    }
+    sandbox.load("busybox")?;
+    let own = "tr -d '\\0' < /proc/self/attr/current";
+    let label = |options: &[&str]| sandbox.busybox(&[&["--network", "none"], options].concat(), own);
+    let (first, second) = (label(&[])?, label(&[])?);
+    contains!(first, "system_u:system_r:container_t:s0:c");
+    ensure!(first != second, "two containers have the same categories: {first}");
+    same!(label(&["--security-opt", "label=level:s0:c1,c2"])?, "system_u:system_r:container_t:s0:c1,c2");
+    ensure!(!label(&["--security-opt", "label=disable"])?.contains("container_t"), "label=disable has no effect");
+    let id = sandbox.detached(&["--network", "none"], "exec sleep 1000")?;
+    contains!(sandbox.ok(["exec", &id, "cat", "/proc/self/attr/current"])?, ":container_t:s0:c");
+    // A file of the host is closed until it is labelled; `z` is for all containers, `Z` for one.
+    sandbox.file("data/file", "content\n")?;
+    let path = sandbox.path("files/data").display().to_string();
+    let read = |how: &str| {
+        let volume = format!("{path}:/data{how}");
+        sandbox.dhow(["run", "--rm", "--network", "none", "-v", &volume, "busybox", "cat", "/data/file"])
+    };
+    ensure!(read("")?.code != 0, "a file of the host can be read without its label");
+    same!(read(":z")?.success()?, "content");
+    same!(read("")?.success()?, "content");
+    same!(read(":Z")?.success()?, "content");
+    ensure!(read("")?.code != 0, "another container can read what was labelled for one");
+    let whole = sandbox.dhow(["run", "--rm", "--network", "none", "-v", "/etc:/data:z", "busybox", "true"])?;
+    same!(whole.code, 125);
+    contains!(whole.stderr, "cannot give /etc a label");
     Ok(())
 }
 

@@ -1,15 +1,14 @@
 //! An image as `GET /images/{name}/json` answers.
 
-use super::{Empty, time};
-use crate::failure::Failure;
+use crate::{Empty, Error, time};
 use engine::Image;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The image as a JSON value.
-pub fn value(image: &Image) -> Result<Value, Failure> {
-    super::to_value(&Inspect::new(image))
+pub fn value(image: &Image) -> Result<Value, Error> {
+    crate::to_value(&Inspect::new(image))
 }
 
 /// All of it.

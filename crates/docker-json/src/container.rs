@@ -1,16 +1,36 @@
 //! A container as `GET /containers/{id}/json` answers.
 
-use super::{Empty, time};
-use crate::display::ports::with_protocol;
-use crate::failure::Failure;
+use crate::{Empty, Error, time, with_protocol};
 use engine::{Container, Mount, MountSource, NetworkMode, Settings, Status, Ulimit};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The container as a JSON value.
-pub fn value(container: &Container) -> Result<Value, Failure> {
-    super::to_value(&Inspect::new(container))
+pub fn value(container: &Container) -> Result<Value, Error> {
+    let mut value = crate::to_value(&Inspect::new(container))?;
+    overlay(&mut value, &container.settings.front_end);
+    Ok(value)
+}
+
+/// What the front end noted at the creation stands above what the settings say: it is nearer to what was asked.
+fn overlay(value: &mut Value, noted: &Value) {
+    for part in ["Config", "HostConfig"] {
+        let Some(fields) = noted.get(part).and_then(Value::as_object) else { continue };
+        for (name, field) in fields {
+            value[part][name] = field.clone();
+        }
+    }
+}
+
+/// The names of the networks that a container is on.
+pub fn network_names(container: &Container) -> Vec<String> {
+    vec![network_name(&container.settings.network).to_owned()]
+}
+
+/// Docker's word for a container's health.
+pub fn health_word(_container: &Container) -> &'static str {
+    "none"
 }
 
 /// All of it.
@@ -58,6 +78,25 @@ struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<Probe>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probe {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,6 +234,8 @@ struct Config {
     labels: BTreeMap<String, String>,
     stop_signal: String,
     stop_timeout: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<oci::image::Healthcheck>,
 }
 
 #[derive(Debug, Serialize)]
@@ -262,7 +303,7 @@ impl Inspect {
                 _ => file(&format!("{}-json.log", container.id)),
             },
             name: format!("/{}", container.name),
-            restart_count: 0,
+            restart_count: container.run.restart_count,
             driver: "overlayfs",
             platform: "linux",
             mount_label: String::new(),
@@ -280,12 +321,12 @@ impl Inspect {
 
 fn state(container: &Container) -> State {
     let run = &container.run;
-    let running = matches!(container.status, Status::Running | Status::Paused);
+    let running = container.status.is_running();
     State {
         status: container.status.name(),
         running,
         paused: container.status == Status::Paused,
-        restarting: false,
+        restarting: container.status == Status::Restarting,
         oom_killed: run.oom_killed,
         dead: false,
         pid: if running { run.pid } else { 0 },
@@ -293,6 +334,21 @@ fn state(container: &Container) -> State {
         error: run.error.clone(),
         started_at: time(&run.started_at),
         finished_at: time(&run.finished_at),
+        health: container.health.as_ref().map(health),
+    }
+}
+
+fn health(health: &engine::Health) -> Health {
+    let probe = |probe: &engine::Probe| Probe {
+        start: probe.start.clone(),
+        end: probe.end.clone(),
+        exit_code: probe.exit_code,
+        output: probe.output.clone(),
+    };
+    Health {
+        status: health.status.name(),
+        failing_streak: health.failing_streak,
+        log: health.log.iter().map(probe).collect(),
     }
 }
 
@@ -326,11 +382,14 @@ fn host_config(settings: &Settings) -> HostConfig {
         },
         network_mode: network_name(&settings.network),
         port_bindings: bindings(settings),
-        restart_policy: RestartPolicy { name: "no", maximum_retry_count: 0 },
+        restart_policy: RestartPolicy {
+            name: settings.restart.name(),
+            maximum_retry_count: settings.restart.maximum(),
+        },
         auto_remove: settings.auto_remove,
         volume_driver: "",
         volumes_from: None,
-        console_size: [0, 0],
+        console_size: settings.terminal_size.map_or([0, 0], |(rows, columns)| [rows, columns]),
         cap_add: some(&settings.cap_add),
         cap_drop: some(&settings.cap_drop),
         cgroupns_mode: settings.cgroup_namespace.clone(),
@@ -475,6 +534,7 @@ fn config(settings: &Settings) -> Config {
         labels: settings.labels.clone(),
         stop_signal: if settings.stop_signal.is_empty() { "SIGTERM".into() } else { settings.stop_signal.clone() },
         stop_timeout: settings.stop_timeout,
+        healthcheck: settings.health.clone(),
     }
 }
 
@@ -530,70 +590,7 @@ fn both_families(bindings: Vec<Binding>) -> Vec<Binding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::status::tests::container;
-    use crate::template::Template;
-    use engine::{Address, PublishedPort};
-
-    fn running() -> Container {
-        let mut c = container(Status::Running);
-        c.address = Some(Address {
-            network: "bridge".into(),
-            ipv4: "172.17.0.2".into(),
-            prefix: 16,
-            gateway: "172.17.0.1".into(),
-            mac: "02:42:ac:11:00:02".into(),
-        });
-        c.settings.ports =
-            vec![PublishedPort { protocol: "tcp".into(), host_ip: String::new(), host_port: 8080, container_port: 80 }];
-        c.settings.exposed_ports = vec!["6379/tcp".into()];
-        c.settings.labels = [("a".to_owned(), "1".to_owned())].into();
-        c.settings.mounts = vec![
-            Mount {
-                source: MountSource::Bind { path: "/a".into(), create: true, propagation: None, recursive: true },
-                target: "/b".into(),
-                read_only: true,
-                relabel: Some('z'),
-            },
-            Mount {
-                source: MountSource::Tmpfs { size: Some(64), mode: Some(0o1777), options: vec![] },
-                target: "/t".into(),
-                read_only: false,
-                relabel: None,
-            },
-        ];
-        c.settings.devices = vec!["/dev/fuse".into(), "/dev/a:r".into(), "/dev/a:/dev/b:rw".into()];
-        c
-    }
-
-    #[test]
-    fn what_scripts_ask_for() {
-        let value = value(&running()).unwrap();
-        for (template, text) in [
-            ("{{.Name}}", "/brave_otter"),
-            ("{{.State.Status}} {{.State.Running}} {{.State.Pid}}", "running true 42"),
-            ("{{.State.StartedAt}} {{.State.FinishedAt}}", "2026-01-02T11:59:57Z 0001-01-01T00:00:00Z"),
-            ("{{.Path}} {{.Args}}", "docker-entrypoint.sh [redis-server --save]"),
-            ("{{.NetworkSettings.IPAddress}}", "172.17.0.2"),
-            ("{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}", "172.17.0.2/16"),
-            ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
-            ("{{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{end}}", "6379/tcp 80/tcp "),
-            (
-                "{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}",
-                "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}",
-            ),
-            ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false tmpfs:/t:true "),
-            ("{{index .Config.Labels \"a\"}}{{.Config.Image}}", "1redis:7"),
-            ("{{json .Config.Entrypoint}}", "[\"docker-entrypoint.sh\"]"),
-            ("{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy.Name}}", "bridge no"),
-            (
-                "{{range .HostConfig.Devices}}{{.PathOnHost}}>{{.PathInContainer}}>{{.CgroupPermissions}} {{end}}",
-                "/dev/fuse>/dev/fuse>rwm /dev/a>/dev/a>r /dev/a>/dev/b>rw ",
-            ),
-            ("{{.LogPath}}", &format!("/var/lib/dhow/containers/x/{}-json.log", "0123456789abcdef".repeat(4))),
-        ] {
-            assert_eq!(Template::new(template).unwrap().render(&value).as_deref(), Ok(text), "{template}");
-        }
-    }
+    use crate::sample::running;
 
     #[test]
     fn one_that_has_ended() {

@@ -1,6 +1,6 @@
 //! A container's state in Docker's words: `Up 3 seconds`, `Exited (0) 5 seconds ago`.
 
-use super::elapsed;
+use crate::elapsed;
 use engine::containers::record::{Container, Status};
 use jiff::Timestamp;
 
@@ -10,7 +10,14 @@ pub fn sentence(container: &Container, now: Timestamp) -> String {
     match container.status {
         Status::Created => "Created".into(),
         Status::Removing => "Removal In Progress".into(),
-        Status::Running => format!("Up {}", up(&run.started_at, now)),
+        Status::Restarting => match elapsed::since(&run.finished_at, now) {
+            Some(words) => format!("Restarting ({}) {words} ago", run.exit_code),
+            None => format!("Restarting ({})", run.exit_code),
+        },
+        Status::Running => match &container.health {
+            Some(health) => format!("Up {} ({})", up(&run.started_at, now), health_words(health.status)),
+            None => format!("Up {}", up(&run.started_at, now)),
+        },
         Status::Paused => format!("Up {} (Paused)", up(&run.started_at, now)),
         Status::Exited => match elapsed::since(&run.finished_at, now) {
             Some(words) => format!("Exited ({}) {words} ago", run.exit_code),
@@ -19,44 +26,22 @@ pub fn sentence(container: &Container, now: Timestamp) -> String {
     }
 }
 
+fn health_words(status: engine::HealthStatus) -> &'static str {
+    match status {
+        engine::HealthStatus::Starting => "health: starting",
+        engine::HealthStatus::Healthy => "healthy",
+        engine::HealthStatus::Unhealthy => "unhealthy",
+    }
+}
+
 fn up(started: &str, now: Timestamp) -> String {
     elapsed::since(started, now).unwrap_or_else(|| "Less than a second".into())
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
-    use engine::containers::record::{Run, Settings};
-
-    /// A container in a given state, for tests here and elsewhere.
-    pub fn container(status: Status) -> Container {
-        let finished_at = match status {
-            Status::Exited => "2026-01-02T11:59:55Z".to_owned(),
-            _ => String::new(),
-        };
-        Container {
-            id: "0123456789abcdef".repeat(4),
-            name: "brave_otter".into(),
-            created_at: "2026-01-02T11:58:00Z".into(),
-            settings: Settings {
-                image_name: "redis:7".into(),
-                image_id: format!("sha256:{}", "ab".repeat(32)),
-                entrypoint: vec!["docker-entrypoint.sh".into()],
-                command: vec!["redis-server".into(), "--save".into()],
-                ..Settings::default()
-            },
-            status,
-            run: Run {
-                pid: 42,
-                started_at: "2026-01-02T11:59:57Z".into(),
-                finished_at,
-                exit_code: 3,
-                ..Run::default()
-            },
-            address: None,
-            directory: "/var/lib/dhow/containers/x".into(),
-        }
-    }
+    use crate::sample::container;
 
     #[test]
     fn table() {

@@ -1,0 +1,82 @@
+//! One client: its limits, its requests one after the other, and every answer's headers.
+
+use crate::context::{Context, Shared};
+use crate::failure::Failure;
+use crate::old_style::Socket;
+use crate::query::{Query, decode};
+use crate::reply::{self, Reply};
+use crate::version::{self, NEWEST};
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, SERVER};
+use hyper::server::conn::http1;
+use hyper::{Method, Request};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client may take to send the head of a request, the time between two requests included.
+const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+/// Largest head of a request, in bytes.
+const HEAD_LIMIT: usize = 64 << 10;
+/// Most header fields of a request.
+const HEAD_FIELDS: usize = 128;
+
+/// Serves one client until it goes or the server ends.
+pub async fn serve(shared: Arc<Shared>, mut socket: Socket, mut ending: tokio::sync::watch::Receiver<bool>) {
+    tokio::select! {
+        true = socket.look() => {}
+        () = crate::server::told(&mut ending) => return,
+        else => return,
+    }
+    let service = hyper::service::service_fn(move |request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(answer(shared, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(HEAD_LIMIT)
+        .max_headers(HEAD_FIELDS)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    // How a connection ends is the client's business: there is nobody to tell.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = crate::server::told(&mut ending) => {
+            connection.as_mut().graceful_shutdown();
+            drop(tokio::time::timeout(Duration::from_secs(5), connection).await);
+        }
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Reply {
+    let head = request.method() == Method::HEAD;
+    let mut reply = match dispatch(shared, request).await {
+        Ok(reply) => reply,
+        Err(failure) => reply::failure(&failure),
+    };
+    let headers = reply.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static(concat!("dhow/", env!("CARGO_PKG_VERSION"), " (linux)")));
+    headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
+    headers.insert(HeaderName::from_static("ostype"), HeaderValue::from_static("linux"));
+    if let Ok(newest) = HeaderValue::from_str(&NEWEST.to_string()) {
+        headers.insert(HeaderName::from_static("api-version"), newest);
+    }
+    if head && !reply.headers().contains_key(hyper::header::CONTENT_LENGTH) {
+        // Go's client waits for a length, or takes none for "unknown".
+        reply.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    reply
+}
+
+async fn dispatch(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, body) = request.into_parts();
+    let (version, path) = version::split(parts.uri.path())?;
+    let segments: Vec<String> = path.split('/').skip(1).map(|segment| decode(segment, false)).collect();
+    let context =
+        Context { shared, version, query: Query::parse(parts.uri.query().unwrap_or_default()), body, upgrade };
+    crate::route::call(&parts.method, &segments, context).await
+}

@@ -1,0 +1,191 @@
+//! `POST /containers/{id}/attach`: the client's connection becomes the container's streams.
+
+use super::life::leave;
+use crate::context::{Context, Shared};
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::runs::{End, Joined};
+use crate::streams::{self, Client, Ended, Joining};
+use engine::{Container, Status, Streams};
+use monitor::client::Connection;
+use monitor::logs::{Options, Reader};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What was asked.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    streams: Streams,
+    /// What was said before.
+    logs: bool,
+    /// What is said from now on.
+    stream: bool,
+}
+
+/// `POST /containers/{id}/attach`
+pub async fn attach(context: Context, wanted: &str) -> Result<Reply, Failure> {
+    let name = wanted.to_owned();
+    let container = context.workers().quick(move |engine| engine.inspect(&name)).await?;
+    if container.status == Status::Paused {
+        return Err(Failure::conflict(format!("container {wanted} is paused, unpause the container before attach")));
+    }
+    let query = &context.query;
+    let asked = Asked {
+        streams: Streams {
+            stdin: query.switch("stdin") && container.settings.open_stdin,
+            stdout: query.switch("stdout"),
+            stderr: query.switch("stderr"),
+        },
+        logs: query.switch("logs"),
+        stream: query.switch("stream"),
+    };
+    let terminal = container.settings.terminal;
+    let keys = super::detach_keys(query.text("detachKeys"))?;
+    let joining = Joining {
+        streams: asked.streams,
+        multiplexed: !terminal,
+        keys: (terminal && asked.streams.stdin).then_some(keys),
+    };
+    let source = source(&context.shared, &container, asked).await?;
+    let media_type = streams::media_type(terminal, context.version);
+    let (shared, upgrade) = (context.shared, context.upgrade);
+    tokio::spawn(async move {
+        if let Ok(mut client) = Client::take(upgrade).await {
+            serve(&shared, &container, source, &mut client, joining, asked).await;
+            client.close().await;
+        }
+    });
+    Ok(streams::upgraded(media_type))
+}
+
+/// Where the streams come from.
+enum Source {
+    /// It runs.
+    Running(Connection),
+    /// It does not run; whoever starts it joins us.
+    Next(oneshot::Receiver<Joined>),
+    /// Only what was said before.
+    Log,
+}
+
+async fn source(shared: &Shared, container: &Container, asked: Asked) -> Result<Source, Failure> {
+    if !asked.stream {
+        return Ok(Source::Log);
+    }
+    if container.status == Status::Running {
+        let (id, streams) = (container.id.clone(), asked.streams);
+        return Ok(Source::Running(shared.workers.quick(move |engine| engine.attach(&id, streams)).await?));
+    }
+    Ok(Source::Next(shared.runs.attach(&container.id, asked.streams)))
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    container: &Container,
+    source: Source,
+    client: &mut Client,
+    joining: Joining,
+    asked: Asked,
+) {
+    let id = &container.id;
+    let (mut connection, ends, replay) = match source {
+        Source::Log => {
+            replay_log(shared, container, asked, None, client).await;
+            return;
+        }
+        Source::Running(connection) => (connection, Vec::new(), asked.logs),
+        Source::Next(receiver) => {
+            if asked.logs && !replay_log(shared, container, asked, None, client).await {
+                return;
+            }
+            let joined = tokio::select! {
+                joined = receiver => joined,
+                () = client.gone() => return,
+            };
+            match joined {
+                Ok(Joined::First(connection, ends)) => (connection, ends, false),
+                Ok(Joined::Later) => match attach_now(shared, id, asked.streams).await {
+                    Some(connection) => (connection, Vec::new(), true),
+                    None => {
+                        // It has ended already; the log has all of it.
+                        replay_log(shared, container, asked, None, client).await;
+                        return;
+                    }
+                },
+                // It could not be started.
+                Err(_) => return,
+            }
+        }
+    };
+    if replay {
+        let until = connection.log_position();
+        if !replay_log(shared, container, asked, until, client).await {
+            return;
+        }
+    }
+    let ended = streams::join(client, &mut connection, joining).await;
+    finish(shared, id, ended, connection, ends);
+}
+
+async fn attach_now(shared: &Shared, id: &str, streams: Streams) -> Option<Connection> {
+    let id = id.to_owned();
+    shared.workers.quick(move |engine| engine.attach(&id, streams)).await.ok()
+}
+
+/// Tells those who wait for the end, or leaves it to somebody else to wait for it.
+fn finish(shared: &Arc<Shared>, id: &str, ended: Ended, connection: Connection, ends: Vec<oneshot::Sender<End>>) {
+    match ended {
+        Ended::Exited(exit) => {
+            for sender in ends {
+                // One that has gone is not told.
+                drop(sender.send(End { exit_code: exit.exit_code }));
+            }
+            shared.runs.ring();
+        }
+        Ended::Left | Ended::Lost => {
+            tokio::spawn(leave(shared.clone(), id.to_owned(), connection, ends));
+        }
+    }
+}
+
+/// Writes what the log has, up to a place. False when the client has gone.
+async fn replay_log(
+    shared: &Shared,
+    container: &Container,
+    asked: Asked,
+    until: Option<monitor::wire::LogPosition>,
+    client: &mut Client,
+) -> bool {
+    let id = container.id.clone();
+    let Ok(place) = shared.workers.quick(move |engine| engine.log_place(&id)).await else { return true };
+    let options = Options { stdout: asked.streams.stdout, stderr: asked.streams.stderr, ..Options::all(place.path) };
+    let Ok(mut reader) = Reader::open(options) else { return true };
+    let mut bytes = Vec::new();
+    loop {
+        let reached = until.is_some_and(|until| reader.has_reached(until));
+        let entry = if reached { Ok(None) } else { reader.next_entry() };
+        let more = match entry {
+            Ok(Some(entry)) => {
+                if container.settings.terminal {
+                    bytes.extend_from_slice(entry.text);
+                } else {
+                    streams::piece(entry.stream, entry.text, &mut bytes);
+                }
+                true
+            }
+            Ok(None) | Err(_) => false,
+        };
+        if bytes.len() > CHUNK || !more {
+            if client.write(&bytes).await.is_err() {
+                return false;
+            }
+            bytes.clear();
+        }
+        if !more {
+            return true;
+        }
+    }
+}
+
+/// Bytes that are written at once.
+const CHUNK: usize = 32 << 10;

@@ -1,0 +1,266 @@
+//! `HostConfig`: limits, namespaces, privileges, mounts, ports.
+
+use super::{given, mounts, ports, says};
+use crate::failure::Failure;
+use engine::{Limits, NetworkMode, Options, Ulimit};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct HostConfig {
+    pub(super) binds: Option<Vec<String>>,
+    pub(super) mounts: Option<Vec<mounts::Asked>>,
+    pub(super) tmpfs: Option<BTreeMap<String, String>>,
+    pub(super) port_bindings: Option<BTreeMap<String, Option<Vec<ports::Binding>>>>,
+    log_config: Option<LogConfig>,
+    network_mode: Option<String>,
+    restart_policy: Option<RestartPolicy>,
+    auto_remove: Option<bool>,
+    cap_add: Option<Vec<String>>,
+    cap_drop: Option<Vec<String>>,
+    cgroupns_mode: Option<String>,
+    dns: Option<Vec<String>>,
+    dns_options: Option<Vec<String>>,
+    dns_search: Option<Vec<String>>,
+    extra_hosts: Option<Vec<String>>,
+    group_add: Option<Vec<String>>,
+    ipc_mode: Option<String>,
+    oom_score_adj: Option<i32>,
+    pid_mode: Option<String>,
+    privileged: Option<bool>,
+    publish_all_ports: Option<bool>,
+    readonly_rootfs: Option<bool>,
+    security_opt: Option<Vec<String>>,
+    #[serde(rename = "UTSMode")]
+    uts_mode: Option<String>,
+    shm_size: Option<i64>,
+    sysctls: Option<BTreeMap<String, String>>,
+    runtime: Option<String>,
+    cpu_shares: Option<i64>,
+    memory: Option<i64>,
+    nano_cpus: Option<i64>,
+    cgroup_parent: Option<String>,
+    cpu_period: Option<i64>,
+    cpu_quota: Option<i64>,
+    cpuset_cpus: Option<String>,
+    cpuset_mems: Option<String>,
+    devices: Option<Vec<Device>>,
+    memory_reservation: Option<i64>,
+    memory_swap: Option<i64>,
+    pids_limit: Option<i64>,
+    ulimits: Option<Vec<Limit>>,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
+    init: Option<bool>,
+    /// Everything else.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogConfig {
+    r#type: Option<String>,
+    config: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartPolicy {
+    name: Option<String>,
+    maximum_retry_count: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Device {
+    path_on_host: String,
+    path_in_container: Option<String>,
+    cgroup_permissions: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Limit {
+    name: String,
+    soft: i64,
+    hard: Option<i64>,
+}
+
+/// Fields that Docker gives an effect and the engine does not have yet.
+const UNSUPPORTED: &[&str] = &[
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeight",
+    "BlkioWeightDevice",
+    "Cgroup",
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "KernelMemory",
+    "KernelMemoryTCP",
+    "Links",
+    "OomKillDisable",
+    "StorageOpt",
+    "UsernsMode",
+    "VolumesFrom",
+];
+
+impl HostConfig {
+    pub(super) fn publishes_all(&self) -> bool {
+        self.publish_all_ports.unwrap_or(false)
+    }
+
+    pub(super) fn apply(self, options: &mut Options) -> Result<(), Failure> {
+        self.refuse()?;
+        options.mounts = mounts::all(&self)?;
+        options.ports = ports::published(&self)?;
+        options.network = self.network()?;
+        options.limits = self.limits()?;
+        options.shm_size = match self.shm_size {
+            Some(size) if size < 0 => return Err(Failure::bad("SHM size can not be less than 0")),
+            size => size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0),
+        };
+        options.security_options = self.security()?;
+        options.devices = self.devices.iter().flatten().map(device).collect();
+        options.ulimits = self.ulimits.iter().flatten().map(ulimit).collect();
+        options.auto_remove = self.auto_remove.unwrap_or(false);
+        options.cap_add = self.cap_add.unwrap_or_default();
+        options.cap_drop = self.cap_drop.unwrap_or_default();
+        options.cgroup_namespace = given(self.cgroupns_mode);
+        options.dns = self.dns.unwrap_or_default();
+        options.dns_options = self.dns_options.unwrap_or_default();
+        options.dns_search = self.dns_search.unwrap_or_default();
+        options.extra_hosts = self.extra_hosts.unwrap_or_default();
+        options.group_add = self.group_add.unwrap_or_default();
+        options.ipc_mode = given(self.ipc_mode);
+        options.oom_score_adj = self.oom_score_adj.filter(|score| *score != 0);
+        options.pid_mode = given(self.pid_mode);
+        options.privileged = self.privileged.unwrap_or(false);
+        options.read_only = self.readonly_rootfs.unwrap_or(false);
+        options.uts_mode = given(self.uts_mode);
+        options.sysctls = self.sysctls.unwrap_or_default();
+        options.cgroup_parent = given(self.cgroup_parent);
+        options.init = self.init.unwrap_or(false);
+        let log = self.log_config.unwrap_or_default();
+        options.log_driver = given(log.r#type);
+        options.log_options = log.config.unwrap_or_default();
+        Ok(())
+    }
+
+    fn refuse(&self) -> Result<(), Failure> {
+        if let Some(name) = UNSUPPORTED.iter().find(|name| self.others.get(**name).is_some_and(says)) {
+            return Err(Failure::unsupported(&format!("HostConfig.{name}")));
+        }
+        // Docker's command line sends -1 for "as it is".
+        let swappiness = self.others.get("MemorySwappiness").and_then(Value::as_i64).filter(|value| *value != -1);
+        if swappiness.is_some() {
+            return Err(Failure::unsupported("HostConfig.MemorySwappiness"));
+        }
+        if self.others.get("VolumeDriver").is_some_and(|driver| says(driver) && driver != "local") {
+            return Err(Failure::unsupported("a HostConfig.VolumeDriver other than local"));
+        }
+        if self.others.get("Isolation").is_some_and(|isolation| says(isolation) && isolation != "default") {
+            return Err(Failure::bad("invalid isolation: Linux knows only the default"));
+        }
+        match self.runtime.as_deref() {
+            None | Some("" | "dhow" | "runc" | "io.containerd.runc.v2") => {}
+            Some(other) => return Err(Failure::bad(format!("unknown or invalid runtime name: {other}"))),
+        }
+        let policy = self.restart_policy.as_ref();
+        match policy.and_then(|policy| policy.name.as_deref()) {
+            None | Some("" | "no") => {
+                let count = policy.and_then(|policy| policy.maximum_retry_count).unwrap_or(0);
+                if count != 0 {
+                    return Err(Failure::bad("maximum retry count can only be used with 'on-failure'"));
+                }
+                Ok(())
+            }
+            Some(name @ ("always" | "unless-stopped" | "on-failure")) => {
+                Err(Failure::unsupported(&format!("the restart policy {name}")))
+            }
+            Some(name) => Err(Failure::bad(format!("invalid restart policy '{name}'"))),
+        }
+    }
+
+    fn network(&self) -> Result<NetworkMode, Failure> {
+        match self.network_mode.as_deref() {
+            None | Some("" | "default" | "bridge") => Ok(NetworkMode::Bridge),
+            Some("host") => Ok(NetworkMode::Host),
+            Some("none") => Ok(NetworkMode::None),
+            Some(mode) if mode.starts_with("container:") => Err(Failure::unsupported(&format!("NetworkMode {mode}"))),
+            Some(name) => Err(Failure::missing(format!("network {name} not found"))),
+        }
+    }
+
+    fn limits(&self) -> Result<Limits, Failure> {
+        let positive = |name: &str, value: Option<i64>| match value.filter(|value| *value != 0) {
+            None => Ok(None),
+            Some(value) => {
+                u64::try_from(value).map(Some).map_err(|_| Failure::bad(format!("invalid {name}: {value} is negative")))
+            }
+        };
+        let some = |value: Option<i64>| value.filter(|value| *value != 0);
+        Ok(Limits {
+            memory: some(self.memory),
+            memory_swap: some(self.memory_swap),
+            memory_reservation: some(self.memory_reservation),
+            nano_cpus: some(self.nano_cpus),
+            cpu_shares: positive("CpuShares", self.cpu_shares)?,
+            cpu_period: positive("CpuPeriod", self.cpu_period)?,
+            cpu_quota: some(self.cpu_quota),
+            cpuset_cpus: given(self.cpuset_cpus.clone()),
+            cpuset_mems: given(self.cpuset_mems.clone()),
+            // Docker: zero and below mean unlimited.
+            pids: self.pids_limit.filter(|limit| *limit != 0).map(|limit| limit.max(-1)),
+        })
+    }
+
+    /// Docker's command line writes `systempaths=unconfined` as empty lists of masked and read-only paths.
+    fn security(&self) -> Result<Vec<String>, Failure> {
+        let mut options = Vec::new();
+        for text in self.security_opt.iter().flatten() {
+            // Before 1.11 a colon stood where the equals sign stands now.
+            let (key, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
+                Some(pair) => pair,
+                None if text == "no-new-privileges" => {
+                    options.push(text.clone());
+                    continue;
+                }
+                None => return Err(Failure::bad(format!("invalid --security-opt 1: {text:?}"))),
+            };
+            match key {
+                "no-new-privileges" | "seccomp" | "apparmor" | "label" => options.push(format!("{key}={value}")),
+                _ => return Err(Failure::bad(format!("invalid --security-opt 2: {text:?}"))),
+            }
+        }
+        for (name, paths) in [("MaskedPaths", &self.masked_paths), ("ReadonlyPaths", &self.readonly_paths)] {
+            if paths.as_ref().is_some_and(|paths| !paths.is_empty()) {
+                return Err(Failure::unsupported(&format!("HostConfig.{name} of your own")));
+            }
+        }
+        match (&self.masked_paths, &self.readonly_paths) {
+            (Some(_), Some(_)) => options.push("systempaths=unconfined".into()),
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Failure::unsupported("only one of MaskedPaths and ReadonlyPaths empty"));
+            }
+            (None, None) => {}
+        }
+        Ok(options)
+    }
+}
+
+fn device(device: &Device) -> String {
+    let inside = device.path_in_container.as_deref().filter(|path| !path.is_empty()).unwrap_or(&device.path_on_host);
+    let permissions = device.cgroup_permissions.as_deref().filter(|text| !text.is_empty()).unwrap_or("rwm");
+    format!("{}:{inside}:{permissions}", device.path_on_host)
+}
+
+fn ulimit(limit: &Limit) -> Ulimit {
+    Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard.unwrap_or(limit.soft) }
+}

@@ -1,0 +1,196 @@
+//! Docker's container configuration, as `POST /containers/create` carries it, in the engine's options.
+//!
+//! What the engine does not have yet is refused with its name; what it has in another way is translated; what has no effect
+//! here but clients expect to find again is noted in the record.
+
+mod host;
+mod mounts;
+mod ports;
+
+use crate::failure::Failure;
+use engine::Options;
+use host::HostConfig;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// A command: words, or one string that is one word.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub struct Words(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Words {
+    fn from(words: OneOrMany) -> Words {
+        match words {
+            OneOrMany::One(word) => Words(vec![word]),
+            OneOrMany::Many(words) => Words(words),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    hostname: Option<String>,
+    domainname: Option<String>,
+    user: Option<String>,
+    exposed_ports: Option<BTreeMap<String, Value>>,
+    tty: Option<bool>,
+    open_stdin: Option<bool>,
+    stdin_once: Option<bool>,
+    env: Option<Vec<String>>,
+    cmd: Option<Words>,
+    healthcheck: Option<Value>,
+    image: Option<String>,
+    volumes: Option<BTreeMap<String, Value>>,
+    working_dir: Option<String>,
+    entrypoint: Option<Words>,
+    network_disabled: Option<bool>,
+    mac_address: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    stop_signal: Option<String>,
+    stop_timeout: Option<i64>,
+    host_config: Option<HostConfig>,
+    networking_config: Option<NetworkingConfig>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkingConfig {
+    endpoints_config: Option<BTreeMap<String, Option<Value>>>,
+}
+
+/// What a creation asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// For the engine.
+    pub options: Options,
+    /// `Entrypoint: []`: the image's entry point goes, its command stays, unlike `[""]`.
+    pub keeps_command: bool,
+    /// Every port that the image exposes is published.
+    pub publishes_all: bool,
+}
+
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Whether a field says something: not null, empty, zero or false.
+fn says(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => fields.values().any(says),
+    }
+}
+
+/// Translates a request.
+///
+/// # Errors
+/// 400 for what is malformed or contradictory, 501 for what the engine does not have yet.
+pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
+    let invalid = |error: serde_json::Error| Failure::bad(format!("invalid JSON in the request: {error}"));
+    if content.trim_ascii().is_empty() {
+        return Err(Failure::bad("config cannot be empty in order to create a container"));
+    }
+    let document: Value = serde_json::from_slice(content).map_err(invalid)?;
+    let mut config: Config = serde_json::from_slice(content).map_err(invalid)?;
+    let host = config.host_config.take().unwrap_or_default();
+    unsupported(&config)?;
+    let keeps_command = config.entrypoint.as_ref().is_some_and(|words| words.0.is_empty());
+    let publishes_all = host.publishes_all();
+    let mut options = Options {
+        image: given(config.image.clone()).ok_or_else(|| Failure::bad("no image was named: Image is empty"))?,
+        command: config.cmd.unwrap_or_default().0,
+        entrypoint: config.entrypoint.map(|words| words.0),
+        env: config.env.unwrap_or_default(),
+        user: given(config.user),
+        working_directory: given(config.working_dir),
+        hostname: given(config.hostname),
+        domainname: given(config.domainname),
+        labels: config.labels.unwrap_or_default(),
+        terminal: config.tty.unwrap_or(false),
+        open_stdin: config.open_stdin.unwrap_or(false),
+        stdin_once: Some(config.stdin_once.unwrap_or(false)),
+        stop_signal: given(config.stop_signal),
+        stop_timeout: config.stop_timeout,
+        pull: engine::PullPolicy::Never,
+        front_end: noted(&document),
+        ..Options::default()
+    };
+    host.apply(&mut options)?;
+    if config.network_disabled.unwrap_or(false) {
+        options.network = engine::NetworkMode::None;
+    }
+    Ok(Asked { options, keeps_command, publishes_all })
+}
+
+fn unsupported(config: &Config) -> Result<(), Failure> {
+    let health =
+        config.healthcheck.as_ref().filter(|health| says(&health["Test"]) && health["Test"] != json!(["NONE"]));
+    if health.is_some() {
+        return Err(Failure::unsupported("Healthcheck"));
+    }
+    if let Some(path) = config.volumes.iter().flatten().map(|(path, _)| path).next() {
+        return Err(Failure::unsupported(&format!("an anonymous volume (Volumes {path:?})")));
+    }
+    if given(config.mac_address.clone()).is_some() {
+        return Err(Failure::unsupported("MacAddress"));
+    }
+    let endpoints = config.networking_config.as_ref().and_then(|networks| networks.endpoints_config.as_ref());
+    for (name, endpoint) in endpoints.into_iter().flatten() {
+        if !matches!(name.as_str(), "default" | "bridge" | "host" | "none") {
+            return Err(Failure::missing(format!("network {name} not found")));
+        }
+        if endpoint.as_ref().is_some_and(says) {
+            return Err(Failure::unsupported(&format!("the endpoint configuration of network {name}")));
+        }
+    }
+    for port in config.exposed_ports.iter().flatten().map(|(port, _)| port) {
+        ports::exposed(port)?;
+    }
+    Ok(())
+}
+
+/// Fields without an effect of their own, which clients expect to find as they wrote them.
+fn noted(document: &Value) -> Value {
+    const CONFIG: &[&str] =
+        &["AttachStderr", "AttachStdin", "AttachStdout", "ExposedPorts", "OnBuild", "Shell", "StdinOnce"];
+    const HOST: &[&str] = &[
+        "Annotations",
+        "Binds",
+        "ConsoleSize",
+        "ContainerIDFile",
+        "Links",
+        "Mounts",
+        "NetworkMode",
+        "PortBindings",
+        "PublishAllPorts",
+        "Tmpfs",
+        "VolumeDriver",
+        "VolumesFrom",
+    ];
+    let pick = |from: &Value, names: &[&str]| -> Map<String, Value> {
+        let given = names.iter().filter_map(|name| Some((*name, from.get(*name).filter(|value| !value.is_null())?)));
+        given.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    };
+    let mut host = pick(&document["HostConfig"], HOST);
+    // Docker's names for the default; what was chosen stands in the settings.
+    if host.get("NetworkMode").is_some_and(|mode| mode == "") {
+        host.remove("NetworkMode");
+    }
+    json!({ "Config": pick(document, CONFIG), "HostConfig": host })
+}
+
+#[cfg(test)]
+mod tests;

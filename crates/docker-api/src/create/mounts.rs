@@ -1,0 +1,205 @@
+//! `Binds`, `Mounts` and `Tmpfs`: three ways to say what is mounted.
+
+use super::host::HostConfig;
+use super::says;
+use crate::failure::Failure;
+use engine::{Mount, MountSource};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One of `Mounts`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Asked {
+    r#type: Option<String>,
+    source: Option<String>,
+    target: Option<String>,
+    read_only: Option<bool>,
+    bind_options: Option<BindOptions>,
+    tmpfs_options: Option<TmpfsOptions>,
+    volume_options: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct BindOptions {
+    propagation: Option<String>,
+    non_recursive: Option<bool>,
+    create_mountpoint: Option<bool>,
+    read_only_non_recursive: Option<bool>,
+    read_only_force_recursive: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct TmpfsOptions {
+    size_bytes: Option<u64>,
+    mode: Option<u32>,
+    options: Option<Vec<Vec<String>>>,
+}
+
+pub(super) fn all(host: &HostConfig) -> Result<Vec<Mount>, Failure> {
+    let mut mounts = Vec::new();
+    for text in host.binds.iter().flatten() {
+        mounts.push(bind(text)?);
+    }
+    for asked in host.mounts.iter().flatten() {
+        mounts.push(one(asked)?);
+    }
+    for (target, options) in host.tmpfs.iter().flatten() {
+        mounts.push(tmpfs(target, options)?);
+    }
+    for mount in &mut mounts {
+        // A slash at the end makes no other place of it.
+        mount.target = match mount.target.trim_end_matches('/') {
+            "" => "/".into(),
+            target => target.to_owned(),
+        };
+    }
+    Ok(mounts)
+}
+
+/// `SOURCE:TARGET[:OPTIONS]`
+fn bind(text: &str) -> Result<Mount, Failure> {
+    let invalid = |reason: &str| Failure::bad(format!("invalid volume specification: '{text}'{reason}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [_] => return Err(Failure::unsupported(&format!("an anonymous volume (Binds {text:?})"))),
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(invalid("")),
+    };
+    if source.is_empty() || target.is_empty() {
+        return Err(invalid(""));
+    }
+    if !target.starts_with('/') {
+        return Err(invalid(&format!(
+            ": invalid mount config for type \"bind\": invalid mount path: '{target}' mount path must be absolute"
+        )));
+    }
+    if !source.starts_with('/') {
+        return Err(Failure::unsupported(&format!("a named volume (Binds {text:?})")));
+    }
+    let (mut read_only, mut writability, mut relabel, mut propagation) = (false, 0, None, None);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" | "rw" => (read_only, writability) = (option == "ro", writability + 1),
+            "z" | "Z" if relabel.is_none() => relabel = option.chars().next(),
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if propagation.is_none() => {
+                propagation = Some(option.to_owned());
+            }
+            "consistent" | "cached" | "delegated" => {}
+            _ => return Err(Failure::bad(format!("invalid mode: {options}"))),
+        }
+    }
+    if writability > 1 {
+        return Err(Failure::bad(format!("invalid mode: {options}")));
+    }
+    let source = MountSource::Bind { path: clean(source), create: true, propagation, recursive: true };
+    Ok(Mount { source, target: target.to_owned(), read_only, relabel })
+}
+
+/// A path of the host without `.`, `..` and double slashes; taken literally, as Docker does, links and all.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn one(asked: &Asked) -> Result<Mount, Failure> {
+    let kind = asked.r#type.as_deref().unwrap_or_default();
+    let invalid = |reason: &str| Failure::bad(format!("invalid mount config for type {kind:?}: {reason}"));
+    let target = asked.target.clone().filter(|target| !target.is_empty());
+    let target = target.ok_or_else(|| invalid("field Target must not be empty"))?;
+    if !target.starts_with('/') {
+        return Err(invalid(&format!("invalid mount path: '{target}' mount path must be absolute")));
+    }
+    let read_only = asked.read_only.unwrap_or(false);
+    let source = asked.source.as_deref().unwrap_or_default();
+    let source = match kind {
+        "bind" => {
+            if source.is_empty() {
+                return Err(invalid("field Source must not be empty"));
+            }
+            if asked.volume_options.as_ref().is_some_and(says) || asked.tmpfs_options.is_some() {
+                return Err(invalid("options of another type must not be specified"));
+            }
+            bind_source(source, asked.bind_options.as_ref(), &invalid)?
+        }
+        "tmpfs" => {
+            if !source.is_empty() {
+                return Err(invalid("field Source must not be specified"));
+            }
+            let options = asked.tmpfs_options.as_ref();
+            let words = options.and_then(|options| options.options.as_ref());
+            MountSource::Tmpfs {
+                size: options.and_then(|options| options.size_bytes).filter(|size| *size > 0),
+                mode: options.and_then(|options| options.mode).filter(|mode| *mode > 0),
+                options: words.into_iter().flatten().map(|pair| pair.join("=")).collect(),
+            }
+        }
+        "volume" | "image" => return Err(Failure::unsupported(&format!("a mount of type {kind}"))),
+        "" => return Err(Failure::bad("invalid mount config: field Type must not be empty")),
+        other => return Err(Failure::bad(format!("invalid mount config for type {other:?}: mount type unknown"))),
+    };
+    Ok(Mount { source, target, read_only, relabel: None })
+}
+
+fn bind_source(
+    source: &str,
+    options: Option<&BindOptions>,
+    invalid: &dyn Fn(&str) -> Failure,
+) -> Result<MountSource, Failure> {
+    if !source.starts_with('/') {
+        return Err(invalid(&format!("invalid mount path: '{source}' mount path must be absolute")));
+    }
+    let on = |switch: fn(&BindOptions) -> Option<bool>| options.and_then(switch).unwrap_or(false);
+    if on(|options| options.read_only_non_recursive) || on(|options| options.read_only_force_recursive) {
+        return Err(Failure::unsupported("BindOptions.ReadOnlyNonRecursive and ReadOnlyForceRecursive"));
+    }
+    let create = on(|options| options.create_mountpoint);
+    let path = clean(source);
+    if !create && std::fs::symlink_metadata(&path).is_err() {
+        return Err(invalid(&format!("bind source path does not exist: {path}")));
+    }
+    let propagation = options.and_then(|options| options.propagation.clone()).filter(|text| !text.is_empty());
+    Ok(MountSource::Bind { path, create, propagation, recursive: !on(|options| options.non_recursive) })
+}
+
+/// `Tmpfs`: a path, and options as mount(8) takes them.
+fn tmpfs(target: &str, words: &str) -> Result<Mount, Failure> {
+    if !target.starts_with('/') {
+        return Err(Failure::bad(format!("invalid mount path: '{target}' mount path must be absolute")));
+    }
+    let (mut size, mut mode, mut read_only, mut options) = (None, None, false, Vec::new());
+    for word in words.split(',').filter(|word| !word.is_empty()) {
+        let invalid = || Failure::bad(format!("invalid tmpfs option {word:?}"));
+        match word.split_once('=') {
+            Some(("size", value)) if !value.ends_with('%') => size = Some(bytes(value).ok_or_else(invalid)?),
+            Some(("mode", value)) => mode = Some(u32::from_str_radix(value, 8).map_err(|_| invalid())?),
+            None if matches!(word, "ro" | "rw") => read_only = word == "ro",
+            _ => options.push(word.to_owned()),
+        }
+    }
+    let source = MountSource::Tmpfs { size, mode, options };
+    Ok(Mount { source, target: target.to_owned(), read_only, relabel: None })
+}
+
+/// A number of bytes with one of the letters k, m and g behind it.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}

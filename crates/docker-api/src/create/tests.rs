@@ -1,0 +1,92 @@
+use super::*;
+use engine::{MountSource, NetworkMode};
+
+fn parse(document: Value) -> Result<Asked, Failure> {
+    asked(document.to_string().as_bytes())
+}
+
+#[test]
+fn what_the_command_line_sends() {
+    let content = r#"{
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": true, "AttachStderr": true,
+        "Tty": true, "OpenStdin": true, "StdinOnce": true, "Env": null, "Cmd": ["ls"], "Image": "busybox",
+        "Volumes": {}, "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": {},
+        "HostConfig": {
+            "Binds": ["/a:/b:ro"], "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}},
+            "NetworkMode": "default", "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": true, "VolumeDriver": "",
+            "VolumesFrom": null, "CapAdd": null, "CapDrop": null, "Dns": [], "DnsOptions": [], "DnsSearch": [],
+            "ExtraHosts": null, "GroupAdd": null, "IpcMode": "", "Cgroup": "", "Links": null, "OomScoreAdj": 0,
+            "PidMode": "", "Privileged": false, "PublishAllPorts": false, "ReadonlyRootfs": false, "SecurityOpt": null,
+            "UTSMode": "", "UsernsMode": "", "ShmSize": 0, "ConsoleSize": [24, 80], "Isolation": "", "CpuShares": 0,
+            "Memory": 67108864, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [],
+            "CpuPeriod": 0, "CpuQuota": 0, "CpusetCpus": "", "Devices": [], "DeviceCgroupRules": null,
+            "DeviceRequests": null, "KernelMemory": 0, "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": -1,
+            "OomKillDisable": false, "PidsLimit": 0, "Ulimits": null, "CpuCount": 0, "MaskedPaths": null,
+            "ReadonlyPaths": null
+        },
+        "NetworkingConfig": {"EndpointsConfig": {"default": null}}
+    }"#;
+    let asked = asked(content.as_bytes()).unwrap();
+    let options = &asked.options;
+    assert_eq!((options.image.as_str(), options.command.as_slice()), ("busybox", &["ls".to_owned()][..]));
+    assert!(options.terminal && options.open_stdin && options.auto_remove && options.entrypoint.is_none());
+    assert_eq!(options.limits.memory, Some(64 << 20));
+    assert_eq!(options.front_end["HostConfig"]["ConsoleSize"], json!([24, 80]));
+    assert_eq!((options.ports[0].host_port, options.ports[0].container_port), (8080, 80));
+    assert!(matches!(&options.mounts[0].source, MountSource::Bind { path, .. } if path == "/a"));
+    assert_eq!(options.front_end["Config"]["StdinOnce"], true);
+    assert_eq!(options.front_end["HostConfig"]["Binds"], json!(["/a:/b:ro"]));
+    assert_eq!(options.front_end["HostConfig"].get("VolumesFrom"), None);
+}
+
+#[test]
+fn forms_of_commands() {
+    let asked = parse(json!({"Image": "x", "Cmd": "true", "Entrypoint": []})).unwrap();
+    assert_eq!(asked.options.command, ["true"]);
+    assert!(asked.keeps_command);
+    assert!(!parse(json!({"Image": "x", "Entrypoint": [""]})).unwrap().keeps_command);
+}
+
+#[test]
+fn nothing_is_ignored() {
+    for (field, value) in [
+        ("BlkioWeight", json!(100)),
+        ("Links", json!(["a:b"])),
+        ("VolumesFrom", json!(["a"])),
+        ("MemorySwappiness", json!(50)),
+        ("OomKillDisable", json!(true)),
+        ("StorageOpt", json!({"size": "1G"})),
+        ("UsernsMode", json!("host")),
+        ("MaskedPaths", json!(["/x"])),
+        ("NetworkMode", json!("container:x")),
+    ] {
+        let failure = parse(json!({"Image": "x", "HostConfig": {field: value}})).unwrap_err();
+        assert_eq!(failure.status, 501, "{field}: {failure}");
+    }
+    for document in [
+        json!({}),
+        json!({"Image": "x", "Env": "A=1"}),
+        json!({"Image": "x", "ExposedPorts": {"x/tcp": {}}}),
+        json!({"Image": "x", "HostConfig": {"PortBindings": {"80/xyz": []}}}),
+        json!({"Image": "x", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "99999"}]}}}),
+        json!({"Image": "x", "HostConfig": {"Binds": ["/a:b"]}}),
+        json!({"Image": "x", "HostConfig": {"Binds": ["/a:/b:ro,rw"]}}),
+        json!({"Image": "x", "HostConfig": {"Runtime": "crun"}}),
+        json!({"Image": "x", "HostConfig": {"Mounts": [{"Type": "bind", "Target": "/x"}]}}),
+        json!({"Image": "x", "HostConfig": {"RestartPolicy": {"Name": "sometimes"}}}),
+        json!({"Image": "x", "HostConfig": {"SecurityOpt": ["x"]}}),
+        json!({"Image": "x", "HostConfig": {"ShmSize": -1}}),
+    ] {
+        assert_eq!(parse(document.clone()).unwrap_err().status, 400, "{document}");
+    }
+}
+
+#[test]
+fn system_paths() {
+    let host =
+        json!({"MaskedPaths": [], "ReadonlyPaths": [], "SecurityOpt": ["seccomp:unconfined"], "NetworkMode": "host"});
+    let asked = parse(json!({"Image": "x", "HostConfig": host})).unwrap();
+    assert_eq!(asked.options.security_options, ["seccomp=unconfined", "systempaths=unconfined"]);
+    assert_eq!(asked.options.network, NetworkMode::Host);
+}

@@ -1,0 +1,103 @@
+//! What images there are, and what is in them.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::filters::Filters;
+use crate::reply::{self, Reply};
+use crate::version::Version;
+use docker_json::pattern::describes;
+use engine::ImageSummary;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
+
+/// `GET /images/json`
+pub async fn list(context: Context) -> Result<Reply, Failure> {
+    let mut filters = Filters::parse(context.query.text("filters"), FILTERS)?;
+    if let Some(name) = context.query.text("filter") {
+        // Before 1.41 a name alone.
+        filters.add("reference", name);
+    }
+    let dangling = filters.switch("dangling")?;
+    let until = crate::containers::list::until(&filters)?;
+    let images = context.workers().quick(|engine| engine.images()).await?;
+    let bound = |key: &str| -> Result<Option<&str>, Failure> {
+        let Some(wanted) = filters.of(key).last() else { return Ok(None) };
+        let hex = wanted.trim_start_matches("sha256:");
+        let found = images.iter().find(|image| {
+            image.id.trim_start_matches("sha256:").starts_with(hex)
+                || image.names.iter().any(|name| name == wanted || *name == format!("{wanted}:latest"))
+        });
+        let found = found.ok_or_else(|| Failure::missing(format!("No such image: {wanted}")))?;
+        Ok(Some(found.created.as_str()))
+    };
+    let (before, since) = (bound("before")?, bound("since")?);
+    let kept = images.iter().filter(|image| {
+        dangling.is_none_or(|wanted| wanted == image.names.is_empty())
+            && filters.labels(&image.labels)
+            && filters.any("reference", |pattern| is_named(image, pattern))
+            && before.is_none_or(|time| image.created.as_str() < time)
+            && since.is_none_or(|time| image.created.as_str() > time)
+            && until.is_none_or(|until| image.created.parse::<Timestamp>().is_ok_and(|time| time <= until))
+    });
+    let lines: Vec<Value> = kept.map(|image| line(image, context.version)).collect();
+    reply::ok(&lines)
+}
+
+fn is_named(image: &ImageSummary, pattern: &str) -> bool {
+    image.names.iter().chain(&image.digests).any(|name| {
+        let without_tag = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
+        describes(pattern, name) || describes(pattern, without_tag)
+    })
+}
+
+/// A line in the shape of a version.
+fn line(image: &ImageSummary, version: Version) -> Value {
+    let mut line = docker_json::summary::image(image);
+    if version < Version(44) {
+        line["VirtualSize"] = line["Size"].clone();
+    }
+    if version < Version(43) && image.names.is_empty() {
+        line["RepoTags"] = json!(["<none>:<none>"]);
+    }
+    if version < Version(43) && image.digests.is_empty() {
+        line["RepoDigests"] = json!(["<none>@<none>"]);
+    }
+    line
+}
+
+/// `GET /images/{name}/json`
+pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
+    let wanted = name.to_owned();
+    let image = context.workers().quick(move |engine| engine.image(&wanted)).await?;
+    let mut document = docker_json::image::value(&image)?;
+    if context.version < Version(44) {
+        document["VirtualSize"] = document["Size"].clone();
+    }
+    if context.version < Version(45) {
+        document["Container"] = "".into();
+        document["ContainerConfig"] = document["Config"].clone();
+        document["DockerVersion"] = "".into();
+    }
+    reply::ok(&document)
+}
+
+/// `GET /images/{name}/history`
+pub async fn history(context: Context, name: &str) -> Result<Reply, Failure> {
+    let wanted = name.to_owned();
+    let image = context.workers().quick(move |engine| engine.image(&wanted)).await?;
+    let history = &image.config.history;
+    let last = history.len().saturating_sub(1);
+    let steps = history.iter().enumerate().rev().map(|(at, step)| {
+        json!({
+            "Id": if at == last { image.summary.id.as_str() } else { "<missing>" },
+            "Created": docker_json::summary::seconds(&step.created),
+            "CreatedBy": step.created_by,
+            "Tags": (at == last).then_some(&image.summary.names),
+            "Size": 0,
+            "Comment": step.comment,
+        })
+    });
+    reply::ok(&steps.collect::<Vec<_>>())
+}

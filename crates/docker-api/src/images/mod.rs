@@ -1,0 +1,5 @@
+//! `/images/…`
+
+pub mod ask;
+pub mod change;
+pub mod transfer;

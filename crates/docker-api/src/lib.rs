@@ -1,0 +1,43 @@
+//! The Docker Engine API: `dhow serve`.
+//!
+//! HTTP/1.1 on Unix sockets and loopback, in Docker's shapes, in front of the engine. It translates and decides nothing:
+//! what a request asks for and the engine cannot do is refused with a sentence, never ignored.
+//!
+//! ```text
+//! client ── listen ── connection ── route ── handler ── workers (few threads, each with an engine of its own)
+//!                                               │
+//!                                               └────── monitors' sockets and logs, polled: no thread waits for a container
+//! ```
+//!
+//! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header
+//! - `route`, `version`, `query`: from a request to a handler; `reply`, `failure`: and back
+//! - `workers`: the engine blocks and belongs to one thread; here is who calls it
+//! - `runs`: those who wait for, or are attached to, what has not been started yet
+//! - `streams`, `polled`: between a hijacked connection and a monitor
+//! - `create`: Docker's container configuration as the engine's options
+//! - `containers`, `exec`, `images`, `system`: the operations
+#![forbid(unsafe_code)]
+
+mod connection;
+mod containers;
+mod context;
+mod create;
+mod exec;
+mod failure;
+mod filters;
+mod images;
+pub mod listen;
+mod old_style;
+mod polled;
+mod query;
+mod reply;
+mod route;
+mod runs;
+mod server;
+mod streams;
+mod system;
+mod version;
+mod workers;
+
+pub use listen::Address;
+pub use server::{Error, Options, serve};

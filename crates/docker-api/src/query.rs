@@ -1,0 +1,86 @@
+//! What stands behind the question mark, with Docker's idea of a switch and of a number.
+
+use crate::failure::Failure;
+
+/// The parameters of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Takes the query of a URL apart.
+    pub fn parse(text: &str) -> Query {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key, true), decode(value, true))
+        });
+        Query(pairs.collect())
+    }
+
+    /// The first value of a parameter; empty is as good as absent.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A switch: on unless it says no.
+    pub fn switch(&self, key: &str) -> bool {
+        self.switch_or(key, false)
+    }
+
+    /// A switch with a default.
+    pub fn switch_or(&self, key: &str, absent: bool) -> bool {
+        self.text(key).map_or(absent, |value| {
+            !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
+        })
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// 400 with the parameter's name.
+    pub fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Failure> {
+        let Some(text) = self.text(key) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| Failure::bad(format!("bad parameter {key}: {text:?} is not a number")))
+    }
+}
+
+/// Percent decoding; in queries a plus sign is a space. What is no UTF-8 is replaced.
+pub fn decode(text: &str, plus: bool) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        match first {
+            b'%' => match tail.split_at_checked(2).and_then(|(digits, after)| Some((hex(digits)?, after))) {
+                Some((byte, after)) => {
+                    bytes.push(byte);
+                    rest = after;
+                }
+                None => bytes.push(b'%'),
+            },
+            b'+' if plus => bytes.push(b' '),
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u8::from_str_radix(text, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let query = Query::parse("all=1&name=a%2Fb+c&force=false&t=5&t=6&empty=&bad=%zz&x");
+        assert!(query.switch("all") && !query.switch("force") && !query.switch("absent") && !query.switch("empty"));
+        assert!(query.switch_or("absent", true));
+        assert_eq!(query.text("name"), Some("a/b c"));
+        assert_eq!(query.text("bad"), Some("%zz"));
+        assert_eq!(query.number::<i64>("t").unwrap(), Some(5));
+        assert!(query.number::<i64>("name").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! From a method and a path to a handler: the table of operations.
+
+use crate::containers::{attach, inspect, life, list, logs, make, top, wait};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::{exec, images, system};
+use hyper::Method;
+
+/// Calls the handler of a path, whose segments are decoded.
+///
+/// # Errors
+/// 404 for what is no operation, and what the handler refuses.
+pub async fn call(method: &Method, segments: &[String], context: Context) -> Result<Reply, Failure> {
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let get = matches!(*method, Method::GET | Method::HEAD);
+    let post = *method == Method::POST;
+    let delete = *method == Method::DELETE;
+    match segments.as_slice() {
+        ["_ping"] if get => Ok(system::ping(*method == Method::HEAD)),
+        ["version"] if get => system::version(),
+        ["info"] if get => system::info(context).await,
+        ["containers", rest @ ..] => containers(method, rest, context).await,
+        ["exec", id, "start"] if post => exec::start(context, id).await,
+        ["exec", id, "resize"] if post => exec::resize(context, id).await,
+        ["exec", id, "json"] if get => exec::inspect(context, id).await,
+        ["images", rest @ ..] => images(method, rest, context).await,
+        ["build"] if post => Err(Failure::unsupported("building images")),
+        ["build", "prune"] if post => Err(Failure::unsupported("a build cache")),
+        ["session" | "grpc"] if post => Err(Failure::missing("page not found: there is no BuildKit in this server")),
+        ["nodes" | "services" | "tasks" | "secrets" | "configs", ..] if get || post || delete => {
+            Err(system::no_swarm())
+        }
+        ["swarm", "init" | "join"] if post => Err(Failure::unsupported("a swarm")),
+        ["swarm", ..] if get || post => Err(system::no_swarm()),
+        ["plugins"] if get => crate::reply::ok(&serde_json::json!([])),
+        ["plugins", ..] if get || post || delete => Err(Failure::unsupported("a plugin")),
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn containers(method: &Method, segments: &[&str], context: Context) -> Result<Reply, Failure> {
+    let get = matches!(*method, Method::GET | Method::HEAD);
+    let post = *method == Method::POST;
+    match segments {
+        ["json"] if get => list::list(context).await,
+        ["create"] if post => make::create(context).await,
+        ["prune"] if post => life::prune(context).await,
+        [id] if *method == Method::DELETE => life::remove(context, id).await,
+        [id, "json"] if get => inspect::inspect(context, id).await,
+        [id, "logs"] if get => logs::logs(context, id).await,
+        [id, "top"] if get => top::top(context, id).await,
+        [id, "attach"] if post => attach::attach(context, id).await,
+        [id, "exec"] if post => exec::create(context, id).await,
+        [id, "kill"] if post => life::kill(context, id).await,
+        [id, "pause"] if post => life::pause(context, id).await,
+        [id, "rename"] if post => life::rename(context, id).await,
+        [id, "resize"] if post => life::resize(context, id).await,
+        [id, "restart"] if post => life::restart(context, id).await,
+        [id, "start"] if post => life::start(context, id).await,
+        [id, "stop"] if post => life::stop(context, id).await,
+        [id, "unpause"] if post => life::unpause(context, id).await,
+        [id, "wait"] if post => wait::wait(context, id).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+/// The names of images have slashes in them.
+async fn images(method: &Method, segments: &[&str], context: Context) -> Result<Reply, Failure> {
+    let get = matches!(*method, Method::GET | Method::HEAD);
+    let post = *method == Method::POST;
+    match segments {
+        ["json"] if get => images::ask::list(context).await,
+        ["create"] if post => images::transfer::create(context).await,
+        ["load"] if post => images::transfer::load(context).await,
+        ["prune"] if post => images::change::prune(context).await,
+        [name @ .., "json"] if get && !name.is_empty() => images::ask::inspect(context, &name.join("/")).await,
+        [name @ .., "history"] if get && !name.is_empty() => images::ask::history(context, &name.join("/")).await,
+        [name @ .., "tag"] if post && !name.is_empty() => images::change::tag(context, &name.join("/")).await,
+        name if *method == Method::DELETE && !name.is_empty() => images::change::remove(context, &name.join("/")).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}

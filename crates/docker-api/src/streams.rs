@@ -1,0 +1,284 @@
+//! A client that has taken its connection over, joined to a process of a container.
+//!
+//! ```text
+//! client ──► input ──► frames ──► monitor          half a close of the client is `close-stdin`, its output goes on
+//! client ◄── raw, or with Docker's eight bytes in front of each piece ◄── frames ◄── monitor
+//! ```
+
+use crate::failure::Failure;
+use crate::old_style::Socket;
+use crate::polled::{self, is_ready};
+use crate::reply::{Content, Reply};
+use crate::version::Version;
+use bytes::Bytes;
+use engine::Streams;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use monitor::client::{Connection, Event};
+use monitor::detach_keys::Matcher;
+use monitor::wire::Frame;
+use monitor::{Exit, Stream};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
+use tokio::net::UnixStream;
+
+/// Media type of a stream as it is.
+pub const RAW: &str = "application/vnd.docker.raw-stream";
+/// Media type of a stream whose pieces say whether they are output or errors; since 1.42.
+pub const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+
+/// The media type of a process's output.
+pub fn media_type(terminal: bool, version: Version) -> &'static str {
+    if terminal || version < Version(42) { RAW } else { MULTIPLEXED }
+}
+
+/// The answer with which a connection stops being HTTP.
+pub fn upgraded(media_type: &'static str) -> Reply {
+    let mut reply = Response::new(Content::Whole(None));
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+    reply
+}
+
+/// One piece of a multiplexed stream.
+pub fn piece(stream: Stream, data: &[u8], out: &mut Vec<u8>) {
+    let kind = match stream {
+        Stream::Stdout => Frame::Stdout,
+        Stream::Stderr => Frame::Stderr,
+    };
+    out.extend_from_slice(&kind.header(data.len()));
+    out.extend_from_slice(data);
+}
+
+/// A connection that has stopped being HTTP.
+#[derive(Debug)]
+pub struct Client {
+    input: ReadHalf<Socket>,
+    output: WriteHalf<Socket>,
+    /// To ask whether the other side has gone altogether.
+    socket: OwnedFd,
+    /// What came with the request.
+    ahead: Bytes,
+}
+
+impl Client {
+    /// Waits until the answer has been sent.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub async fn take(upgrade: hyper::upgrade::OnUpgrade) -> Result<Client, Failure> {
+        let gone = || Failure::bad("the connection cannot be taken over");
+        let upgraded = upgrade.await.map_err(|_| gone())?;
+        let parts = upgraded.downcast::<TokioIo<Socket>>().map_err(|_| gone())?;
+        let socket = parts.io.into_inner();
+        let copy = socket.as_fd().try_clone_to_owned()?;
+        let (input, output) = tokio::io::split(socket);
+        Ok(Client { input, output, socket: copy, ahead: parts.read_buf })
+    }
+
+    /// Writes something that no process has said.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.output.write_all(bytes).await?;
+        self.output.flush().await
+    }
+
+    /// Says that nothing more comes.
+    pub async fn close(mut self) {
+        // A client that has gone needs no farewell.
+        drop(self.output.shutdown().await);
+    }
+
+    /// Returns when the client has gone, having sent something that nobody takes, or not.
+    pub async fn gone(&mut self) {
+        while !is_ready(self.socket.as_fd(), PollFlags::empty()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// How often it is looked whether a silent client is still there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How a client wants to be joined.
+#[derive(Debug)]
+pub struct Joining {
+    /// Which streams.
+    pub streams: Streams,
+    /// Pieces with headers.
+    pub multiplexed: bool,
+    /// Keys that leave.
+    pub keys: Option<Matcher>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The process has ended, and the client has all of its output.
+    Exited(Exit),
+    /// The client has gone or has left; the process goes on.
+    Left,
+    /// The monitor has gone.
+    Lost,
+}
+
+/// Joins a client to an attached connection until one of them ends.
+pub async fn join(client: &mut Client, connection: &mut Connection, joining: Joining) -> Ended {
+    let Ok(socket) = connection.as_fd().try_clone_to_owned() else { return Ended::Lost };
+    let streams = joining.streams;
+    let input = Input { socket, streams, keys: joining.keys };
+    let (from, to) = (&mut client.input, &mut client.output);
+    let ahead = std::mem::take(&mut client.ahead);
+    let asked = client.socket.as_fd();
+    tokio::select! {
+        ended = output(to, connection, joining.multiplexed) => ended,
+        () = input.run(from, ahead) => Ended::Left,
+        () = async {
+            while !is_ready(asked, PollFlags::empty()) {
+                tokio::time::sleep(LOOK).await;
+            }
+        } => Ended::Left,
+    }
+}
+
+/// Bytes that are gathered for one write.
+const GATHERED: usize = 64 << 10;
+
+async fn output(to: &mut WriteHalf<Socket>, connection: &mut Connection, multiplexed: bool) -> Ended {
+    let Ok(watched) = polled::watch(connection.as_fd()) else { return Ended::Lost };
+    let mut gathered = Vec::new();
+    loop {
+        let received = polled::until(&watched, Interest::READABLE, || gather(connection, multiplexed, &mut gathered));
+        let Ok(ended) = received.await else { return Ended::Lost };
+        if !gathered.is_empty() {
+            if to.write_all(&gathered).await.is_err() || to.flush().await.is_err() {
+                return match ended {
+                    Some(ended) => ended,
+                    None => Ended::Left,
+                };
+            }
+            gathered.clear();
+        }
+        if let Some(ended) = ended {
+            return ended;
+        }
+    }
+}
+
+/// Takes what has come, as much as is written at once. `None` when nothing has; the end, when it is there.
+fn gather(connection: &mut Connection, multiplexed: bool, gathered: &mut Vec<u8>) -> Option<Option<Ended>> {
+    while gathered.len() < GATHERED {
+        match connection.try_receive() {
+            Ok(Some(Event::Output(stream, data))) if multiplexed => piece(stream, data, gathered),
+            Ok(Some(Event::Output(_, data))) => gathered.extend_from_slice(data),
+            Ok(Some(Event::Exit(exit))) => return Some(Some(Ended::Exited(exit))),
+            Ok(Some(Event::Failed(_))) | Err(_) => return Some(Some(Ended::Lost)),
+            Ok(None) if gathered.is_empty() => return None,
+            Ok(None) => break,
+        }
+    }
+    Some(None)
+}
+
+/// What the client sends.
+struct Input {
+    socket: OwnedFd,
+    streams: Streams,
+    keys: Option<Matcher>,
+}
+
+/// Bytes of input that are read at once.
+const INPUT: usize = 4 << 10;
+
+impl Input {
+    /// Passes input on. Returns when the client has left by its keys or is gone; never when it only sends no more.
+    async fn run(mut self, from: &mut ReadHalf<Socket>, ahead: Bytes) {
+        let Ok(socket) = polled::watch(self.socket.as_fd()) else { return };
+        let mut out = Vec::new();
+        let mut left = feed(&mut self.keys, &ahead, &mut out);
+        let mut buffer = vec![0; INPUT];
+        loop {
+            if self.streams.stdin && !out.is_empty() {
+                let mut frame = Frame::Stdin.header(out.len()).to_vec();
+                frame.append(&mut out);
+                if !send(&socket, &frame).await {
+                    break;
+                }
+            }
+            out.clear();
+            if left {
+                return;
+            }
+            match from.read(&mut buffer).await {
+                Ok(0) => {
+                    if let Some(keys) = &mut self.keys {
+                        keys.finish(&mut out);
+                    }
+                    let mut frame = Frame::Stdin.header(out.len()).to_vec();
+                    frame.append(&mut out);
+                    frame.extend(Frame::CloseStdin.header(0));
+                    if self.streams.stdin {
+                        send(&socket, &frame).await;
+                    }
+                    break;
+                }
+                Ok(n) => left = feed(&mut self.keys, &buffer[..n], &mut out),
+                Err(_) => return,
+            }
+        }
+        drop(buffer);
+        std::future::pending().await
+    }
+}
+
+/// Takes detach keys out of the input. Returns whether they were typed.
+fn feed(keys: &mut Option<Matcher>, data: &[u8], out: &mut Vec<u8>) -> bool {
+    match keys {
+        Some(keys) => keys.feed(data, out),
+        None => {
+            out.extend_from_slice(data);
+            false
+        }
+    }
+}
+
+/// Sends all of it; false when the process takes no more.
+async fn send(socket: &UnixStream, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let sent = polled::until(socket, Interest::WRITABLE, || match rustix::net::send(socket, bytes, FLAGS) {
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            result => Some(result),
+        });
+        match sent.await {
+            Ok(Ok(n)) => bytes = &bytes[n..],
+            Ok(Err(_)) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// Reads an attached connection to its end for nothing but the exit; `None` when the monitor has gone without one.
+pub async fn drain(connection: &mut Connection) -> Option<Exit> {
+    let watched = polled::watch(connection.as_fd()).ok()?;
+    let mut discarded = Vec::new();
+    loop {
+        let received = polled::until(&watched, Interest::READABLE, || gather(connection, false, &mut discarded));
+        match received.await.ok()? {
+            Some(Ended::Exited(exit)) => return Some(exit),
+            Some(Ended::Left | Ended::Lost) => return None,
+            None => discarded.clear(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What this server is, and what it is not: a member of a swarm, a host of plugins.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::reply::{self, Reply};
+use crate::version::{NEWEST, OLDEST};
+use engine::Info;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
+use serde_json::{Value, json};
+
+/// `GET /_ping`, `HEAD /_ping`
+pub fn ping(head: bool) -> Reply {
+    let content = if head { "" } else { "OK" };
+    let mut reply = reply::text(StatusCode::OK, "text/plain; charset=utf-8", content);
+    let headers = reply.headers_mut();
+    // 1: no BuildKit. Without the header clients guess from the version.
+    headers.insert(HeaderName::from_static("builder-version"), HeaderValue::from_static("1"));
+    headers.insert(HeaderName::from_static("swarm"), HeaderValue::from_static("inactive"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    reply
+}
+
+/// The processor's name as Go has it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+/// `GET /version`
+pub fn version() -> Result<Reply, Failure> {
+    let names = rustix::system::uname();
+    let kernel = names.release().to_string_lossy().into_owned();
+    let version = engine::VERSION;
+    reply::ok(&json!({
+        "Platform": { "Name": "dhow" },
+        "Components": [{
+            "Name": "Engine",
+            "Version": version,
+            "Details": {
+                "ApiVersion": NEWEST.to_string(),
+                "Arch": architecture(),
+                "BuildTime": "",
+                "Experimental": "false",
+                "GitCommit": "",
+                "GoVersion": "",
+                "KernelVersion": kernel,
+                "MinAPIVersion": OLDEST.to_string(),
+                "Os": "linux",
+            },
+        }],
+        "Version": version,
+        "ApiVersion": NEWEST.to_string(),
+        "MinAPIVersion": OLDEST.to_string(),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": architecture(),
+        "KernelVersion": kernel,
+        "BuildTime": "",
+    }))
+}
+
+/// `GET /info`
+pub async fn info(context: Context) -> Result<Reply, Failure> {
+    let info = context.workers().quick(|engine| engine.info()).await?;
+    reply::ok(&document(&info))
+}
+
+fn document(info: &Info) -> Value {
+    let mut all = facts(info);
+    for part in [abilities(), constants()] {
+        if let (Some(all), Value::Object(part)) = (all.as_object_mut(), part) {
+            all.extend(part);
+        }
+    }
+    all
+}
+
+/// What differs from machine to machine.
+fn facts(info: &Info) -> Value {
+    let mut security: Vec<String> = info.security.iter().map(|name| named(name)).collect();
+    // Docker knows 1 and 2; a mixed set-up is 1 with something beside it.
+    let cgroup = info.cgroup_version.split(' ').next().unwrap_or("1");
+    if cgroup == "2" {
+        security.push("name=cgroupns".into());
+    }
+    json!({
+        "ID": info.hostname,
+        "Containers": info.running + info.paused + info.stopped,
+        "ContainersRunning": info.running,
+        "ContainersPaused": info.paused,
+        "ContainersStopped": info.stopped,
+        "Images": info.images,
+        "SystemTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string(),
+        "CgroupVersion": cgroup,
+        "KernelVersion": info.kernel,
+        "OperatingSystem": info.operating_system,
+        "Architecture": info.architecture,
+        "NCPU": info.processors,
+        "MemTotal": info.memory,
+        "DockerRootDir": info.data_root,
+        "Name": info.hostname,
+        "ServerVersion": engine::VERSION,
+        "SecurityOptions": security,
+    })
+}
+
+/// What the engine can limit and where it keeps things.
+fn abilities() -> Value {
+    json!({
+        "Driver": "overlayfs",
+        "DriverStatus": [["Supports d_type", "true"]],
+        "SystemStatus": null,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": null,
+            "Log": ["json-file", "none"],
+        },
+        "MemoryLimit": true,
+        "SwapLimit": true,
+        "CpuCfsPeriod": true,
+        "CpuCfsQuota": true,
+        "CPUShares": true,
+        "CPUSet": true,
+        "PidsLimit": true,
+        "IPv4Forwarding": true,
+        "OomKillDisable": false,
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "Runtimes": { "dhow": { "path": "dhow" } },
+        "DefaultRuntime": "dhow",
+        // Containers live on when this server ends.
+        "LiveRestoreEnabled": true,
+        "InitBinary": "dhow-init",
+    })
+}
+
+/// What clients read and dhow has nothing for.
+fn constants() -> Value {
+    let commit = json!({ "ID": "", "Expected": "" });
+    json!({
+        "Debug": false,
+        "NFd": 0,
+        "NGoroutines": 0,
+        "NEventsListener": 0,
+        "OSVersion": "",
+        "OSType": "linux",
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "GenericResources": null,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "ExperimentalBuild": false,
+        "Isolation": "",
+        "ContainerdCommit": commit,
+        "RuncCommit": commit,
+        "InitCommit": commit,
+        "DefaultAddressPools": [],
+        "Warnings": [],
+        "RegistryConfig": {
+            "AllowNondistributableArtifactsCIDRs": null,
+            "AllowNondistributableArtifactsHostnames": null,
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "IndexConfigs": {
+                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
+            },
+            "Mirrors": [],
+        },
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": false,
+            "Error": "",
+            "RemoteManagers": null,
+        },
+    })
+}
+
+/// `seccomp` with its profile, the others by name.
+fn named(name: &str) -> String {
+    match name {
+        "seccomp" => "name=seccomp,profile=builtin".into(),
+        name => format!("name={name}"),
+    }
+}
+
+/// What belongs to a swarm, as a Docker outside of one answers.
+pub fn no_swarm() -> Failure {
+    Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+    )
+}

@@ -1,0 +1,108 @@
+//! A container and an image as lines of lists: `GET /containers/json`, `GET /images/json`.
+
+use crate::container::Inspect;
+use crate::{Error, status};
+use engine::{Container, ImageSummary, PublishedPort, Status};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// A line of the list of containers.
+pub fn value(container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Error> {
+    let settings = &container.settings;
+    let full = crate::to_value(&Inspect::new(container))?;
+    let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
+    let mut line = json!({
+        "Id": container.id,
+        "Names": [format!("/{}", container.name)],
+        "Image": settings.image_name,
+        "ImageID": settings.image_id,
+        "Command": words.join(" "),
+        "Created": seconds(&container.created_at),
+        "Ports": ports(container),
+        "Labels": settings.labels,
+        "State": container.status.name(),
+        "Status": status::sentence(container, now),
+        "HostConfig": { "NetworkMode": full["HostConfig"]["NetworkMode"] },
+        "NetworkSettings": { "Networks": full["NetworkSettings"]["Networks"] },
+        "Mounts": full["Mounts"],
+    });
+    if sizes {
+        line["SizeRw"] = 0.into();
+        line["SizeRootFs"] = 0.into();
+    }
+    Ok(line)
+}
+
+/// A line of the list of images.
+pub fn image(image: &ImageSummary) -> Value {
+    json!({
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": image.names,
+        "RepoDigests": image.digests,
+        "Created": seconds(&image.created),
+        "Size": image.size,
+        "SharedSize": -1,
+        "Labels": image.labels,
+        "Containers": -1,
+    })
+}
+
+/// Seconds since 1970; zero for what is no time.
+pub fn seconds(time: &str) -> i64 {
+    time.parse::<Timestamp>().map_or(0, Timestamp::as_second)
+}
+
+fn ports(container: &Container) -> Vec<Value> {
+    let settings = &container.settings;
+    if !matches!(container.status, Status::Running | Status::Paused) {
+        return Vec::new();
+    }
+    let mut all: Vec<Value> = settings.ports.iter().flat_map(published).collect();
+    for text in &settings.exposed_ports {
+        let text = crate::with_protocol(text);
+        let Some((number, protocol)) = text.split_once('/') else { continue };
+        let Ok(number) = number.parse::<u16>() else { continue };
+        if !settings.ports.iter().any(|port| port.container_port == number && port.protocol == protocol) {
+            all.push(json!({ "PrivatePort": number, "Type": protocol }));
+        }
+    }
+    all
+}
+
+/// A port that is published on all addresses has a line for each family.
+fn published(port: &PublishedPort) -> Vec<Value> {
+    let addresses = match port.host_ip.as_str() {
+        "" => vec!["0.0.0.0", "::"],
+        one => vec![one],
+    };
+    let line = |address: &str| {
+        json!({
+            "IP": address,
+            "PrivatePort": port.container_port,
+            "PublicPort": port.host_port,
+            "Type": port.protocol,
+        })
+    };
+    addresses.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line() {
+        let mut container = crate::sample::running();
+        let now = "2026-01-02T12:00:00Z".parse().unwrap();
+        let line = value(&container, now, false).unwrap();
+        assert_eq!(line["Names"], json!(["/brave_otter"]));
+        assert_eq!(line["Created"], 1_767_355_080);
+        assert_eq!(line["Status"], "Up 3 seconds");
+        assert_eq!(line["Ports"][1], json!({"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}));
+        assert_eq!(line["Ports"][2], json!({"PrivatePort": 6379, "Type": "tcp"}));
+        assert_eq!(line["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], "172.17.0.2");
+        container.status = Status::Exited;
+        assert_eq!(value(&container, now, true).unwrap()["Ports"], json!([]));
+    }
+}

@@ -1,0 +1,88 @@
+//! Archives come back byte for byte; a tree that was changed is noticed.
+
+mod support;
+
+use std::io::Read;
+use support::{Member, Scratch, Tar, root, view};
+
+/// Every archive that takes a place twice, in every way.
+#[test]
+fn places_taken_twice() {
+    if !root() {
+        return;
+    }
+    let twice = Tar::default()
+        .file("a", "first content")
+        .file("a", "other content")
+        .file("a", "third")
+        .file("d/x", "in a directory that goes")
+        .file("d/y", "in a directory that goes")
+        .file("d", "a file in its place")
+        .file("kept", "linked")
+        .hard_link("b", "kept")
+        .file("kept", "other!")
+        .hard_link("a", "kept")
+        .directory("real")
+        .file("real/file", "1")
+        .symlink("link", "real")
+        .file("link/file", "2")
+        .member(Member { path: b".wh.gone", data: b"a whiteout with content", ..Member::default() })
+        .member(Member { path: b".wh..wh.plnk/1", data: b"left out", ..Member::default() })
+        .file("./a", "with a dot")
+        .file("/a", "absolute")
+        .directory("b")
+        .end();
+    let scratch = Scratch::new();
+    let layer = scratch.store.layers().import(None, &twice[..]).unwrap();
+    assert!(scratch.rebuilt(&layer) == twice);
+    assert_eq!(std::fs::read(view(&layer).join("a")).unwrap(), b"absolute");
+    assert!(scratch.is_clean());
+    // The check after a boot counts the same as the import.
+    let path = scratch.store.path().to_owned();
+    std::fs::write(path.join("boot"), "1 another\n").unwrap();
+    let again = store::Store::open(&path, scratch.store.ownership()).unwrap();
+    assert!(again.layers().contains(&layer.diff_id).unwrap());
+}
+
+#[test]
+fn a_changed_tree_is_noticed() {
+    if !root() {
+        return;
+    }
+    for change in ["content", "shorter", "gone", "recipe"] {
+        let scratch = Scratch::new();
+        let archive = Tar::default().file("a", "content").file("b", "content").end();
+        let layer = scratch.store.layers().import(None, &archive[..]).unwrap();
+        let file = view(&layer).join("a");
+        match change {
+            "content" => std::fs::write(file, "CONTENT").unwrap(),
+            "shorter" => std::fs::write(file, "cont").unwrap(),
+            "gone" => std::fs::remove_file(file).unwrap(),
+            _ => {
+                let recipe = view(&layer).with_file_name("recipe");
+                let mut bytes = std::fs::read(&recipe).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                std::fs::write(&recipe, bytes).unwrap();
+            }
+        }
+        let result = scratch.store.layers().rebuild(&layer.diff_id).map(|mut rebuilt| {
+            let mut bytes = Vec::new();
+            rebuilt.read_to_end(&mut bytes).map(|_| bytes == archive)
+        });
+        assert!(!matches!(result, Ok(Ok(_))), "{change}: {result:?}");
+    }
+}
+
+#[test]
+fn trailing_bytes_and_no_end_mark() {
+    if !root() {
+        return;
+    }
+    let whole = Tar::default().file("a", &"x".repeat(100_000)).end();
+    let scratch = Scratch::new();
+    scratch.unpack(&[&whole[..], &[7; 70_000]].concat());
+    scratch.unpack(&whole[..whole.len() - 1024]);
+    scratch.unpack(&whole[..whole.len() - 512]);
+    scratch.unpack(&[]);
+}
