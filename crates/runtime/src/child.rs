@@ -26,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub stdio: &'a Stdio,
     pub prepared: &'a Prepared,
     pub channel: &'a Channel,
+    /// Signals that the maker ignores, and the program should not.
+    pub ignored: u64,
     /// Where to wait for the start; at the channel when there is none.
     pub door: Option<&'a Door>,
 }
@@ -94,7 +96,7 @@ fn assemble(
     name_host(plan)?;
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
-    let mut inside = Inside { root: built.root, procfs: Some(procfs), terminal };
+    let mut inside = Inside { root: built.root, procfs: Some(procfs), terminal, ignored: context.ignored };
     let ready = finish_identity(&plan.process, &inside, context.stdio)?;
     // The program has it as its standard streams now.
     inside.terminal = None;
@@ -128,6 +130,8 @@ pub(crate) struct Inside {
     /// A procfs that the container has had no chance to change.
     pub procfs: Option<Procfs>,
     pub terminal: Option<OwnedFd>,
+    /// Signals that the runtime ignores, and the program should not.
+    pub ignored: u64,
 }
 
 /// What is settled once the identity is.
@@ -170,7 +174,7 @@ pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, cha
         identity::label(process, procfs)?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
-    kernel::exe::reset_signals();
+    kernel::exe::reset_signals(inside.ignored);
     // CVE-2024-21626, CVE-2016-9962: nothing of ours is open in the program.
     kernel::descriptors::close_on_exec_from(3 + process.preserve_descriptors)
         .during(|| "mark descriptors close-on-exec")?;

@@ -325,7 +325,8 @@ fn spawn(plan: &Plan, outside: Outside<'_>, ours: Channel, theirs: Channel) -> R
     // the child unshares both.
     let namespaces = join::kinds(&plan.namespaces.new).without(Namespaces::CGROUP).without(Namespaces::TIME);
     let Outside { stdio, prepared, door } = outside;
-    let context = child::Context { plan, stdio, prepared, channel: &theirs, door };
+    let context =
+        child::Context { plan, stdio, prepared, channel: &theirs, ignored: kernel::exe::ignored_signals(), door };
     let mut ours = Some(ours);
     let forerunner = join::needs_forerunner(&plan.namespaces);
     let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {

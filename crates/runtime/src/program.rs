@@ -35,7 +35,7 @@ impl Program {
         Ok(Self {
             candidates: candidates(process).during(step)?,
             arguments: Strings::new(process.args.iter().map(String::as_str)).during(step)?,
-            environment: Strings::new(environment.into_iter()).during(step)?,
+            environment: Strings::new(environment).during(step)?,
         })
     }
 

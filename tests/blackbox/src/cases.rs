@@ -4,6 +4,7 @@ use crate::case::Case;
 
 mod docker_api;
 mod events;
+mod hardening;
 mod health;
 mod images;
 mod leaks;
@@ -34,6 +35,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         security::CASES,
         network::CASES,
         oci::CASES,
+        hardening::CASES,
         rootless::CASES,
         images::CASES,
         transfer::CASES,

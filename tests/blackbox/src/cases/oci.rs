@@ -34,6 +34,15 @@ pub struct Bundle<'a> {
 }
 
 impl<'a> Bundle<'a> {
+    /// As [`Bundle::new`], with a root file system that nobody has changed yet.
+    pub fn again(sandbox: &'a Sandbox, script: &str) -> Result<Self> {
+        let directory = sandbox.path("files/bundle");
+        if directory.exists() {
+            fs::remove_dir_all(directory)?;
+        }
+        Self::new(sandbox, script)
+    }
+
     /// A container that runs this script.
     pub fn new(sandbox: &'a Sandbox, script: &str) -> Result<Self> {
         let directory = sandbox.path("files/bundle");
