@@ -6,10 +6,12 @@ mod docker_api;
 mod events;
 mod hardening;
 mod health;
+mod image_store;
 mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod network;
 mod oci;
 mod restart;
@@ -17,8 +19,10 @@ mod rootless;
 mod run;
 mod security;
 mod services;
+mod sharing;
 mod storage;
 mod transfer;
+mod watch;
 mod wrong_input;
 mod xray;
 
@@ -31,6 +35,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        watch::CASES,
+        log_drivers::CASES,
+        sharing::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,
@@ -38,6 +45,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         hardening::CASES,
         rootless::CASES,
         images::CASES,
+        image_store::CASES,
         transfer::CASES,
         wrong_input::CASES,
         services::CASES,

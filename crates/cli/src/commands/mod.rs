@@ -5,7 +5,9 @@ mod boot;
 mod create;
 mod events;
 mod exec;
+mod history;
 mod image_inspect;
+mod image_prune;
 mod images;
 mod info;
 mod inspect;
@@ -16,6 +18,7 @@ mod logout;
 mod logs;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -27,10 +30,13 @@ mod run;
 mod save;
 mod serve;
 mod start;
+mod stats;
 mod stop;
+mod system_check;
 mod tag;
 mod top;
 mod unpause;
+mod update;
 mod version;
 mod wait;
 mod xray;
@@ -62,6 +68,7 @@ pub const VERBS: &[Entry] = &[
     (&["attach"], &attach::VERB),
     (&["create"], &create::VERB),
     (&["events"], &events::VERB),
+    (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
@@ -78,10 +85,12 @@ pub const VERBS: &[Entry] = &[
     (&["save"], &save::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
+    (&["stats"], &stats::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
     (&["top"], &top::VERB),
     (&["unpause"], &unpause::VERB),
+    (&["update"], &update::VERB),
     (&["wait"], &wait::VERB),
 ];
 
@@ -100,14 +109,17 @@ pub const GROUPS: &[Group] = &[
             (&["ls", "list", "ps"], &ps::VERB),
             (&["pause"], &pause::VERB),
             (&["port"], &port::VERB),
+            (&["prune"], &prune::VERB),
             (&["rename"], &rename::VERB),
             (&["restart"], &restart::VERB),
             (&["rm", "remove"], &rm::VERB),
             (&["run"], &run::VERB),
             (&["start"], &start::VERB),
+            (&["stats"], &stats::VERB),
             (&["stop"], &stop::VERB),
             (&["top"], &top::VERB),
             (&["unpause"], &unpause::VERB),
+            (&["update"], &update::VERB),
             (&["wait"], &wait::VERB),
         ],
     },
@@ -115,9 +127,11 @@ pub const GROUPS: &[Group] = &[
         name: "image",
         about: "Manage images",
         verbs: &[
+            (&["history"], &history::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
+            (&["prune"], &image_prune::VERB),
             (&["pull"], &pull::VERB),
             (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
@@ -128,7 +142,12 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "system",
         about: "Manage dhow",
-        verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)],
+        verbs: &[
+            (&["boot"], &boot::VERB),
+            (&["events"], &events::VERB),
+            (&["check"], &system_check::VERB),
+            (&["info"], &info::VERB),
+        ],
     },
 ];
 
