@@ -75,6 +75,11 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     refuse_unsupported(linux)?;
     let namespaces = namespaces(linux)?;
+    if options.no_pivot && has(&namespaces, LinuxNamespaceType::User) {
+        // It stays mounted below the root, and as long as one whole procfs is there the kernel lets the namespace's root
+        // mount another.
+        return wrong("root", "without pivot_root a user namespace would keep the host's /proc");
+    }
     let filter = match &options.filter {
         Some(filter) => Some(filter.clone()),
         None => compile_filter(spec, options)?,

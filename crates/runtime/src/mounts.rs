@@ -18,25 +18,25 @@ use crate::plan::{CgroupPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, Pr
 use crate::root::present_attributes;
 use crate::{copy_up, join};
 
-/// What the parent opens before it clones: idmapped mounts need rights over the host's file systems, which a process in
-/// a new user namespace does not have. By the index of the mount.
+/// What the parent opens before it clones: idmapped mounts, and what lies in closed directories, need rights over the
+/// host's file systems, which a process in a new user namespace does not have. By the index of the mount.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared(Vec<(usize, OwnedFd)>);
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan) -> Result<Self> {
         let mut trees = Vec::new();
+        let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
+            || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
-            if let Mounted::Bind { source, recursive, id_map: Some(map) } = &mount.what {
-                let tree = id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))?;
-                trees.push((index, tree));
-            }
-            if let Mounted::Bind { source, recursive, id_map: None } = &mount.what
-                && let Some((process, path)) = of_another(source)
-            {
-                let tree = foreign(process, &path, *recursive).map_err(|error| in_step(mount, error))?;
-                trees.push((index, tree));
-            }
+            let Mounted::Bind { source, recursive, id_map } = &mount.what else { continue };
+            let tree = match (id_map, of_another(source)) {
+                (Some(map), _) => id_mapped(source, *recursive, map),
+                (None, Some((process, path))) => foreign(process, &path, *recursive),
+                (None, None) if confined && is_hidden(source) => copy(source, *recursive).during(|| name(mount)),
+                (None, None) => continue,
+            };
+            trees.push((index, tree.map_err(|error| in_step(mount, error))?));
         }
         Ok(Self(trees))
     }
@@ -44,6 +44,14 @@ impl Prepared {
     fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(each, _)| *each == index).map(|(_, tree)| tree.as_fd())
     }
+}
+
+/// Whether a directory above is closed to others, as it may be to the root of a user namespace. Anything else that is in
+/// the way, the child's own attempt tells. Only then is the maker's right used, because a mount that the child copies has
+/// its attributes locked (mount_namespaces(7)).
+fn is_hidden(source: &Path) -> bool {
+    let closed = |above: &Path| rustix::fs::stat(above).is_ok_and(|status| status.st_mode & 0o001 == 0);
+    source.ancestors().skip(1).any(closed)
 }
 
 fn in_step(mount: &MountPlan, error: Error) -> Error {
