@@ -117,7 +117,7 @@ fn assemble(
         let state = in_container(ContainerState::Created);
         hooks::run_hooks(
             "startContainer",
-            &hooks::with_environment(&hooks.start_container, &plan.process.env),
+            &hooks::with_environment(&hooks.start_container, &plan.process.env, ready.home.as_deref()),
             &state,
         )?;
     }
@@ -139,6 +139,8 @@ pub(crate) struct Ready {
     program: program::Program,
     /// The capability sets are still those that loading a filter needs.
     capabilities_pending: bool,
+    /// `HOME=…` where the plan's environment has none.
+    home: Option<String>,
 }
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
@@ -162,7 +164,8 @@ pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &St
         identity::limit_capabilities(process)?;
     }
     let program = program::Program::prepare(process, &user)?;
-    Ok(Ready { program, capabilities_pending })
+    let home = user.home.filter(|_| !program::has_home(&process.env)).map(|home| format!("HOME={home}"));
+    Ok(Ready { program, capabilities_pending, home })
 }
 
 /// The last steps.
@@ -220,7 +223,16 @@ fn enter_time_namespace(plan: &Plan) -> Result<()> {
         .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
         .collect();
     if !lines.is_empty() {
+        // Having become the root of a user namespace, this process's files in procfs belong to nobody in it for as long as
+        // it may not be traced; and it is alone here.
+        let confined = plan.namespaces.is_new(LinuxNamespaceType::User);
+        if confined {
+            kernel::prctl::set_dumpable(true).during(step)?;
+        }
         procfs.write("self/timens_offsets", &lines).during(step)?;
+        if confined {
+            kernel::prctl::set_dumpable(false).during(step)?;
+        }
     }
     // By the magic link, which is not followed beneath a directory; this is the host's procfs, verified above.
     let path = "/proc/self/ns/time_for_children";

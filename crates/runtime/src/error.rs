@@ -45,7 +45,7 @@ pub enum Error {
     Hook {
         /// When it was to be called, such as `createRuntime`.
         kind: String,
-        /// Which of that kind, from 1 on.
+        /// Which of that kind, from 0 on.
         number: usize,
         /// Its program.
         path: String,

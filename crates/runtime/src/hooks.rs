@@ -23,10 +23,10 @@ pub(crate) fn state(plan: &Plan, status: ContainerState, pid: Pid) -> State {
 }
 
 /// Hooks that run as a part of the container have its process's environment where they name none, as with runc.
-pub(crate) fn with_environment(hooks: &[Hook], env: &[String]) -> Vec<Hook> {
+pub(crate) fn with_environment(hooks: &[Hook], env: &[String], home: Option<&str>) -> Vec<Hook> {
     let mut hooks = hooks.to_vec();
     for hook in hooks.iter_mut().filter(|hook| hook.env.is_empty()) {
-        hook.env = env.to_vec();
+        hook.env = env.iter().map(String::as_str).chain(home).map(str::to_owned).collect();
     }
     hooks
 }
@@ -36,7 +36,7 @@ pub(crate) fn with_environment(hooks: &[Hook], env: &[String]) -> Vec<Hook> {
 /// A hook has its own environment only, none of ours or of the container's (CVE-2025-23266).
 pub fn run_hooks(kind: &'static str, hooks: &[Hook], state: &State) -> Result<()> {
     let text = serde_json::to_vec(state).map_err(|error| Error::Refused(error.to_string()))?;
-    (1..).zip(hooks).try_for_each(|(number, hook)| {
+    (0..).zip(hooks).try_for_each(|(number, hook)| {
         run(hook, &text).map_err(|outcome| Error::Hook {
             kind: kind.to_owned(),
             number,
