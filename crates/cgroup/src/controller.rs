@@ -15,7 +15,8 @@ macro_rules! controllers {
         impl Controller {
             const ALL: &[Controller] = &[$(Controller::$name,)*];
 
-            fn v1_name(self) -> &'static str {
+            /// The name in `/proc/PID/cgroup` and in the options of a v1 mount.
+            pub fn v1_name(self) -> &'static str {
                 match self { $(Controller::$name => $v1,)* }
             }
 

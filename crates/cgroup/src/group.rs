@@ -88,6 +88,20 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Makes the groups in every tree, also in those where nothing is limited yet: for programs that look for a container
+    /// by its path in each of them, as runtimes of others are expected to leave it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn make_everywhere(&mut self) -> Result<()> {
+        for mount in 0..self.description.mounts.len() {
+            if self.joined.iter().all(|joined| joined.mount != mount) {
+                self.make(mount)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the groups of a description again: the directories that exist.
     ///
     /// # Errors
@@ -105,6 +119,8 @@ impl Cgroup {
                 Err(failed) => return Err(failed.into()),
             }
         }
+        // v2 first, as `create` has it: what its tree lacks is then taken from v1.
+        joined.sort_by_key(|joined| joined.version == Version::V1);
         Ok(Cgroup { description: description.clone(), joined, fresh: false })
     }
 
@@ -244,6 +260,7 @@ impl Cgroup {
                 replace(&parent, name)?;
                 let directory = parent.child(name)?;
                 if inherits {
+                    fill_cpusets(&tree.mount_point, above)?;
                     inherit_cpuset(&parent, &directory)?;
                 }
                 directory
@@ -384,6 +401,17 @@ fn inherit_cpuset(parent: &Directory, child: &Directory) -> Result<()> {
         if child.read(file)?.trim().is_empty() {
             child.write(file, parent.read(file)?.trim())?;
         }
+    }
+    Ok(())
+}
+
+/// Groups above the container's that somebody else made and left without processors and memory nodes.
+fn fill_cpusets(mount_point: &Path, above: &str) -> Result<()> {
+    let mut parent = Directory::open(mount_point)?;
+    for name in above.split('/').filter(|name| !name.is_empty()) {
+        let child = parent.child(name)?;
+        inherit_cpuset(&parent, &child)?;
+        parent = child;
     }
     Ok(())
 }

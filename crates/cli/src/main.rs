@@ -4,6 +4,7 @@
 //! - [`commands`]: one file for each verb
 //! - [`flags`], [`values`]: flags that verbs share, and the small languages inside them
 //! - [`template`], [`display`], [`filter`]: Go's templates, Docker's words and columns, `--filter`
+//! - [`oci_command`]: `dhow oci`, which speaks as runc does
 //! - [`exit`]: the only place where a failure becomes an exit status
 //! - [`failure`], [`output`]: what is said, and where
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ mod failure;
 mod filter;
 mod flags;
 mod help;
+mod oci_command;
 mod output;
 mod session;
 mod streams;
@@ -28,6 +30,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // A monitor, or the init of a container, is this program under another name, without threads and without flags.
     if let Some(code) = engine::roles::dispatch() {
+        return code;
+    }
+    if let Some(code) = oci_command::dispatch() {
         return code;
     }
     ExitCode::from(verb::main(std::env::args_os()))

@@ -35,6 +35,42 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from `first` on but these (close_range(2), Linux 5.9).
+///
+/// For a child that will only ever execute or end: values of this program that own one of the others are not to be used or
+/// dropped any more, which holds for whatever the child has from its maker's memory.
+pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for end in kept.into_iter().map(Some).chain([None]) {
+        let last = end.map_or(u32::MAX, |fd| fd.wrapping_sub(1));
+        if end.is_none_or(|fd| from < fd) {
+            close_between(from, last)?;
+        }
+        from = end.unwrap_or(u32::MAX).saturating_add(1);
+    }
+    Ok(())
+}
+
+fn close_between(first: u32, last: u32) -> Result<()> {
+    // SAFETY: closing touches no memory; that nobody uses these descriptors any more is the contract of the only caller.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0u32) };
+    if result == 0 {
+        return Ok(());
+    }
+    let errno = last_errno();
+    if errno != Errno::NOSYS {
+        return Err(Error::new(format!("close_range({first}, {last}, 0)"), errno));
+    }
+    // Before Linux 5.9. No table of open ones can be trusted here, so as far as numbers are ever given out to us.
+    for number in first..=last.min(1023) {
+        // SAFETY: as above; a number that is not open gives EBADF, which is as good.
+        unsafe { libc::close(number.cast_signed()) };
+    }
+    Ok(())
+}
+
 /// Makes `from` the descriptor number `to`, not close-on-exec, closing what was there.
 ///
 /// For the last step before execve(2) only: whatever in this program owned number `to` owns another file afterwards.

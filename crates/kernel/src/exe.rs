@@ -159,16 +159,27 @@ impl Strings {
     }
 }
 
-/// Gives every signal its default effect and blocks none, as a new program expects it.
+/// The signals that this process ignores, as bits from 1 on (proc_pid_status(5), `SigIgn`); all where that cannot be read.
 ///
-/// A Rust program ignores SIGPIPE, and a monitor blocks what it reads from a signalfd; execve(2) keeps both.
-pub fn reset_signals() {
-    for signal in 1..=31 {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
-        // SAFETY: the default action needs no handler; the number is a valid standard signal.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+/// Read once, since asking for each takes a call each. Handlers need no look: execve(2) resets them.
+#[must_use]
+pub fn ignored_signals() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+/// Gives every signal of `ignored` its default effect and blocks none, as a new program expects it.
+///
+/// A Rust program ignores SIGPIPE, whoever started us may ignore any, and a monitor blocks what it reads from a signalfd;
+/// execve(2) keeps all of that. By number and not by the C library, which keeps 32 and 33 to itself.
+pub fn reset_signals(ignored: u64) {
+    /// The kernel's `struct sigaction` of x86-64 and arm64: handler, flags, restorer, mask; all zero is the default.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in (1..=64).filter(|signal| ignored >> (signal - 1) & 1 == 1) {
+        // SAFETY: the structure lives over the call and has the size that the last argument implies; the default action
+        // needs no handler. SIGKILL and SIGSTOP answer EINVAL, which changes nothing.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), 8) };
     }
     // SAFETY: an empty set is a valid value of the type, made by sigemptyset before it is read.
     unsafe {

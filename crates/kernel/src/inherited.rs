@@ -10,12 +10,20 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `ENOSYS` before Linux 5.9.
 pub fn close() -> Result<()> {
+    close_from(3)
+}
+
+/// As [`close`], from the number `first` on: for a program that was told to hand some of them on.
+///
+/// # Errors
+/// As [`close`].
+pub fn close_from(first: u32) -> Result<()> {
     // SAFETY: closing touches no memory. That nothing here owns one of these descriptors yet is the caller's contract, and
     // std opens none before `main`.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
     if result < 0 {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or_default();
-        return Err(Error::new("close_range(3, ~0, 0)", rustix::io::Errno::from_raw_os_error(errno)));
+        return Err(Error::new(format!("close_range({first}, ~0, 0)"), rustix::io::Errno::from_raw_os_error(errno)));
     }
     Ok(())
 }

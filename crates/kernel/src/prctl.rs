@@ -110,8 +110,9 @@ pub fn set_scheduling(scheduling: &Scheduling) -> Result<()> {
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
     // The kernel takes one bit off the count, a quirk as old as the call.
     let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
-    // SAFETY: the kernel reads `bits - 1` bits from the slice, which has as many.
-    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) };
+    let pointer = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the kernel reads `bits - 1` bits from the slice, which has as many, or nothing at all.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) };
     check(result, || format!("set_mempolicy({mode:#x}, {nodes:x?})"))
 }
 

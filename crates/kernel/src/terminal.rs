@@ -43,6 +43,15 @@ pub fn set_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<()>
         .map_err(|errno| Error::new(format!("ioctl(<terminal>, TIOCSWINSZ, {rows} rows, {columns} columns)"), errno))
 }
 
+/// Passes line ends on as they are (termios(3), no `ONLCR`).
+pub fn pass_line_ends(terminal: BorrowedFd<'_>) -> Result<()> {
+    let mut settings =
+        rustix::termios::tcgetattr(terminal).map_err(|errno| Error::new("ioctl(<terminal>, TCGETS)", errno))?;
+    settings.output_modes.remove(rustix::termios::OutputModes::ONLCR);
+    rustix::termios::tcsetattr(terminal, rustix::termios::OptionalActions::Now, &settings)
+        .map_err(|errno| Error::new("ioctl(<terminal>, TCSETS)", errno))
+}
+
 /// The size in characters: rows and columns.
 pub fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16)> {
     let size =

@@ -78,6 +78,10 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
 }
 
 impl Channel {
+    pub(crate) fn of(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     pub(crate) fn send_up(&self, message: &Up) -> Result<()> {
         match message {
             Up::Born { pid, pidfd } => {
@@ -181,7 +185,7 @@ enum Failure {
     Refused(String),
     NotFound { program: String, errno: i32 },
     NotExecutable { program: String, errno: i32 },
-    Hook { path: String, outcome: String },
+    Hook { kind: String, number: usize, path: String, outcome: String },
     Other(String),
 }
 
@@ -200,7 +204,9 @@ fn encode(error: &Error) -> Vec<u8> {
         Error::NotExecutable { program, errno } => {
             Failure::NotExecutable { program: program.clone(), errno: errno.raw_os_error() }
         }
-        Error::Hook { path, outcome } => Failure::Hook { path: path.clone(), outcome: outcome.clone() },
+        Error::Hook { kind, number, path, outcome } => {
+            Failure::Hook { kind: kind.clone(), number: *number, path: path.clone(), outcome: outcome.clone() }
+        }
         Error::InParallel(error) => Failure::Other(error.to_string()),
         Error::Vanished(text) => Failure::Other(text.clone()),
     };
@@ -224,7 +230,7 @@ fn decode(packet: &[u8]) -> Error {
         Ok(Failure::NotExecutable { program, errno }) => {
             Error::NotExecutable { program, errno: Errno::from_raw_os_error(errno) }
         }
-        Ok(Failure::Hook { path, outcome }) => Error::Hook { path, outcome },
+        Ok(Failure::Hook { kind, number, path, outcome }) => Error::Hook { kind, number, path, outcome },
         Ok(Failure::Other(text)) => Error::Vanished(text),
         Err(error) => Error::Vanished(error.to_string()),
     }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::channel::{Channel, Down, Up};
 use crate::create::Stdio;
+use crate::door::{self, Door};
 use crate::error::{During, Error, Result};
 use crate::mounts::Prepared;
 use crate::plan::{FilterPlan, Plan, ProcessPlan};
@@ -25,17 +26,22 @@ pub(crate) struct Context<'a> {
     pub stdio: &'a Stdio,
     pub prepared: &'a Prepared,
     pub channel: &'a Channel,
+    /// Signals that the maker ignores, and the program should not.
+    pub ignored: u64,
+    /// Where to wait for the start; at the channel when there is none.
+    pub door: Option<&'a Door>,
 }
 
 /// The whole life of the child up to execve(2); returns its exit status if that is never reached.
 ///
 /// `born_in_cgroup` says whether clone3 has put it there already; `None` when a forerunner has seen to it all.
 pub(crate) fn run(context: &Context<'_>, joined: &[(Namespaces, OwnedFd)], born_in_cgroup: Option<bool>) -> i32 {
-    match assemble(context, joined, born_in_cgroup) {
+    let mut starter = None;
+    match assemble(context, joined, born_in_cgroup, &mut starter) {
         Ok(never) => match never {},
         Err(error) => {
-            // If the parent is gone there is nobody to tell.
-            context.channel.send_up(&Up::Failed(error)).ok();
+            // If the other side is gone there is nobody to tell.
+            starter.as_ref().unwrap_or(context.channel).send_up(&Up::Failed(error)).ok();
             1
         }
     }
@@ -45,6 +51,7 @@ fn assemble(
     context: &Context<'_>,
     joined: &[(Namespaces, OwnedFd)],
     born_in_cgroup: Option<bool>,
+    starter: &mut Option<Channel>,
 ) -> Result<Infallible> {
     let plan = context.plan;
     // Modes below are meant exactly.
@@ -83,20 +90,38 @@ fn assemble(
     let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
-        hooks::run_hooks(&hooks.create_container, &in_container(ContainerState::Creating))?;
+        hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
     }
     let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;
     name_host(plan)?;
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
-    let inside = Inside { root: built.root, procfs: Some(procfs), terminal };
-    let ready = finish_identity(&plan.process, &inside, context.stdio, context.channel)?;
+    let mut inside = Inside { root: built.root, procfs: Some(procfs), terminal, ignored: context.ignored };
+    let ready = finish_identity(&plan.process, &inside, context.stdio)?;
+    // The program has it as its standard streams now.
+    inside.terminal = None;
+    if context.door.is_some() {
+        ready.program.look_ahead(&plan.process)?;
+    }
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
+    let channel = match context.door {
+        Some(door) => {
+            let procfs = inside.procfs.as_ref().map(Procfs::directory);
+            let needed: Vec<_> = [inside.root.as_fd()].into_iter().chain(procfs).collect();
+            &*starter.insert(door::wait(door, &plan.process, &needed)?)
+        }
+        None => context.channel,
+    };
     if !hooks.start_container.is_empty() {
-        hooks::run_hooks(&hooks.start_container, &in_container(ContainerState::Created))?;
+        let state = in_container(ContainerState::Created);
+        hooks::run_hooks(
+            "startContainer",
+            &hooks::with_environment(&hooks.start_container, &plan.process.env, ready.home.as_deref()),
+            &state,
+        )?;
     }
-    execute(&plan.process, &inside, &ready, context.channel)
+    execute(&plan.process, &inside, &ready, channel)
 }
 
 /// A process that stands in the container's root.
@@ -105,22 +130,22 @@ pub(crate) struct Inside {
     /// A procfs that the container has had no chance to change.
     pub procfs: Option<Procfs>,
     pub terminal: Option<OwnedFd>,
+    /// Signals that the runtime ignores, and the program should not.
+    pub ignored: u64,
 }
 
 /// What is settled once the identity is.
 pub(crate) struct Ready {
     program: program::Program,
-    filter_pending: bool,
+    /// The capability sets are still those that loading a filter needs.
+    capabilities_pending: bool,
+    /// `HOME=…` where the plan's environment has none.
+    home: Option<String>,
 }
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
-pub(crate) fn finish_identity(
-    process: &ProcessPlan,
-    inside: &Inside,
-    stdio: &Stdio,
-    channel: &Channel,
-) -> Result<Ready> {
-    let user = identity::resolve(&process.user, inside.root.as_fd())?;
+pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &Stdio) -> Result<Ready> {
+    let user = identity::resolve(process, inside.root.as_fd())?;
     place_streams(stdio, inside, user.uid)?;
     // While this process is root: the directory may be one that the user cannot reach, which Docker allows.
     let directory = program::change_directory(inside.root.as_fd(), &process.cwd);
@@ -132,15 +157,15 @@ pub(crate) fn finish_identity(
         // Root of the container may be nobody on a network file system on which the user is somebody.
         program::change_directory(inside.root.as_fd(), &process.cwd)?;
     }
-    // Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, so it comes before the capabilities go; with it
-    // the filter comes last and has the fewest calls of ours to pass.
-    let filter_pending = process.no_new_privileges;
-    if let (Some(filter), false) = (&process.filter, filter_pending) {
-        load_filter(filter, channel)?;
+    // The filter comes last, so that it has the fewest calls of ours to pass. Without no_new_privs the kernel wants
+    // CAP_SYS_ADMIN for it, so the capabilities go after it then.
+    let capabilities_pending = process.filter.is_some() && !process.no_new_privileges;
+    if !capabilities_pending {
+        identity::limit_capabilities(process)?;
     }
-    identity::limit_capabilities(process)?;
     let program = program::Program::prepare(process, &user)?;
-    Ok(Ready { program, filter_pending })
+    let home = user.home.filter(|_| !program::has_home(&process.env)).map(|home| format!("HOME={home}"));
+    Ok(Ready { program, capabilities_pending, home })
 }
 
 /// The last steps.
@@ -152,15 +177,18 @@ pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, cha
         identity::label(process, procfs)?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
-    kernel::exe::reset_signals();
+    kernel::exe::reset_signals(inside.ignored);
     // CVE-2024-21626, CVE-2016-9962: nothing of ours is open in the program.
     kernel::descriptors::close_on_exec_from(3 + process.preserve_descriptors)
         .during(|| "mark descriptors close-on-exec")?;
     if process.no_new_privileges {
         kernel::prctl::set_no_new_privileges().during(|| "give up gaining privileges")?;
     }
-    if let (Some(filter), true) = (&process.filter, ready.filter_pending) {
+    if let Some(filter) = &process.filter {
         load_filter(filter, channel)?;
+    }
+    if ready.capabilities_pending {
+        identity::limit_capabilities(process)?;
     }
     Err(ready.program.execute(process))
 }
@@ -195,7 +223,16 @@ fn enter_time_namespace(plan: &Plan) -> Result<()> {
         .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
         .collect();
     if !lines.is_empty() {
+        // Having become the root of a user namespace, this process's files in procfs belong to nobody in it for as long as
+        // it may not be traced; and it is alone here.
+        let confined = plan.namespaces.is_new(LinuxNamespaceType::User);
+        if confined {
+            kernel::prctl::set_dumpable(true).during(step)?;
+        }
         procfs.write("self/timens_offsets", &lines).during(step)?;
+        if confined {
+            kernel::prctl::set_dumpable(false).during(step)?;
+        }
     }
     // By the magic link, which is not followed beneath a directory; this is the host's procfs, verified above.
     let path = "/proc/self/ns/time_for_children";

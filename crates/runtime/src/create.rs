@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::channel::{self, Channel, Down, Up};
 use crate::child;
+use crate::door::Door;
 use crate::error::{BoxError, During, Error, Result};
 use crate::hooks;
 use crate::join;
@@ -94,6 +95,30 @@ impl Created {
         let terminal = self.terminal;
         self.process.until_executed(terminal, self.supervisor.as_ref())
     }
+
+    /// Leaves a container that was made by [`create_behind`] to whoever starts it by [`crate::knock`]. Until this call it
+    /// ends when the caller ends.
+    ///
+    /// # Errors
+    /// The container was gone.
+    pub fn leave(mut self) -> Result<Left> {
+        self.process.go()?;
+        self.process.armed = false;
+        let pidfd = self.process.pidfd.try_clone().map_err(|_| SystemCall::new("dup(<pidfd>)", Errno::MFILE));
+        let pidfd = pidfd.during(|| "keep the process's descriptor")?;
+        Ok(Left { pid: self.process.pid, pidfd, terminal: self.terminal })
+    }
+}
+
+/// A container that waits for its start without its maker.
+#[derive(Debug)]
+pub struct Left {
+    /// Its first process, a child of the caller.
+    pub pid: Pid,
+    /// The same as a descriptor.
+    pub pidfd: OwnedFd,
+    /// The other end of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
 }
 
 /// A process that has not executed its program yet. Dropping it kills and reaps it.
@@ -190,15 +215,38 @@ pub fn create(
     stdio: Stdio,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Created> {
-    let (mut process, supervisor) = begin(plan, stdio, in_parallel)?;
+    create_with(plan, stdio, None, in_parallel)
+}
+
+/// As [`create`], and the container waits behind `door` once it is [left](Created::leave): for a runtime that is a command
+/// and ends before the start. A program that cannot be executed is told here already, as far as one can look ahead.
+///
+/// # Errors
+/// As [`create`], and those of the program.
+pub fn create_behind(
+    plan: &Plan,
+    stdio: Stdio,
+    door: &Door,
+    in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
+) -> Result<Created> {
+    create_with(plan, stdio, Some(door), in_parallel)
+}
+
+fn create_with(
+    plan: &Plan,
+    stdio: Stdio,
+    door: Option<&Door>,
+    in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
+) -> Result<Created> {
+    let (mut process, supervisor) = begin(plan, stdio, door, in_parallel)?;
     loop {
         match process.channel.receive_up()? {
             Up::Ready { terminal } => return Ok(Created { process, supervisor, terminal }),
             Up::Listener { listener } => supervisor::hand_over(supervisor.as_ref(), process.pid, &listener)?,
             Up::Hooks => {
                 let state = hooks::state(plan, ContainerState::Creating, process.pid);
-                hooks::run_hooks(&plan.hooks.prestart, &state)?;
-                hooks::run_hooks(&plan.hooks.create_runtime, &state)?;
+                hooks::run_hooks("prestart", &plan.hooks.prestart, &state)?;
+                hooks::run_hooks("createRuntime", &plan.hooks.create_runtime, &state)?;
                 process.channel.send_down(Down::Go)?;
             }
             Up::Failed(error) => return Err(error),
@@ -222,7 +270,7 @@ pub fn run(
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         return create(plan, stdio, in_parallel)?.start();
     }
-    let (mut process, supervisor) = begin(plan, stdio, in_parallel)?;
+    let (mut process, supervisor) = begin(plan, stdio, None, in_parallel)?;
     process.go()?;
     process.until_executed(None, supervisor.as_ref())
 }
@@ -230,18 +278,20 @@ pub fn run(
 fn begin(
     plan: &Plan,
     stdio: Stdio,
+    door: Option<&Door>,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<(Unstarted, Option<Supervisor>)> {
     let (ours, theirs) = channel::pair()?;
     let prepared = Prepared::new(plan)?;
-    let process = spawn(plan, &stdio, prepared, ours, theirs)?;
+    let outside = Outside { stdio: &stdio, prepared: &prepared, door };
+    let process = spawn(plan, outside, ours, theirs)?;
     // The child has its own copies now; what stays open here would keep pipes from ending.
     drop(stdio);
     if plan.namespaces.is_new(LinuxNamespaceType::User) {
         join::write_mappings(process.pid, &plan.namespaces)?;
         process.channel.send_down(Down::Mapped)?;
     }
-    let supervisor = Supervisor::of(&plan.process, ContainerState::Creating, process.pid);
+    let supervisor = Supervisor::of(plan.process.filter.as_ref(), ContainerState::Creating, process.pid);
     let outcome = in_parallel(&NewContainer { pid: process.pid, pidfd: process.pidfd.as_fd() });
     if let Err(error) = outcome {
         return Err(child_failure(process).unwrap_or(Error::InParallel(error)));
@@ -261,13 +311,22 @@ fn child_failure(process: Unstarted) -> Option<Error> {
     }
 }
 
-fn spawn(plan: &Plan, stdio: &Stdio, prepared: Prepared, ours: Channel, theirs: Channel) -> Result<Unstarted> {
+/// What the child takes over from its maker.
+struct Outside<'a> {
+    stdio: &'a Stdio,
+    prepared: &'a Prepared,
+    door: Option<&'a Door>,
+}
+
+fn spawn(plan: &Plan, outside: Outside<'_>, ours: Channel, theirs: Channel) -> Result<Unstarted> {
     let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
     let joined = join::open(&plan.namespaces.join)?;
     // The cgroup namespace must be made after the cgroup was joined, and clocks set before a time namespace is entered;
     // the child unshares both.
     let namespaces = join::kinds(&plan.namespaces.new).without(Namespaces::CGROUP).without(Namespaces::TIME);
-    let context = child::Context { plan, stdio, prepared: &prepared, channel: &theirs };
+    let Outside { stdio, prepared, door } = outside;
+    let context =
+        child::Context { plan, stdio, prepared, channel: &theirs, ignored: kernel::exe::ignored_signals(), door };
     let mut ours = Some(ours);
     let forerunner = join::needs_forerunner(&plan.namespaces);
     let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::error::{During, Result};
-use crate::plan::{DeviceKind, DevicePlan, Plan};
+use crate::plan::{DeviceKind, DevicePlan, Plan, ProcessPlan};
 
 /// The directory that was used last, since nearly all nodes are in `/dev`.
 struct Directory<'a> {
@@ -101,9 +101,14 @@ fn link(directory: &mut Directory<'_>, path: &str, target: &str) -> kernel::Resu
 }
 
 /// Makes the container's terminal in its own devpts and puts it on `/dev/console`.
-pub(crate) fn make_terminal(root: BorrowedFd<'_>, devpts: Option<&OwnedFd>, size: (u16, u16)) -> Result<Pair> {
+pub(crate) fn make_terminal(
+    root: BorrowedFd<'_>,
+    devpts: Option<&OwnedFd>,
+    size: (u16, u16),
+    process: &ProcessPlan,
+) -> Result<Pair> {
     let step = || "make the container's terminal";
-    let pair = open_terminal(root, devpts, size).during(step)?;
+    let pair = open_terminal(root, devpts, size, process).during(step)?;
     let target = beneath::make_file(root, "/dev/console", Mode::from_raw_mode(0o620)).during(step)?;
     let tree = mount::copy(pair.terminal.as_fd(), false).during(step)?;
     mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
@@ -115,6 +120,7 @@ pub(crate) fn open_terminal(
     root: BorrowedFd<'_>,
     devpts: Option<&OwnedFd>,
     (rows, columns): (u16, u16),
+    process: &ProcessPlan,
 ) -> kernel::Result<Pair> {
     let opened;
     let devpts = match devpts {
@@ -128,6 +134,9 @@ pub(crate) fn open_terminal(
     let pair = terminal::open_pair(devpts.as_fd())?;
     if rows != 0 || columns != 0 {
         terminal::set_size(pair.controller.as_fd(), rows, columns)?;
+    }
+    if process.plain_line_ends {
+        terminal::pass_line_ends(pair.terminal.as_fd())?;
     }
     Ok(pair)
 }

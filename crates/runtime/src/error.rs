@@ -41,8 +41,12 @@ pub enum Error {
         errno: Errno,
     },
     /// A hook failed.
-    #[error("hook {path:?} {outcome}")]
+    #[error("error running {kind} hook #{number}: {path:?} {outcome}")]
     Hook {
+        /// When it was to be called, such as `createRuntime`.
+        kind: String,
+        /// Which of that kind, from 0 on.
+        number: usize,
         /// Its program.
         path: String,
         /// How it ended, such as `ended with status 1: no such device`.

@@ -45,12 +45,13 @@ pub struct ExecPlan {
 pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Stdio) -> Result<Started> {
     let (ours, theirs) = channel::pair()?;
     let kinds = kinds_to_join(target_pid)?;
+    let ignored = kernel::exe::ignored_signals();
     let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
     let mut ours = Some(ours);
     let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {
         Cloning { cgroup, ..Cloning::default() }.spawn(|| {
             drop(ours.take());
-            forerun(plan, target, kinds, &theirs, &stdio, cgroup.is_some())
+            forerun(plan, (target, kinds), &theirs, (&stdio, ignored), cgroup.is_some())
         })
     };
     let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
@@ -70,7 +71,7 @@ pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Std
     let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
     let born = ours.receive_up();
     reap(forerunner.pid);
-    let supervisor = Supervisor::of(&plan.process, ContainerState::Running, target_pid);
+    let supervisor = Supervisor::of(plan.process.filter.as_ref(), ContainerState::Running, target_pid);
     create::adopt(born?, ours)?.until_executed(None, supervisor.as_ref())
 }
 
@@ -117,10 +118,9 @@ fn cgroup_of(pid: Pid, container: &Path) -> Result<std::os::fd::OwnedFd> {
 /// Joins, then makes the process as a child of the caller.
 fn forerun(
     plan: &ExecPlan,
-    target: BorrowedFd<'_>,
-    kinds: Namespaces,
+    (target, kinds): (BorrowedFd<'_>, Namespaces),
     channel: &Channel,
-    stdio: &Stdio,
+    (stdio, ignored): (&Stdio, u64),
     born_in_cgroup: bool,
 ) -> i32 {
     let work = || -> Result<()> {
@@ -139,7 +139,7 @@ fn forerun(
             child::become_root()?;
         }
         let made = Cloning { sibling: true, ..Cloning::default() }
-            .spawn(|| run(plan, channel, stdio))
+            .spawn(|| run(plan, channel, stdio, ignored))
             .during(|| "make a process in the container")?;
         channel.send_up(&Up::Born { pid: made.pid.as_raw_nonzero().get(), pidfd: made.pidfd })
     };
@@ -153,13 +153,13 @@ fn forerun(
     }
 }
 
-fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio) -> i32 {
+fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio, ignored: u64) -> i32 {
     let work = || -> Result<std::convert::Infallible> {
         if let Some(name) = &plan.keyring {
             child::join_keyring(name)?;
         }
-        let (inside, controller) = enter(plan)?;
-        let ready = child::finish_identity(&plan.process, &inside, stdio, channel)?;
+        let (inside, controller) = enter(plan, ignored)?;
+        let ready = child::finish_identity(&plan.process, &inside, stdio)?;
         if controller.is_some() {
             channel.send_up(&Up::Ready { terminal: controller })?;
         }
@@ -175,14 +175,14 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio) -> i32 {
 }
 
 /// Joining the mount namespace has moved this process to its root.
-fn enter(plan: &ExecPlan) -> Result<(Inside, Option<std::os::fd::OwnedFd>)> {
+fn enter(plan: &ExecPlan, ignored: u64) -> Result<(Inside, Option<std::os::fd::OwnedFd>)> {
     let root =
         rustix::fs::openat(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| SystemCall::new("open(\"/\", O_PATH)", errno))
             .during(|| "open the container's root")?;
     let (controller, terminal) = match plan.process.terminal {
         Some(size) => {
-            let pair = devices::open_terminal(root.as_fd(), None, size).during(|| "make a terminal")?;
+            let pair = devices::open_terminal(root.as_fd(), None, size, &plan.process).during(|| "make a terminal")?;
             (Some(pair.controller), Some(pair.terminal))
         }
         None => (None, None),
@@ -193,7 +193,7 @@ fn enter(plan: &ExecPlan) -> Result<(Inside, Option<std::os::fd::OwnedFd>)> {
         true => Some(new_procfs().during(|| "mount a private procfs")?),
         false => None,
     };
-    Ok((Inside { root, procfs, terminal }, controller))
+    Ok((Inside { root, procfs, terminal, ignored }, controller))
 }
 
 fn new_procfs() -> kernel::Result<kernel::lsm::Procfs> {

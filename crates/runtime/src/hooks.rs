@@ -22,23 +22,38 @@ pub(crate) fn state(plan: &Plan, status: ContainerState, pid: Pid) -> State {
     }
 }
 
-/// Calls each hook in turn with the state as JSON on its standard input; ends at the first that fails.
-///
-/// A hook has its own environment only, none of ours or of the container's (CVE-2025-23266).
-pub fn run_hooks(hooks: &[Hook], state: &State) -> Result<()> {
-    let text = serde_json::to_vec(state).map_err(|error| Error::Refused(error.to_string()))?;
-    hooks.iter().try_for_each(|hook| run(hook, &text))
+/// Hooks that run as a part of the container have its process's environment where they name none, as with runc.
+pub(crate) fn with_environment(hooks: &[Hook], env: &[String], home: Option<&str>) -> Vec<Hook> {
+    let mut hooks = hooks.to_vec();
+    for hook in hooks.iter_mut().filter(|hook| hook.env.is_empty()) {
+        hook.env = env.iter().map(String::as_str).chain(home).map(str::to_owned).collect();
+    }
+    hooks
 }
 
-fn run(hook: &Hook, state: &[u8]) -> Result<()> {
-    let failed = |outcome: String| Error::Hook { path: hook.path.clone(), outcome };
+/// Calls each hook of a kind, such as `createRuntime`, in turn with the state as JSON on its standard input; ends at the first that fails.
+///
+/// A hook has its own environment only, none of ours or of the container's (CVE-2025-23266).
+pub fn run_hooks(kind: &'static str, hooks: &[Hook], state: &State) -> Result<()> {
+    let text = serde_json::to_vec(state).map_err(|error| Error::Refused(error.to_string()))?;
+    (0..).zip(hooks).try_for_each(|(number, hook)| {
+        run(hook, &text).map_err(|outcome| Error::Hook {
+            kind: kind.to_owned(),
+            number,
+            path: hook.path.clone(),
+            outcome,
+        })
+    })
+}
+
+fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
     command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(format!("cannot be executed: {error}")))?;
+    let mut child = command.spawn().map_err(|error| format!("cannot be executed: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read it.
         drop(stdin.write_all(state));
@@ -50,10 +65,10 @@ fn run(hook: &Hook, state: &[u8]) -> Result<()> {
     // Without a time-out the pipe is read to its end; with one, a program that fills it runs into the time-out.
     let status = match deadline {
         None => {
-            let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+            let output = child.wait_with_output().map_err(|error| error.to_string())?;
             return match output.status.success() {
                 true => Ok(()),
-                false => Err(failed(words(output.status, &output.stderr))),
+                false => Err(words(output.status, &output.stderr)),
             };
         }
         Some(deadline) => loop {
@@ -63,9 +78,9 @@ fn run(hook: &Hook, state: &[u8]) -> Result<()> {
                 Ok(None) => {
                     drop(child.kill());
                     drop(child.wait());
-                    return Err(failed(format!("took longer than {} s", hook.timeout.unwrap_or_default())));
+                    return Err(format!("took longer than {} s", hook.timeout.unwrap_or_default()));
                 }
-                Err(error) => return Err(failed(error.to_string())),
+                Err(error) => return Err(error.to_string()),
             }
         },
     };
@@ -73,7 +88,7 @@ fn run(hook: &Hook, state: &[u8]) -> Result<()> {
         return Ok(());
     }
     let output = child.wait_with_output().map(|output| output.stderr).unwrap_or_default();
-    Err(failed(words(status, &output)))
+    Err(words(status, &output))
 }
 
 fn words(status: std::process::ExitStatus, stderr: &[u8]) -> String {

@@ -9,12 +9,16 @@ use kernel::seccomp;
 
 use crate::error::{During, Error, Result};
 use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, UserPlan};
+use crate::program;
 use crate::users::{self, User};
 
 /// Numbers for the user of a plan.
-pub(crate) fn resolve(plan: &UserPlan, root: BorrowedFd<'_>) -> Result<User> {
-    match plan {
-        UserPlan::Numeric { uid, gid, groups } => Ok(User { uid: *uid, gid: *gid, groups: groups.clone(), home: None }),
+pub(crate) fn resolve(process: &ProcessPlan, root: BorrowedFd<'_>) -> Result<User> {
+    match &process.user {
+        UserPlan::Numeric { uid, gid, groups } => {
+            let home = (!program::has_home(&process.env)).then(|| users::home_of(root, *uid));
+            Ok(User { uid: *uid, gid: *gid, groups: groups.clone(), home })
+        }
         UserPlan::Named { user, additional } => users::resolve(root, user, additional),
     }
 }

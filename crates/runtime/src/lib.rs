@@ -10,6 +10,7 @@ mod child;
 mod copy_up;
 mod create;
 mod devices;
+mod door;
 mod error;
 mod exec;
 mod hooks;
@@ -26,10 +27,15 @@ mod root;
 mod supervisor;
 pub mod users;
 
-pub use create::{Created, NewContainer, Started, Stdio, create, run};
+pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_behind, run};
+pub use door::{Door, Knock, knock, nobody_waits};
 pub use error::{BoxError, Error, Result};
 pub use exec::{ExecPlan, exec};
 pub use hooks::run_hooks;
-pub use lower::{PlanError, PlanOptions, plan, plan_process};
+pub use lower::{
+    HAS_INTEL_RDT, HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan,
+    plan_personality, plan_process,
+};
+pub use mount_options::mount_option_names;
 pub use plan::*;
 pub use root::detached_root;

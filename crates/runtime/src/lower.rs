@@ -12,7 +12,12 @@ use crate::plan::{
     PropagationKind, RootPlan, RootSource,
 };
 
-pub use process::plan_process;
+pub use process::{compile_filter, filter_architectures, plan_personality, plan_process};
+
+/// Whether `linux.intelRdt` is executed.
+pub const HAS_INTEL_RDT: bool = false;
+/// Whether `linux.netDevices` is executed.
+pub const HAS_NET_DEVICES: bool = false;
 
 /// What the specification does not say.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +43,10 @@ pub struct PlanOptions {
     pub new_keyring: bool,
     /// How many descriptors from 3 on stay open for the process.
     pub preserve_descriptors: u32,
+    /// A terminal passes line ends on as they are.
+    pub plain_line_ends: bool,
+    /// Enter the root by chroot(2) and not by pivot_root(2).
+    pub no_pivot: bool,
     /// Not being allowed to lower `oom_score_adj` is no error.
     pub oom_score_adj_is_a_wish: bool,
 }
@@ -66,12 +75,17 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     refuse_unsupported(linux)?;
     let namespaces = namespaces(linux)?;
+    if options.no_pivot && has(&namespaces, LinuxNamespaceType::User) {
+        // It stays mounted below the root, and as long as one whole procfs is there the kernel lets the namespace's root
+        // mount another.
+        return wrong("root", "without pivot_root a user namespace would keep the host's /proc");
+    }
     let filter = match &options.filter {
         Some(filter) => Some(filter.clone()),
-        None => linux.seccomp.as_ref().map(|profile| process::compile(profile, spec, options)).transpose()?,
+        None => compile_filter(spec, options)?,
     };
     let mut process = plan_process(process, options, filter)?;
-    process.personality = linux.personality.as_ref().map(process::personality).transpose()?;
+    process.personality = plan_personality(spec)?;
     process.memory_policy = linux.memory_policy.as_ref().map(process::memory_policy).transpose()?;
     let mounts = spec.mounts.iter().enumerate().map(|(index, each)| mount(index, each, linux, options));
     let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
@@ -186,7 +200,8 @@ fn root(spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<RootPlan, P
             }
         },
     };
-    Ok(RootPlan { source, readonly, propagation, label: linux.mount_label.clone().filter(|label| !label.is_empty()) })
+    let label = linux.mount_label.clone().filter(|label| !label.is_empty());
+    Ok(RootPlan { source, readonly, propagation, label, no_pivot: options.no_pivot })
 }
 
 fn mount(index: usize, mount: &Mount, linux: &Linux, options: &PlanOptions) -> Result<MountPlan, PlanError> {

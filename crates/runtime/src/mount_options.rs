@@ -63,6 +63,38 @@ fn propagation(name: &str) -> Option<Propagate> {
     Some(Propagate { how, recursive })
 }
 
+/// All names that mean something here; everything else goes to the file system.
+#[must_use]
+pub fn mount_option_names() -> Vec<String> {
+    const ATTRIBUTES: [&str; 18] = [
+        "atime",
+        "dev",
+        "diratime",
+        "exec",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "relatime",
+        "ro",
+        "rw",
+        "strictatime",
+        "suid",
+        "symfollow",
+    ];
+    const OTHERS: [&str; 8] = ["bind", "defaults", "idmap", "private", "rbind", "ridmap", "shared", "slave"];
+    const MORE: [&str; 6] = ["rprivate", "rshared", "rslave", "runbindable", "tmpcopyup", "unbindable"];
+    let recursive = ATTRIBUTES.iter().map(|name| format!("r{name}"));
+    let plain = ATTRIBUTES.iter().chain(&OTHERS).chain(&MORE).map(|name| (*name).to_owned());
+    let mut names: Vec<String> = plain.chain(recursive).collect();
+    names.sort();
+    names
+}
+
 /// Sorts; a later option overrides an earlier one.
 pub(crate) fn sort(options: &[String]) -> Sorted {
     let mut sorted = Sorted::default();
@@ -120,6 +152,13 @@ impl Sorted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_are_understood() {
+        for name in mount_option_names() {
+            assert!(sort(std::slice::from_ref(&name)).data.is_empty(), "{name}");
+        }
+    }
 
     #[test]
     fn options_are_sorted_and_later_ones_win() {

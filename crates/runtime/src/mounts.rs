@@ -18,31 +18,30 @@ use crate::plan::{CgroupPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, Pr
 use crate::root::present_attributes;
 use crate::{copy_up, join};
 
-/// What the parent opens before it clones: idmapped mounts need rights over the host's file systems, which a process in
-/// a new user namespace does not have. By the index of the mount.
+/// What the parent opens before it clones: idmapped mounts, and what lies in closed directories, need rights over the
+/// host's file systems, which a process in a new user namespace does not have. By the index of the mount.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared(Vec<(usize, OwnedFd)>);
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan) -> Result<Self> {
         let mut trees = Vec::new();
+        let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
+            || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
-            match &mount.what {
-                Mounted::Bind { source, recursive, id_map: Some(map), .. } => {
-                    let tree = id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))?;
-                    trees.push((index, tree));
-                }
+            let tree = match &mount.what {
                 Mounted::FileSystem { name: kind, source, options, from_outside: true, .. } => {
-                    trees.push((index, file_system(mount, kind, source, options).during(|| name(mount))?));
+                    file_system(mount, kind, source, options, None).during(|| name(mount))
                 }
-                _ => {}
-            }
-            if let Mounted::Bind { source, recursive, id_map: None, .. } = &mount.what
-                && let Some((process, path)) = of_another(source)
-            {
-                let tree = foreign(process, &path, *recursive).map_err(|error| in_step(mount, error))?;
-                trees.push((index, tree));
-            }
+                Mounted::Bind { source, recursive, id_map, .. } => match (id_map, of_another(source)) {
+                    (Some(map), _) => id_mapped(source, *recursive, map),
+                    (None, Some((process, path))) => foreign(process, &path, *recursive),
+                    (None, None) if confined && is_hidden(source) => copy(source, *recursive).during(|| name(mount)),
+                    (None, None) => continue,
+                },
+                _ => continue,
+            };
+            trees.push((index, tree.map_err(|error| in_step(mount, error))?));
         }
         Ok(Self(trees))
     }
@@ -50,6 +49,14 @@ impl Prepared {
     fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(each, _)| *each == index).map(|(_, tree)| tree.as_fd())
     }
+}
+
+/// Whether a directory above is closed to others, as it may be to the root of a user namespace. Anything else that is in
+/// the way, the child's own attempt tells. Only then is the maker's right used, because a mount that the child copies has
+/// its attributes locked (mount_namespaces(7)).
+fn is_hidden(source: &Path) -> bool {
+    let closed = |above: &Path| rustix::fs::stat(above).is_ok_and(|status| status.st_mode & 0o001 == 0);
+    source.ancestors().skip(1).any(closed)
 }
 
 fn in_step(mount: &MountPlan, error: Error) -> Error {
@@ -128,28 +135,40 @@ fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
 pub(crate) struct Made {
     pub procfs: Option<Procfs>,
     pub devpts: Option<OwnedFd>,
+    /// To be made read-only once everything in them is made.
+    pub sealed_late: Vec<OwnedFd>,
+}
+
+/// A read-only tmpfs has nothing in it: what it is for, mount points, devices and copies, is made before it becomes so.
+fn is_sealed_late(mount: &MountPlan, kind: &str) -> bool {
+    kind == "tmpfs" && mount.attributes.set & Attributes::MOUNT_ATTR_RDONLY.bits() != 0
 }
 
 /// `isolated`: every mount of the namespace is private already.
 pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, isolated: bool) -> Result<Made> {
-    let mut made = Made { procfs: None, devpts: None };
+    let mut made = Made { procfs: None, devpts: None, sealed_late: Vec::new() };
     for (index, mount) in plan.mounts.iter().enumerate() {
         let step = || name(mount);
         match &mount.what {
             Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
+                let (target, inherited) = target(root, mount, kind).during(step)?;
                 let tree = match prepared.tree(index) {
                     Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
-                    None => file_system(mount, kind, source, options).during(step)?,
+                    None => file_system(mount, kind, source, options, inherited).during(step)?,
                 };
                 if let Some(label) = label {
                     set_label(tree.as_fd(), label).during(step)?;
                 }
-                let target = target(root, mount, kind).during(step)?;
                 if *copy_up {
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
                 }
                 mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
                 propagate(tree.as_fd(), mount, isolated).during(step)?;
+                if is_sealed_late(mount, kind) {
+                    made.sealed_late.push(
+                        tree.try_clone().map_err(|_| SystemCall::new("dup(<mount>)", Errno::MFILE)).during(step)?,
+                    );
+                }
                 match kind.as_str() {
                     "proc" if mount.destination == "/proc" => made.procfs = Procfs::verify(tree).ok(),
                     "devpts" if mount.destination == "/dev/pts" => made.devpts = Some(tree),
@@ -217,8 +236,12 @@ fn file_system(
     kind: &str,
     source: &str,
     options: &[(String, Option<String>)],
+    inherited: Option<Mode>,
 ) -> kernel::Result<OwnedFd> {
-    let attributes = Attributes::from_bits_retain(mount.attributes.set);
+    let mut attributes = Attributes::from_bits_retain(mount.attributes.set);
+    if is_sealed_late(mount, kind) {
+        attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
+    }
     let work = || {
         let context = FileSystem::open(kind)?;
         context.set("source", source)?;
@@ -227,6 +250,9 @@ fn file_system(
                 Some(value) => context.set(key, value)?,
                 None => context.set_flag(key)?,
             }
+        }
+        if let Some(mode) = inherited.filter(|_| options.iter().all(|(key, _)| key != "mode")) {
+            context.set("mode", &format!("{:o}", mode.as_raw_mode()))?;
         }
         context.mount(attributes)
     };
@@ -252,23 +278,31 @@ fn set_label(tree: BorrowedFd<'_>, label: &str) -> kernel::Result<()> {
     rustix::fs::fsetxattr(&directory, "security.selinux", &value, XattrFlags::empty()).map_err(call)
 }
 
-/// The mount point, made when it is missing.
+/// The mount point, made when it is missing; and for a tmpfs the mode of what was there, which it takes over.
 ///
 /// For procfs and sysfs no symbolic link is followed: a container's image must not choose where they are
 /// (CVE-2023-27561, CVE-2025-54867).
-fn target(root: BorrowedFd<'_>, mount: &MountPlan, kind: &str) -> kernel::Result<OwnedFd> {
+fn target(root: BorrowedFd<'_>, mount: &MountPlan, kind: &str) -> kernel::Result<(OwnedFd, Option<Mode>)> {
     let mode = Mode::from_raw_mode(0o755);
-    if !matches!(kind, "proc" | "sysfs") {
-        return beneath::make_directories(root, &mount.destination, mode);
-    }
-    let limits = Limits { no_links: true, no_mounts: false };
+    let make = || beneath::make_directories(root, &mount.destination, mode);
+    let limits = Limits { no_links: matches!(kind, "proc" | "sysfs"), no_mounts: false };
     let open = || beneath::open(root, &mount.destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), limits);
-    match open() {
-        Err(error) if error.errno() == Errno::NOENT => {
-            beneath::make_directories(root, &mount.destination, mode)?;
-            open()
-        }
-        other => other,
+    match kind {
+        "proc" | "sysfs" => match open() {
+            Err(error) if error.errno() == Errno::NOENT => {
+                make()?;
+                Ok((open()?, None))
+            }
+            other => Ok((other?, None)),
+        },
+        "tmpfs" => match open() {
+            Ok(found) => {
+                let status = rustix::fs::fstat(&found).map_err(|errno| SystemCall::new("fstat(<target>)", errno))?;
+                Ok((found, Some(Mode::from_raw_mode(status.st_mode & 0o7777))))
+            }
+            Err(_) => Ok((make()?, None)),
+        },
+        _ => Ok((make()?, None)),
     }
 }
 

@@ -108,6 +108,10 @@ pub struct RootPlan {
     /// SELinux context of its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// Entered by chroot(2), because the host's root cannot be pivoted, as on an initial ramdisk. What is below it then
+    /// stays mounted, out of reach of a process without `CAP_SYS_CHROOT` and `CAP_SYS_ADMIN` only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_pivot: bool,
 }
 
 /// Where a root file system comes from.
@@ -365,6 +369,9 @@ pub struct ProcessPlan {
     /// Standard streams are a new pseudo-terminal of this size: rows and columns, 0 for the kernel's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<(u16, u16)>,
+    /// The terminal passes line ends on as they are (stty(1) `-onlcr`), for one whose output is not shown on a screen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_line_ends: bool,
     /// Scheduling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<SchedulingPlan>,

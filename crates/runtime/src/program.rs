@@ -1,12 +1,13 @@
 //! The working directory, and finding and executing the program.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use kernel::beneath::{self, Limits};
 use kernel::error::Error as SystemCall;
 use kernel::exe::{self, Strings};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{During, Error, Result};
@@ -27,15 +28,32 @@ impl Program {
     pub(crate) fn prepare(process: &ProcessPlan, user: &User) -> Result<Self> {
         let step = || "prepare the program's arguments";
         let home = match &user.home {
-            Some(home) if !process.env.iter().any(|entry| entry.starts_with("HOME=")) => Some(format!("HOME={home}")),
+            Some(home) if !has_home(&process.env) => Some(format!("HOME={home}")),
             _ => None,
         };
-        let environment = process.env.iter().map(String::as_str).chain(home.as_deref());
+        let environment = each_once(process.env.iter().map(String::as_str).chain(home.as_deref()));
         Ok(Self {
             candidates: candidates(process).during(step)?,
             arguments: Strings::new(process.args.iter().map(String::as_str)).during(step)?,
             environment: Strings::new(environment).during(step)?,
         })
+    }
+
+    /// Whether there is a program to execute, as one can tell without trying: for a start that comes much later.
+    pub(crate) fn look_ahead(&self, process: &ProcessPlan) -> Result<()> {
+        let program = || process.args.first().cloned().unwrap_or_default();
+        let mut problem = Error::NotFound { program: program(), errno: Errno::NOENT };
+        for path in &self.candidates {
+            let Ok(status) = rustix::fs::stat(path.as_c_str()) else { continue };
+            if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+                problem = Error::NotExecutable { program: program(), errno: Errno::ACCESS };
+            } else if rustix::fs::accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS).is_ok() {
+                return Ok(());
+            } else {
+                problem = Error::NotExecutable { program: program(), errno: Errno::ACCESS };
+            }
+        }
+        Err(problem)
     }
 
     /// Tries one place after the other, as execvpe(3) does, with no look ahead that could be wrong by the time of the
@@ -60,6 +78,21 @@ impl Program {
             None => Error::NotFound { program, errno: last },
         }
     }
+}
+
+/// Whether the environment says where the user's home is; an empty word says nothing.
+pub(crate) fn has_home(env: &[String]) -> bool {
+    let last = env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
+    last.is_some_and(|home| !home.is_empty())
+}
+
+/// The last entry for each name, as a shell would have it: programs disagree about which of two counts.
+fn each_once<'a>(entries: impl DoubleEndedIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let name = |entry: &'a str| entry.split_once('=').map_or(entry, |(name, _)| name);
+    let mut kept: Vec<&str> = entries.rev().filter(|entry| seen.insert(name(entry))).collect();
+    kept.reverse();
+    kept
 }
 
 fn candidates(process: &ProcessPlan) -> kernel::Result<Vec<CString>> {

@@ -43,9 +43,12 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
     // After the mounts, since /dev is usually one of them; before masks, which may hide a device.
     devices::make_all(plan, root.as_fd())?;
     let terminal = match plan.process.terminal {
-        Some(size) => Some(devices::make_terminal(root.as_fd(), made.devpts.as_ref(), size)?),
+        Some(size) => Some(devices::make_terminal(root.as_fd(), made.devpts.as_ref(), size, &plan.process)?),
         None => None,
     };
+    for mount in &made.sealed_late {
+        make_mount_read_only(mount.as_fd(), false).during(|| "make a tmpfs read-only")?;
+    }
     // Before /proc/sys becomes read-only.
     for (name, value) in &plan.sysctl {
         procfs.write(&format!("sys/{name}"), value).during(|| format!("set kernel parameter {name} to {value:?}"))?;
@@ -58,7 +61,11 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
 
 /// Pivots into the root and detaches the host's.
 pub(crate) fn enter(plan: &Plan, root: BorrowedFd<'_>, procfs: Procfs) -> Result<Procfs> {
-    mount::pivot_root(root).during(|| "enter the container's root")?;
+    if plan.root.no_pivot {
+        chroot(root).during(|| "enter the container's root without pivot_root")?;
+    } else {
+        mount::pivot_root(root).during(|| "enter the container's root")?;
+    }
     if let Some(propagate) = plan.root.propagation {
         mount::set_propagation(c"/", propagate.how.into(), propagate.recursive)
             .during(|| "set the propagation of the container's root")?;
@@ -68,6 +75,12 @@ pub(crate) fn enter(plan: &Plan, root: BorrowedFd<'_>, procfs: Procfs) -> Result
         make_mount_read_only(root, false).during(|| "make the container's root read-only")?;
     }
     Ok(procfs)
+}
+
+/// The root is attached over `/` already, so that no path leads below it.
+fn chroot(root: BorrowedFd<'_>) -> kernel::Result<()> {
+    rustix::process::fchdir(root).map_err(|errno| SystemCall::new("fchdir(<root>)", errno))?;
+    rustix::process::chroot(c".").map_err(|errno| SystemCall::new("chroot(\".\")", errno))
 }
 
 /// Cuts the new mount namespace off the host's. Returns whether every mount in it is private now.

@@ -12,7 +12,7 @@ use rustix::net::{
 use rustix::process::Pid;
 
 use crate::error::{During, Error, Result};
-use crate::plan::{ListenerPlan, ProcessPlan};
+use crate::plan::{FilterPlan, ListenerPlan};
 
 /// Where a filter's listener is sent, and what is said with it.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// `None` when the process's filter asks nobody.
-    pub(crate) fn of(process: &ProcessPlan, status: ContainerState, container: Pid) -> Option<Self> {
-        let listener = process.filter.as_ref()?.listener.clone()?;
+    pub(crate) fn of(filter: Option<&FilterPlan>, status: ContainerState, container: Pid) -> Option<Self> {
+        let listener = filter?.listener.clone()?;
         let state = State {
             oci_version: oci::runtime::VERSION.to_owned(),
             id: listener.container.clone(),

@@ -84,6 +84,13 @@ pub fn resolve(root: BorrowedFd<'_>, user: &str, additional: &[String]) -> Resul
     Ok(User { uid, gid, groups, home: Some(home) })
 }
 
+/// The home directory of a user by number: `/` when the passwd file does not say, or is none that can be read.
+pub(crate) fn home_of(root: BorrowedFd<'_>, uid: u32) -> String {
+    let passwd = read(root, "/etc/passwd").unwrap_or_default();
+    let home = accounts(&passwd).find(|each| each.uid == uid).map_or("", |each| each.home);
+    if home.is_empty() { "/" } else { home }.to_owned()
+}
+
 /// uid, gid, supplementary groups, name if there is an entry, home.
 type Found = (u32, u32, Vec<u32>, Option<String>, String);
 

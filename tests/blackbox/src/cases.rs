@@ -6,6 +6,7 @@ mod commits;
 mod copying;
 mod docker_api;
 mod events;
+mod hardening;
 mod health;
 mod image_store;
 mod images;
@@ -15,6 +16,7 @@ mod limits;
 mod log_drivers;
 mod network;
 mod networks;
+mod oci;
 mod ports;
 mod restart;
 mod rootless;
@@ -51,6 +53,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         networks::CASES,
         ports::CASES,
+        oci::CASES,
+        hardening::CASES,
         rootless::CASES,
         images::CASES,
         image_store::CASES,

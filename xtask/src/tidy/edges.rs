@@ -14,6 +14,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["kernel", "oci", "archive"]),
     ("runtime", &["kernel", "cgroup", "seccomp", "oci"]),
     ("monitor", &["kernel", "oci", "cgroup", "network", "runtime"]),
+    // The command line that other engines call; beside the engine, not below it.
+    ("oci-runtime", &["kernel", "oci", "cgroup", "runtime"]),
     (
         "engine",
         &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],
@@ -21,7 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("docker-json", &["engine", "oci"]),
     // Beside the engine: rootless start (kernel), the streams that the engine hands out (monitor), other people's formats.
     ("docker-api", &["docker-json", "engine", "monitor", "oci"]),
-    ("cli", &["docker-api", "docker-json", "engine", "kernel", "runtime", "monitor", "oci"]),
+    ("cli", &["docker-api", "docker-json", "engine", "kernel", "runtime", "monitor", "oci", "oci-runtime"]),
     ("blackbox", &[]),
     ("xtask", &[]),
 ];

@@ -205,7 +205,7 @@ pub struct LinuxThrottleDevice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinuxHugepageLimit {
     /// The size as the kernel writes it: `64KB`, `2MB`, `1GB`.
-    #[serde(rename = "pageSize")]
+    #[serde(rename = "pageSize", alias = "pagesize")]
     pub page_size: String,
     /// Bytes.
     pub limit: u64,

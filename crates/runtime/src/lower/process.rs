@@ -45,6 +45,7 @@ pub fn plan_process(
         oom_score_adj: oom_score_adj(process.oom_score_adj)?,
         oom_score_adj_is_a_wish: options.oom_score_adj_is_a_wish,
         terminal: process.terminal.then_some((clamp(size.height), clamp(size.width))),
+        plain_line_ends: options.plain_line_ends,
         scheduling: process.scheduler.as_ref().map(scheduling).transpose()?,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         affinity: process.exec_cpu_affinity.as_ref().map(affinity).transpose()?,
@@ -195,7 +196,23 @@ fn io_priority(priority: &LinuxIOPriority) -> Result<(u8, u8), PlanError> {
     }
 }
 
-pub(super) fn personality(personality: &LinuxPersonality) -> Result<u32, PlanError> {
+/// The execution domain of a specification's processes, which one that joins later has as well.
+///
+/// # Errors
+/// A domain that Linux does not have.
+pub fn plan_personality(spec: &Spec) -> Result<Option<u32>, PlanError> {
+    let linux = spec.linux.as_ref();
+    linux.and_then(|linux| linux.personality.as_ref()).map(personality).transpose()
+}
+
+/// The architectures whose calls a filter can tell apart, by libseccomp's names.
+#[must_use]
+pub fn filter_architectures() -> Vec<&'static str> {
+    use oci::runtime::Arch;
+    [Arch::Aarch64, Arch::Arm, Arch::X32, Arch::X86, Arch::X86_64].map(Arch::name).to_vec()
+}
+
+fn personality(personality: &LinuxPersonality) -> Result<u32, PlanError> {
     if !personality.flags.is_empty() {
         return wrong("linux.personality", "the specification knows no flags");
     }
@@ -252,7 +269,16 @@ fn bits(field: &str, list: &str) -> Result<Vec<u64>, PlanError> {
     Ok(bits)
 }
 
-pub(super) fn compile(profile: &LinuxSeccomp, spec: &Spec, options: &PlanOptions) -> Result<FilterPlan, PlanError> {
+/// Compiles `linux.seccomp` of a specification; `None` when it has none.
+///
+/// # Errors
+/// A profile that cannot be compiled, or a listener without a socket.
+pub fn compile_filter(spec: &Spec, options: &PlanOptions) -> Result<Option<FilterPlan>, PlanError> {
+    let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    profile.map(|profile| compile(profile, spec, options)).transpose()
+}
+
+fn compile(profile: &LinuxSeccomp, spec: &Spec, options: &PlanOptions) -> Result<FilterPlan, PlanError> {
     let Some(native) = seccomp::native() else {
         return wrong("linux.seccomp", "filters are not supported on this architecture");
     };

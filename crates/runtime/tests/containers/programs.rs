@@ -135,7 +135,7 @@ pub fn hooks_are_called_in_order() {
     assert_eq!(text, wanted.concat());
     with_hooks.hooks.as_mut().unwrap().create_runtime[0].args[2] = "echo broken >&2; exit 3".into();
     let error = run(&bundle.plan(&with_hooks)).err().unwrap();
-    assert_eq!(error.to_string(), "hook \"/bin/sh\" ended with status 3: broken");
+    assert_eq!(error.to_string(), "error running createRuntime hook #0: \"/bin/sh\" ended with status 3: broken");
 }
 
 pub fn errors_name_the_step_and_the_call() {

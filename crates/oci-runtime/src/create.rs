@@ -1,0 +1,215 @@
+//! `create` and `run`: from a bundle to a container.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use oci::runtime::{ContainerState, Spec};
+use runtime::{Door, Plan, PlanOptions, Stdio};
+use rustix::process::Pid;
+
+use crate::console::Sockets;
+use crate::error::{Error, OnFile, Result};
+use crate::foreground::{self, Foreground};
+use crate::groups::{self, Made, Manner};
+use crate::process::{self, Inherited};
+use crate::record::Record;
+use crate::store::{self, Container, DOOR, Store};
+
+/// A `config.json` that is longer is an accident or an attack.
+const LONGEST: u64 = 16 << 20;
+
+/// How a container is made.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Directory with `config.json`; absolute.
+    pub bundle: PathBuf,
+    /// Another file in its place.
+    pub config: Option<PathBuf>,
+    /// Where descriptors are sent.
+    pub sockets: Sockets,
+    /// Where the process id is written.
+    pub pid_file: Option<PathBuf>,
+    /// Enter the root by chroot(2).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors for the container's process.
+    pub inherited: Inherited,
+    /// Have systemd make the cgroup.
+    pub systemd_cgroup: bool,
+    /// Made by somebody without rights over the machine, who may have no cgroup.
+    pub rootless: bool,
+}
+
+/// Who is there while a process runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interaction {
+    /// Nobody: the verb ends when the program runs.
+    pub detached: bool,
+    /// Do not delete the container when it has ended.
+    pub keep: bool,
+    /// Leave orphans of the container to others.
+    pub no_subreaper: bool,
+}
+
+/// The plan of the container that this bundle makes, without making it. The cgroup's directories are not in it, as they
+/// do not exist.
+///
+/// # Errors
+/// A bundle without a configuration that can be executed.
+pub fn plan(id: &str, options: &CreateOptions) -> Result<Plan> {
+    let spec = read(options)?;
+    Ok(runtime::plan(&spec, &plan_options(id, options))?)
+}
+
+fn plan_options(id: &str, options: &CreateOptions) -> PlanOptions {
+    PlanOptions {
+        id: id.to_owned(),
+        bundle: options.bundle.clone(),
+        new_keyring: !options.no_new_keyring,
+        no_pivot: options.no_pivot,
+        plain_line_ends: options.sockets.console.is_none(),
+        preserve_descriptors: options.inherited.total(),
+        ..PlanOptions::default()
+    }
+}
+
+fn read(options: &CreateOptions) -> Result<Spec> {
+    let path = options.config.clone().unwrap_or_else(|| options.bundle.join("config.json"));
+    let file = match std::fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::refused(format!("JSON specification file {} not found", path.display())));
+        }
+        other => other.on("read", &path)?,
+    };
+    let mut text = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut text).on("read", &path)?;
+    if text.len() as u64 > LONGEST {
+        return Err(Error::refused(format!("{} is longer than {} MiB", path.display(), LONGEST >> 20)));
+    }
+    let mut spec: Spec = serde_json::from_slice(&text).map_err(std::io::Error::from).on("parse", &path)?;
+    check_version(&spec.oci_version)?;
+    let listening = options.inherited.listening;
+    if let (Some(process), true) = (&mut spec.process, listening > 0) {
+        process.env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
+    }
+    Ok(spec)
+}
+
+/// Later minor versions only add (spec.md); another major one may mean anything.
+fn check_version(version: &str) -> Result<()> {
+    let mut parts = version.split(['.', '-', '+']);
+    match (parts.next().map(str::parse::<u32>), parts.next().map(str::parse::<u32>)) {
+        (Some(Ok(1)), Some(Ok(_))) => Ok(()),
+        _ => Err(Error::refused(format!("unsupported version of the specification in config.json: {version:?}"))),
+    }
+}
+
+/// Makes a container that waits for its start.
+///
+/// # Errors
+/// Nothing is left of the container then.
+pub fn create(store: &Store, id: &str, options: &CreateOptions) -> Result<()> {
+    make(store, id, options, true).map(drop)
+}
+
+/// Makes a container and starts it. With [`Interaction::detached`] gives 0 when its program runs, else its exit status, 128
+/// and the signal's number when a signal ended it.
+///
+/// # Errors
+/// Nothing is left of the container then.
+pub fn run(store: &Store, id: &str, options: &CreateOptions, interaction: Interaction) -> Result<u8> {
+    if !interaction.detached && !interaction.no_subreaper {
+        kernel::prctl::set_child_subreaper()?;
+    }
+    let signals = if interaction.detached { None } else { Some(foreground::block_signals()?) };
+    let left = make(store, id, options, interaction.detached)?;
+    if let Err(error) = crate::start(store, id) {
+        drop(crate::delete(store, id, true));
+        return Err(error);
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    let foreground = Foreground { pid: left.pid, pidfd: left.pidfd, terminal: left.terminal, signals };
+    let status = foreground.wait();
+    if !interaction.keep {
+        crate::delete(store, id, true)?;
+    }
+    status
+}
+
+fn make(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Result<runtime::Left> {
+    store.check_vacant(id)?;
+    let spec = read(options)?;
+    let mut plan = runtime::plan(&spec, &plan_options(id, options))?;
+    options.sockets.check(plan.process.terminal.is_some(), detached)?;
+    let rootfs = match &plan.root.source {
+        runtime::RootSource::Directory { path } => path.clone(),
+        runtime::RootSource::Overlay { .. } => PathBuf::new(),
+    };
+    if !rootfs.is_dir() {
+        return Err(Error::refused(format!("the root file system {} is not a directory", rootfs.display())));
+    }
+    let mut container = store.make(id)?;
+    container.record = Record {
+        id: id.to_owned(),
+        created: jiff::Timestamp::now().to_string(),
+        rootless: options.rootless,
+        owner: rustix::process::getuid().as_raw(),
+        bundle: options.bundle.clone(),
+        rootfs,
+        keyring: !options.no_new_keyring,
+        spec,
+        ..Record::default()
+    };
+    let outcome = fill(&mut container, &mut plan, options);
+    if outcome.is_err() {
+        undo(&container);
+    }
+    outcome
+}
+
+fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<runtime::Left> {
+    let manner = Manner { systemd: options.systemd_cgroup, rootless: options.rootless };
+    let made = groups::make(&container.record.spec, &container.record.id, manner)?;
+    if let Some(Made { group, scope, .. }) = &made {
+        plan.cgroup = groups::directories(group);
+        container.record.cgroup = Some(group.describe().clone());
+        container.record.cgroup_paths = groups::paths(group);
+        container.record.scope.clone_from(scope);
+        // Before there is a process: what is in this group is the container's, whatever happens to this process.
+        container.save()?;
+    }
+    let door = Door::make(container.directory(), DOOR)?;
+    let created = runtime::create_behind(plan, Stdio::Inherit, &door, |_new| Ok(()))?;
+    drop(door);
+    let pid = created.pid();
+    note_process(&mut container.record, pid)?;
+    container.save()?;
+    options.sockets.send(created.terminal.as_ref(), created.pidfd())?;
+    if let Some(path) = &options.pid_file {
+        store::write_pid_file(path, pid)?;
+    }
+    Ok(created.leave()?)
+}
+
+fn note_process(record: &mut Record, pid: Pid) -> Result<()> {
+    let Some((_, started)) = process::look(pid) else {
+        return Err(Error::refused("the container's first process has ended"));
+    };
+    record.init_process_pid = pid.as_raw_nonzero().get();
+    record.init_process_start = started;
+    record.name_namespaces();
+    Ok(())
+}
+
+/// The error that is reported is the first one; what cannot be undone stays for `delete --force`.
+fn undo(container: &Container) {
+    if groups::remove(&container.record).is_err() {
+        return;
+    }
+    if let Some(hooks) = &container.record.spec.hooks {
+        // They may have prepared something in createRuntime.
+        drop(runtime::run_hooks("poststop", &hooks.poststop, &container.state(ContainerState::Stopped)));
+    }
+    drop(container.forget());
+}

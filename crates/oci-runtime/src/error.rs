@@ -1,0 +1,82 @@
+//! What can go wrong between a command line and a container.
+
+use std::path::Path;
+
+use runtime::PlanError;
+
+/// Shorthand for a result with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb failed. The texts of [`Error::Missing`] and of the states are runc's, because callers look for them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no container of that name.
+    #[error("container does not exist")]
+    Missing,
+    /// A container of that name is there.
+    #[error("container with given ID already exists")]
+    Exists,
+    /// The container is not in the state that the verb needs.
+    #[error("{0}")]
+    State(String),
+    /// What was asked for cannot be right.
+    #[error("{0}")]
+    Refused(String),
+    /// The configuration cannot be executed.
+    #[error("config.json")]
+    Plan(#[from] PlanError),
+    /// Making the container or a process in it.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// Its limits.
+    #[error("the container's cgroup")]
+    Cgroup(#[from] cgroup::Error),
+    /// A system call.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A file of the bundle, of the state directory or of the caller.
+    #[error("{what}")]
+    File {
+        /// What was done with which file.
+        what: String,
+        /// How it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn refused(text: impl Into<String>) -> Self {
+        Self::Refused(text.into())
+    }
+
+    /// The error with all that caused it, outermost first.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+}
+
+/// Names the file that an operation failed on.
+pub(crate) trait OnFile<T> {
+    fn on(self, what: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> OnFile<T> for std::io::Result<T> {
+    fn on(self, what: &str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::File { what: format!("{what} {}", path.display()), source })
+    }
+}
+
+impl<T> OnFile<T> for Result<T, rustix::io::Errno> {
+    fn on(self, what: &str, path: &Path) -> Result<T> {
+        self.map_err(std::io::Error::from).on(what, path)
+    }
+}

@@ -1,0 +1,198 @@
+//! The container's cgroup: where `linux.cgroupsPath` says, made by us or by systemd, limited as `linux.resources` says.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use cgroup::systemd::{self, Bus, Scope};
+use cgroup::{Cgroup, Hierarchy, Version};
+use kernel::clone::Clone as Cloning;
+use oci::runtime::{LinuxDeviceCgroup, LinuxResources, Spec};
+use runtime::CgroupPlan;
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::record::Record;
+
+/// How cgroups are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// By systemd (`--systemd-cgroup`).
+    pub systemd: bool,
+    /// By somebody who may have no right to.
+    pub rootless: bool,
+}
+
+/// A cgroup that was made for a container.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub group: Cgroup,
+    pub scope: Option<Scope>,
+    /// Keeps systemd's scope alive until the container is in it.
+    _holder: Option<Holder>,
+}
+
+/// Makes the cgroup and sets its limits; `None` where an ordinary user can have none and asked for no limit.
+pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>> {
+    let linux = spec.linux.clone().unwrap_or_default();
+    let resources = with_default_devices(linux.resources.unwrap_or_default());
+    let path = linux.cgroups_path.filter(|path| !path.is_empty());
+    let result = if manner.systemd {
+        in_scope(path.as_deref(), id, &resources, manner)
+    } else {
+        in_directory(path.as_deref(), id)
+    };
+    let limited = result.and_then(|mut made| {
+        match made.group.apply(&resources) {
+            Ok(_unenforced) => Ok(made),
+            Err(error) => {
+                // The error that is reported is the first one.
+                drop(made.group.remove());
+                Err(error.into())
+            }
+        }
+    });
+    match limited {
+        Err(Error::Cgroup(cgroup::Error::Occupied { path })) => {
+            Err(Error::refused(format!("container's cgroup is not empty: {}", path.display())))
+        }
+        Err(Error::Cgroup(error)) if manner.rootless && !limits(&resources) && is_forbidden(&error) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn in_directory(path: Option<&str>, id: &str) -> Result<Made> {
+    let hierarchy = Hierarchy::detect()?;
+    let default = format!("/dhow-oci/{id}");
+    let mut group = Cgroup::create(&hierarchy, path.unwrap_or(&default))?;
+    if let Err(error) = group.make_everywhere() {
+        drop(group.remove());
+        return Err(error.into());
+    }
+    Ok(Made { group, scope: None, _holder: None })
+}
+
+/// systemd makes the group for a process, so there must be one before the container's.
+fn in_scope(path: Option<&str>, id: &str, resources: &LinuxResources, manner: Manner) -> Result<Made> {
+    let bus = if manner.rootless { Bus::User } else { Bus::System };
+    let default = format!(":dhow:{id}");
+    let (slice, unit) = systemd::scope_name(path.unwrap_or(&default), bus).map_err(cgroup::Error::from)?;
+    let holder = Holder::new()?;
+    let properties = systemd::properties(resources).map_err(cgroup::Error::from)?;
+    let scope = Scope::start(bus, &unit, &slice, &[holder.pid], &properties)?;
+    let group = Cgroup::of_process(&Hierarchy::detect()?, holder.pid)?;
+    let Some(group) = group else {
+        drop(scope.stop());
+        return Err(Error::refused(format!("systemd made {unit}, but no cgroup for it")));
+    };
+    Ok(Made { group, scope: Some(scope), _holder: Some(holder) })
+}
+
+/// A process that does nothing but be in a cgroup.
+#[derive(Debug)]
+struct Holder {
+    pid: rustix::process::Pid,
+    _until: OwnedFd,
+}
+
+impl Holder {
+    fn new() -> Result<Self> {
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (reader, writer) = pipe.map_err(|errno| kernel::Error::new("pipe2(O_CLOEXEC)", errno))?;
+        let mut writer = Some(writer);
+        let child = Cloning::default().spawn(|| {
+            drop(writer.take());
+            // Ends with the other end of the pipe, which nobody writes to.
+            rustix::io::read(&reader, &mut [0u8; 1]).ok();
+            0
+        })?;
+        let Some(until) = writer else { return Err(Error::refused("no pipe")) };
+        Ok(Self { pid: child.pid, _until: until })
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        rustix::process::kill_process(self.pid, rustix::process::Signal::KILL).ok();
+        let wait = || rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty());
+        rustix::io::retry_on_intr(wait).ok();
+    }
+}
+
+/// What every container may use (config-linux.md, "Default Devices"), and nothing else unless the rules say so. Last, as in
+/// runc: engines write their own rules for a container that they know to have these.
+fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
+    if resources.devices.is_empty() {
+        resources.devices.push(LinuxDeviceCgroup { access: Some("rwm".to_owned()), ..LinuxDeviceCgroup::default() });
+    }
+    resources.devices.extend(cgroup::default_device_rules().into_iter().filter(|rule| rule.allow));
+    resources
+}
+
+/// Whether anything but devices was asked for.
+fn limits(resources: &LinuxResources) -> bool {
+    let rest = LinuxResources { devices: Vec::new(), ..resources.clone() };
+    rest != LinuxResources::default()
+}
+
+fn is_forbidden(error: &cgroup::Error) -> bool {
+    matches!(error, cgroup::Error::NotDelegated { .. } | cgroup::Error::NoHierarchy)
+        || matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT))
+}
+
+/// The directories for the runtime, which puts the container's processes there.
+pub(crate) fn directories(group: &Cgroup) -> CgroupPlan {
+    let mut plan = CgroupPlan::default();
+    for (mount, path) in group.directories() {
+        match mount.version {
+            Version::V2 => plan.unified = Some(path),
+            Version::V1 => {
+                let name = mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned());
+                plan.legacy.push((name.unwrap_or_default(), path));
+            }
+        }
+    }
+    plan
+}
+
+/// The directories by controller, as runc notes them.
+pub(crate) fn paths(group: &Cgroup) -> std::collections::BTreeMap<String, PathBuf> {
+    let mut paths = std::collections::BTreeMap::new();
+    for (mount, path) in group.directories() {
+        match mount.version {
+            Version::V2 => drop(paths.insert(String::new(), path)),
+            Version::V1 => {
+                let names = mount.controllers.iter().map(|controller| controller.v1_name().to_owned());
+                let named = mount.name.iter().map(|name| format!("name={name}"));
+                for name in names.chain(named) {
+                    paths.insert(name, path.clone());
+                }
+            }
+        }
+    }
+    paths
+}
+
+/// The groups of a container that was made; `None` when it has none.
+pub(crate) fn open(record: &Record) -> Result<Option<Cgroup>> {
+    let group = record.cgroup.as_ref().map(Cgroup::open).transpose()?;
+    Ok(group.filter(Cgroup::exists))
+}
+
+/// As [`open`], for a verb that needs them.
+pub(crate) fn need(record: &Record) -> Result<Cgroup> {
+    open(record)?.ok_or_else(|| Error::refused("the container has no cgroup"))
+}
+
+/// Ends what is left in the groups, removes them, and tells systemd.
+pub(crate) fn remove(record: &Record) -> Result<()> {
+    if let Some(mut group) = open(record)? {
+        if group.processes().is_ok_and(|processes| !processes.is_empty()) {
+            group.kill()?;
+        }
+        group.remove()?;
+    }
+    match &record.scope {
+        Some(scope) => Ok(scope.stop()?),
+        None => Ok(()),
+    }
+}

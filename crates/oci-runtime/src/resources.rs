@@ -1,0 +1,89 @@
+//! `pause`, `resume` and `update`: what is done to a running container's cgroup.
+
+use oci::runtime::{Linux, LinuxResources};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::groups;
+use crate::record::Status;
+use crate::store::Store;
+
+/// Stops all processes of a container.
+///
+/// # Errors
+/// [`Error::State`] for one that does not run.
+pub fn pause(store: &Store, id: &str) -> Result<()> {
+    let container = store.hold(id)?;
+    match container.status()? {
+        Status::Running | Status::Created => Ok(groups::need(&container.record)?.freeze()?),
+        status => Err(Error::State(format!("container not running: it is {status}"))),
+    }
+}
+
+/// Lets them go on.
+///
+/// # Errors
+/// [`Error::State`] for a container that is not paused.
+pub fn resume(store: &Store, id: &str) -> Result<()> {
+    let container = store.hold(id)?;
+    match container.status()? {
+        Status::Paused => Ok(groups::need(&container.record)?.thaw()?),
+        _ => Err(Error::State("container not paused".to_owned())),
+    }
+}
+
+/// Sets the limits that `changes` names, and leaves the others.
+///
+/// # Errors
+/// [`Error::State`] for a container that has ended; a limit that the kernel refuses.
+pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
+    let mut container = store.hold(id)?;
+    if container.status()? == Status::Stopped {
+        return Err(Error::State("container not running".to_owned()));
+    }
+    let linux = container.record.spec.linux.get_or_insert_with(Linux::default);
+    let present = linux.resources.get_or_insert_with(LinuxResources::default);
+    let merged = merge(present, changes)?;
+    let mut changes = changes.clone();
+    if let (Some(memory), Some(known)) = (&mut changes.memory, &present.memory)
+        && memory.swap.is_some()
+    {
+        // It limits both together, so it is told to the kernel together.
+        memory.limit = memory.limit.or(known.limit);
+    }
+    *present = merged;
+    groups::need(&container.record)?.apply(&changes)?;
+    container.save()
+}
+
+/// What is in force after a change: a field that it does not name stays.
+fn merge(present: &LinuxResources, changes: &LinuxResources) -> Result<LinuxResources> {
+    let fail = |error: serde_json::Error| Error::refused(error.to_string());
+    let mut all = serde_json::to_value(present).map_err(fail)?;
+    overlay(&mut all, serde_json::to_value(changes).map_err(fail)?);
+    serde_json::from_value(all).map_err(fail)
+}
+
+fn overlay(below: &mut Value, above: Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (name, value) in above {
+                overlay(below.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (below, above) => *below = above,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let read = |text: &str| serde_json::from_str::<LinuxResources>(text).unwrap();
+        let present = read(r#"{"memory": {"limit": 10, "swap": 20}, "pids": {"limit": 5}}"#);
+        let merged = merge(&present, &read(r#"{"memory": {"limit": 30}}"#)).unwrap();
+        assert_eq!(merged, read(r#"{"memory": {"limit": 30, "swap": 20}, "pids": {"limit": 5}}"#));
+    }
+}

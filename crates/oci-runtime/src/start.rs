@@ -1,0 +1,52 @@
+//! `start`: lets a container that waits execute its program.
+
+use oci::runtime::{ContainerState, LinuxSeccompAction};
+use runtime::PlanOptions;
+
+use crate::error::{Error, OnFile, Result};
+use crate::record::Status;
+use crate::store::{Container, DOOR, Store};
+
+/// Starts a container and returns when its program runs.
+///
+/// # Errors
+/// The program's, with a container that is stopped then; [`Error::State`] for one that does not wait.
+pub fn start(store: &Store, id: &str) -> Result<()> {
+    let container = store.hold(id)?;
+    match container.status()? {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::State("cannot start a container that has stopped".to_owned())),
+        Status::Creating => return Err(Error::State("cannot start a container that is being created".to_owned())),
+        Status::Running | Status::Paused => {
+            return Err(Error::State("cannot start an already running container".to_owned()));
+        }
+    }
+    let Some(pid) = container.record.pid() else { return Err(Error::Missing) };
+    // Only a filter that asks somebody is needed again here, to tell them who asks.
+    let filter = if asks(&container) { compile(&container)? } else { None };
+    let knock = runtime::knock(container.directory(), DOOR)?;
+    // From here on it is not to be started a second time, whatever becomes of this process.
+    let door = container.directory().join(DOOR);
+    std::fs::remove_file(&door).on("remove", &door)?;
+    knock.start(filter.as_ref(), pid)?;
+    match &container.record.spec.hooks {
+        // A failure is no reason to stop the container (runtime.md, "Lifecycle"); but it is told.
+        Some(hooks) => {
+            Ok(runtime::run_hooks("poststart", &hooks.poststart, &container.state(ContainerState::Running))?)
+        }
+        None => Ok(()),
+    }
+}
+
+fn asks(container: &Container) -> bool {
+    let linux = container.record.spec.linux.as_ref();
+    let Some(profile) = linux.and_then(|linux| linux.seccomp.as_ref()) else { return false };
+    profile.default_action == LinuxSeccompAction::Notify
+        || profile.syscalls.iter().any(|rule| rule.action == LinuxSeccompAction::Notify)
+}
+
+pub(crate) fn compile(container: &Container) -> Result<Option<runtime::FilterPlan>> {
+    let record = &container.record;
+    let options = PlanOptions { id: record.id.clone(), bundle: record.bundle.clone(), ..PlanOptions::default() };
+    Ok(runtime::compile_filter(&record.spec, &options)?)
+}
