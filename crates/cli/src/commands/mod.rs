@@ -6,6 +6,7 @@ mod create;
 mod events;
 mod exec;
 mod history;
+mod image_diff;
 mod image_inspect;
 mod image_prune;
 mod images;
@@ -16,6 +17,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod pause;
 mod port;
 mod ps;
@@ -27,6 +29,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod serve;
 mod start;
 mod stop;
@@ -80,6 +83,7 @@ pub const VERBS: &[Entry] = &[
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
     (&["save"], &save::VERB),
+    (&["search"], &search::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stop"], &stop::VERB),
@@ -119,6 +123,7 @@ pub const GROUPS: &[Group] = &[
         name: "image",
         about: "Manage images",
         verbs: &[
+            (&["diff"], &image_diff::VERB),
             (&["history"], &history::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
@@ -129,6 +134,17 @@ pub const GROUPS: &[Group] = &[
             (&["rm", "remove"], &rmi::VERB),
             (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
+        ],
+    },
+    Group {
+        name: "manifest",
+        about: "Manage image manifests and manifest lists",
+        verbs: &[
+            (&["annotate"], &manifest::ANNOTATE),
+            (&["create"], &manifest::CREATE),
+            (&["inspect"], &manifest::INSPECT),
+            (&["push"], &manifest::PUSH),
+            (&["rm"], &manifest::RM),
         ],
     },
     Group {

@@ -1,8 +1,10 @@
 //! Images: what the store holds, under which names, and how it gets there and goes again.
 
 mod claim;
+mod diff;
 mod history;
 mod import;
+mod lists;
 mod load;
 mod prune;
 mod pull;
@@ -18,7 +20,9 @@ use oci::image::ImageConfig;
 use oci::reference::Reference;
 use std::collections::BTreeMap;
 
+pub use diff::ImageDifference;
 pub use history::HistoryStep;
+pub use lists::{Annotations, ManifestFound};
 pub use load::Loaded;
 pub use prune::PrunedImages;
 pub(crate) use pull::translated as registry_failure;

@@ -1,6 +1,7 @@
 //! Images leave: save and push, and what others make of it.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +15,8 @@ use crate::sandbox::Sandbox;
 cases![transfer:
     save_and_load_again, save_layers_bit_for_bit, save_several_and_by_id, save_for_others, save_refusals,
     push_keeps_the_digest, push_to_a_second_repository_sends_nothing, push_what_was_loaded, push_all_tags, push_quiet,
-    push_refusals, push_zstd_and_plain, login_and_logout, login_refusals, login_with_a_helper, mirrors_are_asked_first,
+    push_refusals, push_zstd_and_plain, login_and_logout, login_refusals, login_with_a_helper, mirrors_are_asked_first, manifest_lists,
+    search,
 ];
 
 fn json(text: &str) -> Result<Value> {
@@ -403,4 +405,62 @@ fn mirrors_are_asked_first(sandbox: &Sandbox) -> Result<()> {
     // It has the name that was asked for, not the mirror's.
     same!(sandbox.ok(["images", "--format", "{{.Repository}}:{{.Tag}}"])?, "busybox:latest");
     run(&["pull", "bad.test/x"])?.fails(1, &["blocked"])
+}
+
+fn manifest_lists(sandbox: &Sandbox) -> Result<()> {
+    needs(&["skopeo"])?;
+    let registry = Registry::empty(sandbox, "target", None)?;
+    sandbox.load("busybox")?;
+    let at = |name: &str| format!("{}/{name}", registry.address);
+    for name in ["a:1", "b:1"] {
+        sandbox.ok(["tag", "busybox", &at(name)])?;
+        sandbox.ok(["push", "-q", &at(name)])?;
+    }
+    let manifest = json(&sandbox.ok(["manifest", "inspect", &at("a:1")])?)?;
+    same!(manifest["schemaVersion"], 2);
+    let verbose = json(&sandbox.ok(["manifest", "inspect", "-v", &at("a:1")])?)?;
+    same!(verbose["Ref"], at("a:1"));
+    ensure!(verbose["Descriptor"]["digest"].is_string() && verbose["OCIManifest"].is_object(), "{verbose}");
+    let list = at("list:1");
+    contains!(
+        sandbox.ok(["manifest", "create", &list, &at("a:1"), &at("b:1")])?,
+        format!("Created manifest list {list}")
+    );
+    sandbox.dhow(["manifest", "create", &list, &at("a:1")])?.fails(1, &["--amend"])?;
+    sandbox.ok(["manifest", "annotate", "--arch", "arm64", "--variant", "v8", &list, &at("b:1")])?;
+    sandbox.dhow(["manifest", "annotate", "--arch", "arm64", &list, &at("c:1")])?.fails(1, &["does not exist in"])?;
+    let index = json(&sandbox.ok(["manifest", "inspect", &list])?)?;
+    same!(index["manifests"][1]["platform"]["architecture"], "arm64");
+    let digest = sandbox.ok(["manifest", "push", "-p", &list])?;
+    same!(digest_at(&registry.address, "list", "1")?, digest);
+    sandbox.dhow(["manifest", "rm", &list])?.fails(1, &["no such manifest"])?;
+    // It is an image for this processor, taken from another repository.
+    sandbox.ok(["rmi", "-f", "busybox", &at("a:1"), &at("b:1")])?;
+    sandbox.ok(["image", "prune", "-a", "-f"])?;
+    same!(sandbox.ok(["run", "--rm", "--network", "none", &list, "echo", "runs"])?, "runs");
+    let all = json(&sandbox.ok(["manifest", "inspect", "-v", &list])?)?;
+    same!(all.as_array().map(Vec::len), Some(2));
+    sandbox.dhow(["manifest", "inspect", &at("nosuch:1")])?.fails(1, &["not found"])
+}
+
+fn search(sandbox: &Sandbox) -> Result<()> {
+    let address = crate::registry::serve(|request, stream| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let body = match path.starts_with("/v1/search?q=red%20is&n=") {
+            true => {
+                r#"{"results":[{"name":"redis","description":"in\u001b[31m red","star_count":12,"is_official":true},{"name":"x/redis","description":null,"star_count":1}]}"#
+            }
+            false => "{}",
+        };
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    })?;
+    let term = format!("{address}/red is");
+    let text = sandbox.ok(["search", &term])?;
+    for word in ["NAME", "DESCRIPTION", "STARS", "OFFICIAL", "redis", "[OK]"] {
+        contains!(text, word);
+    }
+    ensure!(!text.contains('\u{1b}'), "{text:?}");
+    same!(sandbox.ok(["search", "--format", "{{.Name}}", "-f", "stars=5", &term])?, "redis");
+    same!(sandbox.ok(["search", "--format", "{{.Name}}", "-f", "is-official=false", &term])?, "x/redis");
+    sandbox.dhow(["search", "--limit", "0", &term])?.fails(125, &["limit"])
 }
