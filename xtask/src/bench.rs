@@ -10,12 +10,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::command::{command, run as run_command};
+use crate::disk::Disk;
 use crate::paths::{self, Staging};
 use crate::{images, setup, test};
-use disk::Disk;
 
 mod cage;
-mod disk;
 mod load;
 mod peers;
 mod start;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod command;
+mod disk;
 mod elf;
 mod images;
 mod paths;

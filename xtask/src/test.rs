@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{command, output, run as run_command, text};
+use crate::disk;
 use crate::paths::{self, Staging};
 use crate::{elf, images, registry, setup, tidy, vm};
 
@@ -250,9 +251,7 @@ impl Stage {
             Place::Here { user } => {
                 words.extend(user.iter().flat_map(|user| ["--as".to_owned(), (*user).to_owned()]));
                 words.extend(filters.iter().map(|&filter| filter.to_owned()));
-                let status =
-                    command(&words[0], &words[1..]).stdin(Stdio::null()).status().context("start the tests")?;
-                status.code().unwrap_or(1)
+                disk::on_a_fresh_one(&self.path("disk.ext4"), &words)?
             }
             Place::Machine { selinux, user, chosen } => {
                 self.readable_by_all(&report)?;

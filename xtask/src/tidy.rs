@@ -9,6 +9,7 @@ use crate::command::{command, output};
 use crate::paths;
 
 mod edges;
+mod licences;
 mod sizes;
 
 /// A rule: its name, and what breaks it, one line each.
@@ -49,6 +50,7 @@ pub fn checks() -> Result<Vec<Check>> {
     Ok(vec![
         Check { name: "edges point down", broken: edges::undeclared(&metadata) },
         Check { name: "foreign crates stay in their place", broken: edges::misplaced(&metadata) },
+        Check { name: "licences and sources are allowed", broken: licences::refused()? },
         Check { name: "unsafe only in kernel", broken: unsafe_outside(&sources) },
         Check { name: "names say what is inside", broken: banned_names(&sources) },
         Check { name: "modules say what they own", broken: headless(&sources) },

@@ -100,10 +100,14 @@ impl Cgroup {
             match joined.version {
                 Version::V2 => {
                     // The core counts processor time without any controller.
-                    stats.cpu = cpu_v2(directory)?;
-                    stats.memory = memory_v2(directory)?;
-                    stats.pids = pids(directory)?.or(threads(directory)?);
-                    stats.io = io_v2(&directory.read_if_there("io.stat")?.unwrap_or_default());
+                    // Where both versions are mounted, what v1 has counted stays.
+                    stats.cpu = cpu_v2(directory)?.or(stats.cpu);
+                    stats.memory = memory_v2(directory)?.or(stats.memory);
+                    stats.pids = pids(directory)?.or(stats.pids).or(threads(directory)?);
+                    let io = io_v2(&directory.read_if_there("io.stat")?.unwrap_or_default());
+                    if !io.is_empty() {
+                        stats.io = io;
+                    }
                 }
                 Version::V1 => {
                     if has(Controller::Memory) {

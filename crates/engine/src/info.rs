@@ -91,7 +91,7 @@ fn operating_system() -> String {
     name.map_or_else(|| "Linux".into(), |name| name.trim_matches('"').to_owned())
 }
 
-fn memory() -> u64 {
+pub(crate) fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024

@@ -46,11 +46,14 @@ mod sweep;
 pub mod xray;
 
 pub use containers::options::{
-    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
+    HealthAction, HealthOptions, IoLimits, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
     RestartPolicy, Ulimit,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
-pub use containers::{Created, Exec, ExecOptions, ExecState, LogPlace, Started, Streams, Waiting};
+pub use containers::{
+    Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Started, Streams, Top,
+    UpdateOptions, Usage, Waiting,
+};
 pub use directories::Directories;
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};

@@ -14,6 +14,14 @@ pub(crate) fn suffix(stream: &str, time: &str) -> String {
     format!("\",\"stream\":\"{stream}\",\"time\":\"{time}\"}}\n")
 }
 
+/// The same with Docker's `attrs`, a JSON object.
+pub(crate) fn suffix_with(stream: &str, attributes: &str, time: &str) -> String {
+    match attributes {
+        "" => suffix(stream, time),
+        _ => format!("\",\"stream\":\"{stream}\",\"attrs\":{attributes},\"time\":\"{time}\"}}\n"),
+    }
+}
+
 /// Appends one log line. `newline` says whether the text ended in one (which is not part of `text`).
 pub(crate) fn append(out: &mut Vec<u8>, text: &[u8], newline: bool, suffix: &str) {
     out.extend_from_slice(b"{\"log\":\"");

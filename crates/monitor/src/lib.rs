@@ -15,7 +15,7 @@
 //! - [`plan`]: what the monitor is told ([`MonitorPlan`]).
 //! - [`supervise`] or, for restart policies, [`Monitor`]: the monitor's side.
 //! - [`wire`]: the protocol, drawn. [`client`]: the other side of it; [`foreground`]: a terminal joined to a container.
-//! - [`log_file`] writes and [`logs`] reads Docker's json-file format.
+//! - [`log_file`] writes and [`logs`] reads Docker's json-file format; [`forward`] sends lines elsewhere.
 //! - [`record`]: the files in the run directory.
 //! - [`health`]: the checks of a container that has some.
 //!
@@ -24,11 +24,13 @@
 
 pub mod client;
 mod clock;
+mod compressed_log;
 mod confinement;
 pub mod detach_keys;
 pub mod error;
 mod exec_session;
 pub mod foreground;
+pub mod forward;
 pub mod handover;
 pub mod health;
 mod json_line;

@@ -12,10 +12,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags};
+
+use crate::compressed_log::{Compressor, compressed};
 use crate::error::{Call, Error};
+use crate::forward::Forward;
 use crate::json_line::{self, find_newline};
 use crate::plan::{LogDriver, LogPlan};
 use crate::wire::LogPosition;
@@ -54,6 +59,10 @@ pub struct LogFile {
     /// The beginnings of lines whose ends have not come yet; for each stream less than [`LINE_LIMIT`].
     pending: [Vec<u8>; 2],
     lost: u64,
+    forward: Option<Forward>,
+    /// JSON of what stands beside each line; empty for nothing.
+    attributes: String,
+    compressor: Option<Compressor>,
 }
 
 #[derive(Debug)]
@@ -64,6 +73,7 @@ struct Current {
     size: u64,
     max_size: Option<u64>,
     max_file: u32,
+    compress: bool,
     /// Size at which rotating is tried; more than `max_size` after a rotation that failed.
     rotate_at: u64,
 }
@@ -78,17 +88,33 @@ impl LogFile {
             LogDriver::JsonFile => Some(Current::open(plan)?),
             LogDriver::None => None,
         };
-        Ok(Self { current, out: Vec::new(), pending: [Vec::new(), Vec::new()], lost: 0 })
+        let attributes = match plan.attributes.is_empty() {
+            true => String::new(),
+            // Strings always become JSON.
+            false => serde_json::to_string(&plan.attributes).unwrap_or_default(),
+        };
+        let mut log = Self {
+            compressor: None,
+            current,
+            out: Vec::new(),
+            pending: [Vec::new(), Vec::new()],
+            lost: 0,
+            forward: plan.forward.as_ref().map(Forward::open).transpose()?,
+            attributes,
+        };
+        // What a monitor that was killed left uncompressed.
+        log.begin_compressing();
+        Ok(log)
     }
 
     /// Takes a piece of output and writes all lines that are whole now.
     pub fn append(&mut self, stream: Stream, mut data: &[u8]) {
-        if self.current.is_none() {
+        if self.current.is_none() && self.forward.is_none() {
             return;
         }
-        let suffix = json_line::suffix(stream.name(), &crate::clock::now());
+        let place = self.place(stream);
         while !data.is_empty() {
-            data = self.take_line(stream, data, &suffix);
+            data = self.take_line(&place, data);
         }
         self.flush();
     }
@@ -97,16 +123,78 @@ impl LogFile {
     pub fn end(&mut self, stream: Stream) {
         let pending = std::mem::take(&mut self.pending[stream as usize]);
         if !pending.is_empty() {
-            let suffix = json_line::suffix(stream.name(), &crate::clock::now());
-            self.write_line(&pending, false, &suffix);
+            let place = self.place(stream);
+            self.write_line(&pending, false, &place);
             self.flush();
         }
+    }
+
+    /// Nothing more comes: lets go what others have not taken yet, for a moment.
+    pub(crate) fn finish(&mut self) {
+        if let Some(forward) = &mut self.forward {
+            forward.finish();
+        }
+        self.finish_compressing();
+    }
+
+    fn finish_compressing(&mut self) {
+        if let (Some(compressor), Some(current)) = (self.compressor.take(), &self.current) {
+            let mut fds = [PollFd::from_borrowed_fd(compressor.fd(), PollFlags::IN)];
+            let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+            // Nobody should wait longer for the container's end; the next run compresses the file.
+            match rustix::event::poll(&mut fds, Some(&patience)) {
+                Ok(ready) if ready > 0 => compressor.end(&current.path, current.max_file),
+                _ => compressor.abandon(&current.path),
+            }
+        }
+    }
+
+    fn begin_compressing(&mut self) {
+        if let (None, Some(current)) = (&self.compressor, &self.current)
+            && current.compress
+        {
+            self.compressor = Compressor::begin(&current.path, current.max_file);
+        }
+    }
+
+    /// Readable when [`Self::compressed`] should be called.
+    pub(crate) fn compressing(&self) -> Option<BorrowedFd<'_>> {
+        self.compressor.as_ref().map(Compressor::fd)
+    }
+
+    /// A file has been compressed; the next one's turn.
+    pub(crate) fn compressed(&mut self) {
+        if let (Some(compressor), Some(current)) = (self.compressor.take(), &self.current) {
+            compressor.end(&current.path, current.max_file);
+        }
+        self.begin_compressing();
+    }
+
+    /// Becomes writable when [`Self::flush_forward`] should be called.
+    pub(crate) fn forwarding(&self) -> Option<BorrowedFd<'_>> {
+        self.forward.as_ref().and_then(Forward::waits_for)
+    }
+
+    pub(crate) fn flush_forward(&mut self) {
+        if let Some(forward) = &mut self.forward {
+            forward.flush();
+        }
+    }
+
+    /// Whether the container's output has to wait for somebody who takes it slowly.
+    pub(crate) fn is_full(&self) -> bool {
+        self.forward.as_ref().is_some_and(Forward::is_full)
+    }
+
+    fn place(&self, stream: Stream) -> Place {
+        let time = crate::clock::now();
+        Place { stream, suffix: json_line::suffix_with(stream.name(), &self.attributes, &time), time }
     }
 
     /// Lines that could not be written because of errors.
     #[must_use]
     pub fn lost_lines(&self) -> u64 {
-        self.lost
+        self.lost + self.forward.as_ref().map_or(0, Forward::lost)
     }
 
     /// End of what has been written.
@@ -116,11 +204,12 @@ impl LogFile {
     }
 
     /// Takes the next line, or the next full piece of one, from the pending text and `data`; returns the rest of `data`.
-    fn take_line<'a>(&mut self, stream: Stream, data: &'a [u8], suffix: &str) -> &'a [u8] {
+    fn take_line<'a>(&mut self, place: &Place, data: &'a [u8]) -> &'a [u8] {
+        let stream = place.stream;
         let have = self.pending[stream as usize].len();
         let window = &data[..data.len().min(LINE_LIMIT - have)];
         if let Some(end) = find_newline(window) {
-            self.write_with_pending(stream, &window[..end], true, suffix);
+            self.write_with_pending(&window[..end], true, place);
             return &data[end + 1..];
         }
         if have + window.len() < LINE_LIMIT {
@@ -129,36 +218,40 @@ impl LogFile {
         }
         // Docker counts bytes before the newline: a line of exactly the limit is whole.
         if data.get(window.len()) == Some(&b'\n') {
-            self.write_with_pending(stream, window, true, suffix);
+            self.write_with_pending(window, true, place);
             return &data[window.len() + 1..];
         }
         if have == 0 {
             let whole = whole_characters(window);
-            self.write_line(&window[..whole], false, suffix);
+            self.write_line(&window[..whole], false, place);
             return &data[whole..];
         }
         let mut pending = std::mem::take(&mut self.pending[stream as usize]);
         pending.extend_from_slice(window);
         let whole = whole_characters(&pending);
-        self.write_line(&pending[..whole], false, suffix);
+        self.write_line(&pending[..whole], false, place);
         pending.drain(..whole);
         self.pending[stream as usize] = pending;
         &data[window.len()..]
     }
 
-    fn write_with_pending(&mut self, stream: Stream, text: &[u8], newline: bool, suffix: &str) {
+    fn write_with_pending(&mut self, text: &[u8], newline: bool, place: &Place) {
+        let stream = place.stream;
         if self.pending[stream as usize].is_empty() {
-            self.write_line(text, newline, suffix);
+            self.write_line(text, newline, place);
         } else {
             let mut pending = std::mem::take(&mut self.pending[stream as usize]);
             pending.extend_from_slice(text);
-            self.write_line(&pending, newline, suffix);
+            self.write_line(&pending, newline, place);
             pending.clear();
             self.pending[stream as usize] = pending;
         }
     }
 
-    fn write_line(&mut self, text: &[u8], newline: bool, suffix: &str) {
+    fn write_line(&mut self, text: &[u8], newline: bool, place: &Place) {
+        if let Some(forward) = &mut self.forward {
+            forward.line(place.stream, text, newline, &place.time);
+        }
         let Some(current) = &self.current else { return };
         let full = current.size + self.out.len() as u64 >= current.rotate_at;
         if full || self.out.len() + text.len() * json_line::WORST + json_line::OVERHEAD > COLLECT {
@@ -166,11 +259,12 @@ impl LogFile {
         }
         if full && let Some(current) = &mut self.current {
             current.rotate();
+            self.begin_compressing();
         }
         if self.out.capacity() == 0 {
             self.out.reserve_exact(COLLECT);
         }
-        json_line::append(&mut self.out, text, newline, suffix);
+        json_line::append(&mut self.out, text, newline, &place.suffix);
     }
 
     fn flush(&mut self) {
@@ -180,6 +274,13 @@ impl LogFile {
         }
         self.out.clear();
     }
+}
+
+/// What all lines have that come together.
+struct Place {
+    stream: Stream,
+    suffix: String,
+    time: String,
 }
 
 /// Length of the prefix of `text` that does not end in the middle of a character; all of it when it is not UTF-8 anyway.
@@ -205,7 +306,8 @@ impl Current {
         let inode = file.metadata().call(|| format!("fstat(<{}>)", path.display()))?.ino();
         let rotate_at = plan.max_size.unwrap_or(u64::MAX);
         let (max_size, max_file) = (plan.max_size, plan.max_file.max(1));
-        Ok(Self { file, path: path.clone(), inode, size, max_size, max_file, rotate_at })
+        let compress = plan.compress && max_file > 1;
+        Ok(Self { file, path: path.clone(), inode, size, max_size, max_file, compress, rotate_at })
     }
 
     /// Writes whole lines, or nothing. Says whether it worked.
@@ -235,13 +337,21 @@ impl Current {
         let file = open_log(&new, true)?;
         let inode = file.metadata()?.ino();
         for number in (1..self.max_file.saturating_sub(1)).rev() {
-            match std::fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            // Of the one that is overwritten, the other form must go as well.
+            for (from, to, other) in [
+                (numbered(&self.path, number), numbered(&self.path, number + 1), compressed(&self.path, number + 1)),
+                (compressed(&self.path, number), compressed(&self.path, number + 1), numbered(&self.path, number + 1)),
+            ] {
+                match std::fs::rename(from, to) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                    Err(_) => {}
+                    Ok(()) => drop(std::fs::remove_file(other)),
+                }
             }
         }
         if self.max_file > 1 {
             let first = numbered(&self.path, 1);
+            drop(std::fs::remove_file(compressed(&self.path, 1)));
             match std::fs::remove_file(&first) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -311,7 +421,7 @@ mod tests {
     fn scratch(max_size: Option<u64>, max_file: u32) -> Scratch {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c-json.log");
-        Scratch { directory, plan: LogPlan { driver: LogDriver::JsonFile, path, max_size, max_file } }
+        Scratch { directory, plan: LogPlan { max_size, max_file, ..LogPlan::json_file(path) } }
     }
 
     fn texts(path: &Path) -> Vec<String> {

@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
+use crate::compressed_log;
 use crate::error::{Call, Error};
 use crate::json_line::find_newline;
 use crate::log_file::{Stream, numbered};
@@ -93,8 +94,21 @@ pub struct Reader {
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// Of the file as it was written; a compressed one is known by that, too.
     inode: u64,
     position: u64,
+    /// `file` is compressed; where to unpack it.
+    compressed: Option<PathBuf>,
+}
+
+impl Open {
+    /// Unpacks a compressed file, which is done only for one that is read.
+    fn ready(&mut self) -> Result<&mut File, Error> {
+        if let Some(directory) = self.compressed.take() {
+            self.file = compressed_log::unpack(&self.file, &directory)?;
+        }
+        Ok(&mut self.file)
+    }
 }
 
 enum Step {
@@ -279,8 +293,8 @@ impl Reader {
                 self.buffer.resize(self.end * 2, 0);
             }
         }
-        let n =
-            open.file.read(&mut self.buffer[self.end..]).call(|| format!("read(<{}>)", self.options.path.display()))?;
+        let call = || format!("read(<{}>)", self.options.path.display());
+        let n = open.ready()?.read(&mut self.buffer[self.end..]).call(call)?;
         self.end += n;
         open.position += n as u64;
         if n == 0 && open.file.metadata().is_ok_and(|metadata| metadata.len() < open.position) {
@@ -351,7 +365,14 @@ fn open(path: &Path) -> Result<Option<Open>, Error> {
         result => result.call(|| format!("openat(AT_FDCWD, {path:?}, O_RDONLY|O_CLOEXEC)"))?,
     };
     let inode = file.metadata().call(|| format!("fstat(<{}>)", path.display()))?.ino();
-    Ok(Some(Open { file, inode, position: 0 }))
+    Ok(Some(Open { file, inode, position: 0, compressed: None }))
+}
+
+/// A rotated file in its compressed form.
+fn open_compressed(path: PathBuf) -> Option<Open> {
+    let inode = compressed_log::origin(&path)?;
+    let file = File::open(&path).ok()?;
+    Some(Open { file, inode, position: 0, compressed: Some(path.parent()?.to_owned()) })
 }
 
 /// The files of a log from the current one on to older ones, as they are found while rotation may be going on: one may
@@ -360,7 +381,13 @@ fn newest_first(path: &Path) -> Result<Vec<Open>, Error> {
     let mut files: Vec<Open> = Vec::new();
     let mut missing = 0;
     for number in 0.. {
-        let file = if number == 0 { open(path)? } else { open(&numbered(path, number))? };
+        let file = match number {
+            0 => open(path)?,
+            number => match open(&numbered(path, number))? {
+                Some(file) => Some(file),
+                None => open_compressed(compressed_log::compressed(path, number)),
+            },
+        };
         match file {
             Some(file) if files.iter().all(|known| known.inode != file.inode) => files.push(file),
             Some(_) => {}
@@ -398,7 +425,7 @@ fn tail(path: &Path, lines: u64) -> Result<Option<Open>, Error> {
     let mut last = None;
     for mut file in newest_first(path)? {
         let call = || format!("read(<{}>)", path.display());
-        if let Some(start) = back(&mut file.file, &mut left).call(call)? {
+        if let Some(start) = back(file.ready()?, &mut left).call(call)? {
             file.position = file.file.seek(SeekFrom::Start(start)).call(call)?;
             return Ok(Some(file));
         }

@@ -159,19 +159,40 @@ pub struct LogPlan {
     pub max_size: Option<u64>,
     /// How many files there are at most, the current one included; 0 counts as 1.
     pub max_file: u32,
+    /// Rotated files are compressed.
+    #[serde(default)]
+    pub compress: bool,
+    /// What stands beside each line: Docker's `attrs`.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub attributes: std::collections::BTreeMap<String, String>,
+    /// Where lines go, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<crate::forward::ForwardPlan>,
+    /// A client that leaves so many bytes untaken is cut off, and the container never waits for one; `None` lets it wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_buffer: Option<usize>,
 }
 
 impl LogPlan {
     /// Docker's format, bounded: three files of 10 MiB.
     #[must_use]
     pub fn json_file(path: PathBuf) -> Self {
-        Self { driver: LogDriver::JsonFile, path, max_size: Some(10 << 20), max_file: 3 }
+        Self { driver: LogDriver::JsonFile, path, max_size: Some(10 << 20), max_file: 3, ..Self::none() }
     }
 
     /// No log.
     #[must_use]
     pub fn none() -> Self {
-        Self { driver: LogDriver::None, path: PathBuf::new(), max_size: None, max_file: 1 }
+        Self {
+            driver: LogDriver::None,
+            path: PathBuf::new(),
+            max_size: None,
+            max_file: 1,
+            compress: false,
+            attributes: std::collections::BTreeMap::new(),
+            forward: None,
+            client_buffer: None,
+        }
     }
 }
 

@@ -478,6 +478,7 @@ impl Monitor {
         });
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
+        self.log.finish();
         if let Err(error) = self.confinement.remove() {
             exit.error = Some(error.to_failure().to_string());
         }

@@ -34,6 +34,8 @@ enum Source {
     Input(u32),
     Peer(usize),
     Orphan(usize),
+    Compressor,
+    Forward,
 }
 
 #[derive(Default)]
@@ -66,6 +68,8 @@ impl Monitor {
                 }
                 Source::Peer(index) => self.serve(index, flags),
                 Source::Orphan(index) => self.drain_orphan(index),
+                Source::Compressor => self.log.compressed(),
+                Source::Forward => self.log.flush_forward(),
             }
         }
         self.orphans.retain(Option::is_some);
@@ -110,6 +114,12 @@ impl Monitor {
                 set.add(Source::Orphan(index), PollFd::new(fd, PollFlags::IN));
             }
         }
+        if let Some(fd) = self.log.compressing() {
+            set.add(Source::Compressor, PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        if let Some(fd) = self.log.forwarding() {
+            set.add(Source::Forward, PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+        }
         let timeout = self.next_deadline(until).map(remaining);
         match rustix::event::poll(&mut set.fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -122,7 +132,15 @@ impl Monitor {
     /// Whether a session's output is read now: not while a client of it has not taken what it got before.
     fn may_read(&self, key: u32, ended: bool) -> bool {
         // A process that has ended writes no more; what is left is bounded by what a pipe holds.
-        let limit = if ended { KEPT_AT_END } else { 0 };
+        let limit = match self.plan.log.client_buffer {
+            // It is cut off when it has left more than that, so nobody waits for it.
+            Some(_) => usize::MAX,
+            None if ended => KEPT_AT_END,
+            None => 0,
+        };
+        if key == CONTAINER && self.log.is_full() {
+            return false;
+        }
         self.peers.iter().all(|peer| match peer.role {
             Role::Attached { session, attach }
                 if session == key && (attach.streams.stdout || attach.streams.stderr) =>
@@ -315,6 +333,15 @@ impl Monitor {
         if self.stop_deadline.is_some_and(|end| now >= end) {
             self.stop_deadline = None;
             self.kill_container();
+        }
+        if let Some(most) = self.plan.log.client_buffer {
+            for index in 0..self.peers.len() {
+                let peer = &self.peers[index];
+                if peer.kept() > most && matches!(peer.role, Role::Attached { session: CONTAINER, .. }) {
+                    let message = format!("this client left {most} bytes untaken and was cut off; the process goes on");
+                    self.cut_off(index, &Error::refused(crate::error::Kind::Failed, message));
+                }
+            }
         }
         for index in 0..self.peers.len() {
             if self.peers[index].deadline().is_some_and(|end| now >= end) {

@@ -9,7 +9,7 @@ use fixture::Fixture;
 use monitor::client::Connection;
 use monitor::log_file::LogFile;
 use monitor::logs::{Next, Options, Reader};
-use monitor::{LogDriver, LogPlan, Stream};
+use monitor::{LogPlan, Stream};
 
 fn texts(options: Options) -> Vec<String> {
     let mut reader = Reader::open(options).unwrap();
@@ -44,7 +44,7 @@ fn following_across_many_rotations_loses_and_repeats_nothing() {
 fn a_reader_that_was_overtaken_goes_on_with_the_oldest_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.log");
-    let plan = LogPlan { driver: LogDriver::JsonFile, path: path.clone(), max_size: Some(1000), max_file: 2 };
+    let plan = LogPlan { max_size: Some(1000), max_file: 2, ..LogPlan::json_file(path.clone()) };
     let mut log = LogFile::open(&plan).unwrap();
     log.append(Stream::Stdout, b"first\n");
     let mut reader = Reader::open(Options::all(path)).unwrap();

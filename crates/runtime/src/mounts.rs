@@ -31,6 +31,12 @@ impl Prepared {
                 let tree = id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))?;
                 trees.push((index, tree));
             }
+            if let Mounted::Bind { source, recursive, id_map: None } = &mount.what
+                && let Some((process, path)) = of_another(source)
+            {
+                let tree = foreign(process, &path, *recursive).map_err(|error| in_step(mount, error))?;
+                trees.push((index, tree));
+            }
         }
         Ok(Self(trees))
     }
@@ -53,6 +59,34 @@ fn name(mount: &MountPlan) -> String {
         Mounted::Bind { source, .. } => format!("bind {} on {}", source.display(), mount.destination),
         Mounted::Cgroup => format!("mount the cgroup on {}", mount.destination),
     }
+}
+
+/// `/proc/PID/root/PATH` means a place in the mount namespace of that process.
+fn of_another(source: &Path) -> Option<(i32, std::path::PathBuf)> {
+    let mut parts = source.strip_prefix("/proc").ok()?.components();
+    let process = parts.next()?.as_os_str().to_str()?.parse().ok()?;
+    (parts.next()?.as_os_str() == "root").then(|| (process, Path::new("/").join(parts.as_path())))
+}
+
+/// Mounts can be copied from within their own namespace only (open_tree(2): EINVAL), so this process, which has one
+/// thread, goes there and comes back. Paths of the other namespace end in its own root, wherever its links lead.
+fn foreign(process: i32, path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let step = || "copy a mount of another container";
+    let open = |path: String, flags: OFlags| {
+        rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SystemCall::new(format!("open({path:?})"), errno))
+    };
+    let call = |text: &str, errno| SystemCall::new(text.to_owned(), errno);
+    let own = open("/proc/self/ns/mnt".to_owned(), OFlags::RDONLY).during(step)?;
+    let root = open("/".to_owned(), OFlags::PATH | OFlags::DIRECTORY).during(step)?;
+    let theirs = open(format!("/proc/{process}/ns/mnt"), OFlags::RDONLY).during(step)?;
+    kernel::namespaces::join(theirs.as_fd(), Namespaces::MOUNT).during(step)?;
+    let tree = copy(path, recursive);
+    // setns(2) has changed root and working directory, too.
+    kernel::namespaces::join(own.as_fd(), Namespaces::MOUNT).during(step)?;
+    rustix::process::fchdir(&root).map_err(|errno| call("fchdir(</>)", errno)).during(step)?;
+    rustix::process::chroot(".").map_err(|errno| call("chroot(\".\")", errno)).during(step)?;
+    tree.during(step)
 }
 
 /// mount_setattr takes the maps from a user namespace, so a child is made that does nothing but have one.

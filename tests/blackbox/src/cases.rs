@@ -10,14 +10,17 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod network;
 mod restart;
 mod rootless;
 mod run;
 mod security;
 mod services;
+mod sharing;
 mod storage;
 mod transfer;
+mod watch;
 mod wrong_input;
 mod xray;
 
@@ -30,6 +33,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        watch::CASES,
+        log_drivers::CASES,
+        sharing::CASES,
         limits::CASES,
         security::CASES,
         network::CASES,

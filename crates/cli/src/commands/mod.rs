@@ -20,6 +20,7 @@ mod logs;
 mod manifest;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -32,11 +33,13 @@ mod save;
 mod search;
 mod serve;
 mod start;
+mod stats;
 mod stop;
 mod system_check;
 mod tag;
 mod top;
 mod unpause;
+mod update;
 mod version;
 mod wait;
 mod xray;
@@ -86,10 +89,12 @@ pub const VERBS: &[Entry] = &[
     (&["search"], &search::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
+    (&["stats"], &stats::VERB),
     (&["stop"], &stop::VERB),
     (&["tag"], &tag::VERB),
     (&["top"], &top::VERB),
     (&["unpause"], &unpause::VERB),
+    (&["update"], &update::VERB),
     (&["wait"], &wait::VERB),
 ];
 
@@ -108,14 +113,17 @@ pub const GROUPS: &[Group] = &[
             (&["ls", "list", "ps"], &ps::VERB),
             (&["pause"], &pause::VERB),
             (&["port"], &port::VERB),
+            (&["prune"], &prune::VERB),
             (&["rename"], &rename::VERB),
             (&["restart"], &restart::VERB),
             (&["rm", "remove"], &rm::VERB),
             (&["run"], &run::VERB),
             (&["start"], &start::VERB),
+            (&["stats"], &stats::VERB),
             (&["stop"], &stop::VERB),
             (&["top"], &top::VERB),
             (&["unpause"], &unpause::VERB),
+            (&["update"], &update::VERB),
             (&["wait"], &wait::VERB),
         ],
     },

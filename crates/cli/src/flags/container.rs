@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::flags::attachment::own_terminal;
 use crate::flags::health::HealthFlags;
+use crate::flags::io::IoFlags;
 use crate::values::{
     cpus, devices, environment, hosts, keyvalue, mount, network, ports, security, signal, size, tmpfs, ulimit, volume,
 };
@@ -17,6 +18,9 @@ pub struct ContainerFlags {
     /// Add a line to /etc/hosts (host:ip)
     #[arg(long, value_name = "list", value_parser = hosts::extra)]
     add_host: Vec<String>,
+    /// Add an annotation to the container (passed to the OCI runtime)
+    #[arg(long, value_name = "map", value_parser = keyvalue::annotation)]
+    annotation: Vec<(String, String)>,
     /// Add a capability, or ALL
     #[arg(long, value_name = "list")]
     cap_add: Vec<String>,
@@ -35,6 +39,12 @@ pub struct ContainerFlags {
     /// Period of the processor quota in microseconds
     #[arg(long, value_name = "int")]
     cpu_period: Option<u64>,
+    /// Period of real-time scheduling in microseconds (cgroup v1)
+    #[arg(long, value_name = "int")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time share of that period in microseconds (cgroup v1)
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
     /// Processor time per period in microseconds
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
@@ -53,6 +63,11 @@ pub struct ContainerFlags {
     /// Add a device of the host (host[:container[:rwm]])
     #[arg(long, value_name = "list", value_parser = devices::parse)]
     device: Vec<String>,
+    /// Allow devices by a rule (TYPE MAJOR:MINOR ACCESS)
+    #[arg(long, value_name = "list")]
+    device_cgroup_rule: Vec<String>,
+    #[command(flatten)]
+    io: IoFlags,
     /// Set name servers
     #[arg(long, value_name = "list", value_parser = hosts::server)]
     dns: Vec<String>,
@@ -88,7 +103,7 @@ pub struct ContainerFlags {
     /// Keep standard input open even if not attached
     #[arg(short = 'i', long)]
     interactive: bool,
-    /// IPC namespace: private, shareable, host or none
+    /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
     /// Set a label (KEY[=VALUE])
@@ -97,7 +112,7 @@ pub struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "file")]
     label_file: Vec<String>,
-    /// Log driver: json-file or none
+    /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)
@@ -112,6 +127,9 @@ pub struct ContainerFlags {
     /// Limit of memory and swap together; -1 for unlimited swap
     #[arg(long, value_name = "bytes", value_parser = size::or_unlimited, allow_hyphen_values = true)]
     memory_swap: Option<i64>,
+    /// Tendency to swap (0 to 100, or -1 for the default; cgroup v1)
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    memory_swappiness: Option<i64>,
     /// Mount something (type=bind|tmpfs,KEY=VALUE,…)
     #[arg(long, value_name = "mount")]
     mount: Vec<String>,
@@ -121,10 +139,13 @@ pub struct ContainerFlags {
     /// Network: bridge, host or none
     #[arg(long, alias = "net", value_name = "network")]
     network: Vec<String>,
+    /// Let nothing be killed when the memory limit is reached (cgroup v1)
+    #[arg(long)]
+    oom_kill_disable: bool,
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
-    /// PID namespace: host
+    /// PID namespace: host, or container:NAME
     #[arg(long, value_name = "string", value_parser = pid_mode)]
     pid: Option<String>,
     /// Limit of tasks; -1 for unlimited
@@ -181,6 +202,9 @@ pub struct ContainerFlags {
     /// User and group (name|uid[:group|gid])
     #[arg(short = 'u', long, value_name = "string")]
     user: Option<String>,
+    /// User namespace: host
+    #[arg(long, value_name = "string")]
+    userns: Option<String>,
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
@@ -251,7 +275,10 @@ impl ContainerFlags {
             privileged: self.privileged,
             security_options: security::resolve(&self.security_opt)?,
             ulimits: self.ulimit.clone(),
+            annotations: self.annotation.iter().cloned().collect(),
             devices: self.device.clone(),
+            device_rules: self.device_cgroup_rule.clone(),
+            userns_mode: given(&self.userns),
             sysctls: self.sysctl.iter().cloned().collect(),
             init: self.init,
             shm_size: self.shm_size,
@@ -317,6 +344,11 @@ impl ContainerFlags {
             cpuset_cpus: given(&self.cpuset_cpus),
             cpuset_mems: given(&self.cpuset_mems),
             pids: self.pids_limit.filter(|limit| *limit != 0),
+            cpu_realtime_period: self.cpu_rt_period.filter(|period| *period != 0),
+            cpu_realtime_runtime: self.cpu_rt_runtime.filter(|runtime| *runtime != 0),
+            memory_swappiness: swappiness(self.memory_swappiness)?,
+            oom_kill_disable: self.oom_kill_disable,
+            io: self.io.limits(),
         })
     }
 
@@ -325,6 +357,17 @@ impl ContainerFlags {
             return Err(Failure::new("invalid logging opts for driver none"));
         }
         Ok(self.log_opt.iter().cloned().collect())
+    }
+}
+
+/// Docker's -1 is the kernel's default.
+fn swappiness(value: Option<i64>) -> Result<Option<u64>, Failure> {
+    match value {
+        None | Some(-1) => Ok(None),
+        Some(value) => match u64::try_from(value) {
+            Ok(value) if value <= 100 => Ok(Some(value)),
+            _ => Err(Failure::new(format!("invalid value: {value}. Valid memory swappiness range is 0-100"))),
+        },
     }
 }
 
@@ -383,9 +426,7 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 fn pid_mode(text: &str) -> Result<String, String> {
     match text {
         "" | "host" | "private" => Ok(text.to_owned()),
-        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {
-            Err(format!("--pid {text} is not supported yet: host is"))
-        }
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err("--pid: invalid PID mode".into()),
     }
 }
@@ -393,9 +434,7 @@ fn pid_mode(text: &str) -> Result<String, String> {
 fn ipc_mode(text: &str) -> Result<String, String> {
     match text {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
-        _ if text.starts_with("container:") => {
-            Err(format!("--ipc {text} is not supported yet: private, shareable, host and none are"))
-        }
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
     }
 }

@@ -19,6 +19,14 @@ pub fn sysctl(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads an annotation.
+pub fn annotation(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text} must be formatted as key=value")),
+    }
+}
+
 /// Reads an option of the log driver.
 pub fn log_option(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -99,7 +99,9 @@ impl Engine {
             names::check(name)?;
         }
         let image = self.image_for(options, progress)?;
-        settle(options, &image)
+        let mut settings = settle(options, &image)?;
+        self.settle_sharing(&mut settings)?;
+        Ok(settings)
     }
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {

@@ -5,22 +5,32 @@ mod exec;
 mod health;
 mod list;
 pub(crate) mod lock;
+mod log_options;
 mod logs;
 pub mod options;
+mod prune;
 pub mod record;
 mod remove;
 mod serving;
 mod settle;
+mod sharing;
 mod signal;
 mod start;
 pub(crate) mod table;
+mod top;
+mod update;
+mod usage;
 
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;
+pub use prune::{PruneFilter, Pruned};
 pub use serving::{ExecState, Waiting};
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
+pub use top::Top;
+pub use update::UpdateOptions;
+pub use usage::{NetworkUsage, Usage};
 
 use crate::error::Result;
 

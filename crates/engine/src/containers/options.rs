@@ -119,6 +119,34 @@ pub struct Limits {
     pub cpuset_mems: Option<String>,
     /// Number of tasks; -1 for unlimited.
     pub pids: Option<i64>,
+    /// Real-time period in microseconds (cgroup v1).
+    pub cpu_realtime_period: Option<u64>,
+    /// Real-time share of it in microseconds (cgroup v1).
+    pub cpu_realtime_runtime: Option<i64>,
+    /// Tendency to swap, 0 to 100 (cgroup v1).
+    pub memory_swappiness: Option<u64>,
+    /// Nothing is killed when the memory limit is reached (cgroup v1).
+    pub oom_kill_disable: bool,
+    /// Block devices.
+    pub io: IoLimits,
+}
+
+/// Limits of block devices, each named by its path on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IoLimits {
+    /// Relative weight, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Relative weights of single devices.
+    pub weights: Vec<(String, u16)>,
+    /// Bytes per second read.
+    pub read_bytes: Vec<(String, u64)>,
+    /// Bytes per second written.
+    pub write_bytes: Vec<(String, u64)>,
+    /// Operations per second read.
+    pub read_operations: Vec<(String, u64)>,
+    /// Operations per second written.
+    pub write_operations: Vec<(String, u64)>,
 }
 
 impl Limits {
@@ -268,8 +296,14 @@ pub struct Options {
     pub security_options: Vec<String>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
-    /// `HOST[:CONTAINER[:rwm]]` devices.
+    /// Annotations of the OCI specification.
+    pub annotations: BTreeMap<String, String>,
+    /// `HOST[:CONTAINER[:rwm]]` devices, or directories of some.
     pub devices: Vec<String>,
+    /// Further devices that may be used: `TYPE MAJOR:MINOR ACCESS`.
+    pub device_rules: Vec<String>,
+    /// `host`, or nothing, which is the same.
+    pub userns_mode: Option<String>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// An init that reaps and forwards signals as PID 1.
@@ -282,9 +316,9 @@ pub struct Options {
     pub cgroup_parent: Option<String>,
     /// `host` or `private` cgroup namespace.
     pub cgroup_namespace: Option<String>,
-    /// `host` or private PID namespace.
+    /// `host`, private, or `container:NAME` PID namespace.
     pub pid_mode: Option<String>,
-    /// `host`, `private`, `shareable` or `none` IPC namespace.
+    /// `host`, `private`, `shareable`, `none` or `container:NAME` IPC namespace.
     pub ipc_mode: Option<String>,
     /// `host` or private UTS namespace.
     pub uts_mode: Option<String>,

@@ -81,8 +81,14 @@ pub struct Settings {
     pub security_options: Vec<String>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
+    /// Annotations of the OCI specification.
+    pub annotations: BTreeMap<String, String>,
     /// Devices as asked.
     pub devices: Vec<String>,
+    /// Further devices that may be used, as asked.
+    pub device_rules: Vec<String>,
+    /// As asked: `host` or empty.
+    pub userns_mode: String,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
     /// An init as PID 1.
@@ -95,9 +101,9 @@ pub struct Settings {
     pub cgroup_parent: String,
     /// `host` or `private`; empty for the default of the cgroup version.
     pub cgroup_namespace: String,
-    /// `host` or empty.
+    /// `host`, `container:ID` or empty.
     pub pid_mode: String,
-    /// `host`, `private`, `shareable`, `none`.
+    /// `host`, `private`, `shareable`, `none`, `container:ID`.
     pub ipc_mode: String,
     /// `host` or empty.
     pub uts_mode: String,

@@ -69,20 +69,23 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         privileged: options.privileged,
         security_options: options.security_options.clone(),
         ulimits: options.ulimits.clone(),
+        annotations: options.annotations.clone(),
+        userns_mode: userns(options)?,
         devices: options.devices.clone(),
+        device_rules: device_rules(&options.device_rules)?,
         sysctls: options.sysctls.clone(),
         init: options.init,
         shm_size: options.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         limits: limits(&options.limits)?,
         cgroup_parent: options.cgroup_parent.clone().unwrap_or_default(),
         cgroup_namespace: options.cgroup_namespace.clone().unwrap_or_default(),
-        pid_mode: one_of("--pid", &options.pid_mode, &["host", "private"])?,
-        ipc_mode: one_of("--ipc", &options.ipc_mode, &["host", "private", "shareable", "none"])?,
+        pid_mode: or_container("--pid", &options.pid_mode, &["host", "private"])?,
+        ipc_mode: or_container("--ipc", &options.ipc_mode, &["host", "private", "shareable", "none"])?,
         uts_mode: one_of("--uts", &options.uts_mode, &["host", "private"])?,
         oom_score_adj: options.oom_score_adj,
         stop_signal: options.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
-        log_driver: one_of("--log-driver", &options.log_driver, &["json-file", "none"])?,
+        log_driver: log_driver(options)?,
         log_options: options.log_options.clone(),
         restart: options.restart,
         health: super::health::settle(&options.health, image.health.as_ref())?,
@@ -101,6 +104,20 @@ fn one_of(flag: &str, value: &Option<String>, allowed: &[&str]) -> Result<String
         Some(value) if allowed.contains(&value) => Ok(value.to_owned()),
         Some(value) => Err(invalid(format!("{flag} {value:?} is not supported; use one of: {}", allowed.join(", ")))),
     }
+}
+
+/// The same, or the namespace of another container.
+fn or_container(flag: &str, value: &Option<String>, allowed: &[&str]) -> Result<String> {
+    match value.as_deref() {
+        Some(mode) if mode.starts_with("container:") => Ok(mode.to_owned()),
+        _ => one_of(flag, value, allowed),
+    }
+}
+
+fn log_driver(options: &Options) -> Result<String> {
+    let driver = options.log_driver.clone().unwrap_or_default();
+    super::log_options::check(&driver, &options.log_options)?;
+    Ok(driver)
 }
 
 fn conflicts(options: &Options) -> Result<()> {
@@ -195,6 +212,27 @@ fn working_directory(options: &Options, image: &ImageDefaults) -> Result<String>
     }
 }
 
+/// Docker's grammar: `TYPE MAJOR:MINOR ACCESS`, such as `c 1:3 rw` or `b *:* m`.
+fn device_rules(rules: &[String]) -> Result<Vec<String>> {
+    for rule in rules {
+        crate::lower::resources::device_rule(rule).ok_or_else(|| {
+            invalid(format!("invalid device cgroup format {rule:?}"))
+                .hint("expected TYPE MAJOR:MINOR ACCESS, such as \"c 1:3 rw\" or \"b *:* m\"")
+        })?;
+    }
+    Ok(rules.to_vec())
+}
+
+/// dhow maps no users of its own, so the host's is what every container has.
+fn userns(options: &Options) -> Result<String> {
+    match options.userns_mode.as_deref() {
+        None | Some("") => Ok(String::new()),
+        Some("host") => Ok("host".into()),
+        Some(other) => Err(invalid(format!("--userns {other:?} is not supported: host is"))
+            .hint("run dhow as an ordinary user to have containers in a user namespace")),
+    }
+}
+
 fn hostname(name: &str) -> Result<String> {
     // Docker allows dots and underscores; the kernel's limit is 64 bytes (sethostname(2)).
     let good = name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
@@ -273,7 +311,7 @@ pub(crate) fn capabilities(options: &Options) -> Result<Vec<String>> {
     Ok(result)
 }
 
-fn limits(limits: &Limits) -> Result<Limits> {
+pub(super) fn limits(limits: &Limits) -> Result<Limits> {
     let memory = limits.memory.unwrap_or(0);
     if memory < 0 {
         return Err(invalid(format!("invalid memory limit {memory}: it must be positive")));
@@ -301,6 +339,13 @@ fn limits(limits: &Limits) -> Result<Limits> {
     if limits.nano_cpus.is_some_and(|cpus| cpus > online * 1_000_000_000) {
         return Err(invalid(format!("--cpus is more than this machine has: it has {online}"))
             .hint(format!("choose a value from 0.01 to {online}.00")));
+    }
+    if limits.memory_swappiness.is_some_and(|value| value > 100) {
+        return Err(invalid("invalid memory swappiness: valid memory swappiness range is 0-100"));
+    }
+    let weights = limits.io.weight.iter().chain(limits.io.weights.iter().map(|(_, weight)| weight));
+    if weights.into_iter().any(|weight| !(10..=1000).contains(weight)) {
+        return Err(invalid("range of blkio weight is from 10 to 1000"));
     }
     if limits.pids.is_some_and(|pids| pids < -1) {
         return Err(invalid("invalid --pids-limit: use a positive number, or -1 for unlimited"));

@@ -8,16 +8,16 @@
 //!       ◀──────────────────── started / failed  watches it until its end, then `crate::roles::monitor` cleans up
 //! ```
 
+use super::lock;
 use super::record::Run;
 use super::table::{self, Entry};
-use super::{lock, record};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::images::PullProgress;
 use crate::networks;
+use monitor::MonitorPlan;
 use monitor::client::Connection;
 use monitor::plan::CgroupLaunch;
-use monitor::{LogPlan, MonitorPlan};
 use std::os::fd::OwnedFd;
 
 /// Which of a container's streams the caller wants.
@@ -123,7 +123,8 @@ impl Engine {
     pub(crate) fn prepare(&self, entry: &mut Entry, attach: Option<Streams>) -> Result<MonitorPlan> {
         let network = self.join_network(entry)?;
         crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
-        let spec = self.specification(entry)?;
+        let mut spec = self.specification(entry)?;
+        self.share(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
             == Some(crate::apparmor::PROFILE)
         {
@@ -174,7 +175,7 @@ impl Engine {
             stdin_open: settings.open_stdin,
             stdin_once: settings.open_stdin
                 && settings.stdin_once.unwrap_or_else(|| attach.is_some_and(|streams| streams.stdin)),
-            log: log_plan(settings, &entry.id, &directory)?,
+            log: super::log_options::of(entry, &directory)?,
             run_directory: self.directories().container_run(&entry.id),
             exit_record: self.directories().container_run(&entry.id).join("exit.json"),
             stop_signal: super::signal::number(if settings.stop_signal.is_empty() {
@@ -250,34 +251,4 @@ fn start_failure(entry: &Entry, error: monitor::Error) -> Error {
         _ => format!("cannot start container {}", entry.name),
     };
     Error::caused(kind, message, error)
-}
-
-fn log_plan(settings: &record::Settings, id: &str, directory: &std::path::Path) -> Result<LogPlan> {
-    if settings.log_driver == "none" {
-        return Ok(LogPlan::none());
-    }
-    let mut plan = LogPlan::json_file(directory.join(format!("{id}-json.log")));
-    for (key, value) in &settings.log_options {
-        let invalid = || Error::new(Kind::InvalidArgument, format!("invalid --log-opt {key}={value}"));
-        match key.as_str() {
-            "max-size" if value == "-1" => plan.max_size = None,
-            "max-size" => plan.max_size = Some(size(value).ok_or_else(invalid)?),
-            "max-file" => plan.max_file = value.parse().ok().filter(|&files| files > 0).ok_or_else(invalid)?,
-            _ => return Err(invalid().hint("known are max-size and max-file")),
-        }
-    }
-    Ok(plan)
-}
-
-fn size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match lower.get(digits.len()..)? {
-        "" | "b" => 1,
-        "k" | "kb" => 1 << 10,
-        "m" | "mb" => 1 << 20,
-        "g" | "gb" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|&bytes| bytes > 0)
 }

@@ -4,7 +4,7 @@
 //! or in `containers::settle`, and nowhere below.
 
 mod mounts;
-mod resources;
+pub(crate) mod resources;
 mod security;
 
 use crate::containers::record::Settings;
@@ -71,6 +71,7 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
             mount_label: confinement.mount_label.clone(),
             ..Linux::default()
         }),
+        annotations: settings.annotations.clone(),
         ..Spec::default()
     })
 }
@@ -175,6 +176,9 @@ fn sysctls(settings: &Settings, host: &Host) -> Result<std::collections::BTreeMa
         let ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
         if network && settings.network == crate::NetworkMode::Host {
             return Err(refused_sysctl(name, "with the host's network it would change the host"));
+        }
+        if ipc && settings.ipc_mode.starts_with("container:") {
+            return Err(refused_sysctl(name, "it would change the container whose IPC namespace is shared"));
         }
         if ipc && settings.ipc_mode == "host" {
             return Err(refused_sysctl(name, "with the host's IPC namespace it would change the host"));

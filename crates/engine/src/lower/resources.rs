@@ -1,9 +1,13 @@
 //! Limits and devices of a container's cgroup.
 
+use crate::containers::options::IoLimits;
 use crate::containers::record::Settings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use oci::runtime::{LinuxCPU, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
+use oci::runtime::{
+    LinuxBlockIO, LinuxCPU, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources,
+    LinuxThrottleDevice, LinuxWeightDevice,
+};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// Devices that every container may use: type, major, minor (`None` is any), access.
@@ -40,6 +44,7 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
             let node = &device.node;
             rules.push(rule(true, Some(&node.kind), node.major, node.minor, &device.access));
         }
+        rules.extend(settings.device_rules.iter().filter_map(|text| device_rule(text)));
     }
     let memory = LinuxMemory {
         limit: limits.memory.filter(|&bytes| bytes > 0),
@@ -49,6 +54,8 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
             .filter(|&bytes| bytes != 0)
             .or(limits.memory.filter(|&b| b > 0).map(|b| b.saturating_mul(2))),
         reservation: limits.memory_reservation.filter(|&bytes| bytes > 0),
+        swappiness: limits.memory_swappiness,
+        disable_oom_killer: limits.oom_kill_disable.then_some(true),
         ..LinuxMemory::default()
     };
     let cpu = LinuxCPU {
@@ -57,14 +64,50 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
         period: if limits.nano_cpus.is_some() { Some(100_000) } else { limits.cpu_period },
         cpus: limits.cpuset_cpus.clone().filter(|list| !list.is_empty()),
         mems: limits.cpuset_mems.clone().filter(|list| !list.is_empty()),
+        realtime_period: limits.cpu_realtime_period,
+        realtime_runtime: limits.cpu_realtime_runtime,
         ..LinuxCPU::default()
     };
+    let block_io = block_io(&limits.io)?;
     Ok(LinuxResources {
+        block_io: (block_io != LinuxBlockIO::default()).then_some(block_io),
         devices: rules,
         memory: (memory != LinuxMemory::default()).then_some(memory),
         cpu: (cpu != LinuxCPU::default()).then_some(cpu),
         pids: limits.pids.filter(|&n| n != 0).map(|limit| LinuxPids { limit: Some(limit) }),
         ..LinuxResources::default()
+    })
+}
+
+fn block_io(limits: &IoLimits) -> Result<LinuxBlockIO> {
+    let number = |path: &str| -> Result<(i64, i64)> {
+        let failed = || format!("cannot use the device {path:?}");
+        let metadata = std::fs::metadata(path).kind(Kind::InvalidArgument, failed)?;
+        if !metadata.file_type().is_block_device() {
+            return Err(Error::new(Kind::InvalidArgument, format!("{path:?} is not a block device")));
+        }
+        let device = metadata.rdev();
+        Ok((i64::from(rustix::fs::major(device)), i64::from(rustix::fs::minor(device))))
+    };
+    let throttles = |list: &[(String, u64)]| -> Result<Vec<LinuxThrottleDevice>> {
+        let one = |(path, rate): &(String, u64)| {
+            let (major, minor) = number(path)?;
+            Ok(LinuxThrottleDevice { major, minor, rate: *rate })
+        };
+        list.iter().map(one).collect()
+    };
+    let weight = |(path, weight): &(String, u16)| {
+        let (major, minor) = number(path)?;
+        Ok(LinuxWeightDevice { major, minor, weight: Some(*weight), leaf_weight: None })
+    };
+    Ok(LinuxBlockIO {
+        weight: limits.weight,
+        weight_device: limits.weights.iter().map(weight).collect::<Result<_>>()?,
+        throttle_read_bps_device: throttles(&limits.read_bytes)?,
+        throttle_write_bps_device: throttles(&limits.write_bytes)?,
+        throttle_read_iops_device: throttles(&limits.read_operations)?,
+        throttle_write_iops_device: throttles(&limits.write_operations)?,
+        ..LinuxBlockIO::default()
     })
 }
 
@@ -79,6 +122,8 @@ pub(crate) struct Device {
     pub node: LinuxDevice,
     /// `r`, `w`, `m` in any combination.
     pub access: String,
+    /// Where the host has it.
+    pub host: String,
 }
 
 /// The devices asked for with `--device`; with `--privileged`, all of the host's.
@@ -88,20 +133,38 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
         collect("/dev", &mut devices);
         return Ok(devices);
     }
-    settings.devices.iter().map(|text| parse(text)).collect()
+    let mut devices = Vec::new();
+    for text in &settings.devices {
+        devices.extend(parse(text)?);
+    }
+    Ok(devices)
 }
 
 /// The devices asked for with `--device`, on the host and in the container: no nodes are made in a user namespace, the
 /// host's are bound.
 pub(crate) fn device_paths(settings: &Settings) -> Result<Vec<(String, String)>> {
-    let pair = |text: &String| {
-        let host = text.split(':').next().unwrap_or_default().to_owned();
-        parse(text).map(|device| (host, device.node.path))
-    };
-    settings.devices.iter().map(pair).collect()
+    let mut pairs = Vec::new();
+    for text in &settings.devices {
+        pairs.extend(parse(text)?.into_iter().map(|device| (device.host, device.node.path)));
+    }
+    Ok(pairs)
 }
 
-fn parse(text: &str) -> Result<Device> {
+/// A rule of `--device-cgroup-rule`; `None` where it is none.
+pub(crate) fn device_rule(text: &str) -> Option<LinuxDeviceCgroup> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [kind @ ("a" | "b" | "c"), numbers, access] = words.as_slice() else { return None };
+    let (major, minor) = numbers.split_once(':')?;
+    let number = |text: &str| match text {
+        "*" => Some(None),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok().map(Some),
+        _ => None,
+    };
+    let good = !access.is_empty() && access.len() <= 3 && access.bytes().all(|byte| matches!(byte, b'r' | b'w' | b'm'));
+    good.then_some(rule(true, Some(kind), number(major)?, number(minor)?, access))
+}
+
+fn parse(text: &str) -> Result<Vec<Device>> {
     let parts: Vec<&str> = text.split(':').collect();
     let is_access = |word: &str| !word.is_empty() && word.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
     let (host, inside, access) = match parts.as_slice() {
@@ -117,9 +180,20 @@ fn parse(text: &str) -> Result<Device> {
         }
     };
     let metadata = std::fs::metadata(host).kind(Kind::InvalidArgument, || format!("cannot use the device {host:?}"))?;
+    if metadata.is_dir() {
+        // Docker: all devices below it, at the same places below the other path.
+        let mut found = Vec::new();
+        collect(host.trim_end_matches('/'), &mut found);
+        for device in &mut found {
+            let rest = device.host.strip_prefix(host.trim_end_matches('/')).unwrap_or_default();
+            device.node.path = format!("{}{rest}", inside.trim_end_matches('/'));
+            access.clone_into(&mut device.access);
+        }
+        return Ok(found);
+    }
     let node = node(inside, &metadata)
         .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("{host:?} is not a device node")))?;
-    Ok(Device { node, access: access.into() })
+    Ok(vec![Device { node, access: access.into(), host: host.into() }])
 }
 
 fn node(path: &str, metadata: &std::fs::Metadata) -> Option<LinuxDevice> {
@@ -157,7 +231,7 @@ fn collect(directory: &str, devices: &mut Vec<Device>) {
         if metadata.is_dir() {
             collect(&path, devices);
         } else if let Some(node) = node(&path, &metadata) {
-            devices.push(Device { node, access: "rwm".into() });
+            devices.push(Device { node, access: "rwm".into(), host: path });
         }
     }
 }
