@@ -88,7 +88,16 @@ impl Engine {
     /// All images, the newest first.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
         let rows = table::all(self.database()?.read())?;
-        let mut result = rows.into_iter().map(|row| self.summary(row)).collect::<Result<Vec<_>>>()?;
+        let mut result = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = row.id.clone();
+            match self.summary(row) {
+                Ok(summary) => result.push(summary),
+                // Removed since we listed it.
+                Err(_) if table::by_id(self.database()?.read(), &id)?.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
         result.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
         Ok(result)
     }

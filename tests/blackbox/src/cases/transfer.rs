@@ -63,15 +63,15 @@ fn save_and_load_again(sandbox: &Sandbox) -> Result<()> {
 
 fn save_layers_bit_for_bit(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("debian")?;
-    sandbox.load("layers20")?;
+    sandbox.load("multi")?;
     let file = sandbox.path("files/saved.tar").to_string_lossy().into_owned();
-    sandbox.ok(["save", "-o", &file, "debian:12", "layers20"])?;
+    sandbox.ok(["save", "-o", &file, "debian:12", "multi"])?;
     let script = "tar -xf \"$1\" -C \"$2\" && cd \"$2\"/blobs/sha256 && for f in *; do echo \"$f  $f\"; done | sha256sum -c --quiet && ls | wc -l";
     let directory = sandbox.path("files/out");
     fs::create_dir(&directory)?;
     let out = host::succeed(Command::new("sh").args(["-c", script, "sh", &file]).arg(&directory))?;
-    // One layer and twenty, two configurations, two manifests.
-    same!(out.trim(), "25");
+    // One layer and two, two configurations, two manifests.
+    same!(out.trim(), "7");
     Ok(())
 }
 
@@ -98,11 +98,11 @@ fn save_several_and_by_id(sandbox: &Sandbox) -> Result<()> {
 /// skopeo and podman read it, and agree on what it is.
 fn save_for_others(sandbox: &Sandbox) -> Result<()> {
     needs(&["skopeo"])?;
-    sandbox.load("layers20")?;
+    sandbox.load("multi")?;
     let id = sandbox.ok(["images", "-q", "--no-trunc"])?;
     let id = id.trim_start_matches("sha256:");
     let file = sandbox.path("files/saved.tar").to_string_lossy().into_owned();
-    sandbox.ok(["save", "-o", &file, "layers20"])?;
+    sandbox.ok(["save", "-o", &file, "multi"])?;
     for source in [format!("docker-archive:{file}"), format!("oci-archive:{file}")] {
         let target = sandbox.path("files/copy");
         fs::create_dir(&target)?;
@@ -154,9 +154,9 @@ fn save_refusals(sandbox: &Sandbox) -> Result<()> {
 
 fn push_keeps_the_digest(sandbox: &Sandbox) -> Result<()> {
     needs(&["skopeo"])?;
-    let origin = Registry::start(sandbox, &["debian", "layers20"], None)?;
+    let origin = Registry::start(sandbox, &["debian", "busybox"], None)?;
     let target = Registry::empty(sandbox, "target", None)?;
-    for (image, tag) in [("debian", "12"), ("layers20", "latest")] {
+    for (image, tag) in [("debian", "12"), ("busybox", "latest")] {
         let name = format!("{}/library/{image}:{tag}", origin.address);
         sandbox.ok(["pull", "-q", &name])?;
         let new = format!("{}/copy/{image}:{tag}", target.address);
@@ -179,7 +179,7 @@ fn push_keeps_the_digest(sandbox: &Sandbox) -> Result<()> {
     // What arrived is the image.
     let check = sandbox.path("files/check");
     fs::create_dir(&check)?;
-    let source = format!("docker://{}/copy/layers20:latest", target.address);
+    let source = format!("docker://{}/copy/busybox:latest", target.address);
     let directory = format!("dir:{}", check.display());
     host::succeed(Command::new("skopeo").args([
         "--insecure-policy",
@@ -195,13 +195,13 @@ fn push_keeps_the_digest(sandbox: &Sandbox) -> Result<()> {
 fn push_to_a_second_repository_sends_nothing(sandbox: &Sandbox) -> Result<()> {
     needs(&["skopeo"])?;
     let registry = Registry::empty(sandbox, "target", None)?;
-    sandbox.load("layers20")?;
+    sandbox.load("multi")?;
     let (first, second) = (format!("{}/a/one:1", registry.address), format!("{}/b/two:2", registry.address));
-    sandbox.ok(["tag", "layers20", &first])?;
+    sandbox.ok(["tag", "multi", &first])?;
     sandbox.ok(["push", &first])?;
-    sandbox.ok(["tag", "layers20", &second])?;
+    sandbox.ok(["tag", "multi", &second])?;
     let text = sandbox.ok(["push", &second])?;
-    same!(text.matches("Mounted from a/one").count(), 20, "{text}");
+    same!(text.matches("Mounted from a/one").count(), 2, "{text}");
     ensure!(!text.contains("Pushed"), "{text}");
     same!(digest_at(&registry.address, "a/one", "1")?, digest_at(&registry.address, "b/two", "2")?);
     Ok(())
@@ -212,9 +212,9 @@ fn push_what_was_loaded(sandbox: &Sandbox) -> Result<()> {
     needs(&["skopeo"])?;
     let registry = Registry::empty(sandbox, "target", None)?;
     let other = Registry::empty(sandbox, "other", None)?;
-    sandbox.ok(["load", "-i", &sandbox.archive("debian", "docker")?])?;
-    let name = format!("{}/debian:12", registry.address);
-    sandbox.ok(["tag", "debian:12", &name])?;
+    sandbox.ok(["load", "-i", &sandbox.archive("busybox", "docker")?])?;
+    let name = format!("{}/busybox:latest", registry.address);
+    sandbox.ok(["tag", "busybox:latest", &name])?;
     sandbox.ok(["push", &name])?;
     let raw = host::succeed(Command::new("skopeo").args([
         "inspect",
@@ -224,16 +224,16 @@ fn push_what_was_loaded(sandbox: &Sandbox) -> Result<()> {
     ]))?;
     let layer = &json(&raw)?["layers"][0];
     contains!(layer["mediaType"].to_string(), "gzip");
-    ensure!(layer["size"].as_u64().unwrap_or(u64::MAX) < 80_000_000, "{layer}");
-    let elsewhere = format!("{}/debian:12", other.address);
-    sandbox.ok(["tag", "debian:12", &elsewhere])?;
+    ensure!(layer["size"].as_u64().unwrap_or(u64::MAX) < 1_500_000, "{layer}");
+    let elsewhere = format!("{}/busybox:latest", other.address);
+    sandbox.ok(["tag", "busybox:latest", &elsewhere])?;
     drop(registry);
     let output = sandbox.dhow(["push", &elsewhere])?;
     same!(output.stderr, "", "the same encoder gave another digest");
     same!(output.code, 0);
-    contains!(output.stdout, format!("digest: {} size", digest_at(&other.address, "debian", "12")?));
+    contains!(output.stdout, format!("digest: {} size", digest_at(&other.address, "busybox", "latest")?));
     // It comes back as the same image.
-    let id = sandbox.ok(["images", "-q", "--no-trunc", "debian:12"])?;
+    let id = sandbox.ok(["images", "-q", "--no-trunc", "busybox:latest"])?;
     sandbox.ok(["rmi", "-f", &id])?;
     sandbox.ok(["pull", "-q", &elsewhere])?;
     same!(sandbox.ok(["images", "-q", "--no-trunc", &elsewhere])?, id);
