@@ -2,6 +2,8 @@
 
 use crate::case::Case;
 
+mod commits;
+mod copying;
 mod docker_api;
 mod events;
 mod health;
@@ -20,6 +22,7 @@ mod services;
 mod sharing;
 mod storage;
 mod transfer;
+mod volumes;
 mod watch;
 mod wrong_input;
 mod xray;
@@ -29,6 +32,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
         storage::CASES,
+        volumes::CASES,
+        copying::CASES,
+        commits::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,

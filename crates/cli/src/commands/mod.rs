@@ -2,14 +2,19 @@
 
 mod attach;
 mod boot;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod image_diff;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -41,6 +46,7 @@ mod top;
 mod unpause;
 mod update;
 mod version;
+mod volume;
 mod wait;
 mod xray;
 
@@ -69,7 +75,12 @@ pub const VERBS: &[Entry] = &[
     (&["info"], &info::VERB),
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
+    (&["commit"], &commit::VERB),
+    (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
+    (&["diff"], &diff::VERB),
+    (&["export"], &export::VERB),
+    (&["import"], &import::VERB),
     (&["events"], &events::VERB),
     (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
@@ -105,8 +116,12 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["commit"], &commit::VERB),
+            (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
+            (&["diff"], &diff::VERB),
             (&["exec"], &exec::VERB),
+            (&["export"], &export::VERB),
             (&["inspect"], &inspect::CONTAINER),
             (&["kill"], &kill::VERB),
             (&["logs"], &logs::VERB),
@@ -133,6 +148,7 @@ pub const GROUPS: &[Group] = &[
         verbs: &[
             (&["diff"], &image_diff::VERB),
             (&["history"], &history::VERB),
+            (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
@@ -144,6 +160,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    volume::GROUP,
     Group {
         name: "manifest",
         about: "Manage image manifests and manifest lists",

@@ -130,7 +130,7 @@ pub struct ContainerFlags {
     /// Tendency to swap (0 to 100, or -1 for the default; cgroup v1)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     memory_swappiness: Option<i64>,
-    /// Mount something (type=bind|tmpfs,KEY=VALUE,…)
+    /// Mount something (type=bind|volume|tmpfs|image,KEY=VALUE,…)
     #[arg(long, value_name = "mount")]
     mount: Vec<String>,
     /// Name of the container
@@ -187,6 +187,9 @@ pub struct ContainerFlags {
     /// Seconds from that signal to SIGKILL; -1 for no end
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     stop_timeout: Option<i64>,
+    /// Option of the container's writable layer (size=)
+    #[arg(long, value_name = "list", value_parser = keyvalue::label)]
+    storage_opt: Vec<(String, String)>,
     /// Set a kernel parameter of the container (KEY=VALUE)
     #[arg(long, value_name = "map", value_parser = keyvalue::sysctl)]
     sysctl: Vec<(String, String)>,
@@ -208,9 +211,15 @@ pub struct ContainerFlags {
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
-    /// Mount a directory or file of the host (host:container[:options])
+    /// Mount a volume, or a directory or file of the host ([name|host:]container[:options])
     #[arg(short = 'v', long, value_name = "list")]
     volume: Vec<String>,
+    /// Driver of volumes that are made: local
+    #[arg(long, value_name = "string")]
+    volume_driver: Option<String>,
+    /// Take over the mounts of a container (CONTAINER[:ro])
+    #[arg(long, value_name = "list", value_parser = volume::from_container)]
+    volumes_from: Vec<engine::VolumesFrom>,
     /// Working directory in the container
     #[arg(short = 'w', long, value_name = "string")]
     workdir: Option<String>,
@@ -263,6 +272,8 @@ impl ContainerFlags {
             open_stdin: self.interactive,
             auto_remove: self.rm,
             mounts: self.mounts()?,
+            volumes_from: self.volumes_from.clone(),
+            storage_options: self.storage_opt.iter().cloned().collect(),
             read_only: self.read_only,
             network: network::parse(&self.network)?,
             ports: self.ports()?,
@@ -303,7 +314,7 @@ impl ContainerFlags {
         let directory = || std::env::current_dir().ok();
         let mut mounts = Vec::new();
         for text in &self.volume {
-            mounts.push(volume::parse(text, &directory)?);
+            mounts.push(volume::parse(text, self.volume_driver.as_deref().unwrap_or_default(), &directory)?);
         }
         for text in &self.mount {
             let mount = mount::parse(text, &directory);

@@ -38,6 +38,7 @@ impl Engine {
     pub(crate) fn create_held(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<(Entry, OwnedFd)> {
         self.put_right();
         let settings = self.settings(options, progress)?;
+        self.ensure_named_volumes(&settings)?;
         let id = names::identifier()?;
         let mut entry = Entry {
             name: String::new(),
@@ -101,13 +102,23 @@ impl Engine {
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
         self.settle_sharing(&mut settings)?;
+        settings.mounts = self.all_mounts(options, &image)?;
+        for mount in &settings.mounts {
+            // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
+            if matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous)
+                && !settings.volumes.contains(&mount.target)
+            {
+                settings.volumes.push(mount.target.clone());
+            }
+        }
         Ok(settings)
     }
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
         let program = self.program_for_containers()?;
-        let place = Place { id: &entry.id, directory: &directory, program: &program };
+        let sources = self.mount_sources(&entry.settings)?;
+        let place = Place { id: &entry.id, directory: &directory, program: &program, sources: &sources };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -119,7 +130,10 @@ impl Engine {
                 entry.name = names_for(name, attempt)?;
                 match table::insert(t, entry) {
                     Err(error) if name.is_none() && error.kind() == crate::Kind::Conflict && attempt < 20 => {}
-                    result => return result,
+                    result => {
+                        result?;
+                        return self.record_mounts(t, &entry.id, &entry.settings);
+                    }
                 }
             }
             Ok(())
@@ -146,7 +160,10 @@ impl Engine {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
-        if writable.upper().exists() && writable.work().exists() {
+        let exists = writable.upper().exists() && writable.work().exists();
+        // Only with the container's own directories, as what it emptied later must stay so.
+        self.prepare_volumes(entry, !exists)?;
+        if exists {
             return Ok(());
         }
         let mut layers = self.layer_digests(entry)?;
@@ -157,8 +174,7 @@ impl Engine {
 
     /// Takes back what a failed creation made. What cannot be taken back now is found by the next sweep.
     fn undo_creation(&self, id: &str) {
-        let forgotten = self.database().and_then(|mut database| table::delete(&mut database, id));
-        if forgotten.is_ok() && self.remove_directories(id).is_ok() {
+        if self.forget(id, true).is_ok() && self.remove_directories(id).is_ok() {
             // The directory stays for the sweep if this fails, and the caller reports the first error.
             lock::release(self.directories(), id).unwrap_or_default();
         }

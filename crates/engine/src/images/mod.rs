@@ -27,6 +27,7 @@ pub use load::Loaded;
 pub use prune::PrunedImages;
 pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
+pub(crate) use push::MADE_HERE;
 pub use push::{PushEvent, PushOptions, PushProgress, PushedName};
 pub use remove::Removed;
 pub use save::{SaveFormat, SaveOptions};

@@ -16,7 +16,7 @@ cases![transfer:
     save_and_load_again, save_layers_bit_for_bit, save_several_and_by_id, save_for_others, save_refusals,
     push_keeps_the_digest, push_to_a_second_repository_sends_nothing, push_what_was_loaded, push_all_tags, push_quiet,
     push_refusals, push_zstd_and_plain, login_and_logout, login_refusals, login_with_a_helper, mirrors_are_asked_first, manifest_lists,
-    search,
+    search, push_what_was_committed,
 ];
 
 fn json(text: &str) -> Result<Value> {
@@ -463,4 +463,26 @@ fn search(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.ok(["search", "--format", "{{.Name}}", "-f", "stars=5", &term])?, "redis");
     same!(sandbox.ok(["search", "--format", "{{.Name}}", "-f", "is-official=false", &term])?, "x/redis");
     sandbox.dhow(["search", "--limit", "0", &term])?.fails(125, &["limit"])
+}
+
+/// A committed layer goes compressed, those below it as they were; what arrives is the image, and saves bit for bit.
+fn push_what_was_committed(sandbox: &Sandbox) -> Result<()> {
+    let registry = Registry::empty(sandbox, "target", None)?;
+    sandbox.load("busybox")?;
+    let id = sandbox.ok(["create", "--network", "none", "busybox", "sh", "-c", "echo new >/file; rm /bin/vi"])?;
+    sandbox.ok(["start", "-a", &id])?;
+    let name = format!("{}/box:1", registry.address);
+    let image = sandbox.ok(["commit", &id, &name])?;
+    sandbox.ok(["rm", &id])?;
+    sandbox.ok(["push", "-q", &name])?;
+    let manifest = json(&sandbox.ok(["manifest", "inspect", &name])?)?;
+    let kinds = manifest["layers"].as_array().context("no layers")?.iter().map(|layer| layer["mediaType"].to_string());
+    ensure!(kinds.clone().count() == 2 && kinds.clone().all(|kind| kind.contains("gzip")), "{manifest}");
+    sandbox.ok(["image", "prune", "-a", "-f"])?;
+    sandbox.ok(["pull", "-q", &name])?;
+    same!(sandbox.ok(["images", "-q", "--no-trunc"])?, image);
+    same!(sandbox.ok(["run", "--rm", "--network", "none", &name, "cat", "/file"])?, "new");
+    contains!(sandbox.ok(["system", "check"])?, "1 images, 2 layers, 2 documents: 0 problems");
+    contains!(sandbox.ok(["image", "diff", &name])?, "D /bin/vi");
+    Ok(())
 }
