@@ -222,3 +222,112 @@ fn fix_sums(bytes: &mut [u8]) {
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     }
 }
+
+/// A sink that can be looked into after the recorder has gone.
+#[derive(Clone, Default)]
+struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads an archive with a recorder and plays the recipe back, taking contents from what was read; `None` if the archive is
+/// refused.
+fn there_and_back(archive: &[u8], piece: usize) -> Option<Vec<u8>> {
+    use archive::recipe::{Player, Recorder, Step};
+    let sink = Shared::default();
+    let source = std::io::BufReader::with_capacity(piece, archive);
+    let recorder = Recorder::new(sink.clone()).unwrap();
+    let mut reader = archive::Reader::new(source, archive::Limits::default()).with_tape(Box::new(recorder));
+    let mut contents: Vec<std::collections::BTreeMap<u64, u8>> = Vec::new();
+    while let Some(entry) = reader.next().ok()? {
+        let mut content = std::collections::BTreeMap::new();
+        // Every other file is left to the reader to skip.
+        while entry.path.len().is_multiple_of(2)
+            && let Some((offset, bytes)) = reader.data().ok()?
+        {
+            content.extend(bytes.iter().enumerate().map(|(at, byte)| (offset + at as u64, *byte)));
+        }
+        if !content.is_empty() {
+            contents.push(content);
+        }
+    }
+    reader.finish_tape().ok()?;
+    let recipe = sink.0.lock().unwrap().clone();
+    let mut player = Player::new(&recipe[..]).unwrap();
+    let (mut out, mut file, mut next) = (Vec::new(), None, 0);
+    while let Some(step) = player.next().unwrap() {
+        match step {
+            Step::Literal(bytes) => out.extend(bytes),
+            Step::File { .. } => {
+                file = contents.get(next);
+                next += 1;
+            }
+            Step::Data { offset, length, .. } => out.extend((offset..offset + length).map(|at| file.unwrap()[&at])),
+        }
+    }
+    Some(out)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a reader accepts comes back byte for byte, however the bytes arrived and whatever was damaged before.
+    #[test]
+    fn what_is_accepted_comes_back(
+        names in proptest::collection::vec("[a-z]{1,130}", 0..6),
+        sizes in proptest::collection::vec(0_usize..3000, 6),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        tail in proptest::collection::vec(any::<u8>(), 0..700),
+        piece in 1_usize..2000,
+    ) {
+        let mut writer = archive::Writer::new(Vec::new());
+        for (name, size) in names.iter().zip(&sizes) {
+            let data: Vec<u8> = (0..*size).map(|at| (at % 251) as u8).collect();
+            let header = archive::Header {
+                path: name.as_bytes(),
+                kind: archive::Kind::Regular,
+                link: b"",
+                size: data.len() as u64,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                mtime: archive::Time { seconds: 5, nanoseconds: 7 },
+                xattrs: &[],
+            };
+            writer.append_data(&header, &data[..]).unwrap();
+        }
+        let mut bytes = writer.finish().unwrap();
+        for (place, value) in flips {
+            let at = place.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.extend(tail);
+        if let Some(back) = there_and_back(&bytes, piece) {
+            prop_assert!(back == bytes);
+        }
+    }
+
+    /// A damaged recipe is an error or another recipe, and never a panic or an endless one.
+    #[test]
+    fn damaged_recipes_do_not_panic(noise in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let framed = zstd::stream::encode_all(&[&b"dhow recipe 1\n"[..], &noise].concat()[..], 1).unwrap();
+        for bytes in [&noise, &framed] {
+            if let Ok(mut player) = archive::recipe::Player::new(&bytes[..]) {
+                for _ in 0..1000 {
+                    match player.next() {
+                        Ok(Some(_)) => {}
+                        _ => break,
+                    }
+                }
+            }
+        }
+    }
+}

@@ -12,6 +12,27 @@ pub enum LoginKept {
     File(PathBuf),
 }
 
+pub use registry::Found;
+
+/// Repositories whose name or description has a term; `HOST/TERM` asks another registry than Docker's.
+///
+/// # Errors
+/// The registry's refusals; most have no search.
+pub fn search(term: &str, limit: u32) -> Result<Vec<Found>> {
+    let split = term.split_once('/').filter(|(host, _)| host.contains(['.', ':']) || *host == "localhost");
+    let (domain, wanted) = match split {
+        Some((host, rest)) => (registry_named(host)?, rest),
+        None => (oci::reference::DEFAULT_DOMAIN.to_owned(), term),
+    };
+    let work = || registry::Client::new(registry::Options::from_environment())?.search(&domain, wanted, limit);
+    work().map_err(|error| match error {
+        error @ registry::Error::NotFound { .. } => {
+            Error::caused(Kind::NotFound, format!("registry {domain} has no search"), error)
+        }
+        error => crate::images::registry_failure("search", &domain, error),
+    })
+}
+
 /// The registry that a user means by a server's name; Docker's for an empty one.
 ///
 /// # Errors

@@ -127,7 +127,8 @@ impl Engine {
             // A second mount of a volatile upper directory is refused (Documentation/filesystems/overlayfs.rst).
             *volatile = false;
         }
-        let root = RootPlan { source, readonly: entry.settings.read_only, propagation: None, label: None, no_pivot: false };
+        let root =
+            RootPlan { source, readonly: entry.settings.read_only, propagation: None, label: None, no_pivot: false };
         Ok(Assembly { root, below: self.mounts_below(&entry.settings)? })
     }
 
@@ -212,7 +213,13 @@ fn source(below: &Below) -> std::result::Result<OwnedFd, Box<dyn std::error::Err
             userxattr: below.userxattr,
             volatile: false,
         };
-        let whole = runtime::detached_root(&RootPlan { source, readonly: true, propagation: None, label: None, no_pivot: false })?;
+        let whole = runtime::detached_root(&RootPlan {
+            source,
+            readonly: true,
+            propagation: None,
+            label: None,
+            no_pivot: false,
+        })?;
         if below.subpath.is_empty() {
             return Ok(whole);
         }

@@ -21,6 +21,7 @@ mod mirrors;
 mod names;
 mod options;
 mod proxy;
+mod search;
 mod session;
 mod tokens;
 mod transport;
@@ -32,6 +33,7 @@ pub use error::{BoxError, Error};
 pub use manifests::{RawDocument, Resolved};
 pub use options::Options;
 pub use proxy::Proxies;
+pub use search::Found;
 pub use upload::Mounted;
 
 use oci::image::{Descriptor, MAX_DOCUMENT};

@@ -273,6 +273,15 @@ impl<'a> Layers<'a> {
         Rebuilt::open(&self.open_layer(diff_id)?, self.record(diff_id)?)
     }
 
+    /// What differs from the `old` layers to the `new` ones, each topmost first, as overlayfs shows them.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], system errors.
+    pub fn compare(&self, old: &[Digest], new: &[Digest]) -> Result<Vec<crate::Change>, StoreError> {
+        crate::compare::compare(&self.stack(old)?, &self.stack(new)?, self.store.ownership)
+            .map_err(|source| StoreError::System { doing: "compare two stacks of layers", source })
+    }
+
     /// The trees of layers, topmost first.
     pub(crate) fn stack(&self, layers: &[Digest]) -> Result<Stack, StoreError> {
         let open = |diff_id: &Digest| {

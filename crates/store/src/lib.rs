@@ -46,6 +46,7 @@ mod blobs;
 mod boot;
 mod changes;
 mod chunks;
+mod compare;
 mod copy;
 mod directory;
 mod error;

@@ -86,3 +86,45 @@ fn trailing_bytes_and_no_end_mark() {
     scratch.unpack(&whole[..whole.len() - 512]);
     scratch.unpack(&[]);
 }
+
+#[test]
+fn stacks_are_compared_as_overlayfs_shows_them() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let import = |tar: Tar| scratch.store.layers().import(None, &tar.end()[..]).unwrap().diff_id;
+    let base = import(
+        Tar::default()
+            .directory("d")
+            .file("d/a", "1")
+            .file("d/b", "2")
+            .file("same", "s")
+            .file("f", "x")
+            .directory("e")
+            .file("e/x", ""),
+    );
+    let top = import(
+        Tar::default()
+            .file("d/a", "9")
+            .file("d/.wh.b", "")
+            .file("d/c", "new")
+            .file("f", "x")
+            .symlink("l", "f")
+            .file(".wh.e", ""),
+    );
+    let rebased = import(Tar::default().directory("n").file("n/same", "s"));
+    let text = |old: &[&oci::digest::Digest], new: &[&oci::digest::Digest]| {
+        let owned = |list: &[&oci::digest::Digest]| list.iter().map(|&id| id.clone()).collect::<Vec<_>>();
+        let changes = scratch.store.layers().compare(&owned(old), &owned(new)).unwrap();
+        let line = |change: &store::Change| format!("{:?} {}", change.kind, String::from_utf8_lossy(&change.path));
+        changes.iter().map(line).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(
+        text(&[&base], &[&top, &base]),
+        "Modified /d/a, Deleted /d/b, Added /d/c, Deleted /e, Deleted /e/x, Added /l"
+    );
+    assert_eq!(text(&[&base], &[&base]), "");
+    assert_eq!(text(&[&base], &[&rebased, &base]), "Added /n, Added /n/same");
+    assert_eq!(text(&[&rebased], &[]), "Deleted /n, Deleted /n/same");
+}

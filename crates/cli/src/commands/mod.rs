@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod export;
 mod history;
+mod image_diff;
 mod image_inspect;
 mod image_prune;
 mod images;
@@ -21,6 +22,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod network_connect;
 mod network_create;
 mod network_disconnect;
@@ -41,6 +43,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod serve;
 mod start;
 mod stats;
@@ -103,6 +106,7 @@ pub const VERBS: &[Entry] = &[
     (&["rm"], &rm::VERB),
     (&["rmi"], &rmi::VERB),
     (&["save"], &save::VERB),
+    (&["search"], &search::VERB),
     (&["serve"], &serve::VERB),
     (&["start"], &start::VERB),
     (&["stats"], &stats::VERB),
@@ -151,6 +155,7 @@ pub const GROUPS: &[Group] = &[
         name: "image",
         about: "Manage images",
         verbs: &[
+            (&["diff"], &image_diff::VERB),
             (&["history"], &history::VERB),
             (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
@@ -165,6 +170,17 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     volume::GROUP,
+    Group {
+        name: "manifest",
+        about: "Manage image manifests and manifest lists",
+        verbs: &[
+            (&["annotate"], &manifest::ANNOTATE),
+            (&["create"], &manifest::CREATE),
+            (&["inspect"], &manifest::INSPECT),
+            (&["push"], &manifest::PUSH),
+            (&["rm"], &manifest::RM),
+        ],
+    },
     Group {
         name: "network",
         about: "Manage networks",

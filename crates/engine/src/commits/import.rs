@@ -31,14 +31,14 @@ impl Engine {
         let name = options.reference.as_deref().map(super::new_name).transpose()?;
         let mut config = ImageConfig { platform: platform(options.platform.as_deref())?, ..ImageConfig::default() };
         instructions::apply(&mut config.config, &options.changes)?;
-        let held = self.rely_on_layers()?;
+        let unsettled = self.unsettle()?;
         let layer = self.store()?.layers().import(None, source).map_err(|error| {
             let kind = if error.errno().is_some() { Kind::Internal } else { Kind::Corrupt };
             Error::caused(kind, "cannot import the archive", error)
         })?;
         let step = History { comment: options.message.clone(), ..History::default() };
         let id = self.store_image(config, Vec::new(), Some(&layer), step, name)?;
-        drop(held);
+        self.settle(unsettled, true)?;
         self.record_image("import", &id, &id);
         Ok(id)
     }

@@ -90,7 +90,7 @@ impl Engine {
         let mut warnings = Vec::new();
         let paused = options.pause && self.freeze(&entry, &mut warnings)?;
         // Nothing collects the layer before an image names it.
-        let held = self.rely_on_layers()?;
+        let unsettled = self.unsettle()?;
         let layer = self.changed_layer(&entry);
         if paused {
             // It may have ended, which is no failure of the commit.
@@ -99,7 +99,7 @@ impl Engine {
         let layer = layer?;
         let step = config::step(&entry.settings, options);
         let id = self.store_image(config, manifest, layer.as_ref(), step, name)?;
-        drop(held);
+        self.settle(unsettled, true)?;
         let reference = options.reference.clone().unwrap_or_default();
         let more = [("comment", options.message.as_str()), ("imageID", id.as_str()), ("imageRef", reference.as_str())];
         self.record_of(&entry.id, &entry.name, &entry.settings, "commit", &more);
@@ -145,7 +145,7 @@ impl Engine {
             config: Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
             layers,
             subject: None,
-            annotations: std::collections::BTreeMap::new(),
+            annotations: [(crate::images::MADE_HERE.to_owned(), "true".to_owned())].into(),
         };
         let manifest_bytes = bytes(serde_json::to_vec(&manifest))?;
         let (id, manifest) = (Digest::sha256(&config_bytes), Digest::sha256(&manifest_bytes));

@@ -1,8 +1,10 @@
 //! Images: what the store holds, under which names, and how it gets there and goes again.
 
 mod claim;
+mod diff;
 mod history;
 mod import;
+mod lists;
 mod load;
 mod prune;
 mod pull;
@@ -18,11 +20,14 @@ use oci::image::ImageConfig;
 use oci::reference::Reference;
 use std::collections::BTreeMap;
 
+pub use diff::ImageDifference;
 pub use history::HistoryStep;
+pub use lists::{Annotations, ManifestFound};
 pub use load::Loaded;
 pub use prune::PrunedImages;
 pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
+pub(crate) use push::MADE_HERE;
 pub use push::{PushEvent, PushOptions, PushProgress, PushedName};
 pub use remove::Removed;
 pub use save::{SaveFormat, SaveOptions};
@@ -84,7 +89,16 @@ impl Engine {
     /// All images, the newest first.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
         let rows = table::all(self.database()?.read())?;
-        let mut result = rows.into_iter().map(|row| self.summary(row)).collect::<Result<Vec<_>>>()?;
+        let mut result = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = row.id.clone();
+            match self.summary(row) {
+                Ok(summary) => result.push(summary),
+                // Removed since we listed it.
+                Err(_) if table::by_id(self.database()?.read(), &id)?.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
         result.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
         Ok(result)
     }

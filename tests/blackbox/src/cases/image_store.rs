@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 cases![image_store:
     history, image_filters, inspect_by_platform, prune_what_is_dangling, prune_all_but_used, prune_filters, prune_asks,
     check_of_a_sound_store, check_finds_and_repairs, killed_at_any_moment [Root], a_full_disk_leaves_nothing [Root],
-    prune_beside_loads,
+    prune_beside_loads, diff_of_images,
 ];
 
 fn history(sandbox: &Sandbox) -> Result<()> {
@@ -280,4 +280,18 @@ fn prune_beside_loads(sandbox: &Sandbox) -> Result<()> {
         same!(sandbox.busybox(&["--network", "none"], "echo runs")?, "runs");
     }
     Ok(())
+}
+
+fn diff_of_images(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    sandbox.load("multi")?;
+    same!(sandbox.ok(["image", "diff", "busybox", "busybox"])?, "");
+    // The second image is the first and one file.
+    contains!(sandbox.ok(["image", "diff", "multi", "busybox"])?, "A /README");
+    contains!(sandbox.ok(["image", "diff", "busybox", "multi"])?, "D /README");
+    let top = sandbox.ok(["image", "diff", "multi"])?;
+    contains!(top, "A /README");
+    let all: serde_json::Value = serde_json::from_str(&sandbox.ok(["image", "diff", "--format", "json", "multi"])?)?;
+    ensure!(all["added"].as_array().is_some_and(|added| added.iter().any(|path| path == "/README")), "{all}");
+    sandbox.dhow(["image", "diff", "busybox", "nosuch"])?.fails(1, &["no such image", "nosuch"])
 }
