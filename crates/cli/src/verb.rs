@@ -46,8 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// Docker's commands that dhow knows but does not have yet.
 const LATER: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "history", "import", "manifest",
-    "search", "volume",
+    "build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "import", "manifest", "search", "volume",
 ];
 
 /// A verb that has been found.

@@ -177,7 +177,11 @@ struct HostConfig {
     devices: Vec<Device>,
     memory_reservation: i64,
     memory_swap: i64,
-    memory_swappiness: Option<i64>,
+    memory_swappiness: Option<u64>,
+    #[serde(flatten)]
+    block_io: BlockIo,
+    cpu_realtime_period: u64,
+    cpu_realtime_runtime: i64,
     oom_kill_disable: Option<bool>,
     pids_limit: Option<i64>,
     ulimits: Vec<Limit>,
@@ -450,12 +454,58 @@ fn host_config(settings: &Settings) -> HostConfig {
         devices: settings.devices.iter().map(|text| device(text)).collect(),
         memory_reservation: limits.memory_reservation.unwrap_or(0),
         memory_swap: limits.memory_swap.unwrap_or(0),
-        memory_swappiness: None,
-        oom_kill_disable: None,
+        memory_swappiness: limits.memory_swappiness,
+        block_io: block_io(&limits.io),
+        cpu_realtime_period: limits.cpu_realtime_period.unwrap_or(0),
+        cpu_realtime_runtime: limits.cpu_realtime_runtime.unwrap_or(0),
+        oom_kill_disable: limits.oom_kill_disable.then_some(true),
         pids_limit: limits.pids,
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init,
     }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct BlockIo {
+    blkio_weight: u16,
+    blkio_weight_device: Vec<DeviceWeight>,
+    blkio_device_read_bps: Vec<DeviceRate>,
+    blkio_device_write_bps: Vec<DeviceRate>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    blkio_device_read_iops: Vec<DeviceRate>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    blkio_device_write_iops: Vec<DeviceRate>,
+}
+
+fn block_io(limits: &engine::IoLimits) -> BlockIo {
+    let weight = |(path, weight): &(String, u16)| DeviceWeight { path: path.clone(), weight: *weight };
+    BlockIo {
+        blkio_weight: limits.weight.unwrap_or(0),
+        blkio_weight_device: limits.weights.iter().map(weight).collect(),
+        blkio_device_read_bps: rates(&limits.read_bytes),
+        blkio_device_write_bps: rates(&limits.write_bytes),
+        blkio_device_read_iops: rates(&limits.read_operations),
+        blkio_device_write_iops: rates(&limits.write_operations),
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceWeight {
+    path: String,
+    weight: u16,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceRate {
+    path: String,
+    rate: u64,
+}
+
+fn rates(list: &[(String, u64)]) -> Vec<DeviceRate> {
+    list.iter().map(|(path, rate)| DeviceRate { path: path.clone(), rate: *rate }).collect()
 }
 
 /// A bind mount as `-v` would write it.

@@ -4,6 +4,7 @@
 //! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
+//! - [`check`]: is what is on disk what it should be?
 //! - [`engine`]: where things are, and what is opened when
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`events`]: what happened, for whoever wants to know
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod apparmor;
+pub mod check;
 mod clock;
 pub mod containers;
 mod database;
@@ -45,7 +47,7 @@ mod sweep;
 pub mod xray;
 
 pub use containers::options::{
-    HealthAction, HealthOptions, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
+    HealthAction, HealthOptions, IoLimits, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
     RestartPolicy, Ulimit,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
@@ -58,8 +60,8 @@ pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
 pub use images::{
-    Image, ImageSummary, Loaded, PullEvent, PullProgress, Pulled, PushEvent, PushOptions, PushProgress, PushedName,
-    Quiet, Removed, SaveFormat, SaveOptions,
+    HistoryStep, Image, ImageSummary, Loaded, PrunedImages, PullEvent, PullProgress, Pulled, PushEvent, PushOptions,
+    PushProgress, PushedName, Quiet, Removed, SaveFormat, SaveOptions,
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};

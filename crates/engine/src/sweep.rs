@@ -49,7 +49,7 @@ impl Engine {
         if !is_empty {
             self.store()?.sweep().internal(|| format!("cannot sweep {}", staging.display()))?;
         }
-        Ok(())
+        self.settle_after_kill()
     }
 
     /// Kills what is left of a container that has no monitor, and removes its cgroup. Returns its last state.

@@ -241,7 +241,7 @@ impl<'a> Layers<'a> {
         let system = |source| StoreError::System { doing: "remove a layer", source };
         let layers = self.store.root.create(NAME).map_err(system)?;
         match Staged::take(self.store, &layers, diff_id.hex()) {
-            Ok(staged) => staged.discard().map(|()| true).map_err(system),
+            Ok(staged) => staged.discard_tree().map(|()| true).map_err(system),
             Err(error) if error.errno() == Errno::NOENT => Ok(false),
             Err(error) => Err(system(error)),
         }
@@ -306,6 +306,15 @@ impl<'a> Layers<'a> {
         let directory = self.open_layer(diff_id)?;
         tally::measure(directory.as_fd(), directory.label())
             .map_err(|source| StoreError::System { doing: "measure a layer", source })
+    }
+
+    /// Does the tree have as many names and bytes as were unpacked? Reads no content: [`Layers::rebuild`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`] if it vanishes meanwhile, [`StoreError::Damaged`], system errors.
+    pub fn verify_tree(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        self.record(diff_id)?;
+        self.is_whole(diff_id)
     }
 
     /// Does the tree have as many names and bytes as were unpacked?

@@ -59,6 +59,7 @@ mod rebuild;
 mod record;
 mod remove;
 mod replaced;
+mod scatter;
 mod staging;
 mod tally;
 mod writable;
@@ -137,6 +138,14 @@ impl Store {
     /// System errors of the listing; what cannot be removed is reported in [`Swept`], since the rest can.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
         staging::sweep(self)
+    }
+
+    /// What lies in `staging` and belongs to nobody alive, without removing it.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn abandoned(&self) -> Result<Vec<String>, StoreError> {
+        staging::abandoned(self)
     }
 
     /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has

@@ -90,6 +90,12 @@ impl Staged {
         self.staging.rename(&self.name, to, name).map_err(|error| (self, error))
     }
 
+    /// Removes the directory with all that is in it, a large one with several threads.
+    pub(crate) fn discard_tree(self) -> Result<(), SystemError> {
+        crate::scatter::below(self.directory.as_fd());
+        self.discard()
+    }
+
     /// Removes the directory with all that is in it.
     pub(crate) fn discard(self) -> Result<(), SystemError> {
         remove::content(&self.directory)?;
@@ -150,6 +156,25 @@ pub(crate) fn sweep(store: &Store) -> Result<Swept, StoreError> {
         }
     }
     Ok(swept)
+}
+
+pub(crate) fn abandoned(store: &Store) -> Result<Vec<String>, StoreError> {
+    let system = |source| StoreError::System { doing: "look into the staging directory", source };
+    let staging = store.root.create(NAME).map_err(system)?;
+    let mut names = Vec::new();
+    for (name, _) in staging.entries().map_err(system)? {
+        match staging.file(&name, OFlags::RDONLY | OFlags::NONBLOCK) {
+            // Its owner has the lock for as long as it lives.
+            Ok(fd) => {
+                if lock(&fd, false, &staging).map_err(system)? && leads_to(&staging, &name, &fd).map_err(system)? {
+                    names.push(name);
+                }
+            }
+            Err(error) if error.errno() == Errno::NOENT => {}
+            Err(error) => return Err(system(error)),
+        }
+    }
+    Ok(names)
 }
 
 /// True if the entry was abandoned and has been removed.

@@ -5,6 +5,7 @@ use crate::case::Case;
 mod docker_api;
 mod events;
 mod health;
+mod image_store;
 mod images;
 mod leaks;
 mod lifecycle;
@@ -44,6 +45,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         ports::CASES,
         rootless::CASES,
         images::CASES,
+        image_store::CASES,
         transfer::CASES,
         wrong_input::CASES,
         services::CASES,

@@ -26,7 +26,7 @@ struct Flags {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Show only some (reference=, dangling=, label=, before=, since=)
+    /// Show only some (reference=, dangling=, label=, before=, since=, until=)
     #[arg(short = 'f', long, value_name = "filter")]
     filter: Vec<String>,
     /// table, table TEMPLATE, json, or a Go template
@@ -43,7 +43,7 @@ struct Flags {
     name: Option<String>,
 }
 
-const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since"];
+const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
 
 const COLUMNS: &[Column] = &[
     ("Repository", "REPOSITORY"),
@@ -67,14 +67,19 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filters = Filters::new(&filters, FILTERS)?;
     let images = session.engine()?.images()?;
     let (before, since) = (bound(&filters, "before", &images)?, bound(&filters, "since", &images)?);
+    let now = Timestamp::now();
+    let until = match filters.of("until").last() {
+        Some(text) => Some(crate::values::instant::parse(text, now)?),
+        None => None,
+    };
     let kept = images.iter().filter(|image| {
         let dangling = image.names.is_empty();
         before.as_ref().is_none_or(|time| image.created < *time)
             && since.as_ref().is_none_or(|time| image.created > *time)
+            && until.is_none_or(|until| image.created.parse::<Timestamp>().is_ok_and(|time| time < until))
             && filters.labels(&image.labels)
             && filters.any("dangling", |value| crate::values::boolean::parse(value) == Ok(dangling))
     });
-    let now = Timestamp::now();
     let rows: Vec<Value> = kept.flat_map(|image| rows(image, &filters, flags, now)).collect();
     if flags.quiet && flags.format.is_none() {
         let mut seen = Vec::new();
@@ -154,6 +159,8 @@ fn row(
         "CreatedAt": if created.is_empty() { "N/A".to_owned() } else { created },
         "Size": amount::decimal(image.size),
         "Containers": image.containers.to_string(),
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
         "Label": image.labels,
     })
 }

@@ -5,7 +5,9 @@ mod boot;
 mod create;
 mod events;
 mod exec;
+mod history;
 mod image_inspect;
+mod image_prune;
 mod images;
 mod info;
 mod inspect;
@@ -38,6 +40,7 @@ mod serve;
 mod start;
 mod stats;
 mod stop;
+mod system_check;
 mod tag;
 mod top;
 mod unpause;
@@ -73,6 +76,7 @@ pub const VERBS: &[Entry] = &[
     (&["attach"], &attach::VERB),
     (&["create"], &create::VERB),
     (&["events"], &events::VERB),
+    (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
     (&["kill"], &kill::VERB),
     (&["load"], &load::VERB),
@@ -131,9 +135,11 @@ pub const GROUPS: &[Group] = &[
         name: "image",
         about: "Manage images",
         verbs: &[
+            (&["history"], &history::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
+            (&["prune"], &image_prune::VERB),
             (&["pull"], &pull::VERB),
             (&["push"], &push::VERB),
             (&["rm", "remove"], &rmi::VERB),
@@ -158,7 +164,12 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "system",
         about: "Manage dhow",
-        verbs: &[(&["boot"], &boot::VERB), (&["events"], &events::VERB), (&["info"], &info::VERB)],
+        verbs: &[
+            (&["boot"], &boot::VERB),
+            (&["events"], &events::VERB),
+            (&["check"], &system_check::VERB),
+            (&["info"], &info::VERB),
+        ],
     },
 ];
 

@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::values::{cpus, restart, size};
 use crate::verb::Verb;
 use clap::Args;
-use engine::{Limits, UpdateOptions};
+use engine::{IoLimits, Limits, UpdateOptions};
 
 /// Update configuration of one or more containers
 pub const VERB: Verb = verb!(
@@ -22,6 +22,15 @@ struct Flags {
     /// Period of the processor quota in microseconds
     #[arg(long, value_name = "int")]
     cpu_period: Option<u64>,
+    /// Relative weight of block devices (10 to 1000)
+    #[arg(long, value_name = "uint16")]
+    blkio_weight: Option<u16>,
+    /// Period of real-time scheduling in microseconds (cgroup v1)
+    #[arg(long, value_name = "int")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time share of that period in microseconds (cgroup v1)
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
     /// Processor time per period in microseconds
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
@@ -74,6 +83,10 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         cpuset_mems: given(&flags.cpuset_mems),
         // Docker: 0 lifts the limit.
         pids: flags.pids_limit.map(|limit| if limit == 0 { -1 } else { limit }),
+        cpu_realtime_period: flags.cpu_rt_period.filter(|period| *period != 0),
+        cpu_realtime_runtime: flags.cpu_rt_runtime.filter(|runtime| *runtime != 0),
+        io: IoLimits { weight: flags.blkio_weight.filter(|weight| *weight != 0), ..IoLimits::default() },
+        ..Limits::default()
     };
     let options = UpdateOptions { limits, restart: flags.restart.as_deref().map(restart::parse).transpose()? };
     if !options.limits.any() && options.restart.is_none() {

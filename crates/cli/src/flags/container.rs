@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::flags::attachment::own_terminal;
 use crate::flags::health::HealthFlags;
+use crate::flags::io::IoFlags;
 use crate::values::{
     cpus, devices, environment, hosts, keyvalue, mount, network, ports, security, signal, size, tmpfs, ulimit, volume,
 };
@@ -38,6 +39,12 @@ pub struct ContainerFlags {
     /// Period of the processor quota in microseconds
     #[arg(long, value_name = "int")]
     cpu_period: Option<u64>,
+    /// Period of real-time scheduling in microseconds (cgroup v1)
+    #[arg(long, value_name = "int")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time share of that period in microseconds (cgroup v1)
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
     /// Processor time per period in microseconds
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
@@ -59,6 +66,8 @@ pub struct ContainerFlags {
     /// Allow devices by a rule (TYPE MAJOR:MINOR ACCESS)
     #[arg(long, value_name = "list")]
     device_cgroup_rule: Vec<String>,
+    #[command(flatten)]
+    io: IoFlags,
     /// Set name servers
     #[arg(long, value_name = "list", value_parser = hosts::server)]
     dns: Vec<String>,
@@ -136,6 +145,9 @@ pub struct ContainerFlags {
     /// Limit of memory and swap together; -1 for unlimited swap
     #[arg(long, value_name = "bytes", value_parser = size::or_unlimited, allow_hyphen_values = true)]
     memory_swap: Option<i64>,
+    /// Tendency to swap (0 to 100, or -1 for the default; cgroup v1)
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    memory_swappiness: Option<i64>,
     /// Mount something (type=bind|tmpfs,KEY=VALUE,…)
     #[arg(long, value_name = "mount")]
     mount: Vec<String>,
@@ -148,6 +160,9 @@ pub struct ContainerFlags {
     /// Give the container another name on its network
     #[arg(long, alias = "net-alias", value_name = "list")]
     network_alias: Vec<String>,
+    /// Let nothing be killed when the memory limit is reached (cgroup v1)
+    #[arg(long)]
+    oom_kill_disable: bool,
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -369,6 +384,11 @@ impl ContainerFlags {
             cpuset_cpus: given(&self.cpuset_cpus),
             cpuset_mems: given(&self.cpuset_mems),
             pids: self.pids_limit.filter(|limit| *limit != 0),
+            cpu_realtime_period: self.cpu_rt_period.filter(|period| *period != 0),
+            cpu_realtime_runtime: self.cpu_rt_runtime.filter(|runtime| *runtime != 0),
+            memory_swappiness: swappiness(self.memory_swappiness)?,
+            oom_kill_disable: self.oom_kill_disable,
+            io: self.io.limits(),
         })
     }
 
@@ -377,6 +397,17 @@ impl ContainerFlags {
             return Err(Failure::new("invalid logging opts for driver none"));
         }
         Ok(self.log_opt.iter().cloned().collect())
+    }
+}
+
+/// Docker's -1 is the kernel's default.
+fn swappiness(value: Option<i64>) -> Result<Option<u64>, Failure> {
+    match value {
+        None | Some(-1) => Ok(None),
+        Some(value) => match u64::try_from(value) {
+            Ok(value) if value <= 100 => Ok(Some(value)),
+            _ => Err(Failure::new(format!("invalid value: {value}. Valid memory swappiness range is 0-100"))),
+        },
     }
 }
 

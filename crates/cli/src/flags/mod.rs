@@ -4,4 +4,5 @@ pub mod attachment;
 pub mod container;
 pub mod format;
 pub mod health;
+pub mod io;
 pub mod refused;

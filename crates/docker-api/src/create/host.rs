@@ -218,6 +218,7 @@ impl HostConfig {
             cpuset_mems: given(self.cpuset_mems.clone()),
             // Docker: zero and below mean unlimited.
             pids: self.pids_limit.filter(|limit| *limit != 0).map(|limit| limit.max(-1)),
+            ..Limits::default()
         })
     }
 

@@ -129,6 +129,34 @@ pub struct Limits {
     pub cpuset_mems: Option<String>,
     /// Number of tasks; -1 for unlimited.
     pub pids: Option<i64>,
+    /// Real-time period in microseconds (cgroup v1).
+    pub cpu_realtime_period: Option<u64>,
+    /// Real-time share of it in microseconds (cgroup v1).
+    pub cpu_realtime_runtime: Option<i64>,
+    /// Tendency to swap, 0 to 100 (cgroup v1).
+    pub memory_swappiness: Option<u64>,
+    /// Nothing is killed when the memory limit is reached (cgroup v1).
+    pub oom_kill_disable: bool,
+    /// Block devices.
+    pub io: IoLimits,
+}
+
+/// Limits of block devices, each named by its path on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IoLimits {
+    /// Relative weight, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Relative weights of single devices.
+    pub weights: Vec<(String, u16)>,
+    /// Bytes per second read.
+    pub read_bytes: Vec<(String, u64)>,
+    /// Bytes per second written.
+    pub write_bytes: Vec<(String, u64)>,
+    /// Operations per second read.
+    pub read_operations: Vec<(String, u64)>,
+    /// Operations per second written.
+    pub write_operations: Vec<(String, u64)>,
 }
 
 impl Limits {

@@ -386,6 +386,13 @@ pub(super) fn limits(limits: &Limits) -> Result<Limits> {
         return Err(invalid(format!("--cpus is more than this machine has: it has {online}"))
             .hint(format!("choose a value from 0.01 to {online}.00")));
     }
+    if limits.memory_swappiness.is_some_and(|value| value > 100) {
+        return Err(invalid("invalid memory swappiness: valid memory swappiness range is 0-100"));
+    }
+    let weights = limits.io.weight.iter().chain(limits.io.weights.iter().map(|(_, weight)| weight));
+    if weights.into_iter().any(|weight| !(10..=1000).contains(weight)) {
+        return Err(invalid("range of blkio weight is from 10 to 1000"));
+    }
     if limits.pids.is_some_and(|pids| pids < -1) {
         return Err(invalid("invalid --pids-limit: use a positive number, or -1 for unlimited"));
     }

@@ -190,15 +190,11 @@ fn unknown(word: &str) -> Error {
         .hint("known are -ef, aux, -e, and -o with a list of columns: dhow reads the processes itself")
 }
 
-/// The container's processes: those in its PID namespace, or in its cgroup when it shares another's.
+/// The container's processes: those in its PID namespace, or in its mount namespace when it shares another's.
 fn pids(container: &Container) -> Result<Vec<i32>> {
-    let mark = |pid: i32| -> Option<Vec<u8>> {
-        if container.settings.pid_mode.is_empty() || container.settings.pid_mode == "private" {
-            fs::read_link(format!("/proc/{pid}/ns/pid")).ok().map(|link| link.into_os_string().into_encoded_bytes())
-        } else {
-            fs::read(format!("/proc/{pid}/cgroup")).ok()
-        }
-    };
+    let private = container.settings.pid_mode.is_empty() || container.settings.pid_mode == "private";
+    let kind = if private { "pid" } else { "mnt" };
+    let mark = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let own = mark(container.run.pid);
     let entries = fs::read_dir("/proc").internal(|| "cannot read /proc".into())?;
     let mut pids: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();

@@ -1,6 +1,6 @@
 //! Changing a container's limits and restart policy, also while it runs.
 
-use super::options::{Limits, RestartPolicy};
+use super::options::{IoLimits, Limits, RestartPolicy};
 use super::record::Settings;
 use super::table;
 use crate::engine::Engine;
@@ -68,9 +68,14 @@ impl Engine {
             || changed.cpu_period.is_some()
             || changed.cpu_quota.is_some()
             || changed.cpuset_cpus.is_some()
-            || changed.cpuset_mems.is_some();
+            || changed.cpuset_mems.is_some()
+            || changed.cpu_realtime_period.is_some()
+            || changed.cpu_realtime_runtime.is_some();
         if !touches_processors {
             resources.cpu = None;
+        }
+        if changed.io.weight.is_none() {
+            resources.block_io = None;
         }
         if changed.pids.is_none() {
             resources.pids = None;
@@ -98,6 +103,11 @@ fn merged(old: &Limits, new: &Limits) -> Limits {
         cpuset_cpus: own(&old.cpuset_cpus, &new.cpuset_cpus),
         cpuset_mems: own(&old.cpuset_mems, &new.cpuset_mems),
         pids: new.pids.or(old.pids),
+        cpu_realtime_period: new.cpu_realtime_period.or(old.cpu_realtime_period),
+        cpu_realtime_runtime: new.cpu_realtime_runtime.or(old.cpu_realtime_runtime),
+        memory_swappiness: old.memory_swappiness,
+        oom_kill_disable: old.oom_kill_disable,
+        io: IoLimits { weight: new.io.weight.or(old.io.weight), ..old.io.clone() },
     }
 }
 

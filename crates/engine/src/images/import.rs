@@ -54,8 +54,26 @@ impl Engine {
     pub(crate) fn import_image(&self, incoming: Incoming<'_>, progress: &mut dyn PullProgress) -> Result<String> {
         let config = ImageConfig::parse(&incoming.config)
             .kind(Kind::Corrupt, || "the image's configuration cannot be used".into())?;
+        let unsettled = self.unsettle()?;
+        let imported = self.import_held(&incoming, &config, progress);
+        // A failure leaves layers without a name; a manifest that is replaced is left without one, too.
+        let clean = matches!(imported, Ok((_, false)));
+        match (imported, self.settle(unsettled, clean)) {
+            (Ok(_), Err(error)) | (Err(error), _) => Err(error),
+            (Ok((id, _)), Ok(())) => Ok(id),
+        }
+    }
+
+    /// Returns the identifier, and whether a document may have lost its last name.
+    fn import_held(
+        &self,
+        incoming: &Incoming<'_>,
+        config: &ImageConfig,
+        progress: &mut dyn PullProgress,
+    ) -> Result<(String, bool)> {
         let store = self.store()?;
-        let held = self.rely_on_layers()?;
+        // Opened before anything is made, since it may fail.
+        drop(self.database()?);
         import_layers(store, &incoming.layers, progress)?;
         let id = Digest::sha256(&incoming.config);
         let manifest = Digest::sha256(&incoming.manifest);
@@ -68,8 +86,9 @@ impl Engine {
             size +=
                 store.layers().get(&layer.diff_id).internal(|| format!("cannot find layer {}", layer.diff_id))?.size;
         }
-        let before = table::by_id(self.database()?.read(), &id.to_string())?.map(|row| row.manifest);
         let is_original = !incoming.manifest.windows(MADE_HERE.len()).any(|part| part == MADE_HERE.as_bytes());
+        let before = table::by_id(self.database()?.read(), &id.to_string())?.map(|row| row.manifest);
+        let replaced = before.is_some_and(|before| before != manifest.to_string());
         self.database()?.write(|t| {
             table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
             if is_original {
@@ -79,11 +98,7 @@ impl Engine {
             incoming.names.iter().try_for_each(|name| table::set_name(t, name, &id.to_string()))
         })?;
         self.database()?.settle()?;
-        drop(held);
-        for replaced in before.iter().chain([&manifest.to_string()]) {
-            self.forget_document(replaced)?;
-        }
-        Ok(id.to_string())
+        Ok((id.to_string(), replaced))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Images: what the store holds, under which names, and how it gets there and goes again.
 
 mod claim;
+mod history;
 mod import;
 mod load;
+mod prune;
 mod pull;
 mod push;
 mod remove;
@@ -16,7 +18,9 @@ use oci::image::ImageConfig;
 use oci::reference::Reference;
 use std::collections::BTreeMap;
 
+pub use history::HistoryStep;
 pub use load::Loaded;
+pub use prune::PrunedImages;
 pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
 pub use push::{PushEvent, PushOptions, PushProgress, PushedName};

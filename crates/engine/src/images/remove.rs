@@ -58,15 +58,21 @@ impl Engine {
             return self.keep_for_container(row, wanted, &short, user, force, by_name);
         }
         let mut done: Vec<Removed> = row.names.iter().map(|name| Removed::Untagged(familiar(name))).collect();
-        self.database()?.write(|t| {
+        let mut unsettled = self.unsettle()?;
+        let deleted = self.database()?.write(|t| {
             // A container made since we looked keeps the image.
             if !table::containers_of(t, &row.id)?.is_empty() {
                 return Err(in_use(wanted, &short, "that was just created"));
             }
             table::delete(t, &row.id)
-        })?;
+        });
+        // Given back for the collection, which wants it alone; the mark stays until that is done.
+        unsettled.release();
+        deleted?;
         done.push(Removed::Deleted(row.id.clone()));
-        done.extend(self.collect_layers(row)?);
+        let (collected, all) = self.collect_layers(row)?;
+        done.extend(collected);
+        self.settle(unsettled, all)?;
         Ok(done)
     }
 
@@ -108,10 +114,12 @@ impl Engine {
     ///
     /// Whoever is about to record an image holds the store's lock shared from the moment it relies on a layer; while
     /// somebody does, nothing is deleted here: the next removal or sweep does it.
-    fn collect_layers(&self, row: &table::Row) -> Result<Vec<Removed>> {
+    ///
+    /// Returns what went, and whether that was all.
+    fn collect_layers(&self, row: &table::Row) -> Result<(Vec<Removed>, bool)> {
         let store = self.store()?;
         let Some(_alone) = self.claim_unnamed_layers()? else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         };
         let mut done = Vec::new();
         let database = self.database()?;
@@ -132,7 +140,7 @@ impl Engine {
                 store.blobs().remove(&digest).internal(|| format!("cannot remove blob {document}"))?;
             }
         }
-        Ok(done)
+        Ok((done, true))
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Row {
 }
 
 const COLUMNS: &str =
-    "SELECT id, manifest, created, size, (SELECT count(*) FROM container WHERE image = id) FROM image";
+    "SELECT id, manifest, created, size, (SELECT count(*) FROM container WHERE container.image = image.id) FROM image";
 
 fn bare(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row {

@@ -1,9 +1,13 @@
 //! Limits and devices of a container's cgroup.
 
+use crate::containers::options::IoLimits;
 use crate::containers::record::Settings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use oci::runtime::{LinuxCPU, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
+use oci::runtime::{
+    LinuxBlockIO, LinuxCPU, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources,
+    LinuxThrottleDevice, LinuxWeightDevice,
+};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// Devices that every container may use: type, major, minor (`None` is any), access.
@@ -50,6 +54,8 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
             .filter(|&bytes| bytes != 0)
             .or(limits.memory.filter(|&b| b > 0).map(|b| b.saturating_mul(2))),
         reservation: limits.memory_reservation.filter(|&bytes| bytes > 0),
+        swappiness: limits.memory_swappiness,
+        disable_oom_killer: limits.oom_kill_disable.then_some(true),
         ..LinuxMemory::default()
     };
     let cpu = LinuxCPU {
@@ -58,14 +64,50 @@ pub(crate) fn resources(settings: &Settings, host: &Host) -> Result<LinuxResourc
         period: if limits.nano_cpus.is_some() { Some(100_000) } else { limits.cpu_period },
         cpus: limits.cpuset_cpus.clone().filter(|list| !list.is_empty()),
         mems: limits.cpuset_mems.clone().filter(|list| !list.is_empty()),
+        realtime_period: limits.cpu_realtime_period,
+        realtime_runtime: limits.cpu_realtime_runtime,
         ..LinuxCPU::default()
     };
+    let block_io = block_io(&limits.io)?;
     Ok(LinuxResources {
+        block_io: (block_io != LinuxBlockIO::default()).then_some(block_io),
         devices: rules,
         memory: (memory != LinuxMemory::default()).then_some(memory),
         cpu: (cpu != LinuxCPU::default()).then_some(cpu),
         pids: limits.pids.filter(|&n| n != 0).map(|limit| LinuxPids { limit: Some(limit) }),
         ..LinuxResources::default()
+    })
+}
+
+fn block_io(limits: &IoLimits) -> Result<LinuxBlockIO> {
+    let number = |path: &str| -> Result<(i64, i64)> {
+        let failed = || format!("cannot use the device {path:?}");
+        let metadata = std::fs::metadata(path).kind(Kind::InvalidArgument, failed)?;
+        if !metadata.file_type().is_block_device() {
+            return Err(Error::new(Kind::InvalidArgument, format!("{path:?} is not a block device")));
+        }
+        let device = metadata.rdev();
+        Ok((i64::from(rustix::fs::major(device)), i64::from(rustix::fs::minor(device))))
+    };
+    let throttles = |list: &[(String, u64)]| -> Result<Vec<LinuxThrottleDevice>> {
+        let one = |(path, rate): &(String, u64)| {
+            let (major, minor) = number(path)?;
+            Ok(LinuxThrottleDevice { major, minor, rate: *rate })
+        };
+        list.iter().map(one).collect()
+    };
+    let weight = |(path, weight): &(String, u16)| {
+        let (major, minor) = number(path)?;
+        Ok(LinuxWeightDevice { major, minor, weight: Some(*weight), leaf_weight: None })
+    };
+    Ok(LinuxBlockIO {
+        weight: limits.weight,
+        weight_device: limits.weights.iter().map(weight).collect::<Result<_>>()?,
+        throttle_read_bps_device: throttles(&limits.read_bytes)?,
+        throttle_write_bps_device: throttles(&limits.write_bytes)?,
+        throttle_read_iops_device: throttles(&limits.read_operations)?,
+        throttle_write_iops_device: throttles(&limits.write_operations)?,
+        ..LinuxBlockIO::default()
     })
 }
 

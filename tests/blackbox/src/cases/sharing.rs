@@ -80,7 +80,7 @@ fn ends_with_the_sharer(sandbox: &Sandbox) -> Result<()> {
 
 fn of_what_does_not_run(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    sandbox.ok(["create", "--name", "still", "busybox", "true"])?;
+    sandbox.ok(["create", "--network", "none", "--name", "still", "busybox", "true"])?;
     sandbox
         .dhow(["run", "--rm", "--network", "none", "--pid", "container:still", "busybox", "true"])?
         .fails(125, &["cannot join PID of a non running container"])?;
@@ -99,6 +99,8 @@ fn annotations_and_users(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let options = [
         "create",
+        "--network",
+        "none",
         "--name",
         "box",
         "--annotation",

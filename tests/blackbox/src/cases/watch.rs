@@ -7,6 +7,7 @@ use crate::case::{cases, contains, same};
 use crate::sandbox::Sandbox;
 
 cases![watch:
+    rarer_limits [Root],
     stats_once, stats_of_work, stats_stream, top, update_limits [Root], update_restart_policy, update_wrong, prune, terminal_sizes,
     warnings,
 ];
@@ -19,7 +20,7 @@ fn rows(sandbox: &Sandbox, arguments: &[&str]) -> Result<Vec<Value>> {
 fn stats_once(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let id = sandbox.detached(&["--network", "none", "--name", "box"], "exec sleep 1000")?;
-    sandbox.ok(["create", "--name", "still", "busybox", "true"])?;
+    sandbox.ok(["create", "--network", "none", "--name", "still", "busybox", "true"])?;
     let table = sandbox.ok(["stats", "--no-stream"])?;
     let head = table.lines().next().unwrap_or_default();
     let words: Vec<&str> = head.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -123,6 +124,32 @@ fn update_limits(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// Limits that only one of the cgroup versions has are in force, or refused by name.
+fn rarer_limits(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    for (flag, file, value) in [
+        ("--memory-swappiness=7", "memory/memory.swappiness", "7"),
+        ("--oom-kill-disable", "memory/memory.oom_control", "oom_kill_disable 1"),
+        ("--cpu-shares=512", "cpu/cpu.shares", "512"),
+    ] {
+        let script = format!("cat /sys/fs/cgroup/{file} 2>/dev/null || echo v2");
+        let output =
+            sandbox.dhow(["run", "--rm", "--network", "none", "-m", "64m", flag, "busybox", "sh", "-c", &script])?;
+        match output.code {
+            0 => ensure!(output.stdout.contains(value) || output.stdout.contains("v2"), "{flag}: {}", output.stdout),
+            _ => output.fails(125, &["has no such limit"])?,
+        }
+    }
+    sandbox.ok(["create", "--network", "none", "--name", "box", "--memory-swappiness", "7", "busybox", "true"])?;
+    same!(sandbox.inspect("box")?["HostConfig"]["MemorySwappiness"], 7);
+    sandbox.dhow(["create", "--blkio-weight", "5", "busybox"])?.fails(1, &["from 10 to 1000"])?;
+    sandbox.dhow(["create", "--memory-swappiness", "101", "busybox"])?.fails(1, &["range is 0-100"])?;
+    sandbox.dhow(["create", "--device-read-bps", "sda:1mb", "busybox"])?.fails(125, &["bad format for device path"])?;
+    let output =
+        sandbox.dhow(["create", "--network", "none", "--device-read-bps", "/dev/null:1mb", "busybox", "true"])?;
+    output.fails(1, &["\"/dev/null\" is not a block device"])
+}
+
 fn update_restart_policy(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     sandbox.detached(&["--network", "none", "--name", "box"], "echo run; exec sleep 1000")?;
@@ -143,7 +170,7 @@ fn update_restart_policy(sandbox: &Sandbox) -> Result<()> {
 
 fn update_wrong(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    sandbox.ok(["create", "--name", "box", "busybox", "true"])?;
+    sandbox.ok(["create", "--network", "none", "--name", "box", "busybox", "true"])?;
     sandbox.dhow(["update", "box"])?.fails(1, &["must provide one or more flags"])?;
     sandbox.dhow(["update", "-m", "1k", "box"])?.fails(1, &["too small"])?;
     sandbox.dhow(["update", "--restart", "maybe", "box"])?.fails(1, &["unknown policy"])?;
@@ -164,7 +191,7 @@ fn prune(sandbox: &Sandbox) -> Result<()> {
         "-c",
         "head -c 100000 /dev/zero > /file",
     ])?;
-    sandbox.ok(["create", "--name", "keep", "--label", "keep=yes", "busybox", "true"])?;
+    sandbox.ok(["create", "--network", "none", "--name", "keep", "--label", "keep=yes", "busybox", "true"])?;
     let output = sandbox.dhow_with_input("n\n", ["container", "prune"])?;
     same!(output.code, 0);
     contains!(output.stdout, "This will remove all stopped containers");
