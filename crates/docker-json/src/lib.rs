@@ -13,6 +13,7 @@
 pub mod container;
 pub mod duration;
 pub mod elapsed;
+mod endpoints;
 pub mod event;
 pub mod image;
 pub mod network;
