@@ -12,7 +12,8 @@
 //! - [`events`]: what happened, for whoever wants to know
 //! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
-//! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`networks`]: what users mean by them, addresses, ports, names
+//! - `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
@@ -41,7 +42,7 @@ pub mod images;
 mod info;
 mod lower;
 mod names;
-mod networks;
+pub mod networks;
 mod plan;
 pub mod registries;
 mod relabel;
@@ -74,5 +75,9 @@ pub use images::{
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};
+pub use networks::{
+    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
+    PoolRequest, Subnet,
+};
 pub use restart::Booted;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

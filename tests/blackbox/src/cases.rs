@@ -14,6 +14,8 @@ mod lifecycle;
 mod limits;
 mod log_drivers;
 mod network;
+mod networks;
+mod ports;
 mod restart;
 mod rootless;
 mod run;
@@ -45,6 +47,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         limits::CASES,
         security::CASES,
         network::CASES,
+        networks::CASES,
+        ports::CASES,
         rootless::CASES,
         images::CASES,
         image_store::CASES,

@@ -21,6 +21,14 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod network_connect;
+mod network_create;
+mod network_disconnect;
+mod network_inspect;
+mod network_prune;
+mod network_rm;
+mod network_xray;
+mod networks;
 mod pause;
 mod port;
 mod prune;
@@ -156,6 +164,20 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     volume::GROUP,
+    Group {
+        name: "network",
+        about: "Manage networks",
+        verbs: &[
+            (&["connect"], &network_connect::VERB),
+            (&["create"], &network_create::VERB),
+            (&["disconnect"], &network_disconnect::VERB),
+            (&["inspect"], &network_inspect::VERB),
+            (&["ls", "list"], &networks::VERB),
+            (&["prune"], &network_prune::VERB),
+            (&["rm", "remove"], &network_rm::VERB),
+            (&["xray"], &network_xray::VERB),
+        ],
+    },
     Group {
         name: "system",
         about: "Manage dhow",

@@ -93,6 +93,9 @@ pub struct ContainerFlags {
     /// Read environment variables from a file
     #[arg(long, value_name = "file")]
     env_file: Vec<String>,
+    /// Say that the container listens on a port, or a range of them
+    #[arg(long, value_name = "list")]
+    expose: Vec<String>,
     /// Add a supplementary group
     #[arg(long, value_name = "list")]
     group_add: Vec<String>,
@@ -107,6 +110,12 @@ pub struct ContainerFlags {
     /// Keep standard input open even if not attached
     #[arg(short = 'i', long)]
     interactive: bool,
+    /// IPv4 address on the network
+    #[arg(long, value_name = "ip")]
+    ip: Option<String>,
+    /// IPv6 address on the network
+    #[arg(long, value_name = "ip")]
+    ip6: Option<String>,
     /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
@@ -119,12 +128,21 @@ pub struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "file")]
     label_file: Vec<String>,
+    /// Give another container a name for this one alone (container[:name])
+    #[arg(long, value_name = "list")]
+    link: Vec<String>,
+    /// Link-local address on the network
+    #[arg(long, value_name = "list")]
+    link_local_ip: Vec<String>,
     /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)
     #[arg(long, value_name = "list", value_parser = keyvalue::log_option)]
     log_opt: Vec<(String, String)>,
+    /// Hardware address on the network
+    #[arg(long, value_name = "string")]
+    mac_address: Option<String>,
     /// Memory limit
     #[arg(short = 'm', long, value_name = "bytes", value_parser = size::limit)]
     memory: Option<i64>,
@@ -143,12 +161,15 @@ pub struct ContainerFlags {
     /// Name of the container
     #[arg(long, value_name = "string")]
     name: Option<String>,
-    /// Network: bridge, host or none
+    /// Network: a name, host, none or container:NAME; several times, or name=NAME,alias=…,ip=…
     #[arg(long, alias = "net", value_name = "network")]
     network: Vec<String>,
     /// Let nothing be killed when the memory limit is reached (cgroup v1)
     #[arg(long)]
     oom_kill_disable: bool,
+    /// Give the container another name on its network
+    #[arg(long, alias = "net-alias", value_name = "list")]
+    network_alias: Vec<String>,
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -167,6 +188,9 @@ pub struct ContainerFlags {
     /// Publish a port ([[ip:]port:]port[/protocol])
     #[arg(short = 'p', long, value_name = "list")]
     publish: Vec<String>,
+    /// Publish all ports that the image or --expose names
+    #[arg(short = 'P', long)]
+    publish_all: bool,
     /// When to pull the image: always, missing or never
     #[arg(long, value_name = "string", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
@@ -263,6 +287,7 @@ impl ContainerFlags {
             labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
         }
         labels.extend(self.label.iter().cloned());
+        let (network, networks) = network::parse(&self.network, &self.network_details())?;
         Ok(Options {
             image: image.clone(),
             pull: self.pull.unwrap_or_default(),
@@ -285,8 +310,11 @@ impl ContainerFlags {
             volumes_from: self.volumes_from.clone(),
             storage_options: self.storage_opt.iter().cloned().collect(),
             read_only: self.read_only,
-            network: network::parse(&self.network)?,
+            network,
+            networks,
             ports: self.ports()?,
+            publish_all: self.publish_all,
+            expose: self.expose.clone(),
             dns: self.dns.clone(),
             dns_search: self.dns_search.clone(),
             dns_options: self.dns_option.clone(),
@@ -318,6 +346,18 @@ impl ContainerFlags {
             health: self.health.options(),
             ..Options::default()
         })
+    }
+
+    fn network_details(&self) -> network::Details<'_> {
+        let given = |flag: &'_ Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
+        network::Details {
+            aliases: &self.network_alias,
+            ip: self.ip.as_deref().filter(|_| given(&self.ip)),
+            ip6: self.ip6.as_deref().filter(|_| given(&self.ip6)),
+            links: &self.link,
+            link_local_ips: &self.link_local_ip,
+            mac: self.mac_address.as_deref().filter(|_| given(&self.mac_address)),
+        }
     }
 
     fn mounts(&self) -> Result<Vec<engine::containers::options::Mount>, Failure> {

@@ -4,7 +4,7 @@
 //! [`crate::sweep`]); the row in the database (removed by the sweep when the container was to go after its run, otherwise
 //! it is a created container whose directories are made at its start); the directories.
 
-use super::options::{MountSource, Options};
+use super::options::{MountSource, NetworkMode, Options};
 use super::record::Settings;
 use super::settle::settle;
 use super::table::{self, Entry};
@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::images::PullProgress;
 use crate::lower::{self, Place};
 use crate::names;
+use crate::networks::{Endpoint, Network, NetworkRequest};
 use std::os::fd::OwnedFd;
 use store::Writable;
 
@@ -45,9 +46,10 @@ impl Engine {
         let mut entry = Entry {
             name: String::new(),
             created_at: crate::clock::now(),
+            endpoints: self.endpoints(&settings)?,
             settings: with_identity(settings, &id),
             run: None,
-            address: None,
+            published: None,
             id,
         };
         // Lowering finds what is wrong with the request before anything is made.
@@ -79,7 +81,8 @@ impl Engine {
             created_at: crate::clock::now(),
             settings: with_identity(settings, &id),
             run: None,
-            address: None,
+            endpoints: Vec::new(),
+            published: None,
             id,
         };
         let mut spec = self.specification(&entry)?;
@@ -113,15 +116,43 @@ impl Engine {
                 settings.volumes.push(mount.target.clone());
             }
         }
+        if let NetworkMode::Container(wanted) = &settings.network {
+            let owner = table::find(self.database()?.read(), wanted)?;
+            settings.hostname = owner.settings.hostname;
+            settings.network = NetworkMode::Container(owner.id);
+        }
         Ok(settings)
+    }
+
+    /// The networks of a container that is being made.
+    fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
+        let found = self.networks_for(&settings.network, &settings.networks)?;
+        let endpoint = |(network, request): (Network, NetworkRequest)| Endpoint {
+            network: network.name,
+            network_id: network.id,
+            request,
+            place: None,
+        };
+        Ok(found.into_iter().map(endpoint).collect())
     }
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
+        // Another container's network comes with the files that describe it.
+        let (files, network) = match &entry.settings.network {
+            NetworkMode::Container(id) => (self.directories().container(id), Some(self.network_namespace(id)?)),
+            _ => (directory, None),
+        };
         let program = self.program_for_containers()?;
         let sources = self.mount_sources(&entry.settings)?;
-        let place = Place { id: &entry.id, directory: &directory, program: &program, sources: &sources };
+        let place = Place { id: &entry.id, directory: &files, program: &program, sources: &sources, network };
         lower::specification(&entry.settings, self.host()?, &place)
+    }
+
+    /// The file of a container's network namespace; of one that does not run, where it would be.
+    fn network_namespace(&self, id: &str) -> Result<std::path::PathBuf> {
+        let pid = self.running_state(id)?.map_or(0, |state| state.pid);
+        Ok(format!("/proc/{pid}/ns/net").into())
     }
 
     fn record(&self, entry: &mut Entry, name: Option<&str>) -> Result<()> {
