@@ -35,8 +35,8 @@ pub fn network_names(container: &Container) -> Vec<String> {
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(_container: &Container) -> &'static str {
-    "none"
+pub fn health_word(container: &Container) -> &'static str {
+    container.health.as_ref().map_or("none", |health| health.status.name())
 }
 
 /// All of it.

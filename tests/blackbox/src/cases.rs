@@ -24,6 +24,7 @@ mod services;
 mod sharing;
 mod storage;
 mod transfer;
+mod usage;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -35,6 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         volumes::CASES,
+        usage::CASES,
         copying::CASES,
         commits::CASES,
         lifecycle::CASES,

@@ -73,7 +73,7 @@ impl Engine {
             Some(text) => text.parse().kind(Kind::InvalidArgument, || format!("invalid platform {text:?}"))?,
             None => Platform::host(),
         };
-        let client = Client::new(registry::Options::from_environment()).map_err(|error| failure(name, error))?;
+        let client = Client::new(self.registry_options()).map_err(|error| failure(name, error))?;
         let resolved = client.resolve(&reference, &platform).map_err(|error| failure(name, error))?;
         progress.resolved(&reference.familiar_name(), &reference.version());
         let config = self.fetch_config(&client, &reference, &resolved).map_err(|error| match error {
