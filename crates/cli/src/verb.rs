@@ -45,7 +45,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Docker's commands that dhow knows but does not have yet.
-const LATER: &[&str] = &["build", "builder", "buildx", "compose", "network"];
+const LATER: &[&str] = &["build", "builder", "buildx", "compose"];
 
 /// A verb that has been found.
 struct Start {

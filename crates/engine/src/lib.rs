@@ -4,15 +4,16 @@
 //! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
-//! - [`check`]: is what is on disk what it should be?
 //! - [`archives`]: files in and out of containers
+//! - [`check`]: is what is on disk what it should be?
 //! - [`engine`]: where things are, and what is opened when
 //! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`events`]: what happened, for whoever wants to know
 //! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
-//! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`networks`]: what users mean by them, addresses, ports, names
+//! - `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
@@ -30,6 +31,7 @@ pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
+mod disk;
 pub mod engine;
 mod error;
 pub mod events;
@@ -41,7 +43,7 @@ pub mod images;
 mod info;
 mod lower;
 mod names;
-mod networks;
+pub mod networks;
 mod plan;
 pub mod registries;
 mod relabel;
@@ -54,6 +56,7 @@ pub mod volumes;
 pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
+pub use cgroup::Stats as CgroupStats;
 pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
     Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
@@ -65,6 +68,7 @@ pub use containers::{
     UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
+pub use disk::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
@@ -74,5 +78,9 @@ pub use images::{
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};
+pub use networks::{
+    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
+    PoolRequest, Subnet,
+};
 pub use restart::Booted;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

@@ -14,6 +14,8 @@ mod lifecycle;
 mod limits;
 mod log_drivers;
 mod network;
+mod networks;
+mod ports;
 mod restart;
 mod rootless;
 mod run;
@@ -22,6 +24,7 @@ mod services;
 mod sharing;
 mod storage;
 mod transfer;
+mod usage;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -33,6 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         volumes::CASES,
+        usage::CASES,
         copying::CASES,
         commits::CASES,
         lifecycle::CASES,
@@ -45,6 +49,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         limits::CASES,
         security::CASES,
         network::CASES,
+        networks::CASES,
+        ports::CASES,
         rootless::CASES,
         images::CASES,
         image_store::CASES,

@@ -23,6 +23,14 @@ mod login;
 mod logout;
 mod logs;
 mod manifest;
+mod network_connect;
+mod network_create;
+mod network_disconnect;
+mod network_inspect;
+mod network_prune;
+mod network_rm;
+mod network_xray;
+mod networks;
 mod pause;
 mod port;
 mod prune;
@@ -40,6 +48,7 @@ mod serve;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod system_check;
 mod tag;
 mod top;
@@ -173,13 +182,29 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "network",
+        about: "Manage networks",
+        verbs: &[
+            (&["connect"], &network_connect::VERB),
+            (&["create"], &network_create::VERB),
+            (&["disconnect"], &network_disconnect::VERB),
+            (&["inspect"], &network_inspect::VERB),
+            (&["ls", "list"], &networks::VERB),
+            (&["prune"], &network_prune::VERB),
+            (&["rm", "remove"], &network_rm::VERB),
+            (&["xray"], &network_xray::VERB),
+        ],
+    },
+    Group {
         name: "system",
         about: "Manage dhow",
         verbs: &[
             (&["boot"], &boot::VERB),
-            (&["events"], &events::VERB),
             (&["check"], &system_check::VERB),
+            (&["df"], &system::df::VERB),
+            (&["events"], &events::VERB),
             (&["info"], &info::VERB),
+            (&["prune"], &system::prune::VERB),
         ],
     },
 ];

@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
 use docker_json::{elapsed, status};
-use engine::{Container, MountSource, NetworkMode, Status};
+use engine::{Container, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -111,7 +111,11 @@ impl Bounds {
 
 fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
     let settings = &container.settings;
-    let network = network(settings.network.clone());
+    let networks = docker_json::container::network_names(container);
+    let is_on = |wanted: &str| {
+        let by_id = |id: &str| wanted.len() >= 4 && id.starts_with(wanted);
+        networks.iter().any(|name| name == wanted) || container.networks.iter().any(|each| by_id(&each.network_id))
+    };
     let port = |wanted: &str, port: u16, protocol: &str| {
         let (range, kind) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -129,7 +133,7 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters.any("ancestor", |image| is_image(container, image))
         && filters
             .any("health", |wanted| wanted == container.health.as_ref().map_or("none", |health| health.status.name()))
-        && filters.any("network", |name| name == network)
+        && filters.any("network", is_on)
         && filters.any("volume", |place| {
             container.settings.mounts.iter().any(|mount| {
                 mount.target == place
@@ -140,9 +144,9 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
                     }
             })
         })
-        && filters.any("publish", |wanted| settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
+        && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
         && filters.any("expose", |wanted| {
-            let published = settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
+            let published = container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
             let named = settings.exposed_ports.iter().map(|text| ports::with_protocol(text));
             published
                 || named
@@ -162,14 +166,6 @@ fn is_image(container: &Container, wanted: &str) -> bool {
         || settings.image_id == wanted
         || (wanted.len() >= 4 && bare.starts_with(wanted))
         || canonical(wanted).is_some_and(|name| Some(name) == canonical(&settings.image_name))
-}
-
-fn network(mode: NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-    }
 }
 
 fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
@@ -202,7 +198,7 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         "Labels": labels.join(","),
         "Label": settings.labels,
         "Mounts": mounts.join(","),
-        "Networks": network(settings.network.clone()),
+        "Networks": docker_json::container::network_names(container).join(","),
         "LocalVolumes": volumes.to_string(),
     })
 }

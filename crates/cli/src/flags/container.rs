@@ -68,6 +68,10 @@ pub struct ContainerFlags {
     device_cgroup_rule: Vec<String>,
     #[command(flatten)]
     io: IoFlags,
+    /// Do not verify signatures of the image (default true, and nothing else)
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = crate::values::boolean::parse, hide = true)]
+    disable_content_trust: Option<bool>,
     /// Set name servers
     #[arg(long, value_name = "list", value_parser = hosts::server)]
     dns: Vec<String>,
@@ -89,6 +93,9 @@ pub struct ContainerFlags {
     /// Read environment variables from a file
     #[arg(long, value_name = "file")]
     env_file: Vec<String>,
+    /// Say that the container listens on a port, or a range of them
+    #[arg(long, value_name = "list")]
+    expose: Vec<String>,
     /// Add a supplementary group
     #[arg(long, value_name = "list")]
     group_add: Vec<String>,
@@ -103,21 +110,39 @@ pub struct ContainerFlags {
     /// Keep standard input open even if not attached
     #[arg(short = 'i', long)]
     interactive: bool,
+    /// IPv4 address on the network
+    #[arg(long, value_name = "ip")]
+    ip: Option<String>,
+    /// IPv6 address on the network
+    #[arg(long, value_name = "ip")]
+    ip6: Option<String>,
     /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
+    /// Isolation technology: default
+    #[arg(long, value_name = "string", value_parser = isolation, hide = true)]
+    isolation: Option<String>,
     /// Set a label (KEY[=VALUE])
     #[arg(short = 'l', long, value_name = "list", value_parser = keyvalue::label)]
     label: Vec<(String, String)>,
     /// Read labels from a file
     #[arg(long, value_name = "file")]
     label_file: Vec<String>,
+    /// Give another container a name for this one alone (container[:name])
+    #[arg(long, value_name = "list")]
+    link: Vec<String>,
+    /// Link-local address on the network
+    #[arg(long, value_name = "list")]
+    link_local_ip: Vec<String>,
     /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)
     #[arg(long, value_name = "list", value_parser = keyvalue::log_option)]
     log_opt: Vec<(String, String)>,
+    /// Hardware address on the network
+    #[arg(long, value_name = "string")]
+    mac_address: Option<String>,
     /// Memory limit
     #[arg(short = 'm', long, value_name = "bytes", value_parser = size::limit)]
     memory: Option<i64>,
@@ -136,12 +161,15 @@ pub struct ContainerFlags {
     /// Name of the container
     #[arg(long, value_name = "string")]
     name: Option<String>,
-    /// Network: bridge, host or none
+    /// Network: a name, host, none or container:NAME; several times, or name=NAME,alias=…,ip=…
     #[arg(long, alias = "net", value_name = "network")]
     network: Vec<String>,
     /// Let nothing be killed when the memory limit is reached (cgroup v1)
     #[arg(long)]
     oom_kill_disable: bool,
+    /// Give the container another name on its network
+    #[arg(long, alias = "net-alias", value_name = "list")]
+    network_alias: Vec<String>,
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -160,6 +188,9 @@ pub struct ContainerFlags {
     /// Publish a port ([[ip:]port:]port[/protocol])
     #[arg(short = 'p', long, value_name = "list")]
     publish: Vec<String>,
+    /// Publish all ports that the image or --expose names
+    #[arg(short = 'P', long)]
+    publish_all: bool,
     /// When to pull the image: always, missing or never
     #[arg(long, value_name = "string", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
@@ -247,12 +278,16 @@ impl ContainerFlags {
 
     /// The engine's options.
     pub fn options(&self) -> Result<Options, Failure> {
+        if self.disable_content_trust == Some(false) {
+            return Err(Failure::new("content trust is not supported: images are verified by their digests only"));
+        }
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
         let mut labels = BTreeMap::new();
         for path in &self.label_file {
             labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
         }
         labels.extend(self.label.iter().cloned());
+        let (network, networks) = network::parse(&self.network, &self.network_details())?;
         Ok(Options {
             image: image.clone(),
             pull: self.pull.unwrap_or_default(),
@@ -275,8 +310,11 @@ impl ContainerFlags {
             volumes_from: self.volumes_from.clone(),
             storage_options: self.storage_opt.iter().cloned().collect(),
             read_only: self.read_only,
-            network: network::parse(&self.network)?,
+            network,
+            networks,
             ports: self.ports()?,
+            publish_all: self.publish_all,
+            expose: self.expose.clone(),
             dns: self.dns.clone(),
             dns_search: self.dns_search.clone(),
             dns_options: self.dns_option.clone(),
@@ -308,6 +346,18 @@ impl ContainerFlags {
             health: self.health.options(),
             ..Options::default()
         })
+    }
+
+    fn network_details(&self) -> network::Details<'_> {
+        let given = |flag: &'_ Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
+        network::Details {
+            aliases: &self.network_alias,
+            ip: self.ip.as_deref().filter(|_| given(&self.ip)),
+            ip6: self.ip6.as_deref().filter(|_| given(&self.ip6)),
+            links: &self.link,
+            link_local_ips: &self.link_local_ip,
+            mac: self.mac_address.as_deref().filter(|_| given(&self.mac_address)),
+        }
     }
 
     fn mounts(&self) -> Result<Vec<engine::containers::options::Mount>, Failure> {
@@ -447,6 +497,14 @@ fn ipc_mode(text: &str) -> Result<String, String> {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
         _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
+    }
+}
+
+/// Linux has one isolation only, which needs no further word.
+fn isolation(text: &str) -> Result<String, String> {
+    match text {
+        "" | "default" => Ok(text.to_owned()),
+        _ => Err(format!("invalid isolation {text:?} on linux")),
     }
 }
 

@@ -2,15 +2,9 @@
 
 /// Flags and what they belong to.
 const LATER: &[(&[&str], &str)] = &[
-    (&["expose", "publish-all", "P"], "publishing the ports that an image names"),
-    (
-        &["ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias", "net-alias"],
-        "addresses and names on networks",
-    ),
-    (&["runtime", "isolation"], "other runtimes"),
+    (&["runtime"], "other runtimes"),
     (&["gpus"], "GPU requests"),
-    (&["kernel-memory"], "a limit of the kernel's memory, which Linux does not have either"),
-    (&["disable-content-trust"], "content trust"),
+    (&["kernel-memory"], "a limit of the kernel's own memory, which Linux 5.4 removed,"),
     (&["use-api-socket"], "the API socket"),
     (&["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"], "limits of Windows"),
     (&["checkpoint", "checkpoint-dir"], "checkpoints"),
@@ -39,8 +33,8 @@ mod tests {
             reason("--gpus=all").unwrap(),
             "--gpus is not supported yet: dhow does not have GPU requests so far"
         );
-        assert!(reason("-P").is_some());
+        assert!(reason("-s").is_some());
         assert!(reason("--bogus").is_none());
-        assert!(reason("--P").is_none());
+        assert!(reason("--s").is_none());
     }
 }

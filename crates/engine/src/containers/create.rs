@@ -4,7 +4,7 @@
 //! [`crate::sweep`]); the row in the database (removed by the sweep when the container was to go after its run, otherwise
 //! it is a created container whose directories are made at its start); the directories.
 
-use super::options::{MountSource, Options};
+use super::options::{MountSource, NetworkMode, Options};
 use super::record::Settings;
 use super::settle::settle;
 use super::table::{self, Entry};
@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::images::PullProgress;
 use crate::lower::{self, Place};
 use crate::names;
+use crate::networks::{Endpoint, Network, NetworkRequest};
 use std::os::fd::OwnedFd;
 use store::Writable;
 
@@ -31,7 +32,9 @@ impl Engine {
     pub fn create(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<Created> {
         let (entry, _lock) = self.create_held(options, progress)?;
         lock::release(self.directories(), &entry.id)?;
-        Ok(Created { id: entry.id, warnings: Vec::new() })
+        // A machine that cannot be asked says it at the start.
+        let mounts = cgroup::Hierarchy::detect().map(|hierarchy| hierarchy.mounts().to_vec()).unwrap_or_default();
+        Ok(Created { warnings: foreseen(&entry.settings, &mounts), id: entry.id })
     }
 
     /// Makes a container and keeps hold of it.
@@ -43,9 +46,10 @@ impl Engine {
         let mut entry = Entry {
             name: String::new(),
             created_at: crate::clock::now(),
+            endpoints: self.endpoints(&settings)?,
             settings: with_identity(settings, &id),
             run: None,
-            address: None,
+            published: None,
             id,
         };
         // Lowering finds what is wrong with the request before anything is made.
@@ -77,7 +81,8 @@ impl Engine {
             created_at: crate::clock::now(),
             settings: with_identity(settings, &id),
             run: None,
-            address: None,
+            endpoints: Vec::new(),
+            published: None,
             id,
         };
         let mut spec = self.specification(&entry)?;
@@ -111,15 +116,43 @@ impl Engine {
                 settings.volumes.push(mount.target.clone());
             }
         }
+        if let NetworkMode::Container(wanted) = &settings.network {
+            let owner = table::find(self.database()?.read(), wanted)?;
+            settings.hostname = owner.settings.hostname;
+            settings.network = NetworkMode::Container(owner.id);
+        }
         Ok(settings)
+    }
+
+    /// The networks of a container that is being made.
+    fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
+        let found = self.networks_for(&settings.network, &settings.networks)?;
+        let endpoint = |(network, request): (Network, NetworkRequest)| Endpoint {
+            network: network.name,
+            network_id: network.id,
+            request,
+            place: None,
+        };
+        Ok(found.into_iter().map(endpoint).collect())
     }
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
+        // Another container's network comes with the files that describe it.
+        let (files, network) = match &entry.settings.network {
+            NetworkMode::Container(id) => (self.directories().container(id), Some(self.network_namespace(id)?)),
+            _ => (directory, None),
+        };
         let program = self.program_for_containers()?;
         let sources = self.mount_sources(&entry.settings)?;
-        let place = Place { id: &entry.id, directory: &directory, program: &program, sources: &sources };
+        let place = Place { id: &entry.id, directory: &files, program: &program, sources: &sources, network };
         lower::specification(&entry.settings, self.host()?, &place)
+    }
+
+    /// The file of a container's network namespace; of one that does not run, where it would be.
+    fn network_namespace(&self, id: &str) -> Result<std::path::PathBuf> {
+        let pid = self.running_state(id)?.map_or(0, |state| state.pid);
+        Ok(format!("/proc/{pid}/ns/net").into())
     }
 
     fn record(&self, entry: &mut Entry, name: Option<&str>) -> Result<()> {
@@ -181,6 +214,20 @@ impl Engine {
     }
 }
 
+/// What will not be in force when the container runs, as far as it can be told before.
+fn foreseen(settings: &Settings, mounts: &[cgroup::Mount]) -> Vec<String> {
+    let swap = settings.limits.memory.is_some() || settings.limits.memory_swap.is_some();
+    let accounts = |mount: &cgroup::Mount| {
+        mount.version != cgroup::Version::V1
+            || !mount.controllers.contains(&cgroup::Controller::Memory)
+            || mount.mount_point.join("memory.memsw.limit_in_bytes").exists()
+    };
+    match swap && !mounts.iter().all(accounts) {
+        true => vec!["the limit memory.swap is not in force: this kernel does not account for swap".to_owned()],
+        false => Vec::new(),
+    }
+}
+
 /// A container's host name is the beginning of its identifier unless somebody chose one; with the host's network, the host's.
 fn with_identity(mut settings: Settings, id: &str) -> Settings {
     if settings.hostname.is_empty() {
@@ -194,4 +241,26 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
     }
     settings.selinux_level = crate::lower::selinux_level(id);
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_swap_accounting_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = cgroup::Mount {
+            version: cgroup::Version::V1,
+            controllers: vec![cgroup::Controller::Memory],
+            name: None,
+            mount_point: directory.path().to_owned(),
+        };
+        let mut settings = Settings::default();
+        assert!(foreseen(&settings, std::slice::from_ref(&mount)).is_empty());
+        settings.limits.memory = Some(1 << 20);
+        assert_eq!(foreseen(&settings, std::slice::from_ref(&mount)).len(), 1);
+        std::fs::write(directory.path().join("memory.memsw.limit_in_bytes"), "").unwrap();
+        assert!(foreseen(&settings, &[mount]).is_empty());
+    }
 }

@@ -3,6 +3,7 @@
 //! A front end fills [`Options`]; [`super::create`] turns it into a [`super::record::Settings`] with every default,
 //! conflict and limit resolved.
 
+use crate::networks::NetworkRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,13 +23,15 @@ pub enum PullPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
-    /// An address on the default bridge.
+    /// Its own, on the networks that are named besides, or on the default bridge.
     #[default]
     Bridge,
     /// The host's own network.
     Host,
     /// A loopback interface and nothing else.
     None,
+    /// That of another container: its name as asked, its identifier in a record.
+    Container(String),
 }
 
 /// Where a mount's content comes from.
@@ -144,7 +147,7 @@ pub struct Ulimit {
 }
 
 /// A port of the container published on the host (`-p`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
@@ -152,8 +155,15 @@ pub struct PublishedPort {
     pub host_ip: String,
     /// Port on the host; 0 lets the engine choose.
     pub host_port: u16,
+    /// The last of a range of ports on the host, of which one is chosen; 0 where there is no range.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub host_port_end: u16,
     /// Port in the container.
     pub container_port: u16,
+}
+
+fn is_zero(port: &u16) -> bool {
+    *port == 0
 }
 
 /// Limits of the container's cgroup. Zero or `None` means: not limited.
@@ -341,8 +351,14 @@ pub struct Options {
     pub read_only: bool,
     /// Network.
     pub network: NetworkMode,
+    /// The networks it is on, with [`NetworkMode::Bridge`]; none for the default bridge.
+    pub networks: Vec<NetworkRequest>,
     /// Published ports.
     pub ports: Vec<PublishedPort>,
+    /// Publishes all ports that the image or `expose` name (`-P`).
+    pub publish_all: bool,
+    /// Ports that it listens on besides those that the image names, as `80/tcp` or `8000-8010/udp`.
+    pub expose: Vec<String>,
     /// Name servers instead of the host's.
     pub dns: Vec<String>,
     /// Search domains.

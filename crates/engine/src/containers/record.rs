@@ -4,6 +4,7 @@
 //! of meaning needs a migration in [`crate::database`].
 
 use super::options::{HealthAction, Limits, Mount, NetworkMode, PublishedPort, RestartPolicy, Ulimit};
+use crate::networks::{Endpoint, NetworkRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -59,9 +60,13 @@ pub struct Settings {
     pub read_only: bool,
     /// Network.
     pub network: NetworkMode,
-    /// Published ports, host ports chosen.
+    /// The networks that it was made with, by name; which it is on now is in [`Container::networks`].
+    pub networks: Vec<NetworkRequest>,
+    /// Published ports as asked; with the host's ports chosen they are in [`Container::ports`].
     pub ports: Vec<PublishedPort>,
-    /// Ports that the image says it listens on, as `80/tcp`.
+    /// Publishes all exposed ports.
+    pub publish_all: bool,
+    /// Ports that it listens on, by the image's word or the caller's, as `80/tcp`.
     pub exposed_ports: Vec<String>,
     /// Paths that the image declares as volumes.
     pub volumes: Vec<String>,
@@ -215,8 +220,12 @@ pub struct Container {
     pub status: Status,
     /// The last or present run.
     pub run: Run,
-    /// Its address on the default bridge.
+    /// Its first address.
     pub address: Option<Address>,
+    /// The networks that it is on, or will be on when it runs.
+    pub networks: Vec<Endpoint>,
+    /// Published ports; while it runs, with the host's ports chosen.
+    pub ports: Vec<PublishedPort>,
     /// What its health checks say; none where it has none.
     pub health: Option<monitor::Health>,
     /// The directory of its log and generated files.
@@ -245,4 +254,19 @@ pub struct Address {
     pub gateway: String,
     /// Hardware address.
     pub mac: String,
+}
+
+impl Address {
+    /// Of a container that runs.
+    pub(crate) fn of(endpoint: &Endpoint) -> Option<Address> {
+        let place = endpoint.place.as_ref()?;
+        let ipv4 = place.ipv4?;
+        Some(Address {
+            network: endpoint.network.clone(),
+            ipv4: ipv4.address().to_string(),
+            prefix: ipv4.prefix(),
+            gateway: place.gateway4.map(|gateway| gateway.to_string()).unwrap_or_default(),
+            mac: place.mac.clone(),
+        })
+    }
 }

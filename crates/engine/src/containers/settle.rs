@@ -57,8 +57,10 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         storage_options: storage_options(&options.storage_options)?,
         read_only: options.read_only,
         network: options.network.clone(),
+        networks: options.networks.clone(),
         ports: ports(options, image)?,
-        exposed_ports: image.exposed_ports.clone(),
+        publish_all: options.publish_all,
+        exposed_ports: exposed(options, image)?,
         volumes: image.volumes.clone(),
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
@@ -131,6 +133,12 @@ fn conflicts(options: &Options) -> Result<()> {
     {
         return Err(invalid("conflicting options: --hostname cannot be used with --uts host"));
     }
+    if options.network != NetworkMode::Bridge && !options.networks.is_empty() {
+        return Err(invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes"));
+    }
+    if matches!(options.network, NetworkMode::Container(_)) {
+        shared_network_conflicts(options)?;
+    }
     if options.network != NetworkMode::Bridge && !options.ports.is_empty() {
         return Err(invalid("conflicting options: ports can only be published on a bridge network"));
     }
@@ -141,6 +149,21 @@ fn conflicts(options: &Options) -> Result<()> {
         return Err(invalid("--oom-score-adj must be between -1000 and 1000"));
     }
     Ok(())
+}
+
+/// What belongs to the container whose network is shared cannot be chosen for the one that shares it.
+fn shared_network_conflicts(options: &Options) -> Result<()> {
+    let given = [
+        (options.hostname.is_some(), "hostname and the network mode"),
+        (!options.dns.is_empty(), "dns and the network mode"),
+        (!options.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (!options.ports.is_empty() || options.publish_all, "port publishing and the container type network mode"),
+        (!options.expose.is_empty(), "port exposing and the container type network mode"),
+    ];
+    match given.iter().find(|(is_given, _)| *is_given) {
+        Some((_, what)) => Err(invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
 }
 
 /// Docker's rule: an entry point of the caller drops the image's command too.
@@ -291,10 +314,10 @@ fn from_container(from: &super::options::VolumesFrom) -> String {
 fn storage_options(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     match options.keys().next() {
         None => Ok(BTreeMap::new()),
-        Some(key) if key == "size" => Err(invalid(
-            "--storage-opt size is not supported here: the file system of the data root has no project quotas",
-        )
-        .hint("limit a volume instead: --mount type=tmpfs,tmpfs-size=…")),
+        Some(key) if key == "size" => {
+            Err(invalid("--storage-opt size is not supported: dhow does not limit a container's own layer yet")
+                .hint("use --read-only and give it a place of limited size: --mount type=tmpfs,dst=PATH,tmpfs-size=…"))
+        }
         Some(key) => Err(invalid(format!("unknown storage option: {key}")).hint("known is size")),
     }
 }
@@ -306,6 +329,29 @@ fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>
         }
     }
     Ok(options.ports.clone())
+}
+
+/// What the image names, then what the caller adds, each once.
+fn exposed(options: &Options, image: &ImageDefaults) -> Result<Vec<String>> {
+    let mut all = image.exposed_ports.clone();
+    for text in &options.expose {
+        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            return Err(invalid(format!("invalid range format for --expose: {text}")));
+        };
+        let protocol = protocol.to_ascii_lowercase();
+        if first == 0 || last < first || !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+            return Err(invalid(format!("invalid range format for --expose: {text}")));
+        }
+        for port in first..=last {
+            let port = format!("{port}/{protocol}");
+            if !all.contains(&port) {
+                all.push(port);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Docker's rule: from the defaults, or all with `--cap-add ALL`; then drops win over `ALL` and adds over drops of `ALL`.

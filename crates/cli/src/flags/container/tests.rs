@@ -99,7 +99,7 @@ fn refusals() {
         ("-v data:/x:shared x", "invalid mode: shared"),
         ("--mount type=foo x", "invalid argument \"type=foo\" for \"--mount\" flag: target is required"),
         ("-p 99999 x", "invalid containerPort: 99999"),
-        ("--network mine x", "network mine not found"),
+        ("--network none --network mine x", "conflicting options: cannot attach both"),
         ("--env-file /nonexistent x", "open /nonexistent: no such file or directory"),
     ] {
         let found = refusal(line);
