@@ -15,6 +15,7 @@ pub mod duration;
 pub mod elapsed;
 pub mod event;
 pub mod image;
+mod mounts;
 pub mod network;
 pub mod pattern;
 #[doc(hidden)]
