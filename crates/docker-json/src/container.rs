@@ -1,8 +1,9 @@
 //! A container as `GET /containers/{id}/json` answers.
 
 use crate::endpoints::{Binding, NetworkSettings, bindings, network_settings};
+use crate::mounts::{MountPoint, bind, mount_point, tmpfs};
 use crate::{Empty, Error, time, with_protocol};
-use engine::{Container, Mount, MountSource, NetworkMode, Settings, Status, Ulimit};
+use engine::{Container, NetworkMode, Settings, Status, Ulimit};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -111,22 +112,6 @@ struct Probe {
 struct GraphDriver {
     data: Option<Empty>,
     name: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct MountPoint {
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    source: String,
-    destination: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    driver: Option<&'static str>,
-    mode: String,
-    #[serde(rename = "RW")]
-    rw: bool,
-    propagation: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -447,77 +432,6 @@ struct DeviceRate {
 
 fn rates(list: &[(String, u64)]) -> Vec<DeviceRate> {
     list.iter().map(|(path, rate)| DeviceRate { path: path.clone(), rate: *rate }).collect()
-}
-
-/// A bind mount or named volume as `-v` would write it.
-fn bind(mount: &Mount) -> Option<String> {
-    match &mount.source {
-        MountSource::Bind { path, .. } => Some(spelled(path, mount)),
-        MountSource::Volume(volume) if !volume.anonymous => Some(spelled(&volume.name, mount)),
-        MountSource::Volume(_) | MountSource::Image(_) | MountSource::Tmpfs { .. } => None,
-    }
-}
-
-fn spelled(source: &str, mount: &Mount) -> String {
-    let mode = mode(mount);
-    let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
-    format!("{source}:{}{mode}", mount.target)
-}
-
-fn mode(mount: &Mount) -> String {
-    let mut words = Vec::new();
-    if mount.read_only {
-        words.push("ro".to_owned());
-    }
-    words.extend(mount.relabel.map(String::from));
-    words.join(",")
-}
-
-fn tmpfs(mount: &Mount) -> Option<(String, String)> {
-    match &mount.source {
-        MountSource::Tmpfs { size, mode, options } => {
-            let mut words = options.clone();
-            words.extend(size.map(|size| format!("size={size}")));
-            words.extend(mode.map(|mode| format!("mode={mode:o}")));
-            if mount.read_only {
-                words.push("ro".into());
-            }
-            Some((mount.target.clone(), words.join(",")))
-        }
-        MountSource::Bind { .. } | MountSource::Volume(_) | MountSource::Image(_) => None,
-    }
-}
-
-fn mount_point(container: &Container, mount: &Mount) -> MountPoint {
-    let (kind, source, propagation) = match &mount.source {
-        MountSource::Bind { path, propagation, .. } => {
-            ("bind", path.clone(), propagation.clone().unwrap_or_else(|| "rprivate".into()))
-        }
-        MountSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
-        MountSource::Volume(volume) => {
-            ("volume", container.volume_path(&volume.name).display().to_string(), String::new())
-        }
-        MountSource::Image(image) => ("image", image.name.clone(), String::new()),
-    };
-    let volume = match &mount.source {
-        MountSource::Volume(volume) => Some(volume),
-        _ => None,
-    };
-    let mut mode = mode(mount);
-    if mode.is_empty() && volume.is_some_and(|volume| !volume.anonymous) {
-        // What Docker shows for a named volume that nobody said anything about.
-        mode.push('z');
-    }
-    MountPoint {
-        r#type: kind,
-        name: volume.map(|volume| volume.name.clone()),
-        source,
-        destination: mount.target.clone(),
-        driver: volume.map(|_| engine::volumes::DRIVER),
-        mode,
-        rw: !mount.read_only,
-        propagation,
-    }
 }
 
 fn device(text: &str) -> Device {

@@ -16,6 +16,7 @@ pub mod elapsed;
 mod endpoints;
 pub mod event;
 pub mod image;
+mod mounts;
 pub mod network;
 pub mod pattern;
 #[doc(hidden)]
