@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod confirm;
 mod display;
 mod exit;
 mod failure;

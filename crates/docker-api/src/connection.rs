@@ -76,7 +76,13 @@ async fn dispatch(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result
     let (parts, body) = request.into_parts();
     let (version, path) = version::split(parts.uri.path())?;
     let segments: Vec<String> = path.split('/').skip(1).map(|segment| decode(segment, false)).collect();
-    let context =
-        Context { shared, version, query: Query::parse(parts.uri.query().unwrap_or_default()), body, upgrade };
+    let context = Context {
+        shared,
+        version,
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        headers: parts.headers,
+        body,
+        upgrade,
+    };
     crate::route::call(&parts.method, &segments, context).await
 }

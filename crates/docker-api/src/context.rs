@@ -7,8 +7,8 @@ use crate::version::Version;
 use crate::workers::Workers;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::StatusCode;
 use hyper::body::Incoming;
+use hyper::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Context {
     pub version: Version,
     /// What stands behind the question mark.
     pub query: Query,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The content, not read yet.
     pub body: Incoming,
     /// The connection, for those who take it over.

@@ -1,6 +1,6 @@
 //! Exec sessions: made first, started later, asked about afterwards. Docker keeps them in the daemon's memory; so does this.
 
-use crate::context::Context;
+use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
 use crate::streams::{self, Client, Ended, Joining};
@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One session.
@@ -169,58 +169,84 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
     let terminal = options.terminal;
     options.size = size(asked.console_size).or(options.size);
     options.streams = (!detach).then_some(session.streams);
-    context.shared.execs.change(id, |session| session.started = true);
     let container = session.container.clone();
-    let started = context.workers().quick(move |engine| Ok(engine.exec(&container, &options))).await?;
-    let exec = match started {
-        Ok(exec) => exec,
-        Err(error) => return failed(context, id, detach, terminal, &error),
-    };
-    context.shared.execs.change(id, |session| session.pid = exec.pid);
-    let Some(mut connection) = exec.stream else { return Ok(reply::empty(StatusCode::OK)) };
+    let status = context.workers().quick(move |engine| Ok(engine.inspect(&container)?.status)).await?;
+    if status != engine::Status::Running {
+        return Err(Failure::conflict(format!("container {} is not running", session.container)));
+    }
+    context.shared.execs.change(id, |session| session.started = true);
+    if detach {
+        let container = session.container.clone();
+        let started = context.workers().quick(move |engine| Ok(engine.exec(&container, &options))).await?;
+        return match started {
+            Ok(exec) => {
+                context.shared.execs.change(id, |session| session.pid = exec.pid);
+                Ok(reply::empty(StatusCode::OK))
+            }
+            Err(error) => Err(failed(&context.shared, id, &error)),
+        };
+    }
     let media_type = streams::media_type(terminal, context.version);
     let keys = (terminal && session.streams.stdin).then(|| crate::containers::detach_keys(session.keys.as_deref()));
     let joining = Joining { streams: session.streams, multiplexed: !terminal, keys: keys.transpose()? };
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {
-        let Ok(mut client) = Client::take(upgrade).await else { return };
-        // A client that leaves loses the exit status, which the monitor still knows.
-        if let Ended::Exited(exit) = streams::join(&mut client, &mut connection, joining).await {
-            shared.execs.change(&id, |session| session.exit_code = Some(exit.exit_code));
+        // Started when the client has the answer's head: some read it through a buffer that they then throw away, and
+        // with it what came along.
+        if let Ok(mut client) = Client::take(upgrade).await {
+            run(&shared, &id, session.container, options, joining, &mut client).await;
+            client.close().await;
         }
-        client.close().await;
     });
     Ok(streams::upgraded(media_type))
 }
 
-/// As Docker: a program that cannot be executed is told in the stream, and by the session's exit code.
-fn failed(context: Context, id: &str, detach: bool, terminal: bool, error: &engine::Error) -> Result<Reply, Failure> {
+/// Starts a session and joins the client to it. As with Docker, what cannot be started is told in the stream, and by the
+/// session's exit code.
+async fn run(
+    shared: &Arc<Shared>,
+    id: &str,
+    container: String,
+    options: ExecOptions,
+    joining: Joining,
+    client: &mut Client,
+) {
+    let multiplexed = joining.multiplexed;
+    let started = shared.workers.quick(move |engine| Ok(engine.exec(&container, &options))).await;
+    let said = match started {
+        Ok(Ok(exec)) => {
+            shared.execs.change(id, |session| session.pid = exec.pid);
+            let Some(mut connection) = exec.stream else { return };
+            // A client that leaves loses the exit status, which the monitor still knows.
+            if let Ended::Exited(exit) = streams::join(client, &mut connection, joining).await {
+                shared.execs.change(id, |session| session.exit_code = Some(exit.exit_code));
+            }
+            return;
+        }
+        Ok(Err(error)) => failed(shared, id, &error).message,
+        Err(failure) => failure.message,
+    };
+    let line = format!("{said}\r\n");
+    let mut bytes = Vec::new();
+    if multiplexed {
+        streams::piece(monitor::Stream::Stdout, line.as_bytes(), &mut bytes);
+    } else {
+        bytes.extend_from_slice(line.as_bytes());
+    }
+    // A client that has gone hears nothing.
+    drop(client.write(&bytes).await);
+}
+
+/// Notes that a session could not be started.
+fn failed(shared: &Shared, id: &str, error: &engine::Error) -> Failure {
     let exit_code = match error.kind() {
         Kind::CommandNotFound => 127,
         Kind::CommandNotExecutable => 126,
         _ => 128,
     };
-    context.shared.execs.change(id, |session| session.exit_code = Some(exit_code));
-    let sentence = crate::failure::sentence(error);
-    if detach || exit_code == 128 {
-        let status = if error.kind() == Kind::Conflict { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
-        return Err(Failure::new(status, format!("OCI runtime exec failed: {sentence}")));
-    }
-    let mut bytes = Vec::new();
-    let line = format!("OCI runtime exec failed: {sentence}\r\n");
-    if terminal {
-        bytes.extend_from_slice(line.as_bytes());
-    } else {
-        streams::piece(monitor::Stream::Stdout, line.as_bytes(), &mut bytes);
-    }
-    let media_type = streams::media_type(terminal, context.version);
-    tokio::spawn(async move {
-        if let Ok(mut client) = Client::take(context.upgrade).await {
-            drop(client.write(&bytes).await);
-            client.close().await;
-        }
-    });
-    Ok(streams::upgraded(media_type))
+    shared.execs.change(id, |session| session.exit_code = Some(exit_code));
+    let status = if error.kind() == Kind::Conflict { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
+    Failure::new(status, format!("OCI runtime exec failed: {}", crate::failure::sentence(error)))
 }
 
 /// `GET /exec/{id}/json`

@@ -64,6 +64,15 @@ impl Filters {
         self.of("label").iter().all(holds) && !self.of("label!").iter().any(holds)
     }
 
+    /// The values of a key as pairs; without an equals sign the second is absent.
+    pub fn pairs(&self, key: &str) -> Vec<(String, Option<String>)> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text.clone(), None),
+        };
+        self.of(key).iter().map(pair).collect()
+    }
+
     /// A switch such as `dangling`; `None` when it was not given.
     ///
     /// # Errors

@@ -15,19 +15,23 @@
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
 //! - `streams`, `polled`: between a hijacked connection and a monitor
 //! - `create`: Docker's container configuration as the engine's options
-//! - `containers`, `exec`, `images`, `system`: the operations
+//! - `piped`: archives between a thread and a client
+//! - `containers`, `exec`, `events`, `images`, `networks`, `volumes`, `system`: the operations
 #![forbid(unsafe_code)]
 
 mod connection;
 mod containers;
 mod context;
 mod create;
+mod events;
 mod exec;
 mod failure;
 mod filters;
 mod images;
 pub mod listen;
+mod networks;
 mod old_style;
+mod piped;
 mod polled;
 mod query;
 mod reply;
@@ -37,6 +41,7 @@ mod server;
 mod streams;
 mod system;
 mod version;
+mod volumes;
 mod workers;
 
 pub use listen::Address;

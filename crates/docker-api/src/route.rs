@@ -1,10 +1,10 @@
 //! From a method and a path to a handler: the table of operations.
 
-use crate::containers::{attach, inspect, life, list, logs, make, top, wait};
+use crate::containers::{archive, attach, inspect, life, list, logs, make, stats, top, update, wait};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::reply::Reply;
-use crate::{exec, images, system};
+use crate::{events, exec, images, networks, system, volumes};
 use hyper::Method;
 
 /// Calls the handler of a path, whose segments are decoded.
@@ -24,7 +24,14 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["exec", id, "start"] if post => exec::start(context, id).await,
         ["exec", id, "resize"] if post => exec::resize(context, id).await,
         ["exec", id, "json"] if get => exec::inspect(context, id).await,
+        ["events"] if get => events::events(context).await,
+        ["networks", rest @ ..] => on_networks(method, rest, context).await,
+        ["volumes", rest @ ..] => on_volumes(method, rest, context).await,
+        ["system", "df"] if get => system::usage(context).await,
+        ["auth"] if post => system::auth(context).await,
         ["images", rest @ ..] => images(method, rest, context).await,
+        ["commit"] if post => Err(Failure::unsupported("committing a container")),
+        ["distribution", ..] if get => Err(Failure::unsupported("asking a registry about an image")),
         ["build"] if post => Err(Failure::unsupported("building images")),
         ["build", "prune"] if post => Err(Failure::unsupported("a build cache")),
         ["session" | "grpc"] if post => Err(Failure::missing("page not found: there is no BuildKit in this server")),
@@ -50,8 +57,16 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         [id, "json"] if get => inspect::inspect(context, id).await,
         [id, "logs"] if get => logs::logs(context, id).await,
         [id, "top"] if get => top::top(context, id).await,
+        [id, "archive"] if *method == Method::HEAD => archive::stat(context, id).await,
+        [id, "archive"] if *method == Method::GET => archive::get(context, id).await,
+        [id, "archive"] if *method == Method::PUT => archive::put(context, id).await,
+        [id, "stats"] if get => stats::stats(context, id).await,
+        [id, "update"] if post => update::update(context, id).await,
         [id, "attach"] if post => attach::attach(context, id).await,
         [id, "exec"] if post => exec::create(context, id).await,
+        [_, "attach", "ws"] if get => Err(Failure::unsupported("attaching by a websocket")),
+        [_, "changes"] if get => Err(Failure::unsupported("the changes of a container")),
+        [_, "export"] if get => Err(Failure::unsupported("exporting a container")),
         [id, "kill"] if post => life::kill(context, id).await,
         [id, "pause"] if post => life::pause(context, id).await,
         [id, "rename"] if post => life::rename(context, id).await,
@@ -65,6 +80,34 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
     }
 }
 
+async fn on_networks(method: &Method, segments: &[&str], context: Context) -> Result<Reply, Failure> {
+    let get = matches!(*method, Method::GET | Method::HEAD);
+    let post = *method == Method::POST;
+    match segments {
+        [] if get => networks::list(context).await,
+        ["create"] if post => networks::create(context).await,
+        ["prune"] if post => networks::prune(context).await,
+        [id] if get => networks::inspect(context, id).await,
+        [id] if *method == Method::DELETE => networks::remove(context, id).await,
+        [id, "connect"] if post => networks::connect(context, id).await,
+        [id, "disconnect"] if post => networks::disconnect(context, id).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn on_volumes(method: &Method, segments: &[&str], context: Context) -> Result<Reply, Failure> {
+    let get = matches!(*method, Method::GET | Method::HEAD);
+    let post = *method == Method::POST;
+    match segments {
+        [] if get => volumes::list(context).await,
+        ["create"] if post => volumes::create(context).await,
+        ["prune"] if post => volumes::prune(context).await,
+        [name] if get => volumes::inspect(context, name).await,
+        [name] if *method == Method::DELETE => volumes::remove(context, name).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
 /// The names of images have slashes in them.
 async fn images(method: &Method, segments: &[&str], context: Context) -> Result<Reply, Failure> {
     let get = matches!(*method, Method::GET | Method::HEAD);
@@ -72,10 +115,14 @@ async fn images(method: &Method, segments: &[&str], context: Context) -> Result<
     match segments {
         ["json"] if get => images::ask::list(context).await,
         ["create"] if post => images::transfer::create(context).await,
+        ["get"] if get => images::transfer::save(context, Vec::new()).await,
+        ["search"] if get => Err(Failure::unsupported("searching a registry")),
         ["load"] if post => images::transfer::load(context).await,
         ["prune"] if post => images::change::prune(context).await,
         [name @ .., "json"] if get && !name.is_empty() => images::ask::inspect(context, &name.join("/")).await,
         [name @ .., "history"] if get && !name.is_empty() => images::ask::history(context, &name.join("/")).await,
+        [name @ .., "get"] if get && !name.is_empty() => images::transfer::save(context, vec![name.join("/")]).await,
+        [name @ .., "push"] if post && !name.is_empty() => images::transfer::push(context, &name.join("/")).await,
         [name @ .., "tag"] if post && !name.is_empty() => images::change::tag(context, &name.join("/")).await,
         name if *method == Method::DELETE && !name.is_empty() => images::change::remove(context, &name.join("/")).await,
         _ => Err(Failure::missing("page not found")),

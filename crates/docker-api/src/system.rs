@@ -3,10 +3,12 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
-use crate::version::{NEWEST, OLDEST};
-use engine::Info;
+use crate::version::{NEWEST, OLDEST, Version};
+use engine::registries::{self, Account};
+use engine::{Info, Kind};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// `GET /_ping`, `HEAD /_ping`
@@ -199,4 +201,78 @@ pub fn no_swarm() -> Failure {
         StatusCode::SERVICE_UNAVAILABLE,
         "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
     )
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Login {
+    username: Option<String>,
+    password: Option<String>,
+    serveraddress: Option<String>,
+    identitytoken: Option<String>,
+}
+
+/// `POST /auth`: tries an account and keeps nothing; clients keep it themselves.
+pub async fn auth(mut context: Context) -> Result<Reply, Failure> {
+    let login: Login = context.document().await?;
+    let account = Account {
+        domain: registries::registry_named(login.serveraddress.as_deref().unwrap_or_default())?,
+        username: login.username.unwrap_or_default(),
+        password: login.password.unwrap_or_default(),
+        identity_token: login.identitytoken.unwrap_or_default(),
+        registry_token: String::new(),
+    };
+    context.workers().patient(move |_| registries::try_account(&account)).await?;
+    reply::ok(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
+}
+
+/// `GET /system/df`
+pub async fn usage(context: Context) -> Result<Reply, Failure> {
+    let known = ["container", "image", "volume", "build-cache"];
+    let types: Vec<String> = context.query.all("type").map(str::to_owned).collect();
+    if let Some(other) = types.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Failure::bad(format!("unknown object type: {other}")));
+    }
+    let mut document = context.workers().translate(move |engine| used(engine, &types)).await?;
+    if context.version < Version(42) {
+        document["BuilderSize"] = 0.into();
+    }
+    reply::ok(&document)
+}
+
+/// What the wanted types use; all of them when none is named.
+fn used(engine: &engine::Engine, types: &[String]) -> Result<Value, Failure> {
+    let wants = |name: &str| types.is_empty() || types.iter().any(|wanted| wanted == name);
+    let mut document = json!({ "BuildCache": [] });
+    if wants("image") {
+        let images = engine.images()?;
+        // What images share is counted with each; so is this sum.
+        document["LayersSize"] = images.iter().map(|image| image.size).sum::<u64>().into();
+        let line = |image: &engine::ImageSummary| {
+            let mut line = docker_json::summary::image(image);
+            line["Containers"] = image.containers.into();
+            line
+        };
+        document["Images"] = images.iter().map(line).collect::<Vec<_>>().into();
+    }
+    if wants("container") {
+        let now = jiff::Timestamp::now();
+        let all = engine.list(true)?;
+        let lines = all.iter().map(|container| docker_json::summary::value(container, now, true));
+        document["Containers"] = lines.collect::<Result<Vec<_>, _>>()?.into();
+    }
+    if wants("volume") {
+        let mut lines = Vec::new();
+        for volume in engine.volumes()? {
+            let mut line = docker_json::volume::value(&volume)?;
+            let size = match engine.volume_size(&volume.name) {
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                size => size?,
+            };
+            line["UsageData"] = json!({ "RefCount": volume.containers.len(), "Size": size });
+            lines.push(line);
+        }
+        document["Volumes"] = lines.into();
+    }
+    Ok(document)
 }

@@ -36,8 +36,8 @@ pub fn network_names(container: &Container) -> Vec<String> {
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(_container: &Container) -> &'static str {
-    "none"
+pub fn health_word(container: &Container) -> &'static str {
+    container.health.as_ref().map_or("none", |health| health.status.name())
 }
 
 /// All of it.
@@ -117,8 +117,12 @@ struct GraphDriver {
 #[serde(rename_all = "PascalCase")]
 struct MountPoint {
     r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     source: String,
     destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<&'static str>,
     mode: String,
     #[serde(rename = "RW")]
     rw: bool,
@@ -275,7 +279,7 @@ impl Inspect {
             exec_ids: None,
             host_config: host_config(settings),
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
-            mounts: settings.mounts.iter().map(mount_point).collect(),
+            mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
             config: config(settings),
             network_settings: network_settings(container),
         }
@@ -352,7 +356,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         },
         auto_remove: settings.auto_remove,
         volume_driver: "",
-        volumes_from: None,
+        volumes_from: some(&settings.volumes_from),
         console_size: settings.terminal_size.map_or([0, 0], |(rows, columns)| [rows, columns]),
         cap_add: some(&settings.cap_add),
         cap_drop: some(&settings.cap_drop),
@@ -445,16 +449,19 @@ fn rates(list: &[(String, u64)]) -> Vec<DeviceRate> {
     list.iter().map(|(path, rate)| DeviceRate { path: path.clone(), rate: *rate }).collect()
 }
 
-/// A bind mount as `-v` would write it.
+/// A bind mount or named volume as `-v` would write it.
 fn bind(mount: &Mount) -> Option<String> {
     match &mount.source {
-        MountSource::Bind { path, .. } => {
-            let mode = mode(mount);
-            let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
-            Some(format!("{path}:{}{mode}", mount.target))
-        }
-        MountSource::Tmpfs { .. } => None,
+        MountSource::Bind { path, .. } => Some(spelled(path, mount)),
+        MountSource::Volume(volume) if !volume.anonymous => Some(spelled(&volume.name, mount)),
+        MountSource::Volume(_) | MountSource::Image(_) | MountSource::Tmpfs { .. } => None,
     }
+}
+
+fn spelled(source: &str, mount: &Mount) -> String {
+    let mode = mode(mount);
+    let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
+    format!("{source}:{}{mode}", mount.target)
 }
 
 fn mode(mount: &Mount) -> String {
@@ -477,22 +484,37 @@ fn tmpfs(mount: &Mount) -> Option<(String, String)> {
             }
             Some((mount.target.clone(), words.join(",")))
         }
-        MountSource::Bind { .. } => None,
+        MountSource::Bind { .. } | MountSource::Volume(_) | MountSource::Image(_) => None,
     }
 }
 
-fn mount_point(mount: &Mount) -> MountPoint {
+fn mount_point(container: &Container, mount: &Mount) -> MountPoint {
     let (kind, source, propagation) = match &mount.source {
         MountSource::Bind { path, propagation, .. } => {
             ("bind", path.clone(), propagation.clone().unwrap_or_else(|| "rprivate".into()))
         }
         MountSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
+        MountSource::Volume(volume) => {
+            ("volume", container.volume_path(&volume.name).display().to_string(), String::new())
+        }
+        MountSource::Image(image) => ("image", image.name.clone(), String::new()),
     };
+    let volume = match &mount.source {
+        MountSource::Volume(volume) => Some(volume),
+        _ => None,
+    };
+    let mut mode = mode(mount);
+    if mode.is_empty() && volume.is_some_and(|volume| !volume.anonymous) {
+        // What Docker shows for a named volume that nobody said anything about.
+        mode.push('z');
+    }
     MountPoint {
         r#type: kind,
+        name: volume.map(|volume| volume.name.clone()),
         source,
         destination: mount.target.clone(),
-        mode: mode(mount),
+        driver: volume.map(|_| engine::volumes::DRIVER),
+        mode,
         rw: !mount.read_only,
         propagation,
     }

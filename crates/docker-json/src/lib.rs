@@ -22,6 +22,7 @@ pub mod pattern;
 pub mod sample;
 pub mod status;
 pub mod summary;
+pub mod volume;
 
 use serde_json::Value;
 

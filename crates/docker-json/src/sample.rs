@@ -50,7 +50,13 @@ pub fn running() -> Container {
     c.settings.labels = [("a".to_owned(), "1".to_owned())].into();
     c.settings.mounts = vec![
         Mount {
-            source: MountSource::Bind { path: "/a".into(), create: true, propagation: None, recursive: true },
+            source: MountSource::Bind {
+                path: "/a".into(),
+                create: true,
+                propagation: None,
+                recursive: true,
+                below: engine::Below::ReadOnly,
+            },
             target: "/b".into(),
             read_only: true,
             relabel: Some('z'),

@@ -2,7 +2,7 @@
 
 use crate::container::Inspect;
 use crate::{Error, status};
-use engine::{Container, ImageSummary, PublishedPort, Status};
+use engine::{Container, ImageSummary, PublishedPort};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ pub fn seconds(time: &str) -> i64 {
 
 fn ports(container: &Container) -> Vec<Value> {
     let settings = &container.settings;
-    if !matches!(container.status, Status::Running | Status::Paused) {
+    if !container.status.is_running() {
         return Vec::new();
     }
     let mut all: Vec<Value> = container.ports.iter().flat_map(published).collect();
@@ -90,6 +90,7 @@ fn published(port: &PublishedPort) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::Status;
 
     #[test]
     fn a_line() {

@@ -64,6 +64,25 @@ const MIGRATIONS: &[&str] = &[
         container TEXT PRIMARY KEY REFERENCES container ON DELETE CASCADE,
         ports TEXT NOT NULL              -- network::Publication
     ) WITHOUT ROWID;",
+    "CREATE TABLE volume (
+        name TEXT PRIMARY KEY,
+        created_at TEXT NOT NULL,
+        anonymous INTEGER NOT NULL,      -- nobody chose the name
+        options TEXT NOT NULL,           -- a JSON object
+        labels TEXT NOT NULL             -- a JSON object
+    ) WITHOUT ROWID;
+    CREATE TABLE volume_use (
+        volume TEXT NOT NULL REFERENCES volume,
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (volume, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX volume_use_container ON volume_use (container);
+    CREATE TABLE image_mount (           -- images that containers mount, beside the one they were made from
+        image TEXT NOT NULL REFERENCES image,
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (image, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_mount_container ON image_mount (container);",
     // Networks of users: identifiers, several ranges for each, any number of them for a container.
     "CREATE TABLE network_new (
         id TEXT PRIMARY KEY,

@@ -49,6 +49,7 @@ pub struct Engine {
     store: OnceCell<Store>,
     host: OnceCell<Host>,
     program: OnceCell<PathBuf>,
+    registry_account: RefCell<Option<Option<crate::registries::Account>>>,
 }
 
 impl Engine {
@@ -60,6 +61,7 @@ impl Engine {
             store: OnceCell::new(),
             host: OnceCell::new(),
             program: OnceCell::new(),
+            registry_account: RefCell::new(None),
         };
         if let Some(program) = config.program {
             engine.program.get_or_init(|| program);
@@ -70,6 +72,20 @@ impl Engine {
     /// Where things are.
     pub fn directories(&self) -> &Directories {
         &self.directories
+    }
+
+    /// From here on registries are asked with this account, or with none, and not with those of the user as whom this
+    /// process runs. For servers, whose clients bring their own.
+    pub fn use_registry_account(&self, account: Option<crate::registries::Account>) {
+        self.registry_account.replace(Some(account));
+    }
+
+    pub(crate) fn registry_options(&self) -> registry::Options {
+        let options = registry::Options::from_environment();
+        match self.registry_account.borrow().as_ref() {
+            None => options,
+            Some(account) => crate::registries::only(options, account.as_ref()),
+        }
     }
 
     pub(crate) fn database(&self) -> Result<RefMut<'_, Database>> {

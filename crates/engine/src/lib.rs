@@ -4,8 +4,10 @@
 //! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
+//! - [`archives`]: files in and out of containers
 //! - [`check`]: is what is on disk what it should be?
 //! - [`engine`]: where things are, and what is opened when
+//! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`events`]: what happened, for whoever wants to know
 //! - [`images`]: pull, push, load, save, remove, look up
@@ -15,16 +17,21 @@
 //! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
+//! - `view`: a container's files as the container sees them
+//! - [`volumes`]: data that outlives containers
 //! - [`xray`]: what the kernel really did
 //! - `database`: what survives
 #![forbid(unsafe_code)]
 
 mod apparmor;
+pub mod archives;
 pub mod check;
 mod clock;
+pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
+mod disk;
 pub mod engine;
 mod error;
 pub mod events;
@@ -44,11 +51,16 @@ mod restart;
 pub mod roles;
 pub mod rootless;
 mod sweep;
+mod view;
+pub mod volumes;
 pub mod xray;
 
+pub use archives::{ArchiveIn, PathStat};
+pub use cgroup::Stats as CgroupStats;
+pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
-    HealthAction, HealthOptions, IoLimits, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
-    RestartPolicy, Ulimit,
+    Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
+    PublishedPort, PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
@@ -56,6 +68,7 @@ pub use containers::{
     UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
+pub use disk::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
@@ -70,3 +83,4 @@ pub use networks::{
     PoolRequest, Subnet,
 };
 pub use restart::Booted;
+pub use volumes::{NewVolume, PrunedVolumes, Volume};

@@ -56,3 +56,56 @@ pub fn logout(domain: &str) -> Result<bool> {
         None => Ok(false),
     }
 }
+
+/// An account that a server's client brings along for one registry.
+#[derive(Clone)]
+pub struct Account {
+    /// The registry's name in references.
+    pub domain: String,
+    /// The user; empty with a token.
+    pub username: String,
+    /// Their password; empty with a token.
+    pub password: String,
+    /// An OAuth 2 refresh token in their place.
+    pub identity_token: String,
+    /// A bearer token in their place.
+    pub registry_token: String,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+/// These options with this account alone.
+pub(crate) fn only(options: registry::Options, account: Option<&Account>) -> registry::Options {
+    let mut options = registry::Options { config_dir: None, ..options };
+    if let Some(account) = account {
+        let credentials = if !account.identity_token.is_empty() {
+            registry::credentials::Credentials::IdentityToken(account.identity_token.clone())
+        } else if !account.registry_token.is_empty() {
+            registry::credentials::Credentials::RegistryToken(account.registry_token.clone())
+        } else {
+            let (username, password) = (account.username.clone(), account.password.clone());
+            registry::credentials::Credentials::Password { username, password }
+        };
+        options.credentials = [(account.domain.clone(), credentials)].into();
+    }
+    options
+}
+
+/// Tries an account, and keeps nothing.
+///
+/// # Errors
+/// [`Kind::Unauthorized`] when the registry does not accept it.
+pub fn try_account(account: &Account) -> Result<()> {
+    let options = only(registry::Options::from_environment(), Some(account));
+    let tried = registry::Client::new(options).and_then(|client| client.ping(&account.domain));
+    tried.map_err(|error| match error {
+        error @ registry::Error::Unauthorized { .. } => {
+            Error::caused(Kind::Unauthorized, format!("login to {} was refused", account.domain), error)
+        }
+        error => crate::images::registry_failure("log in to", &account.domain, error),
+    })
+}

@@ -32,3 +32,4 @@ pub use exec::{ExecPlan, exec};
 pub use hooks::run_hooks;
 pub use lower::{PlanError, PlanOptions, plan, plan_process};
 pub use plan::*;
+pub use root::detached_root;

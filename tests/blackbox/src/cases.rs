@@ -2,6 +2,8 @@
 
 use crate::case::Case;
 
+mod commits;
+mod copying;
 mod docker_api;
 mod events;
 mod health;
@@ -22,6 +24,8 @@ mod services;
 mod sharing;
 mod storage;
 mod transfer;
+mod usage;
+mod volumes;
 mod watch;
 mod wrong_input;
 mod xray;
@@ -31,6 +35,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
         storage::CASES,
+        volumes::CASES,
+        usage::CASES,
+        copying::CASES,
+        commits::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,

@@ -28,7 +28,7 @@ struct Flags {
     /// json, or a Go template
     #[arg(short = 'f', long, value_name = "string")]
     format: Option<String>,
-    /// Only objects of that type: container or image
+    /// Only objects of that type: container, image or volume
     #[arg(long, value_name = "string")]
     r#type: Option<String>,
     /// Names or identifiers
@@ -39,9 +39,11 @@ struct Flags {
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let kind = match flags.r#type.as_deref() {
         None | Some("") => None,
-        Some(kind @ ("container" | "image" | "network")) => Some(kind),
-        Some(kind @ ("volume" | "node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config")) => {
-            return Err(Failure::new(format!("--type {kind} is not supported yet: container and image are")));
+        Some(kind @ ("container" | "image" | "network" | "volume")) => Some(kind),
+        Some(kind @ ("node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config")) => {
+            return Err(Failure::new(format!(
+                "--type {kind} is not supported yet: container, image, network and volume are"
+            )));
         }
         Some(kind) => return Err(Failure::new(format!("unknown type: {kind:?}"))),
     };
@@ -62,15 +64,22 @@ fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Fail
     if kind == Some("network") {
         return network(engine, name);
     }
-    if kind != Some("image") {
+    if kind.is_none_or(|kind| kind == "container") {
         match engine.inspect(name) {
             Ok(container) => return Ok(docker_json::container::value(&container)?),
             Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match engine.image(name) {
-        Ok(image) => Ok(docker_json::image::value(&image)?),
+    if kind.is_none_or(|kind| kind == "image") {
+        match engine.image(name) {
+            Ok(image) => return Ok(docker_json::image::value(&image)?),
+            Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match engine.volume(name) {
+        Ok(volume) => Ok(docker_json::volume::value(&volume)?),
         Err(error) if error.kind() == Kind::NotFound && kind.is_none() => match network(engine, name) {
             Err(Failure::Engine(error)) if error.kind() == Kind::NotFound => {
                 Err(Failure::new(format!("No such object: {name}")))

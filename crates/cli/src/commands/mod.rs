@@ -2,13 +2,18 @@
 
 mod attach;
 mod boot;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -40,12 +45,14 @@ mod serve;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod system_check;
 mod tag;
 mod top;
 mod unpause;
 mod update;
 mod version;
+mod volume;
 mod wait;
 mod xray;
 
@@ -74,7 +81,12 @@ pub const VERBS: &[Entry] = &[
     (&["info"], &info::VERB),
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
+    (&["commit"], &commit::VERB),
+    (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
+    (&["diff"], &diff::VERB),
+    (&["export"], &export::VERB),
+    (&["import"], &import::VERB),
     (&["events"], &events::VERB),
     (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
@@ -109,8 +121,12 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["commit"], &commit::VERB),
+            (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
+            (&["diff"], &diff::VERB),
             (&["exec"], &exec::VERB),
+            (&["export"], &export::VERB),
             (&["inspect"], &inspect::CONTAINER),
             (&["kill"], &kill::VERB),
             (&["logs"], &logs::VERB),
@@ -136,6 +152,7 @@ pub const GROUPS: &[Group] = &[
         about: "Manage images",
         verbs: &[
             (&["history"], &history::VERB),
+            (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
@@ -147,6 +164,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    volume::GROUP,
     Group {
         name: "network",
         about: "Manage networks",
@@ -166,9 +184,11 @@ pub const GROUPS: &[Group] = &[
         about: "Manage dhow",
         verbs: &[
             (&["boot"], &boot::VERB),
-            (&["events"], &events::VERB),
             (&["check"], &system_check::VERB),
+            (&["df"], &system::df::VERB),
+            (&["events"], &events::VERB),
             (&["info"], &info::VERB),
+            (&["prune"], &system::prune::VERB),
         ],
     },
 ];

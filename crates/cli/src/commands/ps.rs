@@ -136,7 +136,12 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters.any("network", is_on)
         && filters.any("volume", |place| {
             container.settings.mounts.iter().any(|mount| {
-                mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
+                mount.target == place
+                    || match &mount.source {
+                        MountSource::Bind { path, .. } => path == place,
+                        MountSource::Volume(volume) => volume.name == place,
+                        MountSource::Image(_) | MountSource::Tmpfs { .. } => false,
+                    }
             })
         })
         && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
@@ -174,9 +179,12 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         .iter()
         .filter_map(|mount| match &mount.source {
             MountSource::Bind { path, .. } => Some(limit(path.clone(), 15)),
+            MountSource::Volume(volume) => Some(limit(volume.name.clone(), 15)),
+            MountSource::Image(image) => Some(limit(image.name.clone(), 15)),
             MountSource::Tmpfs { .. } => None,
         })
         .collect();
+    let volumes = settings.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume(_))).count();
     json!({
         "ID": id,
         "Image": image(container, shorten),
@@ -191,7 +199,7 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         "Label": settings.labels,
         "Mounts": mounts.join(","),
         "Networks": docker_json::container::network_names(container).join(","),
-        "LocalVolumes": "0",
+        "LocalVolumes": volumes.to_string(),
     })
 }
 

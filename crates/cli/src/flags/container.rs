@@ -68,6 +68,10 @@ pub struct ContainerFlags {
     device_cgroup_rule: Vec<String>,
     #[command(flatten)]
     io: IoFlags,
+    /// Do not verify signatures of the image (default true, and nothing else)
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = crate::values::boolean::parse, hide = true)]
+    disable_content_trust: Option<bool>,
     /// Set name servers
     #[arg(long, value_name = "list", value_parser = hosts::server)]
     dns: Vec<String>,
@@ -115,6 +119,9 @@ pub struct ContainerFlags {
     /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
+    /// Isolation technology: default
+    #[arg(long, value_name = "string", value_parser = isolation, hide = true)]
+    isolation: Option<String>,
     /// Set a label (KEY[=VALUE])
     #[arg(short = 'l', long, value_name = "list", value_parser = keyvalue::label)]
     label: Vec<(String, String)>,
@@ -148,7 +155,7 @@ pub struct ContainerFlags {
     /// Tendency to swap (0 to 100, or -1 for the default; cgroup v1)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     memory_swappiness: Option<i64>,
-    /// Mount something (type=bind|tmpfs,KEY=VALUE,…)
+    /// Mount something (type=bind|volume|tmpfs|image,KEY=VALUE,…)
     #[arg(long, value_name = "mount")]
     mount: Vec<String>,
     /// Name of the container
@@ -157,12 +164,12 @@ pub struct ContainerFlags {
     /// Network: a name, host, none or container:NAME; several times, or name=NAME,alias=…,ip=…
     #[arg(long, alias = "net", value_name = "network")]
     network: Vec<String>,
-    /// Give the container another name on its network
-    #[arg(long, alias = "net-alias", value_name = "list")]
-    network_alias: Vec<String>,
     /// Let nothing be killed when the memory limit is reached (cgroup v1)
     #[arg(long)]
     oom_kill_disable: bool,
+    /// Give the container another name on its network
+    #[arg(long, alias = "net-alias", value_name = "list")]
+    network_alias: Vec<String>,
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -211,6 +218,9 @@ pub struct ContainerFlags {
     /// Seconds from that signal to SIGKILL; -1 for no end
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     stop_timeout: Option<i64>,
+    /// Option of the container's writable layer (size=)
+    #[arg(long, value_name = "list", value_parser = keyvalue::label)]
+    storage_opt: Vec<(String, String)>,
     /// Set a kernel parameter of the container (KEY=VALUE)
     #[arg(long, value_name = "map", value_parser = keyvalue::sysctl)]
     sysctl: Vec<(String, String)>,
@@ -232,9 +242,15 @@ pub struct ContainerFlags {
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
-    /// Mount a directory or file of the host (host:container[:options])
+    /// Mount a volume, or a directory or file of the host ([name|host:]container[:options])
     #[arg(short = 'v', long, value_name = "list")]
     volume: Vec<String>,
+    /// Driver of volumes that are made: local
+    #[arg(long, value_name = "string")]
+    volume_driver: Option<String>,
+    /// Take over the mounts of a container (CONTAINER[:ro])
+    #[arg(long, value_name = "list", value_parser = volume::from_container)]
+    volumes_from: Vec<engine::VolumesFrom>,
     /// Working directory in the container
     #[arg(short = 'w', long, value_name = "string")]
     workdir: Option<String>,
@@ -262,6 +278,9 @@ impl ContainerFlags {
 
     /// The engine's options.
     pub fn options(&self) -> Result<Options, Failure> {
+        if self.disable_content_trust == Some(false) {
+            return Err(Failure::new("content trust is not supported: images are verified by their digests only"));
+        }
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
         let mut labels = BTreeMap::new();
         for path in &self.label_file {
@@ -288,6 +307,8 @@ impl ContainerFlags {
             open_stdin: self.interactive,
             auto_remove: self.rm,
             mounts: self.mounts()?,
+            volumes_from: self.volumes_from.clone(),
+            storage_options: self.storage_opt.iter().cloned().collect(),
             read_only: self.read_only,
             network,
             networks,
@@ -343,7 +364,7 @@ impl ContainerFlags {
         let directory = || std::env::current_dir().ok();
         let mut mounts = Vec::new();
         for text in &self.volume {
-            mounts.push(volume::parse(text, &directory)?);
+            mounts.push(volume::parse(text, self.volume_driver.as_deref().unwrap_or_default(), &directory)?);
         }
         for text in &self.mount {
             let mount = mount::parse(text, &directory);
@@ -476,6 +497,14 @@ fn ipc_mode(text: &str) -> Result<String, String> {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
         _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
+    }
+}
+
+/// Linux has one isolation only, which needs no further word.
+fn isolation(text: &str) -> Result<String, String> {
+    match text {
+        "" | "default" => Ok(text.to_owned()),
+        _ => Err(format!("invalid isolation {text:?} on linux")),
     }
 }
 

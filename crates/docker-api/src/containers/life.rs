@@ -6,7 +6,7 @@ use crate::filters::Filters;
 use crate::polled;
 use crate::reply::{self, Reply};
 use crate::runs::{End, Joined};
-use engine::{Kind, Status, Streams, Waiting};
+use engine::{Kind, PruneFilter, Status, Streams, Waiting};
 use hyper::StatusCode;
 use serde_json::json;
 use std::sync::Arc;
@@ -58,7 +58,6 @@ async fn start_joined(shared: &Arc<Shared>, wanted: &str) -> Result<(), Failure>
                 drop(later.send(Joined::Later));
             }
             late_comers(shared, &id);
-            first_size(shared, &id, &container.settings).await;
             Ok(())
         }
         Err(error) if matches!(error.kind(), Kind::NotModified | Kind::Conflict) => {
@@ -80,17 +79,6 @@ async fn start_joined(shared: &Arc<Shared>, wanted: &str) -> Result<(), Failure>
             }
             Err(error.into())
         }
-    }
-}
-
-/// Gives a terminal the size that the creation asked for, before its client says another.
-async fn first_size(shared: &Shared, id: &str, settings: &engine::Settings) {
-    let wanted = &settings.front_end["HostConfig"]["ConsoleSize"];
-    let number = |at: usize| wanted[at].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|n| *n > 0);
-    if let (true, Some(rows), Some(columns)) = (settings.terminal, number(0), number(1)) {
-        let id = id.to_owned();
-        // One that has ended needs no size.
-        drop(shared.workers.quick(move |engine| engine.resize(&id, None, rows, columns)).await);
     }
 }
 
@@ -256,12 +244,12 @@ pub async fn remove(context: Context, wanted: &str) -> Result<Reply, Failure> {
     if context.query.switch("link") {
         return Err(Failure::unsupported("removing a link"));
     }
-    let (name, force) = (wanted.to_owned(), context.query.switch("force"));
+    let (name, force, volumes) = (wanted.to_owned(), context.query.switch("force"), context.query.switch("v"));
     let id = context
         .workers()
         .patient(move |engine| {
             let id = engine.inspect(&name)?.id;
-            engine.remove(&id, force)?;
+            engine.remove(&id, force, volumes)?;
             Ok(id)
         })
         .await?;
@@ -278,28 +266,12 @@ fn gone(shared: &Shared, id: &str) {
 /// `POST /containers/prune`
 pub async fn prune(context: Context) -> Result<Reply, Failure> {
     let filters = Filters::parse(context.query.text("filters"), &["label", "label!", "until"])?;
-    let until = super::list::until(&filters)?;
-    let removed = context
-        .workers()
-        .patient(move |engine| {
-            let mut removed = Vec::new();
-            for container in engine.list(true)? {
-                let ended = matches!(container.status, Status::Created | Status::Exited);
-                let old = until.is_none_or(|until| {
-                    container.created_at.parse::<jiff::Timestamp>().is_ok_and(|created| created <= until)
-                });
-                if ended && old && filters.labels(&container.settings.labels) {
-                    match engine.remove(&container.id, false) {
-                        Ok(()) => removed.push(container.id),
-                        // Somebody started or removed it in between.
-                        Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-            Ok(removed)
-        })
-        .await?;
-    removed.iter().for_each(|id| gone(&context.shared, id));
-    reply::ok(&json!({ "ContainersDeleted": removed, "SpaceReclaimed": 0 }))
+    let filter = PruneFilter {
+        until: super::list::until(&filters)?,
+        labels: filters.pairs("label"),
+        without_labels: filters.pairs("label!"),
+    };
+    let pruned = context.workers().patient(move |engine| engine.prune_containers(&filter)).await?;
+    pruned.ids.iter().for_each(|id| gone(&context.shared, id));
+    reply::ok(&json!({ "ContainersDeleted": pruned.ids, "SpaceReclaimed": pruned.bytes }))
 }

@@ -1,12 +1,15 @@
 //! `/containers/…`: one file for each kind of question.
 
+pub mod archive;
 pub mod attach;
 pub mod inspect;
 pub mod life;
 pub mod list;
 pub mod logs;
 pub mod make;
+pub mod stats;
 pub mod top;
+pub mod update;
 pub mod wait;
 
 use crate::failure::Failure;

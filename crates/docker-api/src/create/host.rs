@@ -2,7 +2,7 @@
 
 use super::{given, mounts, ports, says};
 use crate::failure::Failure;
-use engine::{Limits, NetworkMode, Options, Ulimit};
+use engine::{IoLimits, Limits, Options, RestartPolicy, Ulimit};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -15,8 +15,13 @@ pub(super) struct HostConfig {
     pub(super) tmpfs: Option<BTreeMap<String, String>>,
     pub(super) port_bindings: Option<BTreeMap<String, Option<Vec<ports::Binding>>>>,
     log_config: Option<LogConfig>,
-    network_mode: Option<String>,
-    restart_policy: Option<RestartPolicy>,
+    pub(super) network_mode: Option<String>,
+    pub(super) links: Option<Vec<String>>,
+    volumes_from: Option<Vec<String>>,
+    pub(super) volume_driver: Option<String>,
+    storage_opt: Option<BTreeMap<String, String>>,
+    console_size: Option<[u16; 2]>,
+    restart_policy: Option<RestartAsked>,
     auto_remove: Option<bool>,
     cap_add: Option<Vec<String>>,
     cap_drop: Option<Vec<String>>,
@@ -38,22 +43,17 @@ pub(super) struct HostConfig {
     shm_size: Option<i64>,
     sysctls: Option<BTreeMap<String, String>>,
     runtime: Option<String>,
-    cpu_shares: Option<i64>,
-    memory: Option<i64>,
-    nano_cpus: Option<i64>,
     cgroup_parent: Option<String>,
-    cpu_period: Option<i64>,
-    cpu_quota: Option<i64>,
-    cpuset_cpus: Option<String>,
-    cpuset_mems: Option<String>,
     devices: Option<Vec<Device>>,
-    memory_reservation: Option<i64>,
-    memory_swap: Option<i64>,
-    pids_limit: Option<i64>,
     ulimits: Option<Vec<Limit>>,
     masked_paths: Option<Vec<String>>,
     readonly_paths: Option<Vec<String>>,
     init: Option<bool>,
+    annotations: Option<BTreeMap<String, String>>,
+    device_cgroup_rules: Option<Vec<String>>,
+    userns_mode: Option<String>,
+    #[serde(flatten)]
+    limits: LimitsAsked,
     /// Everything else.
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
@@ -68,9 +68,40 @@ struct LogConfig {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct RestartPolicy {
+pub(crate) struct RestartAsked {
     name: Option<String>,
     maximum_retry_count: Option<i64>,
+}
+
+impl RestartAsked {
+    /// Whether it says anything.
+    pub(crate) fn is_named(&self) -> bool {
+        self.name.as_ref().is_some_and(|name| !name.is_empty())
+    }
+
+    /// The engine's policy.
+    ///
+    /// # Errors
+    /// 400 for an unknown name, or a count where none belongs.
+    pub(crate) fn policy(&self) -> Result<RestartPolicy, Failure> {
+        let count = self.maximum_retry_count.unwrap_or(0);
+        let maximum = u32::try_from(count).map_err(|_| Failure::bad("maximum retry count cannot be negative"))?;
+        let policy = match self.name.as_deref().unwrap_or_default() {
+            "" | "no" => RestartPolicy::No,
+            "always" => RestartPolicy::Always,
+            "unless-stopped" => RestartPolicy::UnlessStopped,
+            "on-failure" => return Ok(RestartPolicy::OnFailure { maximum }),
+            name => {
+                return Err(Failure::bad(format!(
+                    "invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+                )));
+            }
+        };
+        if maximum > 0 {
+            return Err(Failure::bad("invalid restart policy: maximum retry count can only be used with 'on-failure'"));
+        }
+        Ok(policy)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,38 +121,33 @@ struct Limit {
 }
 
 /// Fields that Docker gives an effect and the engine does not have yet.
-const UNSUPPORTED: &[&str] = &[
-    "BlkioDeviceReadBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceWriteIOps",
-    "BlkioWeight",
-    "BlkioWeightDevice",
-    "Cgroup",
-    "CpuRealtimePeriod",
-    "CpuRealtimeRuntime",
-    "DeviceCgroupRules",
-    "DeviceRequests",
-    "KernelMemory",
-    "KernelMemoryTCP",
-    "Links",
-    "OomKillDisable",
-    "StorageOpt",
-    "UsernsMode",
-    "VolumesFrom",
-];
+const UNSUPPORTED: &[&str] = &["Cgroup", "DeviceRequests", "KernelMemory", "KernelMemoryTCP"];
+
+/// Refuses what Docker gives an effect and the engine does not have yet.
+///
+/// # Errors
+/// 501 with the field's name.
+pub(crate) fn refuse(others: &BTreeMap<String, Value>) -> Result<(), Failure> {
+    if let Some(name) = UNSUPPORTED.iter().find(|name| others.get(**name).is_some_and(says)) {
+        return Err(Failure::unsupported(&format!("HostConfig.{name}")));
+    }
+    Ok(())
+}
 
 impl HostConfig {
-    pub(super) fn publishes_all(&self) -> bool {
-        self.publish_all_ports.unwrap_or(false)
-    }
-
     pub(super) fn apply(self, options: &mut Options) -> Result<(), Failure> {
         self.refuse()?;
         options.mounts = mounts::all(&self)?;
         options.ports = ports::published(&self)?;
-        options.network = self.network()?;
-        options.limits = self.limits()?;
+        options.publish_all = self.publish_all_ports.unwrap_or(false);
+        options.terminal_size = self
+            .console_size
+            .filter(|[rows, columns]| *rows > 0 && *columns > 0)
+            .map(|[rows, columns]| (rows, columns));
+        options.restart = self.restart()?;
+        options.volumes_from = mounts::volumes_from(self.volumes_from.as_deref().unwrap_or_default())?;
+        options.storage_options = self.storage_opt.clone().unwrap_or_default();
+        options.limits = self.limits.limits()?;
         options.shm_size = match self.shm_size {
             Some(size) if size < 0 => return Err(Failure::bad("SHM size can not be less than 0")),
             size => size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0),
@@ -147,6 +173,9 @@ impl HostConfig {
         options.sysctls = self.sysctls.unwrap_or_default();
         options.cgroup_parent = given(self.cgroup_parent);
         options.init = self.init.unwrap_or(false);
+        options.annotations = self.annotations.unwrap_or_default();
+        options.device_rules = self.device_cgroup_rules.unwrap_or_default();
+        options.userns_mode = given(self.userns_mode);
         let log = self.log_config.unwrap_or_default();
         options.log_driver = given(log.r#type);
         options.log_options = log.config.unwrap_or_default();
@@ -154,17 +183,7 @@ impl HostConfig {
     }
 
     fn refuse(&self) -> Result<(), Failure> {
-        if let Some(name) = UNSUPPORTED.iter().find(|name| self.others.get(**name).is_some_and(says)) {
-            return Err(Failure::unsupported(&format!("HostConfig.{name}")));
-        }
-        // Docker's command line sends -1 for "as it is".
-        let swappiness = self.others.get("MemorySwappiness").and_then(Value::as_i64).filter(|value| *value != -1);
-        if swappiness.is_some() {
-            return Err(Failure::unsupported("HostConfig.MemorySwappiness"));
-        }
-        if self.others.get("VolumeDriver").is_some_and(|driver| says(driver) && driver != "local") {
-            return Err(Failure::unsupported("a HostConfig.VolumeDriver other than local"));
-        }
+        refuse(&self.others)?;
         if self.others.get("Isolation").is_some_and(|isolation| says(isolation) && isolation != "default") {
             return Err(Failure::bad("invalid isolation: Linux knows only the default"));
         }
@@ -172,54 +191,11 @@ impl HostConfig {
             None | Some("" | "dhow" | "runc" | "io.containerd.runc.v2") => {}
             Some(other) => return Err(Failure::bad(format!("unknown or invalid runtime name: {other}"))),
         }
-        let policy = self.restart_policy.as_ref();
-        match policy.and_then(|policy| policy.name.as_deref()) {
-            None | Some("" | "no") => {
-                let count = policy.and_then(|policy| policy.maximum_retry_count).unwrap_or(0);
-                if count != 0 {
-                    return Err(Failure::bad("maximum retry count can only be used with 'on-failure'"));
-                }
-                Ok(())
-            }
-            Some(name @ ("always" | "unless-stopped" | "on-failure")) => {
-                Err(Failure::unsupported(&format!("the restart policy {name}")))
-            }
-            Some(name) => Err(Failure::bad(format!("invalid restart policy '{name}'"))),
-        }
+        Ok(())
     }
 
-    fn network(&self) -> Result<NetworkMode, Failure> {
-        match self.network_mode.as_deref() {
-            None | Some("" | "default" | "bridge") => Ok(NetworkMode::Bridge),
-            Some("host") => Ok(NetworkMode::Host),
-            Some("none") => Ok(NetworkMode::None),
-            Some(mode) if mode.starts_with("container:") => Err(Failure::unsupported(&format!("NetworkMode {mode}"))),
-            Some(name) => Err(Failure::missing(format!("network {name} not found"))),
-        }
-    }
-
-    fn limits(&self) -> Result<Limits, Failure> {
-        let positive = |name: &str, value: Option<i64>| match value.filter(|value| *value != 0) {
-            None => Ok(None),
-            Some(value) => {
-                u64::try_from(value).map(Some).map_err(|_| Failure::bad(format!("invalid {name}: {value} is negative")))
-            }
-        };
-        let some = |value: Option<i64>| value.filter(|value| *value != 0);
-        Ok(Limits {
-            memory: some(self.memory),
-            memory_swap: some(self.memory_swap),
-            memory_reservation: some(self.memory_reservation),
-            nano_cpus: some(self.nano_cpus),
-            cpu_shares: positive("CpuShares", self.cpu_shares)?,
-            cpu_period: positive("CpuPeriod", self.cpu_period)?,
-            cpu_quota: some(self.cpu_quota),
-            cpuset_cpus: given(self.cpuset_cpus.clone()),
-            cpuset_mems: given(self.cpuset_mems.clone()),
-            // Docker: zero and below mean unlimited.
-            pids: self.pids_limit.filter(|limit| *limit != 0).map(|limit| limit.max(-1)),
-            ..Limits::default()
-        })
+    fn restart(&self) -> Result<RestartPolicy, Failure> {
+        self.restart_policy.as_ref().map_or(Ok(RestartPolicy::No), RestartAsked::policy)
     }
 
     /// Docker's command line writes `systempaths=unconfined` as empty lists of masked and read-only paths.
@@ -264,4 +240,104 @@ fn device(device: &Device) -> String {
 
 fn ulimit(limit: &Limit) -> Ulimit {
     Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard.unwrap_or(limit.soft) }
+}
+
+/// The limits, as creations and updates carry them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct LimitsAsked {
+    blkio_weight: Option<u16>,
+    blkio_weight_device: Option<Vec<WeightAsked>>,
+    blkio_device_read_bps: Option<Vec<RateAsked>>,
+    blkio_device_write_bps: Option<Vec<RateAsked>>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    blkio_device_read_iops: Option<Vec<RateAsked>>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    blkio_device_write_iops: Option<Vec<RateAsked>>,
+    cpu_realtime_period: Option<i64>,
+    cpu_realtime_runtime: Option<i64>,
+    memory_swappiness: Option<i64>,
+    oom_kill_disable: Option<bool>,
+    cpu_shares: Option<i64>,
+    memory: Option<i64>,
+    nano_cpus: Option<i64>,
+    cpu_period: Option<i64>,
+    cpu_quota: Option<i64>,
+    cpuset_cpus: Option<String>,
+    cpuset_mems: Option<String>,
+    memory_reservation: Option<i64>,
+    memory_swap: Option<i64>,
+    pids_limit: Option<i64>,
+}
+
+impl LimitsAsked {
+    /// The engine's limits.
+    ///
+    /// # Errors
+    /// 400 for a negative number where none belongs.
+    pub(crate) fn limits(&self) -> Result<Limits, Failure> {
+        let positive = |name: &str, value: Option<i64>| match value.filter(|value| *value != 0) {
+            None => Ok(None),
+            Some(value) => {
+                u64::try_from(value).map(Some).map_err(|_| Failure::bad(format!("invalid {name}: {value} is negative")))
+            }
+        };
+        let some = |value: Option<i64>| value.filter(|value| *value != 0);
+        Ok(Limits {
+            memory: some(self.memory),
+            memory_swap: some(self.memory_swap),
+            memory_reservation: some(self.memory_reservation),
+            nano_cpus: some(self.nano_cpus),
+            cpu_shares: positive("CpuShares", self.cpu_shares)?,
+            cpu_period: positive("CpuPeriod", self.cpu_period)?,
+            cpu_quota: some(self.cpu_quota),
+            cpuset_cpus: given(self.cpuset_cpus.clone()),
+            cpuset_mems: given(self.cpuset_mems.clone()),
+            // Docker: zero and below mean unlimited.
+            pids: self.pids_limit.filter(|limit| *limit != 0).map(|limit| limit.max(-1)),
+            cpu_realtime_period: positive("CpuRealtimePeriod", self.cpu_realtime_period)?,
+            cpu_realtime_runtime: some(self.cpu_realtime_runtime),
+            // Docker's command line sends -1 for "as it is".
+            memory_swappiness: match self.memory_swappiness.filter(|value| *value != -1) {
+                None => None,
+                Some(value) => {
+                    Some(u64::try_from(value).map_err(|_| {
+                        Failure::bad(format!("invalid MemorySwappiness: {value}: the range is 0 to 100"))
+                    })?)
+                }
+            },
+            oom_kill_disable: self.oom_kill_disable.unwrap_or(false),
+            io: IoLimits {
+                weight: self.blkio_weight.filter(|weight| *weight != 0),
+                weights: self
+                    .blkio_weight_device
+                    .iter()
+                    .flatten()
+                    .map(|each| (each.path.clone(), each.weight))
+                    .collect(),
+                read_bytes: rates(self.blkio_device_read_bps.as_deref()),
+                write_bytes: rates(self.blkio_device_write_bps.as_deref()),
+                read_operations: rates(self.blkio_device_read_iops.as_deref()),
+                write_operations: rates(self.blkio_device_write_iops.as_deref()),
+            },
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WeightAsked {
+    path: String,
+    weight: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RateAsked {
+    path: String,
+    rate: u64,
+}
+
+fn rates(list: Option<&[RateAsked]>) -> Vec<(String, u64)> {
+    list.unwrap_or_default().iter().map(|each| (each.path.clone(), each.rate)).collect()
 }

@@ -3,13 +3,17 @@
 //! What the engine does not have yet is refused with its name; what it has in another way is translated; what has no effect
 //! here but clients expect to find again is noted in the record.
 
+mod health;
 mod host;
 mod mounts;
+mod networks;
 mod ports;
 
 use crate::failure::Failure;
 use engine::Options;
 use host::HostConfig;
+pub(crate) use host::{LimitsAsked, RestartAsked, refuse};
+pub(crate) use networks::EndpointAsked;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -47,7 +51,7 @@ struct Config {
     stdin_once: Option<bool>,
     env: Option<Vec<String>>,
     cmd: Option<Words>,
-    healthcheck: Option<Value>,
+    healthcheck: Option<health::Healthcheck>,
     image: Option<String>,
     volumes: Option<BTreeMap<String, Value>>,
     working_dir: Option<String>,
@@ -58,13 +62,7 @@ struct Config {
     stop_signal: Option<String>,
     stop_timeout: Option<i64>,
     host_config: Option<HostConfig>,
-    networking_config: Option<NetworkingConfig>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct NetworkingConfig {
-    endpoints_config: Option<BTreeMap<String, Option<Value>>>,
+    networking_config: Option<networks::NetworkingConfig>,
 }
 
 /// What a creation asks for.
@@ -74,8 +72,6 @@ pub struct Asked {
     pub options: Options,
     /// `Entrypoint: []`: the image's entry point goes, its command stays, unlike `[""]`.
     pub keeps_command: bool,
-    /// Every port that the image exposes is published.
-    pub publishes_all: bool,
 }
 
 fn given(text: Option<String>) -> Option<String> {
@@ -106,9 +102,13 @@ pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
     let document: Value = serde_json::from_slice(content).map_err(invalid)?;
     let mut config: Config = serde_json::from_slice(content).map_err(invalid)?;
     let host = config.host_config.take().unwrap_or_default();
-    unsupported(&config)?;
+    let expose: Vec<String> = config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
+    for port in &expose {
+        ports::exposed(port)?;
+    }
+    let volumes: Vec<String> = config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
+    let (network, requests) = networks::all(&host, config.networking_config.take(), given(config.mac_address.take()))?;
     let keeps_command = config.entrypoint.as_ref().is_some_and(|words| words.0.is_empty());
-    let publishes_all = host.publishes_all();
     let mut options = Options {
         image: given(config.image.clone()).ok_or_else(|| Failure::bad("no image was named: Image is empty"))?,
         command: config.cmd.unwrap_or_default().0,
@@ -124,72 +124,32 @@ pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
         stdin_once: Some(config.stdin_once.unwrap_or(false)),
         stop_signal: given(config.stop_signal),
         stop_timeout: config.stop_timeout,
+        expose,
+        network,
+        networks: requests,
+        health: config.healthcheck.map(health::Healthcheck::options).transpose()?.unwrap_or_default(),
         pull: engine::PullPolicy::Never,
         front_end: noted(&document),
         ..Options::default()
     };
     host.apply(&mut options)?;
+    mounts::anonymous(&volumes, &mut options.mounts)?;
     if config.network_disabled.unwrap_or(false) {
         options.network = engine::NetworkMode::None;
+        options.networks.clear();
     }
-    Ok(Asked { options, keeps_command, publishes_all })
-}
-
-fn unsupported(config: &Config) -> Result<(), Failure> {
-    let health =
-        config.healthcheck.as_ref().filter(|health| says(&health["Test"]) && health["Test"] != json!(["NONE"]));
-    if health.is_some() {
-        return Err(Failure::unsupported("Healthcheck"));
-    }
-    if let Some(path) = config.volumes.iter().flatten().map(|(path, _)| path).next() {
-        return Err(Failure::unsupported(&format!("an anonymous volume (Volumes {path:?})")));
-    }
-    if given(config.mac_address.clone()).is_some() {
-        return Err(Failure::unsupported("MacAddress"));
-    }
-    let endpoints = config.networking_config.as_ref().and_then(|networks| networks.endpoints_config.as_ref());
-    for (name, endpoint) in endpoints.into_iter().flatten() {
-        if !matches!(name.as_str(), "default" | "bridge" | "host" | "none") {
-            return Err(Failure::missing(format!("network {name} not found")));
-        }
-        if endpoint.as_ref().is_some_and(says) {
-            return Err(Failure::unsupported(&format!("the endpoint configuration of network {name}")));
-        }
-    }
-    for port in config.exposed_ports.iter().flatten().map(|(port, _)| port) {
-        ports::exposed(port)?;
-    }
-    Ok(())
+    Ok(Asked { options, keeps_command })
 }
 
 /// Fields without an effect of their own, which clients expect to find as they wrote them.
 fn noted(document: &Value) -> Value {
-    const CONFIG: &[&str] =
-        &["AttachStderr", "AttachStdin", "AttachStdout", "ExposedPorts", "OnBuild", "Shell", "StdinOnce"];
-    const HOST: &[&str] = &[
-        "Annotations",
-        "Binds",
-        "ConsoleSize",
-        "ContainerIDFile",
-        "Links",
-        "Mounts",
-        "NetworkMode",
-        "PortBindings",
-        "PublishAllPorts",
-        "Tmpfs",
-        "VolumeDriver",
-        "VolumesFrom",
-    ];
+    const CONFIG: &[&str] = &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];
+    const HOST: &[&str] = &["Binds", "ContainerIDFile", "Mounts", "PortBindings", "Tmpfs", "VolumeDriver"];
     let pick = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let given = names.iter().filter_map(|name| Some((*name, from.get(*name).filter(|value| !value.is_null())?)));
         given.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     };
-    let mut host = pick(&document["HostConfig"], HOST);
-    // Docker's names for the default; what was chosen stands in the settings.
-    if host.get("NetworkMode").is_some_and(|mode| mode == "") {
-        host.remove("NetworkMode");
-    }
-    json!({ "Config": pick(document, CONFIG), "HostConfig": host })
+    json!({ "Config": pick(document, CONFIG), "HostConfig": pick(&document["HostConfig"], HOST) })
 }
 
 #[cfg(test)]

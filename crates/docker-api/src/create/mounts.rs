@@ -1,11 +1,10 @@
 //! `Binds`, `Mounts` and `Tmpfs`: three ways to say what is mounted.
 
 use super::host::HostConfig;
-use super::says;
 use crate::failure::Failure;
-use engine::{Mount, MountSource};
+use engine::{Below, ImageMount, Mount, MountSource, VolumeMount, VolumesFrom};
 use serde::Deserialize;
-use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One of `Mounts`.
 #[derive(Debug, Default, Deserialize)]
@@ -17,7 +16,30 @@ pub(super) struct Asked {
     read_only: Option<bool>,
     bind_options: Option<BindOptions>,
     tmpfs_options: Option<TmpfsOptions>,
-    volume_options: Option<Value>,
+    volume_options: Option<VolumeOptions>,
+    image_options: Option<ImageOptions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct VolumeOptions {
+    no_copy: Option<bool>,
+    labels: Option<BTreeMap<String, String>>,
+    subpath: Option<String>,
+    driver_config: Option<DriverConfig>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DriverConfig {
+    name: Option<String>,
+    options: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ImageOptions {
+    subpath: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,7 +63,7 @@ struct TmpfsOptions {
 pub(super) fn all(host: &HostConfig) -> Result<Vec<Mount>, Failure> {
     let mut mounts = Vec::new();
     for text in host.binds.iter().flatten() {
-        mounts.push(bind(text)?);
+        mounts.push(bind(text, host.volume_driver.as_deref().unwrap_or_default())?);
     }
     for asked in host.mounts.iter().flatten() {
         mounts.push(one(asked)?);
@@ -60,16 +82,16 @@ pub(super) fn all(host: &HostConfig) -> Result<Vec<Mount>, Failure> {
 }
 
 /// `SOURCE:TARGET[:OPTIONS]`
-fn bind(text: &str) -> Result<Mount, Failure> {
+fn bind(text: &str, driver: &str) -> Result<Mount, Failure> {
     let invalid = |reason: &str| Failure::bad(format!("invalid volume specification: '{text}'{reason}"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
-        [_] => return Err(Failure::unsupported(&format!("an anonymous volume (Binds {text:?})"))),
+        [target] => ("", *target, ""),
         [source, target] => (*source, *target, ""),
         [source, target, options] => (*source, *target, *options),
         _ => return Err(invalid("")),
     };
-    if source.is_empty() || target.is_empty() {
+    if (source.is_empty() && parts.len() > 1) || target.is_empty() {
         return Err(invalid(""));
     }
     if !target.starts_with('/') {
@@ -77,10 +99,7 @@ fn bind(text: &str) -> Result<Mount, Failure> {
             ": invalid mount config for type \"bind\": invalid mount path: '{target}' mount path must be absolute"
         )));
     }
-    if !source.starts_with('/') {
-        return Err(Failure::unsupported(&format!("a named volume (Binds {text:?})")));
-    }
-    let (mut read_only, mut writability, mut relabel, mut propagation) = (false, 0, None, None);
+    let (mut read_only, mut writability, mut relabel, mut propagation, mut no_copy) = (false, 0, None, None, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" | "rw" => (read_only, writability) = (option == "ro", writability + 1),
@@ -88,6 +107,7 @@ fn bind(text: &str) -> Result<Mount, Failure> {
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if propagation.is_none() => {
                 propagation = Some(option.to_owned());
             }
+            "nocopy" if !source.starts_with('/') => no_copy = true,
             "consistent" | "cached" | "delegated" => {}
             _ => return Err(Failure::bad(format!("invalid mode: {options}"))),
         }
@@ -95,7 +115,20 @@ fn bind(text: &str) -> Result<Mount, Failure> {
     if writability > 1 {
         return Err(Failure::bad(format!("invalid mode: {options}")));
     }
-    let source = MountSource::Bind { path: clean(source), create: true, propagation, recursive: true };
+    let source = if source.starts_with('/') {
+        let below = Below::default();
+        MountSource::Bind { path: clean(source), create: true, propagation, recursive: true, below }
+    } else if propagation.is_some() {
+        return Err(Failure::bad(format!("invalid mode: {options}")));
+    } else {
+        MountSource::Volume(VolumeMount {
+            name: source.to_owned(),
+            anonymous: source.is_empty(),
+            no_copy,
+            driver: driver.to_owned(),
+            ..VolumeMount::default()
+        })
+    };
     Ok(Mount { source, target: target.to_owned(), read_only, relabel })
 }
 
@@ -127,7 +160,7 @@ fn one(asked: &Asked) -> Result<Mount, Failure> {
             if source.is_empty() {
                 return Err(invalid("field Source must not be empty"));
             }
-            if asked.volume_options.as_ref().is_some_and(says) || asked.tmpfs_options.is_some() {
+            if asked.volume_options.is_some() || asked.tmpfs_options.is_some() {
                 return Err(invalid("options of another type must not be specified"));
             }
             bind_source(source, asked.bind_options.as_ref(), &invalid)?
@@ -144,7 +177,15 @@ fn one(asked: &Asked) -> Result<Mount, Failure> {
                 options: words.into_iter().flatten().map(|pair| pair.join("=")).collect(),
             }
         }
-        "volume" | "image" => return Err(Failure::unsupported(&format!("a mount of type {kind}"))),
+        "volume" => volume(source, asked.volume_options.as_ref()),
+        "image" => {
+            if source.is_empty() {
+                return Err(invalid("field Source must not be empty"));
+            }
+            let subpath = asked.image_options.as_ref().and_then(|options| options.subpath.clone());
+            let subpath = subpath.unwrap_or_default();
+            MountSource::Image(ImageMount { name: source.to_owned(), subpath, ..ImageMount::default() })
+        }
         "" => return Err(Failure::bad("invalid mount config: field Type must not be empty")),
         other => return Err(Failure::bad(format!("invalid mount config for type {other:?}: mount type unknown"))),
     };
@@ -160,16 +201,58 @@ fn bind_source(
         return Err(invalid(&format!("invalid mount path: '{source}' mount path must be absolute")));
     }
     let on = |switch: fn(&BindOptions) -> Option<bool>| options.and_then(switch).unwrap_or(false);
-    if on(|options| options.read_only_non_recursive) || on(|options| options.read_only_force_recursive) {
-        return Err(Failure::unsupported("BindOptions.ReadOnlyNonRecursive and ReadOnlyForceRecursive"));
+    let (writable, force) =
+        (on(|options| options.read_only_non_recursive), on(|options| options.read_only_force_recursive));
+    if writable && force {
+        return Err(invalid("ReadOnlyNonRecursive and ReadOnlyForceRecursive contradict each other"));
     }
+    // What is read-only is so with everything below it, or the container does not start.
+    let below = if writable { Below::Writable } else { Below::ReadOnly };
     let create = on(|options| options.create_mountpoint);
     let path = clean(source);
     if !create && std::fs::symlink_metadata(&path).is_err() {
         return Err(invalid(&format!("bind source path does not exist: {path}")));
     }
     let propagation = options.and_then(|options| options.propagation.clone()).filter(|text| !text.is_empty());
-    Ok(MountSource::Bind { path, create, propagation, recursive: !on(|options| options.non_recursive) })
+    Ok(MountSource::Bind { path, create, propagation, recursive: !on(|options| options.non_recursive), below })
+}
+
+fn volume(name: &str, options: Option<&VolumeOptions>) -> MountSource {
+    let driver = options.and_then(|options| options.driver_config.as_ref());
+    MountSource::Volume(VolumeMount {
+        name: name.to_owned(),
+        anonymous: name.is_empty(),
+        no_copy: options.and_then(|options| options.no_copy).unwrap_or(false),
+        subpath: options.and_then(|options| options.subpath.clone()).unwrap_or_default(),
+        driver: driver.and_then(|driver| driver.name.clone()).unwrap_or_default(),
+        options: driver.and_then(|driver| driver.options.clone()).unwrap_or_default(),
+        labels: options.and_then(|options| options.labels.clone()).unwrap_or_default(),
+    })
+}
+
+/// `Volumes`: a new volume at each of these paths at which nothing else is mounted.
+pub(super) fn anonymous(paths: &[String], mounts: &mut Vec<Mount>) -> Result<(), Failure> {
+    for path in paths {
+        if !path.starts_with('/') {
+            return Err(Failure::bad(format!("invalid volume specification: '{path}': the path must be absolute")));
+        }
+        let target = path.trim_end_matches('/');
+        if !mounts.iter().any(|mount| mount.target == target) {
+            let source = MountSource::Volume(VolumeMount { anonymous: true, ..VolumeMount::default() });
+            mounts.push(Mount { source, target: target.to_owned(), read_only: false, relabel: None });
+        }
+    }
+    Ok(())
+}
+
+/// `VolumesFrom`: `CONTAINER[:ro|rw]`.
+pub(super) fn volumes_from(texts: &[String]) -> Result<Vec<VolumesFrom>, Failure> {
+    let one = |text: &String| match text.split_once(':') {
+        None => Ok(VolumesFrom { container: text.clone(), read_only: false }),
+        Some((name, mode @ ("ro" | "rw"))) => Ok(VolumesFrom { container: name.to_owned(), read_only: mode == "ro" }),
+        Some((_, mode)) => Err(Failure::bad(format!("invalid mode for volumes-from: {mode}"))),
+    };
+    texts.iter().map(one).collect()
 }
 
 /// `Tmpfs`: a path, and options as mount(8) takes them.

@@ -38,15 +38,14 @@ pub(super) fn published(host: &HostConfig) -> Result<Vec<PublishedPort>, Failure
     for (text, bindings) in host.port_bindings.iter().flatten() {
         let (container_port, protocol) = exposed(text)?;
         for binding in bindings.iter().flatten() {
-            let host_port = host_port(binding.host_port.as_ref())?;
+            let (host_port, host_port_end) = host_port(binding.host_port.as_ref())?;
             let host_ip = binding.host_ip.clone().unwrap_or_default();
             if !host_ip.is_empty() && host_ip.parse::<std::net::IpAddr>().is_err() {
                 return Err(Failure::bad(format!("invalid IP address in port binding: {host_ip:?}")));
             }
             // All addresses of IPv4 are what no address means, where there is no other.
             let host_ip = if host_ip == "0.0.0.0" { String::new() } else { host_ip };
-            let port =
-                PublishedPort { protocol: protocol.clone(), host_ip, host_port, container_port, host_port_end: 0 };
+            let port = PublishedPort { protocol: protocol.clone(), host_ip, host_port, host_port_end, container_port };
             if !all.contains(&port) {
                 all.push(port);
             }
@@ -55,18 +54,21 @@ pub(super) fn published(host: &HostConfig) -> Result<Vec<PublishedPort>, Failure
     Ok(all)
 }
 
-fn host_port(port: Option<&Number>) -> Result<u16, Failure> {
+/// A port, or the first and the last of those of which one is to be chosen; zero lets the engine choose.
+fn host_port(port: Option<&Number>) -> Result<(u16, u16), Failure> {
     let text = match port {
-        None => return Ok(0),
+        None => return Ok((0, 0)),
         Some(Number::Number(number)) => number.to_string(),
         Some(Number::Text(text)) => text.clone(),
     };
     if text.is_empty() {
-        return Ok(0);
+        return Ok((0, 0));
     }
-    if text.split_once('-').is_some_and(|(first, last)| first != last) {
-        return Err(Failure::unsupported(&format!("a range of ports on the host (HostPort {text:?})")));
+    let invalid = || Failure::bad(format!("invalid port specification: {text:?}"));
+    let number = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+    match text.split_once('-') {
+        None => Ok((number(&text)?, 0)),
+        Some((first, last)) if first == last => Ok((number(first)?, 0)),
+        Some((first, last)) => Ok((number(first)?, number(last)?)),
     }
-    let number = text.split('-').next().unwrap_or_default();
-    number.parse().map_err(|_| Failure::bad(format!("invalid port specification: {text:?}")))
 }

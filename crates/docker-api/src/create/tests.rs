@@ -32,7 +32,7 @@ fn what_the_command_line_sends() {
     assert_eq!((options.image.as_str(), options.command.as_slice()), ("busybox", &["ls".to_owned()][..]));
     assert!(options.terminal && options.open_stdin && options.auto_remove && options.entrypoint.is_none());
     assert_eq!(options.limits.memory, Some(64 << 20));
-    assert_eq!(options.front_end["HostConfig"]["ConsoleSize"], json!([24, 80]));
+    assert_eq!(options.terminal_size, Some((24, 80)));
     assert_eq!((options.ports[0].host_port, options.ports[0].container_port), (8080, 80));
     assert!(matches!(&options.mounts[0].source, MountSource::Bind { path, .. } if path == "/a"));
     assert_eq!(options.front_end["Config"]["StdinOnce"], true);
@@ -50,17 +50,9 @@ fn forms_of_commands() {
 
 #[test]
 fn nothing_is_ignored() {
-    for (field, value) in [
-        ("BlkioWeight", json!(100)),
-        ("Links", json!(["a:b"])),
-        ("VolumesFrom", json!(["a"])),
-        ("MemorySwappiness", json!(50)),
-        ("OomKillDisable", json!(true)),
-        ("StorageOpt", json!({"size": "1G"})),
-        ("UsernsMode", json!("host")),
-        ("MaskedPaths", json!(["/x"])),
-        ("NetworkMode", json!("container:x")),
-    ] {
+    for (field, value) in
+        [("DeviceRequests", json!([{"Count": -1}])), ("KernelMemory", json!(1)), ("MaskedPaths", json!(["/x"]))]
+    {
         let failure = parse(json!({"Image": "x", "HostConfig": {field: value}})).unwrap_err();
         assert_eq!(failure.status, 501, "{field}: {failure}");
     }
@@ -80,6 +72,58 @@ fn nothing_is_ignored() {
     ] {
         assert_eq!(parse(document.clone()).unwrap_err().status, 400, "{document}");
     }
+}
+
+#[test]
+fn networks() {
+    let of = |host: Value, endpoints: Value| {
+        let config = json!({ "EndpointsConfig": endpoints });
+        parse(json!({"Image": "x", "HostConfig": host, "NetworkingConfig": config})).map(|asked| asked.options)
+    };
+    let plain = of(json!({"NetworkMode": "default"}), json!({"default": null})).unwrap();
+    assert_eq!((plain.network, plain.networks.len()), (NetworkMode::Bridge, 0));
+    let endpoint = json!({"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.1.2.3"}});
+    let two = of(json!({"NetworkMode": "b"}), json!({"a": null, "b": endpoint})).unwrap().networks;
+    assert_eq!(two.iter().map(|request| request.network.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!((two[0].aliases.as_slice(), two[0].ipv4), (&["db".to_owned()][..], "10.1.2.3".parse().ok()));
+    // Compose v1 names the network as the mode and nowhere else.
+    assert_eq!(of(json!({"NetworkMode": "mine"}), json!({})).unwrap().networks[0].network, "mine");
+    let joined = of(json!({"NetworkMode": "container:web"}), Value::Null).unwrap();
+    assert_eq!(joined.network, NetworkMode::Container("web".into()));
+    assert!(of(json!({"NetworkMode": "host"}), json!({"a": null})).is_err());
+    assert!(of(json!({}), json!({"a": {"IPAMConfig": {"IPv4Address": "x"}}})).is_err());
+}
+
+#[test]
+fn volumes() {
+    let host = json!({"Binds": ["data:/d:ro", "/h:/h"], "VolumesFrom": ["a:ro"], "Mounts": [
+        {"Type": "volume", "Source": "v", "Target": "/v", "VolumeOptions": {"NoCopy": true, "Subpath": "s"}},
+    ]});
+    let asked = parse(json!({"Image": "x", "Volumes": {"/a": {}, "/h/": {}}, "HostConfig": host})).unwrap();
+    let kinds: Vec<_> = asked.options.mounts.iter().map(|mount| (mount.target.as_str(), &mount.source)).collect();
+    assert!(matches!(kinds[0], ("/d", MountSource::Volume(volume)) if volume.name == "data" && !volume.anonymous));
+    assert!(matches!(kinds[1], ("/h", MountSource::Bind { .. })));
+    assert!(matches!(kinds[2], ("/v", MountSource::Volume(volume)) if volume.no_copy && volume.subpath == "s"));
+    assert!(matches!(kinds[3], ("/a", MountSource::Volume(volume)) if volume.anonymous));
+    // Something is mounted there already.
+    assert_eq!(kinds.len(), 4);
+    assert!(asked.options.volumes_from[0].read_only);
+}
+
+#[test]
+fn health_and_restart() {
+    let asked = parse(json!({
+        "Image": "x",
+        "Healthcheck": {"Test": ["CMD", "a b"], "Interval": 1_000_000_000, "Retries": 2},
+        "HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}},
+    }));
+    let options = asked.unwrap().options;
+    // An argument with a space in it stays one.
+    assert_eq!(options.health.test, ["CMD", "a b"]);
+    assert_eq!((options.health.interval, options.health.retries), (Some(1_000_000_000), Some(2)));
+    assert_eq!((options.restart.name(), options.restart.maximum()), ("on-failure", 3));
+    assert!(parse(json!({"Image": "x", "Healthcheck": {"Test": ["NONE"]}})).unwrap().options.health.disabled);
+    assert!(parse(json!({"Image": "x", "Healthcheck": {"Interval": 5}})).is_err());
 }
 
 #[test]

@@ -1,15 +1,17 @@
-//! Images that come and go: pulling and loading, with Docker's progress objects.
+//! Images that come and go: pull, push, load, save, with Docker's progress objects.
 
 use crate::context::Context;
-use crate::failure::{Failure, sentence};
+use crate::failure::Failure;
+use crate::piped;
 use crate::reply::{self, Reply};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use engine::{Engine, PullEvent, PullProgress, Quiet};
-use http_body_util::BodyExt;
-use hyper::StatusCode;
+use engine::registries::Account;
+use engine::{Engine, PullEvent, PullProgress, PushEvent, PushOptions, PushProgress, Quiet, SaveOptions};
+use hyper::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::fs::File;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 /// `POST /images/create`
@@ -29,7 +31,9 @@ pub async fn create(context: Context) -> Result<Reply, Failure> {
     oci::reference::Reference::parse(&reference)
         .map_err(|_| Failure::bad(format!("invalid reference format: {reference:?}")))?;
     let platform = context.query.text("platform").map(str::to_owned);
+    let account = account(&context.headers, &reference)?;
     stream(&context, move |engine, lines| {
+        engine.use_registry_account(account);
         let mut progress = Lines { lines };
         let pulled = engine.pull(&reference, platform.as_deref(), &mut progress)?;
         progress.say(json!({ "status": format!("Digest: {}", pulled.digest) }));
@@ -148,38 +152,119 @@ fn size(bytes: u64) -> String {
 }
 
 /// `POST /images/load`
-pub async fn load(mut context: Context) -> Result<Reply, Failure> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|error| Failure::internal(format!("pipe2(O_CLOEXEC): {error}")))?;
-    rustix::io::ioctl_fionbio(&writer, true).map_err(|error| Failure::internal(format!("ioctl(FIONBIO): {error}")))?;
-    let mut writer = tokio::net::unix::pipe::Sender::from_owned_fd(writer)?;
-    let workers = context.workers().clone();
-    let work = tokio::spawn(async move {
-        workers.patient(move |engine| engine.load(File::from(reader), "the archive", &mut Quiet)).await
-    });
-    // What cannot be read, or is no longer wanted, is an archive that ends too soon.
-    while let Some(Ok(frame)) = context.body.frame().await {
-        if let Ok(data) = frame.into_data()
-            && writer.write_all(&data).await.is_err()
-        {
-            break;
-        }
-    }
-    drop(writer);
-    let loaded = work.await.map_err(|error| Failure::internal(sentence(&error)))??;
+pub async fn load(context: Context) -> Result<Reply, Failure> {
+    let (source, feed) = piped::in_from(context.body)?;
+    let workers = context.shared.workers.clone();
+    let work = workers.patient(move |engine| engine.load(source, "the archive", &mut Quiet));
+    let (loaded, ()) = tokio::join!(work, feed);
     let mut text = String::new();
-    for image in &loaded {
-        let line = if image.names.is_empty() {
-            json!({ "stream": format!("Loaded image ID: {}\n", image.id) }).to_string()
-        } else {
-            let names =
-                image.names.iter().map(|name| json!({ "stream": format!("Loaded image: {name}\n") }).to_string());
-            names.collect::<Vec<_>>().join("\r\n")
-        };
-        text.push_str(&line);
-        text.push_str("\r\n");
+    for image in &loaded? {
+        let mut say = |line: String| text.push_str(&format!("{}\r\n", json!({ "stream": line })));
+        if image.names.is_empty() {
+            say(format!("Loaded image ID: {}\n", image.id));
+        }
+        image.names.iter().for_each(|name| say(format!("Loaded image: {name}\n")));
     }
     Ok(reply::text(StatusCode::OK, "application/json", text))
+}
+
+/// `GET /images/{name}/get` and, with `names`, `GET /images/get`
+pub async fn save(context: Context, mut names: Vec<String>) -> Result<Reply, Failure> {
+    names.extend(context.query.all("names").flat_map(|names| names.split(',')).map(str::to_owned));
+    names.retain(|name| !name.is_empty());
+    if names.is_empty() {
+        return Err(Failure::bad("no image was named"));
+    }
+    // Asked for before the status is sent; what fails later ends the archive too soon.
+    let wanted = names.clone();
+    context.workers().quick(move |engine| wanted.iter().try_for_each(|name| engine.image(name).map(drop))).await?;
+    let (mut sink, content) = piped::out()?;
+    let workers = context.workers().clone();
+    let options = SaveOptions { platform: context.query.text("platform").map(str::to_owned), ..SaveOptions::default() };
+    tokio::spawn(async move {
+        drop(workers.patient(move |engine| engine.save(&names, &options, &mut sink)).await);
+    });
+    Ok(piped::reply("application/x-tar", content))
+}
+
+/// `POST /images/{name}/push`
+pub async fn push(context: Context, name: &str) -> Result<Reply, Failure> {
+    let tag = context.query.text("tag");
+    let wanted = tag.map_or_else(|| name.to_owned(), |tag| format!("{name}:{tag}"));
+    let account = account(&context.headers, &wanted)?;
+    let options = PushOptions { all_tags: tag.is_none(), platform: context.query.text("platform").map(str::to_owned) };
+    stream(&context, move |engine, lines| {
+        engine.use_registry_account(account);
+        engine.push(&wanted, &options, &mut Lines { lines }).map(drop)
+    })
+    .await
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sent {
+    username: Option<String>,
+    password: Option<String>,
+    auth: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+/// The account in `X-Registry-Auth`, for the registry that the image is in and no other.
+fn account(headers: &HeaderMap, reference: &str) -> Result<Option<Account>, Failure> {
+    let Some(text) = headers.get("x-registry-auth") else { return Ok(None) };
+    let invalid = || Failure::bad("invalid X-Registry-Auth header: it is not base64 of a JSON object");
+    let text = text.to_str().map_err(|_| invalid())?.trim_end_matches('=');
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Docker's clients differ in which of the two alphabets they use.
+    let bytes = URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).map_err(|_| invalid())?;
+    let sent: Option<Sent> = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
+    let sent = sent.unwrap_or_default();
+    let (mut username, mut password) = (sent.username.unwrap_or_default(), sent.password.unwrap_or_default());
+    if let (true, Some(auth)) = (username.is_empty(), sent.auth.filter(|auth| !auth.is_empty())) {
+        let bytes = STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).map_err(|_| invalid())?;
+        let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+        let (user, secret) = text.split_once(':').ok_or_else(invalid)?;
+        (username, password) = (user.to_owned(), secret.to_owned());
+    }
+    let identity_token = sent.identitytoken.unwrap_or_default();
+    let registry_token = sent.registrytoken.unwrap_or_default();
+    if username.is_empty() && identity_token.is_empty() && registry_token.is_empty() {
+        return Ok(None);
+    }
+    let reference = oci::reference::Reference::parse(reference)
+        .map_err(|_| Failure::bad(format!("invalid reference format: {reference:?}")))?;
+    Ok(Some(Account { domain: reference.domain().to_owned(), username, password, identity_token, registry_token }))
+}
+
+impl PushProgress for Lines {
+    fn begins(&mut self, repository: &str) {
+        self.say(json!({ "status": format!("The push refers to repository [{repository}]") }));
+    }
+
+    fn pushing(&mut self, layer: &str, event: PushEvent) {
+        self.say(match event {
+            PushEvent::Waiting => json!({ "status": "Preparing", "progressDetail": {}, "id": layer }),
+            PushEvent::Exists => json!({ "status": "Layer already exists", "progressDetail": {}, "id": layer }),
+            PushEvent::Mounted(from) => {
+                json!({ "status": format!("Mounted from {from}"), "progressDetail": {}, "id": layer })
+            }
+            PushEvent::Progress { done, total } => json!({
+                "status": "Pushing",
+                "progressDetail": { "current": done, "total": total },
+                "progress": bar(done, total),
+                "id": layer,
+            }),
+            PushEvent::Complete => json!({ "status": "Pushed", "progressDetail": {}, "id": layer }),
+        });
+    }
+
+    fn pushed(&mut self, tag: &str, digest: &str, size: u64) {
+        self.say(json!({ "status": format!("{tag}: digest: {digest} size: {size}") }));
+        self.say(json!({ "progressDetail": {}, "aux": { "Tag": tag, "Digest": digest, "Size": size } }));
+    }
 }
 
 #[cfg(test)]

@@ -32,13 +32,16 @@ impl Engine {
     pub fn create(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<Created> {
         let (entry, _lock) = self.create_held(options, progress)?;
         lock::release(self.directories(), &entry.id)?;
-        Ok(Created { id: entry.id, warnings: Vec::new() })
+        // A machine that cannot be asked says it at the start.
+        let mounts = cgroup::Hierarchy::detect().map(|hierarchy| hierarchy.mounts().to_vec()).unwrap_or_default();
+        Ok(Created { warnings: foreseen(&entry.settings, &mounts), id: entry.id })
     }
 
     /// Makes a container and keeps hold of it.
     pub(crate) fn create_held(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<(Entry, OwnedFd)> {
         self.put_right();
         let settings = self.settings(options, progress)?;
+        self.ensure_named_volumes(&settings)?;
         let id = names::identifier()?;
         let mut entry = Entry {
             name: String::new(),
@@ -104,6 +107,15 @@ impl Engine {
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
         self.settle_sharing(&mut settings)?;
+        settings.mounts = self.all_mounts(options, &image)?;
+        for mount in &settings.mounts {
+            // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
+            if matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous)
+                && !settings.volumes.contains(&mount.target)
+            {
+                settings.volumes.push(mount.target.clone());
+            }
+        }
         if let NetworkMode::Container(wanted) = &settings.network {
             let owner = table::find(self.database()?.read(), wanted)?;
             settings.hostname = owner.settings.hostname;
@@ -132,7 +144,8 @@ impl Engine {
             _ => (directory, None),
         };
         let program = self.program_for_containers()?;
-        let place = Place { id: &entry.id, directory: &files, program: &program, network };
+        let sources = self.mount_sources(&entry.settings)?;
+        let place = Place { id: &entry.id, directory: &files, program: &program, sources: &sources, network };
         lower::specification(&entry.settings, self.host()?, &place)
     }
 
@@ -150,7 +163,10 @@ impl Engine {
                 entry.name = names_for(name, attempt)?;
                 match table::insert(t, entry) {
                     Err(error) if name.is_none() && error.kind() == crate::Kind::Conflict && attempt < 20 => {}
-                    result => return result,
+                    result => {
+                        result?;
+                        return self.record_mounts(t, &entry.id, &entry.settings);
+                    }
                 }
             }
             Ok(())
@@ -177,7 +193,10 @@ impl Engine {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
-        if writable.upper().exists() && writable.work().exists() {
+        let exists = writable.upper().exists() && writable.work().exists();
+        // Only with the container's own directories, as what it emptied later must stay so.
+        self.prepare_volumes(entry, !exists)?;
+        if exists {
             return Ok(());
         }
         let mut layers = self.layer_digests(entry)?;
@@ -188,11 +207,24 @@ impl Engine {
 
     /// Takes back what a failed creation made. What cannot be taken back now is found by the next sweep.
     fn undo_creation(&self, id: &str) {
-        let forgotten = self.database().and_then(|mut database| table::delete(&mut database, id));
-        if forgotten.is_ok() && self.remove_directories(id).is_ok() {
+        if self.forget(id, true).is_ok() && self.remove_directories(id).is_ok() {
             // The directory stays for the sweep if this fails, and the caller reports the first error.
             lock::release(self.directories(), id).unwrap_or_default();
         }
+    }
+}
+
+/// What will not be in force when the container runs, as far as it can be told before.
+fn foreseen(settings: &Settings, mounts: &[cgroup::Mount]) -> Vec<String> {
+    let swap = settings.limits.memory.is_some() || settings.limits.memory_swap.is_some();
+    let accounts = |mount: &cgroup::Mount| {
+        mount.version != cgroup::Version::V1
+            || !mount.controllers.contains(&cgroup::Controller::Memory)
+            || mount.mount_point.join("memory.memsw.limit_in_bytes").exists()
+    };
+    match swap && !mounts.iter().all(accounts) {
+        true => vec!["the limit memory.swap is not in force: this kernel does not account for swap".to_owned()],
+        false => Vec::new(),
     }
 }
 
@@ -209,4 +241,26 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
     }
     settings.selinux_level = crate::lower::selinux_level(id);
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_swap_accounting_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = cgroup::Mount {
+            version: cgroup::Version::V1,
+            controllers: vec![cgroup::Controller::Memory],
+            name: None,
+            mount_point: directory.path().to_owned(),
+        };
+        let mut settings = Settings::default();
+        assert!(foreseen(&settings, std::slice::from_ref(&mount)).is_empty());
+        settings.limits.memory = Some(1 << 20);
+        assert_eq!(foreseen(&settings, std::slice::from_ref(&mount)).len(), 1);
+        std::fs::write(directory.path().join("memory.memsw.limit_in_bytes"), "").unwrap();
+        assert!(foreseen(&settings, &[mount]).is_empty());
+    }
 }

@@ -48,6 +48,9 @@ pub enum MountSource {
         propagation: Option<String>,
         /// Includes the mounts below the directory.
         recursive: bool,
+        /// What a read-only mount means for the mounts below.
+        #[serde(default)]
+        below: Below,
     },
     /// Memory.
     Tmpfs {
@@ -58,6 +61,64 @@ pub enum MountSource {
         /// Further mount options, as `--tmpfs PATH:OPTIONS` takes them.
         options: Vec<String>,
     },
+    /// A volume.
+    Volume(VolumeMount),
+    /// The content of an image, read-only.
+    Image(ImageMount),
+}
+
+/// The mounts below a read-only bind mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Below {
+    /// Read-only too.
+    #[default]
+    ReadOnly,
+    /// As they are (`bind-recursive=writable`).
+    Writable,
+}
+
+/// A volume as a mount. One that does not exist is made with the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// Its name; empty for a new anonymous one, whose name the engine draws.
+    pub name: String,
+    /// Nobody chose the name: it goes with the container's removal by `rm -v`, and with the end of a `--rm` container.
+    pub anonymous: bool,
+    /// An empty volume is not filled with what the image has at the target.
+    pub no_copy: bool,
+    /// Only this directory or file of the volume; empty for all.
+    pub subpath: String,
+    /// Driver of a volume that is made; empty or `local`.
+    pub driver: String,
+    /// Options of a volume that is made, as `volume create --opt` takes them.
+    pub options: BTreeMap<String, String>,
+    /// Labels of a volume that is made.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image as a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageMount {
+    /// Name or identifier, as the caller wrote it.
+    pub name: String,
+    /// Only this directory or file of the image; empty for all.
+    pub subpath: String,
+    /// Identifier of the image; found by the engine.
+    pub id: String,
+    /// Its layers, lowest first; found by the engine.
+    pub layers: Vec<String>,
+}
+
+/// The mounts of another container (`--volumes-from`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumesFrom {
+    /// Name or identifier.
+    pub container: String,
+    /// All of them read-only.
+    pub read_only: bool,
 }
 
 /// A mount that the caller asked for.
@@ -280,8 +341,12 @@ pub struct Options {
     pub stdin_once: Option<bool>,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
-    /// Bind mounts and tmpfs.
+    /// Mounts; one on the target of another that comes from [`Options::volumes_from`] or the image replaces it.
     pub mounts: Vec<Mount>,
+    /// Containers whose mounts this one gets too.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// Options of the writable layer: `size=BYTES`.
+    pub storage_options: BTreeMap<String, String>,
     /// The root file system cannot be written.
     pub read_only: bool,
     /// Network.

@@ -50,8 +50,12 @@ pub struct Settings {
     pub stdin_once: Option<bool>,
     /// Removed when it ends.
     pub auto_remove: bool,
-    /// Mounts that the caller asked for.
+    /// Mounts: the caller's, those of other containers, and the image's volumes.
     pub mounts: Vec<Mount>,
+    /// Containers whose mounts were taken over, as `NAME[:ro]`.
+    pub volumes_from: Vec<String>,
+    /// Options of the writable layer.
+    pub storage_options: BTreeMap<String, String>,
     /// The root file system cannot be written.
     pub read_only: bool,
     /// Network.
@@ -226,6 +230,15 @@ pub struct Container {
     pub health: Option<monitor::Health>,
     /// The directory of its log and generated files.
     pub directory: std::path::PathBuf,
+}
+
+impl Container {
+    /// Where the data of a volume of it are, unless the volume's options say otherwise.
+    pub fn volume_path(&self, name: &str) -> std::path::PathBuf {
+        // `<data>/containers/<id>`
+        let data = self.directory.ancestors().nth(2).unwrap_or(&self.directory);
+        data.join("volumes").join(name).join("_data")
+    }
 }
 
 /// A container's place on a network.

@@ -53,6 +53,8 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         stdin_once: options.stdin_once,
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
+        volumes_from: options.volumes_from.iter().map(from_container).collect(),
+        storage_options: storage_options(&options.storage_options)?,
         read_only: options.read_only,
         network: options.network.clone(),
         networks: options.networks.clone(),
@@ -277,23 +279,47 @@ fn extra_hosts(entries: &[String]) -> Result<Vec<String>> {
 fn mounts(options: &Options) -> Result<Vec<super::options::Mount>> {
     let mut seen = BTreeMap::new();
     for mount in &options.mounts {
-        let target = clean("mount target", &mount.target)?;
-        if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
-            return Err(invalid(format!("invalid mount target {target:?}: it must be an absolute path without `..`")));
-        }
-        let normal = target.trim_end_matches('/');
-        if normal.is_empty() {
-            return Err(invalid("invalid mount target \"/\": the root cannot be replaced; use --rootfs or an image"));
-        }
-        // CVE-2019-16884: something mounted over procfs hides what the runtime checks there.
-        if normal == "/proc" || (normal.starts_with("/proc/") && !options.privileged) {
-            return Err(invalid(format!("invalid mount target {target:?}: nothing can be mounted inside /proc")));
-        }
-        if seen.insert(normal.to_owned(), ()).is_some() {
-            return Err(invalid(format!("duplicate mount point: {target}")));
+        check_target(&mount.target, options.privileged)?;
+        if seen.insert(mount.target.trim_end_matches('/').to_owned(), ()).is_some() {
+            return Err(invalid(format!("Duplicate mount point: {}", mount.target)));
         }
     }
     Ok(options.mounts.clone())
+}
+
+/// Refuses places where nothing can be mounted, whoever asks for it.
+pub(crate) fn check_target(target: &str, privileged: bool) -> Result<()> {
+    let target = clean("mount target", target)?;
+    if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+        return Err(invalid(format!("invalid mount target {target:?}: it must be an absolute path without `..`")));
+    }
+    let normal = target.trim_end_matches('/');
+    if normal.is_empty() {
+        return Err(invalid("invalid mount target \"/\": the root cannot be replaced; use --rootfs or an image"));
+    }
+    // CVE-2019-16884: something mounted over procfs hides what the runtime checks there. By text, as links of the image
+    // that lead there are refused when the mount is made.
+    let plain: Vec<&str> = normal.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if plain.first() == Some(&"proc") && (plain.len() == 1 || !privileged) {
+        return Err(invalid(format!("invalid mount target {target:?}: nothing can be mounted inside /proc")));
+    }
+    Ok(())
+}
+
+fn from_container(from: &super::options::VolumesFrom) -> String {
+    let mode = if from.read_only { ":ro" } else { "" };
+    format!("{}{mode}", from.container)
+}
+
+fn storage_options(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    match options.keys().next() {
+        None => Ok(BTreeMap::new()),
+        Some(key) if key == "size" => {
+            Err(invalid("--storage-opt size is not supported: dhow does not limit a container's own layer yet")
+                .hint("use --read-only and give it a place of limited size: --mount type=tmpfs,dst=PATH,tmpfs-size=…"))
+        }
+        Some(key) => Err(invalid(format!("unknown storage option: {key}")).hint("known is size")),
+    }
 }
 
 fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>> {

@@ -123,12 +123,32 @@ pub(crate) fn set_run(database: &mut Database, id: &str, run: &Run) -> Result<()
     })
 }
 
-/// From here on nothing can bring the container back: whoever finds it without an owner finishes its removal.
-pub(crate) fn mark_for_removal(database: &mut Database, id: &str) -> Result<()> {
+/// From here on nothing can bring the container back: whoever finds it without an owner finishes its removal. `volumes`
+/// says whether its anonymous volumes go too, which of a container that goes by itself they do.
+pub(crate) fn mark_for_removal(database: &mut Database, id: &str, volumes: bool) -> Result<()> {
+    let how = if volumes { WITH_VOLUMES } else { WITHOUT_VOLUMES };
     database.write(|t| {
-        t.execute("UPDATE container SET auto_remove = 1 WHERE id = ?1", [id]).sql("mark the container for removal")?;
+        t.execute(
+            "UPDATE container SET auto_remove = ?2 WHERE id = ?1 AND auto_remove <> ?3",
+            params![id, how, WITH_VOLUMES],
+        )
+        .sql("mark the container for removal")?;
         Ok(())
     })
+}
+
+/// `container.auto_remove` of one that goes, with its anonymous volumes; what `--rm` asks for.
+const WITH_VOLUMES: i64 = 1;
+/// The same without them: what `rm` asks for.
+const WITHOUT_VOLUMES: i64 = 2;
+
+/// Whether the anonymous volumes go with the container.
+pub(crate) fn volumes_go(connection: &Connection, id: &str) -> Result<bool> {
+    connection
+        .query_row("SELECT auto_remove = ?2 FROM container WHERE id = ?1", params![id, WITH_VOLUMES], |row| row.get(0))
+        .optional()
+        .sql("look up a container")
+        .map(|goes| goes.unwrap_or(false))
 }
 
 /// Forgets a container, its address with it.

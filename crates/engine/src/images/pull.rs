@@ -35,6 +35,8 @@ pub trait PullProgress {
     fn resolved(&mut self, repository: &str, tag: &str);
     /// Something happened to a layer, named by 12 digits.
     fn event(&mut self, layer: &str, event: PullEvent);
+    /// Something in a layer could not be had as it is, such as a device node by an ordinary user; the rest goes on.
+    fn warning(&mut self, _text: &str) {}
 }
 
 /// Nobody wants to know.
@@ -71,7 +73,7 @@ impl Engine {
             Some(text) => text.parse().kind(Kind::InvalidArgument, || format!("invalid platform {text:?}"))?,
             None => Platform::host(),
         };
-        let client = Client::new(registry::Options::from_environment()).map_err(|error| failure(name, error))?;
+        let client = Client::new(self.registry_options()).map_err(|error| failure(name, error))?;
         let resolved = client.resolve(&reference, &platform).map_err(|error| failure(name, error))?;
         progress.resolved(&reference.familiar_name(), &reference.version());
         let config = self.fetch_config(&client, &reference, &resolved).map_err(|error| match error {

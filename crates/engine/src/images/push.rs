@@ -120,7 +120,7 @@ impl Engine {
         }
         let names = self.names_to_push(&reference, options.all_tags)?;
         let held = self.rely_on_layers()?;
-        let client = Client::new(registry::Options::from_environment()).map_err(|error| refused(name, error))?;
+        let client = Client::new(self.registry_options()).map_err(|error| refused(name, error))?;
         progress.begins(&reference.name());
         let (mut done, mut replaced) = (Vec::new(), Vec::new());
         for target in names {

@@ -24,6 +24,8 @@ pub(crate) struct Place<'a> {
     pub directory: &'a Path,
     /// This program, for the init and the built-in image.
     pub program: &'a Path,
+    /// Where the content of volumes and images is.
+    pub sources: &'a crate::volumes::Sources,
     /// The network namespace that it joins, with [`crate::NetworkMode::Container`].
     pub network: Option<std::path::PathBuf>,
 }

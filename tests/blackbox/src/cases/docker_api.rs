@@ -21,6 +21,8 @@ cases![docker_api:
     logs_of_all_kinds, exec_of_all_kinds, attach_in_both_styles, attach_before_the_start, wait_conditions, list_and_filters,
     nothing_is_ignored, images_by_the_client, pull_with_progress, socket_comes_and_goes, socket_activation,
     server_dies_and_containers_live, many_clients_wait, hostile_requests,
+    files_in_and_out, volumes_and_networks [Root], what_happens_is_told, use_and_limits [Root], images_go_out,
+    docker_py, compose [Root],
 ];
 
 /// With what a test runs containers: no network, which an ordinary user and root have alike.
@@ -101,7 +103,7 @@ fn versions_and_errors(sandbox: &Sandbox) -> Result<()> {
     contains!(document["message"].as_str().unwrap_or_default(), "invalid JSON");
     let (status, _) = server.ask("POST /containers/create", "{\"Image\": \"nosuch\"}")?;
     same!(status, 404);
-    server.docker(&["build", "-"])?.fails(1, &["is not supported"])?;
+    server.docker_with_input("FROM busybox\n", &["build", "-"])?.fails(1, &["is not supported"])?;
     Ok(())
 }
 
@@ -371,9 +373,8 @@ fn list_and_filters(sandbox: &Sandbox) -> Result<()> {
 fn nothing_is_ignored(sandbox: &Sandbox) -> Result<()> {
     let server = ready(sandbox)?;
     for (host, wanted, words) in [
-        (json!({"BlkioWeight": 100}), 501, "BlkioWeight"),
-        (json!({"VolumesFrom": ["x"]}), 501, "VolumesFrom"),
-        (json!({"OomKillDisable": true}), 501, "OomKillDisable"),
+        (json!({"KernelMemory": 100}), 501, "KernelMemory"),
+        (json!({"DeviceRequests": [{"Count": -1}]}), 501, "DeviceRequests"),
         (json!({"Runtime": "kata"}), 400, "runtime"),
         (json!({"Memory": 1024}), 400, "too small"),
         (json!({"CapAdd": ["NOSUCH"]}), 400, "capability"),
@@ -589,5 +590,256 @@ fn hostile_requests(sandbox: &Sandbox) -> Result<()> {
         ensure!((400..500).contains(&status), "{line}: {status}");
     }
     same!(server.ask("GET /_ping", "")?.0, 200);
+    Ok(())
+}
+
+fn files_in_and_out(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    server.ok(&[&["create", "--name", "box"], &BOX[..], &["sleep", "1000"]].concat())?;
+    let file = sandbox.file("in.txt", "from outside\n")?;
+    let output = sandbox.path("files/out.txt");
+    let output = output.to_str().context("UTF-8")?;
+    // Before its start, and while it runs.
+    server.ok(&["cp", &file, "box:/tmp/in.txt"])?;
+    server.ok(&["start", "box"])?;
+    same!(server.ok(&["exec", "box", "cat", "/tmp/in.txt"])?, "from outside");
+    server.ok(&["exec", "box", "sh", "-c", "echo inside > /tmp/out; ln -s out /tmp/link"])?;
+    server.ok(&["cp", "box:/tmp/out", output])?;
+    same!(fs::read_to_string(output)?, "inside\n");
+    let (head, _) = server.ask_raw("HEAD /containers/box/archive?path=/tmp/link", "")?;
+    same!(status(&head)?, 200);
+    contains!(head.to_ascii_lowercase(), "x-docker-container-path-stat: ey");
+    same!(server.ask("GET /containers/box/archive?path=/nosuch", "")?.0, 404);
+    same!(server.ask("GET /containers/box/archive", "")?.0, 400);
+    server.docker(&["cp", &file, "box:/tmp/in.txt/x"])?.fails(1, &[])?;
+    server.ok(&["rm", "-f", "box"])?;
+    Ok(())
+}
+
+fn volumes_and_networks(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    same!(server.ask("GET /volumes", "")?.1["Volumes"], json!([]));
+    same!(server.ok(&["volume", "create", "--label", "a=b", "data"])?, "data");
+    // Once more is no error, and the same volume.
+    same!(server.ask("POST /volumes/create", "{\"Name\": \"data\"}")?.0, 201);
+    server.ok(&["run", "--rm", "--network", "none", "-v", "data:/d", "busybox", "sh", "-c", "echo kept > /d/x"])?;
+    same!(server.ok(&["run", "--rm", "--network", "none", "-v", "data:/d:ro", "busybox", "cat", "/d/x"])?, "kept");
+    server.ok(&["create", "--name", "user", "-v", "data:/d", "busybox"])?;
+    server.docker(&["volume", "rm", "data"])?.fails(1, &["in use"])?;
+    server.ok(&["rm", "user"])?;
+    same!(server.ok(&["volume", "rm", "data"])?, "data");
+    same!(server.ask("DELETE /volumes/data", "")?.0, 404);
+    same!(server.ask("POST /volumes/prune", "")?.1, json!({"VolumesDeleted": [], "SpaceReclaimed": 0}));
+
+    let names = server.ok(&["network", "ls", "--format", "{{.Name}}"])?;
+    same!(names.lines().collect::<Vec<_>>(), ["bridge", "host", "none"]);
+    server.ok(&["network", "create", "--subnet", "10.77.0.0/24", "mine"])?;
+    same!(server.ask("POST /networks/create", "{\"Name\": \"mine\"}")?.0, 409);
+    let alias = ["run", "-d", "--name", "srv", "--network", "mine", "--network-alias", "other", "busybox"];
+    server.ok(&[&alias[..], &["sleep", "1000"]].concat())?;
+    let (_, inspected) = server.ask("GET /networks/mine", "")?;
+    same!(inspected["IPAM"]["Config"][0]["Subnet"], "10.77.0.0/24");
+    same!(inspected["Containers"].as_object().map(serde_json::Map::len), Some(1));
+    let client = ["run", "--rm", "--network", "mine", "busybox", "ping", "-c", "1", "-W", "2", "other"];
+    contains!(server.ok(&client)?, "1 packets received");
+    server.ok(&["network", "connect", "bridge", "srv"])?;
+    same!(server.ok(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", "srv"])?, "2");
+    server.ok(&["network", "disconnect", "bridge", "srv"])?;
+    server.docker(&["network", "rm", "mine"])?.fails(1, &["active endpoints"])?;
+    server.ok(&["rm", "-f", "srv"])?;
+    server.ok(&["network", "rm", "mine"])?;
+    same!(server.ask("GET /networks/mine", "")?.0, 404);
+    Ok(())
+}
+
+fn what_happens_is_told(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    let mut live = server.send("GET /v1.41/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D", "", "")?;
+    // Headers come before anything happens.
+    same!(status(&read_head(&mut live)?)?, 200);
+    let run = [&["run", "--rm", "--name", "one"], &BOX[..], &["sh", "-c", "exit 6"]].concat();
+    same!(server.docker(&run)?.code, 6);
+    let mut text = String::new();
+    let mut part = [0; 4096];
+    while !text.contains("destroy") {
+        let n = live.read(&mut part)?;
+        ensure!(n > 0, "the stream ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&part[..n]));
+    }
+    let at = |word: &str| text.find(&format!("\"Action\":\"{word}")).with_context(|| format!("no {word} in {text}"));
+    ensure!(at("create")? < at("start")? && at("start")? < at("die")? && at("die")? < at("destroy")?, "{text}");
+    for words in
+        ["\"exitCode\":\"6\"", "\"name\":\"one\"", "\"timeNano\":", "\"status\":\"die\"", "\"scope\":\"local\""]
+    {
+        contains!(text, words);
+    }
+    Ok(())
+}
+
+fn use_and_limits(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    server.ok(&[&["run", "-d", "--name", "box", "-m", "64m"], &BOX[..], &["sleep", "1000"]].concat())?;
+    let (_, stats) = server.ask("GET /containers/box/stats?stream=0", "")?;
+    same!(stats["memory_stats"]["limit"], 64 << 20);
+    ensure!(stats["cpu_stats"]["system_cpu_usage"].is_u64() && stats["cpu_stats"]["online_cpus"].is_u64(), "{stats}");
+    ensure!(stats["precpu_stats"]["system_cpu_usage"].is_u64() && stats["pids_stats"]["current"] == 1, "{stats}");
+    contains!(server.ok(&["stats", "--no-stream", "box"])?, "64MiB");
+    server.ok(&["update", "-m", "128m", "--memory-swap", "128m", "--restart", "unless-stopped", "box"])?;
+    same!(
+        server.ok(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "box"])?,
+        "134217728 unless-stopped"
+    );
+    same!(server.ask("POST /containers/box/update", "{\"KernelMemory\": 1}")?.0, 501);
+    contains!(server.ok(&["system", "df"])?, "Local Volumes");
+    server.ok(&["rm", "-f", "box"])?;
+    Ok(())
+}
+
+fn images_go_out(sandbox: &Sandbox) -> Result<()> {
+    let registry = Registry::empty(sandbox, "target", None)?;
+    let server = ready(sandbox)?;
+    let archive = sandbox.path("files/saved.tar");
+    let archive = archive.to_str().context("UTF-8")?;
+    server.ok(&["save", "-o", archive, "busybox"])?;
+    let name = format!("{}/mine/box:v1", registry.address);
+    server.ok(&["tag", "busybox", &name])?;
+    let pushed = server.docker(&["push", &name])?;
+    contains!(pushed.success()?, "digest: sha256:");
+    server.ok(&["rmi", "-f", &name])?;
+    server.ok(&["rmi", "-f", "busybox"])?;
+    contains!(server.ok(&["load", "-i", archive])?, "Loaded image: busybox:latest");
+    same!(server.ask("GET /images/nosuch/get", "")?.0, 404);
+    let account = json!({"username": "a", "password": "b", "serveraddress": registry.address});
+    same!(server.ask("POST /auth", &account.to_string())?.1["Status"], "Login Succeeded");
+    Ok(())
+}
+
+const DOCKER_PY: &str = r#"
+import docker, io, tarfile
+client = docker.from_env()
+assert client.ping() and client.version()["ApiVersion"]
+network = {"network_mode": "none"}
+assert client.containers.run("busybox", "echo hi", remove=True, **network) == b"hi\n"
+try:
+    client.containers.run("busybox", "sh -c 'echo bad >&2; exit 3'", remove=True, **network)
+    raise SystemExit("no ContainerError")
+except docker.errors.ContainerError as error:
+    assert error.exit_status == 3 and error.stderr == b"bad\n", error
+box = client.containers.run("busybox", "sleep 1000", detach=True, name="box", labels={"a": "b"}, **network)
+assert [c.name for c in client.containers.list(filters={"label": "a=b"})] == ["box"]
+code, output = box.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
+assert (code, output) == (4, (b"out\n", b"err\n")), (code, output)
+code, stream = box.exec_run("seq 3", stream=True)
+assert b"".join(stream) == b"1\n2\n3\n"
+socket = box.exec_run("cat", stdin=True, socket=True).output._sock
+socket.sendall(b"typed\n")
+assert socket.recv(8)[0] == 1 and socket.recv(100) == b"typed\n"
+socket.close()
+packed = io.BytesIO()
+with tarfile.open(fileobj=packed, mode="w") as archive:
+    info = tarfile.TarInfo("x"); info.size = 2
+    archive.addfile(info, io.BytesIO(b"ok"))
+assert box.put_archive("/tmp", packed.getvalue())
+bits, stat = box.get_archive("/tmp/x")
+assert stat["name"] == "x" and stat["size"] == 2, stat
+with tarfile.open(fileobj=io.BytesIO(b"".join(bits))) as archive:
+    assert archive.extractfile("x").read() == b"ok"
+box.reload(); assert box.status == "running"
+box.pause(); box.reload(); assert box.status == "paused"; box.unpause()
+assert box.top()["Titles"]
+box.rename("other"); box.reload(); assert box.name == "other"
+box.stop(timeout=0)
+assert box.wait()["StatusCode"] == 137
+box.remove()
+try:
+    client.containers.get("box")
+    raise SystemExit("no NotFound")
+except docker.errors.NotFound:
+    pass
+talker = client.containers.create("busybox", "sh -c 'echo 1; echo 2 >&2'", **network)
+stream = talker.attach(stream=True, stdout=True, stderr=True, logs=True)
+talker.start()
+assert sorted(stream) == [b"1\n", b"2\n"]
+assert talker.logs(stdout=True, stderr=False) == b"1\n"
+talker.remove()
+image = client.images.get("busybox")
+assert image.tags == ["busybox:latest"] and image.tag("box", "v1")
+client.images.remove("box:v1")
+assert client.volumes.list() == [] and client.df()["Images"]
+print("all well")
+"#;
+
+fn docker_py(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    let script = sandbox.file("client.py", DOCKER_PY)?;
+    let known = Command::new("/usr/bin/python3").args(["-c", "import docker"]).output();
+    if !known.is_ok_and(|output| output.status.success()) {
+        return skip("python3-docker is not installed");
+    }
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).env("DOCKER_HOST", format!("unix://{}", server.socket.display()));
+    command.env("DOCKER_CONFIG", sandbox.path("docker"));
+    same!(sandbox.finish_command(command, "")?.success()?, "all well");
+    Ok(())
+}
+
+const COMPOSE: &str = r#"
+version: "3.8"
+services:
+  web:
+    image: python:3.11
+    command: ["python3", "-u", "/app/app.py"]
+    volumes: ["./app:/app:ro", "data:/data"]
+    ports: ["18080:8000"]
+    depends_on: [redis]
+  redis:
+    image: redis:7
+volumes: {data: {}}
+"#;
+
+const COUNTER: &str = r#"
+import http.server, socket
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        redis = socket.create_connection(("redis", 6379)); redis.sendall(b"INCR hits\r\n")
+        body = ("hits " + redis.recv(100).decode().strip().lstrip(":")).encode(); redis.close()
+        open("/data/last", "wb").write(body)
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+http.server.HTTPServer(("", 8000), Handler).serve_forever()
+"#;
+
+fn compose(sandbox: &Sandbox) -> Result<()> {
+    let Some(program) = host::program("docker-compose") else { return skip("docker-compose is not installed") };
+    sandbox.load("redis")?;
+    sandbox.load("python")?;
+    let server = Server::start(sandbox)?;
+    sandbox.file("project/docker-compose.yml", COMPOSE)?;
+    sandbox.file("project/app/app.py", COUNTER)?;
+    let run = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(words).current_dir(sandbox.path("files/project"));
+        command.env("DOCKER_HOST", format!("unix://{}", server.socket.display()));
+        command.env("DOCKER_CONFIG", sandbox.path("docker"));
+        sandbox.finish_command(command, "")?.success()
+    };
+    run(&["up", "-d"])?;
+    for count in 1..=2 {
+        let page = host::until("the page", sandbox.seconds(30), || {
+            let mut curl = Command::new("curl");
+            let answer = host::succeed(curl.args(["-s", "-m", "5", "--fail", "http://127.0.0.1:18080/"]));
+            Ok(answer.ok())
+        })?;
+        same!(page, format!("hits {count}"));
+    }
+    contains!(run(&["ps"])?, "Up");
+    contains!(run(&["logs", "web"])?, "GET /");
+    same!(run(&["exec", "-T", "redis", "redis-cli", "get", "hits"])?, "2");
+    // What has not changed stays as it is.
+    let before = server.ok(&["ps", "-q", "--no-trunc"])?;
+    run(&["up", "-d"])?;
+    same!(server.ok(&["ps", "-q", "--no-trunc"])?, before);
+    run(&["down", "-v", "-t", "0"])?;
+    same!(server.ok(&["ps", "-aq"])?, "");
+    same!(server.ok(&["volume", "ls", "-q"])?, "");
     Ok(())
 }

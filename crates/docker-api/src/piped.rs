@@ -1,0 +1,74 @@
+//! Archives between the event loop and a thread that works on them: a pipe, so that neither keeps more than the kernel does.
+
+use crate::failure::Failure;
+use crate::reply::{self, Reply};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use rustix::pipe::PipeFlags;
+use std::fs::File;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+
+fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failure::internal(format!("pipe2(O_CLOEXEC): {error}")))
+}
+
+fn without_blocking(fd: &OwnedFd) -> Result<(), Failure> {
+    rustix::io::ioctl_fionbio(fd, true).map_err(|error| Failure::internal(format!("ioctl(FIONBIO): {error}")))
+}
+
+/// Where a thread writes, and where the event loop reads what it wrote.
+///
+/// # Errors
+/// When there is no descriptor left.
+pub fn out() -> Result<(File, pipe::Receiver), Failure> {
+    let (reader, writer) = pair()?;
+    without_blocking(&reader)?;
+    Ok((writer.into(), pipe::Receiver::from_owned_fd(reader)?))
+}
+
+/// Bytes that are sent at once.
+const CHUNK: usize = 64 << 10;
+
+/// An answer whose content is what comes out of a pipe.
+pub fn reply(media_type: &'static str, mut content: pipe::Receiver) -> Reply {
+    let (sender, reply) = reply::stream(media_type);
+    tokio::spawn(async move {
+        loop {
+            let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
+            match content.read_buf(&mut chunk).await {
+                // A thread that failed has closed its end; the archive then ends too soon, which its readers notice.
+                Ok(0) | Err(_) => return,
+                Ok(_) => {
+                    if sender.send(chunk.freeze()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    reply
+}
+
+/// Where a thread reads a request's content, and the work of putting it there.
+///
+/// # Errors
+/// When there is no descriptor left.
+pub fn in_from(mut body: Incoming) -> Result<(File, impl Future<Output = ()>), Failure> {
+    let (reader, writer) = pair()?;
+    without_blocking(&writer)?;
+    let mut writer = pipe::Sender::from_owned_fd(writer)?;
+    let feed = async move {
+        // What cannot be read, or is no longer wanted, is an archive that ends too soon.
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data()
+                && writer.write_all(&data).await.is_err()
+            {
+                return;
+            }
+        }
+    };
+    Ok((reader.into(), feed))
+}
