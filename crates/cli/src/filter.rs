@@ -41,12 +41,13 @@ impl Filters {
         !self.has(key) || self.of(key).any(&mut holds)
     }
 
-    /// Whether all filters on `label` hold.
+    /// Whether all filters on `label` hold, and none on `label!` does.
     pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.of("label").all(|wanted| match wanted.split_once('=') {
+        let has = |wanted: &str| match wanted.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(wanted),
-        })
+        };
+        self.of("label").all(has) && !self.of("label!").any(has)
     }
 }
 

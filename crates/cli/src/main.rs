@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod confirm;
 mod display;
 mod exit;
 mod failure;

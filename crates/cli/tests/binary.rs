@@ -48,7 +48,7 @@ fn mistakes_and_their_statuses() {
         ("nonsense", 1, "dhow: error: unknown command: dhow nonsense\n"),
         ("run -it x", 1, "dhow: error: the input device is not a TTY\n"),
         ("run -d -a stdout x", 1, "dhow: error: conflicting options: cannot specify both --attach and --detach\n"),
-        ("run -v data:/x x", 125, "dhow: error: named volumes are not supported yet (data)"),
+        ("run -v a:b:c:d x", 125, "dhow: error: invalid volume specification: 'a:b:c:d'"),
         ("run --env-file /nonexistent x", 125, "dhow: error: open /nonexistent: no such file or directory\n"),
     ] {
         let (found, stdout, stderr) = place.run(line);

@@ -1,7 +1,7 @@
 //! A container as `GET /containers/{id}/json` answers.
 
 use crate::{Empty, Error, time, with_protocol};
-use engine::{Container, Mount, MountSource, NetworkMode, Settings, Status, Ulimit};
+use engine::{Container, Mount, MountSource, NetworkMode, PublishedPort, Settings, Status, Ulimit};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -25,7 +25,13 @@ fn overlay(value: &mut Value, noted: &Value) {
 
 /// The names of the networks that a container is on.
 pub fn network_names(container: &Container) -> Vec<String> {
-    vec![network_name(&container.settings.network).to_owned()]
+    match &container.settings.network {
+        NetworkMode::Bridge if container.networks.is_empty() => vec!["bridge".to_owned()],
+        NetworkMode::Bridge => container.networks.iter().map(|endpoint| endpoint.network.clone()).collect(),
+        NetworkMode::Host => vec!["host".to_owned()],
+        NetworkMode::None => vec!["none".to_owned()],
+        NetworkMode::Container(_) => Vec::new(),
+    }
 }
 
 /// Docker's word for a container's health.
@@ -110,8 +116,12 @@ struct GraphDriver {
 #[serde(rename_all = "PascalCase")]
 struct MountPoint {
     r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     source: String,
     destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<&'static str>,
     mode: String,
     #[serde(rename = "RW")]
     rw: bool,
@@ -125,7 +135,7 @@ struct HostConfig {
     #[serde(rename = "ContainerIDFile")]
     container_id_file: &'static str,
     log_config: LogConfig,
-    network_mode: &'static str,
+    network_mode: String,
     port_bindings: BTreeMap<String, Vec<Binding>>,
     restart_policy: RestartPolicy,
     auto_remove: bool,
@@ -262,31 +272,44 @@ struct NetworkSettings {
     networks: BTreeMap<String, Endpoint>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Endpoint {
     #[serde(rename = "IPAMConfig")]
-    ipam_config: Option<Empty>,
+    ipam_config: Option<IpamConfig>,
     links: Option<Vec<String>>,
     aliases: Option<Vec<String>>,
     mac_address: String,
+    driver_opts: Option<BTreeMap<String, String>>,
+    gw_priority: i32,
     #[serde(rename = "NetworkID")]
-    network_id: &'static str,
+    network_id: String,
     #[serde(rename = "EndpointID")]
-    endpoint_id: &'static str,
+    endpoint_id: String,
     gateway: String,
     #[serde(rename = "IPAddress")]
     ip_address: String,
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     #[serde(rename = "IPv6Gateway")]
-    ipv6_gateway: &'static str,
+    ipv6_gateway: String,
     #[serde(rename = "GlobalIPv6Address")]
-    global_ipv6_address: &'static str,
+    global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "DNSNames")]
     dns_names: Option<Vec<String>>,
+}
+
+/// The addresses that were asked for.
+#[derive(Clone, Debug, Default, Serialize)]
+struct IpamConfig {
+    #[serde(rename = "IPv4Address", skip_serializing_if = "Option::is_none")]
+    ipv4_address: Option<String>,
+    #[serde(rename = "IPv6Address", skip_serializing_if = "Option::is_none")]
+    ipv6_address: Option<String>,
+    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
+    link_local_ips: Vec<String>,
 }
 
 impl Inspect {
@@ -319,7 +342,7 @@ impl Inspect {
             exec_ids: None,
             host_config: host_config(settings),
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
-            mounts: settings.mounts.iter().map(mount_point).collect(),
+            mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
             config: config(settings),
             network_settings: network_settings(container),
         }
@@ -365,11 +388,12 @@ fn security(settings: &Settings, key: &str) -> String {
     settings.security_options.iter().find_map(value).unwrap_or_default()
 }
 
-fn network_name(mode: &NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
+fn network_mode(settings: &Settings) -> String {
+    match &settings.network {
+        NetworkMode::Bridge => settings.networks.first().map_or("bridge", |first| first.network.as_str()).to_owned(),
+        NetworkMode::Host => "host".to_owned(),
+        NetworkMode::None => "none".to_owned(),
+        NetworkMode::Container(id) => format!("container:{id}"),
     }
 }
 
@@ -387,15 +411,15 @@ fn host_config(settings: &Settings) -> HostConfig {
             r#type: if settings.log_driver.is_empty() { "json-file".into() } else { settings.log_driver.clone() },
             config: settings.log_options.clone(),
         },
-        network_mode: network_name(&settings.network),
-        port_bindings: bindings(settings),
+        network_mode: network_mode(settings),
+        port_bindings: bindings(&settings.ports),
         restart_policy: RestartPolicy {
             name: settings.restart.name(),
             maximum_retry_count: settings.restart.maximum(),
         },
         auto_remove: settings.auto_remove,
         volume_driver: "",
-        volumes_from: None,
+        volumes_from: some(&settings.volumes_from),
         console_size: settings.terminal_size.map_or([0, 0], |(rows, columns)| [rows, columns]),
         cap_add: some(&settings.cap_add),
         cap_drop: some(&settings.cap_drop),
@@ -411,7 +435,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         oom_score_adj: settings.oom_score_adj.unwrap_or(0),
         pid_mode: settings.pid_mode.clone(),
         privileged: settings.privileged,
-        publish_all_ports: false,
+        publish_all_ports: settings.publish_all,
         readonly_rootfs: settings.read_only,
         security_opt: some(&settings.security_options),
         tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
@@ -488,16 +512,19 @@ fn rates(list: &[(String, u64)]) -> Vec<DeviceRate> {
     list.iter().map(|(path, rate)| DeviceRate { path: path.clone(), rate: *rate }).collect()
 }
 
-/// A bind mount as `-v` would write it.
+/// A bind mount or named volume as `-v` would write it.
 fn bind(mount: &Mount) -> Option<String> {
     match &mount.source {
-        MountSource::Bind { path, .. } => {
-            let mode = mode(mount);
-            let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
-            Some(format!("{path}:{}{mode}", mount.target))
-        }
-        MountSource::Tmpfs { .. } => None,
+        MountSource::Bind { path, .. } => Some(spelled(path, mount)),
+        MountSource::Volume(volume) if !volume.anonymous => Some(spelled(&volume.name, mount)),
+        MountSource::Volume(_) | MountSource::Image(_) | MountSource::Tmpfs { .. } => None,
     }
+}
+
+fn spelled(source: &str, mount: &Mount) -> String {
+    let mode = mode(mount);
+    let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
+    format!("{source}:{}{mode}", mount.target)
 }
 
 fn mode(mount: &Mount) -> String {
@@ -520,22 +547,37 @@ fn tmpfs(mount: &Mount) -> Option<(String, String)> {
             }
             Some((mount.target.clone(), words.join(",")))
         }
-        MountSource::Bind { .. } => None,
+        MountSource::Bind { .. } | MountSource::Volume(_) | MountSource::Image(_) => None,
     }
 }
 
-fn mount_point(mount: &Mount) -> MountPoint {
+fn mount_point(container: &Container, mount: &Mount) -> MountPoint {
     let (kind, source, propagation) = match &mount.source {
         MountSource::Bind { path, propagation, .. } => {
             ("bind", path.clone(), propagation.clone().unwrap_or_else(|| "rprivate".into()))
         }
         MountSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
+        MountSource::Volume(volume) => {
+            ("volume", container.volume_path(&volume.name).display().to_string(), String::new())
+        }
+        MountSource::Image(image) => ("image", image.name.clone(), String::new()),
     };
+    let volume = match &mount.source {
+        MountSource::Volume(volume) => Some(volume),
+        _ => None,
+    };
+    let mut mode = mode(mount);
+    if mode.is_empty() && volume.is_some_and(|volume| !volume.anonymous) {
+        // What Docker shows for a named volume that nobody said anything about.
+        mode.push('z');
+    }
     MountPoint {
         r#type: kind,
+        name: volume.map(|volume| volume.name.clone()),
         source,
         destination: mount.target.clone(),
-        mode: mode(mount),
+        driver: volume.map(|_| engine::volumes::DRIVER),
+        mode,
         rw: !mount.read_only,
         propagation,
     }
@@ -557,17 +599,23 @@ fn ulimit(limit: &Ulimit) -> Limit {
     Limit { name: limit.name.clone(), hard: limit.hard, soft: limit.soft }
 }
 
-fn bindings(settings: &Settings) -> BTreeMap<String, Vec<Binding>> {
+fn bindings(ports: &[PublishedPort]) -> BTreeMap<String, Vec<Binding>> {
     let mut all: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
-    for port in &settings.ports {
-        let binding = Binding { host_ip: port.host_ip.clone(), host_port: port.host_port.to_string() };
+    for port in ports {
+        let host_port = match (port.host_port, port.host_port_end) {
+            (0, _) => String::new(),
+            (first, 0) => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let binding = Binding { host_ip: port.host_ip.clone(), host_port };
         all.entry(format!("{}/{}", port.container_port, port.protocol)).or_default().push(binding);
     }
     all
 }
 
 fn config(settings: &Settings) -> Config {
-    let exposed = settings.exposed_ports.iter().map(|port| with_protocol(port)).chain(bindings(settings).into_keys());
+    let exposed =
+        settings.exposed_ports.iter().map(|port| with_protocol(port)).chain(bindings(&settings.ports).into_keys());
     let volumes: BTreeMap<String, Empty> = settings.volumes.iter().map(|path| (path.clone(), Empty {})).collect();
     Config {
         hostname: settings.hostname.clone(),
@@ -599,35 +647,57 @@ fn network_settings(container: &Container) -> NetworkSettings {
     let mut ports: BTreeMap<String, Option<Vec<Binding>>> = BTreeMap::new();
     if running {
         ports.extend(settings.exposed_ports.iter().map(|port| (with_protocol(port), None)));
-        ports.extend(bindings(settings).into_iter().map(|(port, bindings)| (port, Some(both_families(bindings)))));
+        let published = bindings(&container.ports).into_iter();
+        ports.extend(published.map(|(port, bindings)| (port, Some(both_families(bindings)))));
     }
-    let address = container.address.as_ref().filter(|_| running);
-    let text = |take: fn(&engine::Address) -> &String| address.map(take).cloned().unwrap_or_default();
-    let endpoint = Endpoint {
-        ipam_config: None,
-        links: None,
-        aliases: None,
-        mac_address: text(|address| &address.mac),
-        network_id: "",
-        endpoint_id: "",
-        gateway: text(|address| &address.gateway),
-        ip_address: text(|address| &address.ipv4),
-        ip_prefix_len: address.map_or(0, |address| address.prefix),
-        ipv6_gateway: "",
-        global_ipv6_address: "",
-        global_ipv6_prefix_len: 0,
-        dns_names: None,
+    let mut networks: BTreeMap<String, Endpoint> =
+        container.networks.iter().map(|each| (each.network.clone(), endpoint(container, each))).collect();
+    let alone = match settings.network {
+        NetworkMode::Host => Some("host"),
+        NetworkMode::None => Some("none"),
+        NetworkMode::Bridge | NetworkMode::Container(_) => None,
     };
+    networks.extend(alone.map(|name| (name.to_owned(), Endpoint::default())));
+    let first = networks.get("bridge").cloned().unwrap_or_default();
     NetworkSettings {
         bridge: "",
         sandbox_id: "",
         sandbox_key: if running { format!("/proc/{}/ns/net", container.run.pid) } else { String::new() },
         ports,
-        gateway: endpoint.gateway.clone(),
-        ip_address: endpoint.ip_address.clone(),
-        ip_prefix_len: endpoint.ip_prefix_len,
-        mac_address: endpoint.mac_address.clone(),
-        networks: BTreeMap::from([(network_name(&settings.network).to_owned(), endpoint)]),
+        gateway: first.gateway,
+        ip_address: first.ip_address,
+        ip_prefix_len: first.ip_prefix_len,
+        mac_address: first.mac_address,
+        networks,
+    }
+}
+
+fn endpoint(container: &Container, endpoint: &engine::Endpoint) -> Endpoint {
+    let request = &endpoint.request;
+    let place = endpoint.place.clone().unwrap_or_default();
+    let text = |value: Option<std::net::IpAddr>| value.map(|value| value.to_string()).unwrap_or_default();
+    let link_local: Vec<String> = request.link_local_ips.iter().map(ToString::to_string).collect();
+    let asked = request.ipv4.is_some() || request.ipv6.is_some() || !link_local.is_empty();
+    Endpoint {
+        ipam_config: asked.then(|| IpamConfig {
+            ipv4_address: request.ipv4.map(|ip| ip.to_string()),
+            ipv6_address: request.ipv6.map(|ip| ip.to_string()),
+            link_local_ips: link_local,
+        }),
+        links: some(&request.links),
+        aliases: some(&request.aliases),
+        mac_address: place.mac,
+        driver_opts: (!request.driver_options.is_empty()).then(|| request.driver_options.clone()),
+        gw_priority: request.gateway_priority,
+        network_id: endpoint.network_id.clone(),
+        endpoint_id: place.endpoint,
+        gateway: text(place.gateway4),
+        ip_address: text(place.ipv4.map(|cidr| cidr.address())),
+        ip_prefix_len: place.ipv4.map_or(0, |cidr| cidr.prefix()),
+        ipv6_gateway: text(place.gateway6),
+        global_ipv6_address: text(place.ipv6.map(|cidr| cidr.address())),
+        global_ipv6_prefix_len: place.ipv6.map_or(0, |cidr| cidr.prefix()),
+        dns_names: some(&container.names_on(endpoint)),
     }
 }
 
@@ -651,6 +721,7 @@ mod tests {
     fn one_that_has_ended() {
         let mut c = running();
         c.status = Status::Exited;
+        c.networks[0].place = None;
         c.run.finished_at = "2026-01-02T12:00:00Z".into();
         let value = value(&c).unwrap();
         assert_eq!(value["State"]["Pid"], 0);

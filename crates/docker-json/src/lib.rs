@@ -3,7 +3,7 @@
 //! Pure functions from records to structs in the order of Docker's fields. A field that dhow has nothing for keeps
 //! Docker's empty value, because clients read it without asking.
 //!
-//! - [`container`], [`image`]: `GET /containers/{id}/json`, `GET /images/{name}/json`
+//! - [`container`], [`image`], [`network`]: `GET /containers/{id}/json` and the like
 //! - [`summary`]: their lines in lists
 //! - [`duration`], [`pattern`]: the small languages of filters
 //! - [`event`]: a line of `GET /events`
@@ -15,11 +15,13 @@ pub mod duration;
 pub mod elapsed;
 pub mod event;
 pub mod image;
+pub mod network;
 pub mod pattern;
 #[doc(hidden)]
 pub mod sample;
 pub mod status;
 pub mod summary;
+pub mod volume;
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Containers for the tests of whoever prints one.
 
 use engine::containers::record::{Run, Settings};
-use engine::{Address, Container, Mount, MountSource, PublishedPort, Status};
+use engine::{Container, Endpoint, Mount, MountSource, Place, PublishedPort, Status};
 
 /// A container in a given state.
 pub fn container(status: Status) -> Container {
@@ -23,6 +23,8 @@ pub fn container(status: Status) -> Container {
         status,
         run: Run { pid: 42, started_at: "2026-01-02T11:59:57Z".into(), finished_at, exit_code: 3, ..Run::default() },
         address: None,
+        networks: vec![],
+        ports: vec![],
         health: None,
         directory: "/var/lib/dhow/containers/x".into(),
     }
@@ -31,20 +33,30 @@ pub fn container(status: Status) -> Container {
 /// One with an address, ports, mounts and devices.
 pub fn running() -> Container {
     let mut c = container(Status::Running);
-    c.address = Some(Address {
+    c.networks = vec![Endpoint {
         network: "bridge".into(),
-        ipv4: "172.17.0.2".into(),
-        prefix: 16,
-        gateway: "172.17.0.1".into(),
-        mac: "02:42:ac:11:00:02".into(),
-    });
-    c.settings.ports =
-        vec![PublishedPort { protocol: "tcp".into(), host_ip: String::new(), host_port: 8080, container_port: 80 }];
+        place: Some(Place {
+            ipv4: "172.17.0.2/16".parse().ok(),
+            gateway4: "172.17.0.1".parse().ok(),
+            mac: "02:42:ac:11:00:02".into(),
+            ..Place::default()
+        }),
+        ..Endpoint::default()
+    }];
+    let port = PublishedPort { protocol: "tcp".into(), host_port: 8080, container_port: 80, ..Default::default() };
+    c.settings.ports = vec![port.clone()];
+    c.ports = vec![port];
     c.settings.exposed_ports = vec!["6379/tcp".into()];
     c.settings.labels = [("a".to_owned(), "1".to_owned())].into();
     c.settings.mounts = vec![
         Mount {
-            source: MountSource::Bind { path: "/a".into(), create: true, propagation: None, recursive: true },
+            source: MountSource::Bind {
+                path: "/a".into(),
+                create: true,
+                propagation: None,
+                recursive: true,
+                below: engine::Below::ReadOnly,
+            },
             target: "/b".into(),
             read_only: true,
             relabel: Some('z'),

@@ -58,12 +58,12 @@ fn ports(container: &Container) -> Vec<Value> {
     if !matches!(container.status, Status::Running | Status::Paused) {
         return Vec::new();
     }
-    let mut all: Vec<Value> = settings.ports.iter().flat_map(published).collect();
+    let mut all: Vec<Value> = container.ports.iter().flat_map(published).collect();
     for text in &settings.exposed_ports {
         let text = crate::with_protocol(text);
         let Some((number, protocol)) = text.split_once('/') else { continue };
         let Ok(number) = number.parse::<u16>() else { continue };
-        if !settings.ports.iter().any(|port| port.container_port == number && port.protocol == protocol) {
+        if !container.ports.iter().any(|port| port.container_port == number && port.protocol == protocol) {
             all.push(json!({ "PrivatePort": number, "Type": protocol }));
         }
     }

@@ -64,6 +64,57 @@ const MIGRATIONS: &[&str] = &[
         container TEXT PRIMARY KEY REFERENCES container ON DELETE CASCADE,
         ports TEXT NOT NULL              -- network::Publication
     ) WITHOUT ROWID;",
+    "CREATE TABLE volume (
+        name TEXT PRIMARY KEY,
+        created_at TEXT NOT NULL,
+        anonymous INTEGER NOT NULL,      -- nobody chose the name
+        options TEXT NOT NULL,           -- a JSON object
+        labels TEXT NOT NULL             -- a JSON object
+    ) WITHOUT ROWID;
+    CREATE TABLE volume_use (
+        volume TEXT NOT NULL REFERENCES volume,
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (volume, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX volume_use_container ON volume_use (container);
+    CREATE TABLE image_mount (           -- images that containers mount, beside the one they were made from
+        image TEXT NOT NULL REFERENCES image,
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (image, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_mount_container ON image_mount (container);",
+    // Networks of users: identifiers, several ranges for each, any number of them for a container.
+    "CREATE TABLE network_new (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        interface TEXT UNIQUE,           -- of the bridge, where there is one
+        created_at TEXT NOT NULL,
+        settings TEXT NOT NULL           -- networks::record::NetworkSettings
+    ) WITHOUT ROWID;
+    INSERT INTO network_new SELECT lower(hex(randomblob(32))), name, bridge, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+        json_object('driver', 'bridge', 'ipv4', json('true'),
+            'subnets', json_array(json_object('subnet', subnet, 'gateway', gateway))) FROM network;
+    INSERT INTO network_new SELECT lower(hex(randomblob(32))), column1, NULL, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+        json_object('driver', column2) FROM (VALUES ('host', 'host'), ('none', 'null'));
+    DROP TABLE address;
+    DROP TABLE network;
+    ALTER TABLE network_new RENAME TO network;
+    CREATE TABLE endpoint (              -- a container on a network, running or not
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        network TEXT NOT NULL,           -- network.id; the network may be gone when the container starts
+        position INTEGER NOT NULL,
+        request TEXT NOT NULL,           -- networks::options::NetworkRequest
+        place TEXT,                      -- networks::record::Place while it runs
+        PRIMARY KEY (container, network)
+    ) WITHOUT ROWID;
+    CREATE INDEX endpoint_network ON endpoint (network);
+    CREATE TABLE lease (
+        network TEXT NOT NULL REFERENCES network ON DELETE CASCADE,
+        address BLOB NOT NULL,           -- 4 or 16 bytes
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (network, address)
+    ) WITHOUT ROWID;
+    CREATE INDEX lease_container ON lease (container);",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets
@@ -182,11 +233,12 @@ mod tests {
         let second = Database::open(&path).unwrap();
         first
             .write(|t| {
-                t.execute("INSERT INTO network VALUES ('n', 'b', 's', 'g')", []).sql("insert")?;
+                t.execute("INSERT INTO network VALUES ('i', 'n', 'b', 't', '{}')", []).sql("insert")?;
                 Ok(())
             })
             .unwrap();
-        let count: i64 = second.read().query_row("SELECT count(*) FROM network", [], |r| r.get(0)).unwrap();
+        let count: i64 =
+            second.read().query_row("SELECT count(*) FROM network WHERE name = 'n'", [], |r| r.get(0)).unwrap();
         assert_eq!(count, 1);
     }
 }

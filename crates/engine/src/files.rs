@@ -4,20 +4,31 @@
 
 use crate::containers::table::Entry;
 use crate::error::{Context, Result};
-use crate::networks::Joined;
+use crate::networks::{Attached, names};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Writes all three.
-pub(crate) fn write(entry: &Entry, directory: &Path, network: Option<&Joined>) -> Result<()> {
+pub(crate) fn write(entry: &Entry, directory: &Path, networks: &[Attached]) -> Result<()> {
     let settings = &entry.settings;
-    let host_network = settings.network == crate::NetworkMode::Host;
     put(&directory.join("hostname"), &format!("{}\n", settings.hostname))?;
-    put(&directory.join("hosts"), &hosts(entry, network))?;
+    put(&directory.join("hosts"), &hosts(entry, networks))?;
     let hosts_own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    put(&directory.join("resolv.conf"), &resolver(entry, &hosts_own, host_network))
+    let server = names::needs_server(networks, &settings.dns, &hosts_own);
+    put(&directory.join("resolv.conf"), &resolver(entry, &hosts_own, server))
+}
+
+/// Gives a running container's hosts file the lines of the networks that it has joined, and takes those that it has left.
+/// The file is the same one, since the container has it mounted; what others wrote into it stays.
+pub(crate) fn rewrite_hosts(entry: &Entry, directory: &Path, before: &[Attached], after: &[Attached]) -> Result<()> {
+    let path = directory.join("hosts");
+    let text = std::fs::read_to_string(&path).internal(|| format!("cannot read {}", path.display()))?;
+    let (old, new) = (own_lines(entry, before), own_lines(entry, after));
+    let mut lines: Vec<&str> = text.lines().filter(|line| new.iter().chain(&old).all(|own| own != line)).collect();
+    lines.extend(new.iter().map(String::as_str));
+    put(&path, &(lines.join("\n") + "\n"))
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {
@@ -33,37 +44,55 @@ fn put(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).internal(failed)
 }
 
-fn hosts(entry: &Entry, network: Option<&Joined>) -> String {
+fn hosts(entry: &Entry, networks: &[Attached]) -> String {
     let settings = &entry.settings;
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
+    let mut gateways: Vec<String> = names::host_addresses(networks).iter().map(ToString::to_string).collect();
+    if gateways.is_empty() && settings.network == crate::NetworkMode::Host {
+        gateways.push("127.0.0.1".to_owned());
+    }
     let mut line = |address: &str, names: &str| {
         // Writing to a String cannot fail.
         writeln!(text, "{address}\t{names}").unwrap_or_default();
     };
-    let gateway = network.map_or("127.0.0.1", |joined| joined.address.gateway.as_str());
+    let own = |name: &str| {
+        settings.extra_hosts.iter().any(|extra| extra.split_once([':', '=']).is_some_and(|(own, _)| own == name))
+    };
     for extra in &settings.extra_hosts {
         if let Some((name, address)) = extra.split_once([':', '=']) {
             let address = address.trim_start_matches('[').trim_end_matches(']');
-            line(if address == "host-gateway" { gateway } else { address }, name);
+            match address {
+                "host-gateway" => gateways.iter().for_each(|gateway| line(gateway, name)),
+                address => line(address, name),
+            }
         }
     }
-    if let Some(joined) = network {
-        line(gateway, "host.docker.internal host.dhow.internal");
-        let name = match settings.domainname.as_str() {
-            "" => settings.hostname.clone(),
-            domain => format!("{0}.{domain} {0}", settings.hostname),
-        };
-        line(&joined.address.ipv4, &name);
+    let host: Vec<&str> =
+        ["host.docker.internal", "host.dhow.internal"].into_iter().filter(|name| !own(name)).collect();
+    if !host.is_empty() {
+        gateways.iter().for_each(|gateway| line(gateway, &host.join(" ")));
     }
+    own_lines(entry, networks).iter().for_each(|own| text.push_str(&format!("{own}\n")));
     text
 }
 
-/// The host's servers but those that only the host can reach; the caller's own where it named some.
-fn resolver(entry: &Entry, host: &str, host_network: bool) -> String {
+/// A container's own addresses and names.
+fn own_lines(entry: &Entry, networks: &[Attached]) -> Vec<String> {
+    let name = match entry.settings.domainname.as_str() {
+        "" => entry.settings.hostname.clone(),
+        domain => format!("{0}.{domain} {0}", entry.settings.hostname),
+    };
+    let addresses = networks.iter().flat_map(|each| each.place.addresses());
+    addresses.map(|address| format!("{}\t{name}", address.address())).collect()
+}
+
+/// The host's servers but those that only the host can reach; the caller's own where it named some; with `server`, ours.
+fn resolver(entry: &Entry, host: &str, server: bool) -> String {
     let settings = &entry.settings;
+    let host_network = settings.network == crate::NetworkMode::Host;
     let words = |keyword: &str| -> Vec<String> {
         host.lines()
             .filter_map(|line| line.trim().strip_prefix(keyword)?.strip_prefix([' ', '\t']))
@@ -78,6 +107,9 @@ fn resolver(entry: &Entry, host: &str, host_network: bool) -> String {
             bare.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback())
         });
     }
+    if server {
+        servers = vec![network::dns::ADDRESS.to_string()];
+    }
     let mut text = String::new();
     for server in &servers {
         text.push_str(&format!("nameserver {server}\n"));
@@ -86,7 +118,11 @@ fn resolver(entry: &Entry, host: &str, host_network: bool) -> String {
     if !search.is_empty() && search != ["."] {
         text.push_str(&format!("search {}\n", search.join(" ")));
     }
-    let options = or_host(&settings.dns_options, "options");
+    let mut options = or_host(&settings.dns_options, "options");
+    // Names of containers have no dot, and need not be tried with every search domain first.
+    if server && !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".to_owned());
+    }
     if !options.is_empty() {
         text.push_str(&format!("options {}\n", options.join(" ")));
     }

@@ -5,22 +5,29 @@
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
 //! - [`check`]: is what is on disk what it should be?
+//! - [`archives`]: files in and out of containers
 //! - [`engine`]: where things are, and what is opened when
+//! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`events`]: what happened, for whoever wants to know
 //! - [`images`]: pull, push, load, save, remove, look up
 //! - `lower`: from settings to an OCI specification, pure
-//! - `networks`, `files`, `apparmor`, `hello`: what a container finds around it
+//! - [`networks`]: what users mean by them, addresses, ports, names
+//! - `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
 //! - `sweep`: what a killed process left
+//! - `view`: a container's files as the container sees them
+//! - [`volumes`]: data that outlives containers
 //! - [`xray`]: what the kernel really did
 //! - `database`: what survives
 #![forbid(unsafe_code)]
 
 mod apparmor;
+pub mod archives;
 pub mod check;
 mod clock;
+pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
@@ -35,7 +42,7 @@ pub mod images;
 mod info;
 mod lower;
 mod names;
-mod networks;
+pub mod networks;
 mod plan;
 pub mod registries;
 mod relabel;
@@ -43,11 +50,15 @@ mod restart;
 pub mod roles;
 pub mod rootless;
 mod sweep;
+mod view;
+pub mod volumes;
 pub mod xray;
 
+pub use archives::{ArchiveIn, PathStat};
+pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
-    HealthAction, HealthOptions, IoLimits, Limits, Mount, MountSource, NetworkMode, Options, PublishedPort, PullPolicy,
-    RestartPolicy, Ulimit,
+    Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
+    PublishedPort, PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
@@ -64,4 +75,9 @@ pub use images::{
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};
+pub use networks::{
+    Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
+    PoolRequest, Subnet,
+};
 pub use restart::Booted;
+pub use volumes::{NewVolume, PrunedVolumes, Volume};

@@ -30,7 +30,7 @@ impl Engine {
     }
 
     /// The layers under the container's own directory.
-    fn root_source(&self, entry: &Entry) -> Result<RootSource> {
+    pub(crate) fn root_source(&self, entry: &Entry) -> Result<RootSource> {
         let failed = || format!("cannot find the layers of container {}", entry.id);
         let store = self.store()?;
         let mut topmost_first = self.layer_digests(entry)?;

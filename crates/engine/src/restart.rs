@@ -142,10 +142,11 @@ impl Engine {
     fn plan_again(&self, id: &str, restarts: u32) -> Result<MonitorPlan> {
         let mut entry = table::find(self.database()?.read(), id)?;
         entry.run = Some(Run { restart_count: restarts, ..entry.run.unwrap_or_default() });
-        // Ports cannot be published twice; the address stays.
+        // Ports cannot be published twice; the addresses stay, and the sockets that this monitor holds.
         self.leave_networks(id)?;
         self.forget_volatile(&entry)?;
-        self.prepare(&mut entry, None)
+        let kept = Some(entry.published.take().unwrap_or_default());
+        self.prepare(&mut entry, None, kept).map(|(plan, _)| plan)
     }
 
     /// overlayfs marks a `volatile` upper directory, and refuses to mount it a second time: a power cut may have come in

@@ -11,11 +11,12 @@ use monitor::{Exit, Monitor, MonitorPlan};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
 const MONITOR: &str = "dhow-monitor";
+const HEALER: &str = "dhow-healer";
 
 /// Runs the role that `argv[0]` names; `None` for the command line.
 ///
@@ -24,6 +25,7 @@ pub fn dispatch() -> Option<ExitCode> {
     let name = std::env::args_os().next()?;
     let base = std::path::Path::new(&name).file_name().and_then(OsStr::to_str)?;
     match base {
+        HEALER => Some(healer_main()),
         MONITOR => Some(monitor_main()),
         "dhow-init" => Some(runtime::init::main()),
         "hello" => Some(crate::hello::main()),
@@ -32,7 +34,12 @@ pub fn dispatch() -> Option<ExitCode> {
 }
 
 /// Starts a monitor: the plan goes over the control socket, the container's lock by inheritance.
-pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan) -> Result<Connection> {
+pub(crate) fn spawn_monitor(
+    engine: &Engine,
+    lock: &OwnedFd,
+    plan: &MonitorPlan,
+    sockets: &[OwnedFd],
+) -> Result<Connection> {
     let failed = || "cannot start the container's monitor".to_owned();
     // What the container's processes see as /proc/PID/exe before they execute must not lead to a writable file of the
     // host (CVE-2019-5736).
@@ -50,6 +57,7 @@ pub(crate) fn spawn_monitor(engine: &Engine, lock: &OwnedFd, plan: &MonitorPlan)
     if let Ok(mut started) = STARTED.lock() {
         started.push(child);
     }
+    control.send_sockets(sockets).internal(failed)?;
     Ok(control)
 }
 
@@ -85,7 +93,19 @@ fn monitor_role() -> Result<()> {
     monitor::detach_from_session().internal(failed)?;
     let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;
     let id = plan.id.clone();
+    let (held_ports, guard) = match &plan.launch {
+        monitor::Launch::Container(container) => (container.held_ports, container.guard.clone()),
+        monitor::Launch::Command(_) => (0, None),
+    };
+    if held_ports > 0 {
+        crate::networks::expect_sockets(held_ports);
+    }
+    let sockets = monitor::receive_sockets(control.as_fd(), held_ports).internal(failed)?;
     let mut monitor = Monitor::new(plan, control, lock).internal(failed)?;
+    monitor.hold_ports(sockets);
+    if let Some(guard) = guard {
+        monitor.watch_rules(&guard, healer(&data, &run, &program));
+    }
     monitor.observe(crate::events::observer(data.clone(), id.clone()));
     let open = || {
         let config = Config { data_root: data.clone(), run_root: run.clone(), program: Some(program.clone()) };
@@ -99,6 +119,28 @@ fn monitor_role() -> Result<()> {
     let cleaned = open().and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts()));
     monitor.finish(&exit);
     cleaned
+}
+
+/// How a monitor has the packet filter put right: by a process that opens the database, and may wait for it.
+fn healer(data: &Path, run: &Path, program: &Path) -> monitor::Healer {
+    let arguments = [data, run, program].map(Path::to_owned);
+    Box::new(move || {
+        // Our own program, whatever has become of its file.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(HEALER).args(&arguments).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    })
+}
+
+fn healer_main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(data_root), Some(run_root), program) = (arguments.next(), arguments.next(), arguments.next()) else {
+        return ExitCode::FAILURE;
+    };
+    // By this name the kernel's report of a change says whose it is.
+    rustix::thread::set_name(c"dhow-healer").ok();
+    let healed = Engine::open(Config { data_root, run_root, program }).and_then(|engine| engine.heal_networks());
+    if healed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Engine {

@@ -39,6 +39,7 @@ impl Engine {
                 self.start_swept(id);
             }
         }
+        self.sweep_volumes()?;
         self.sweep_store()
     }
 
@@ -72,6 +73,7 @@ impl Engine {
             self.remove_directories(id)?;
             return lock::release(self.directories(), id);
         };
+        self.remove_pairs(id)?;
         let record = self.directories().container_run(id).join("exit.json");
         let exit = Exit::read(&record).internal(|| format!("cannot read how container {id} ended"))?;
         match (exit, state) {
@@ -92,7 +94,7 @@ impl Engine {
             }
             (None, None) => {
                 self.leave_networks(id)?;
-                table::release_address(&mut *self.database()?, id)?;
+                table::release_addresses(&mut *self.database()?, id)?;
                 lock::release(self.directories(), id)
             }
         }

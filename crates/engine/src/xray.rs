@@ -47,15 +47,15 @@ pub struct Fact {
 }
 
 impl Section {
-    fn new(title: &'static str) -> Section {
+    pub(crate) fn new(title: &'static str) -> Section {
         Section { title, facts: Vec::new() }
     }
 
-    fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
+    pub(crate) fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.note(name, value, "");
     }
 
-    fn note(&mut self, name: impl Into<String>, value: impl Into<String>, note: impl Into<String>) {
+    pub(crate) fn note(&mut self, name: impl Into<String>, value: impl Into<String>, note: impl Into<String>) {
         self.facts.push(Fact { name: name.into(), value: value.into(), note: note.into() });
     }
 }

@@ -246,6 +246,19 @@ pub fn detach(path: &str) -> Result<()> {
         .map_err(|errno| Error::new(format!("umount2({path:?}, MNT_DETACH)"), errno))
 }
 
+/// Detaches a mount given by a descriptor of its root directory, with everything below; it goes when its last user goes.
+///
+/// umount2(2) takes a path, so the working directory is its root for a moment.
+pub fn detach_mount(root: BorrowedFd<'_>) -> Result<()> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let before = rustix::fs::openat(CWD, c".", flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::new("open(\".\", O_PATH)", errno))?;
+    change_directory(root)?;
+    let detached = detach(".");
+    change_directory(before.as_fd())?;
+    detached
+}
+
 /// Makes the mount at `root` the root of the caller's mount namespace and detaches the old one.
 ///
 /// pivot_root(".", ".") stacks the old root on the new one (pivot_root(2)), so no directory is needed for it. Unmounting

@@ -90,6 +90,14 @@ pub fn unpause(run_directory: &Path) -> Result<(), Error> {
     Connection::open(run_directory)?.unpause()
 }
 
+/// Lets a running container join or leave networks.
+///
+/// # Errors
+/// [`Kind::NotRunning`], the kernel's refusal, or [`Error::NoMonitor`].
+pub fn change_network(run_directory: &Path, change: crate::plan::NetworkChange) -> Result<(), Error> {
+    Connection::open(run_directory)?.change_network(change)
+}
+
 /// [`Connection::status`] on a new connection.
 ///
 /// # Errors
@@ -230,6 +238,30 @@ impl Connection {
     /// [`Kind::Invalid`] for an unknown session, [`Error::Closed`] when the monitor ended first: then the exit record tells.
     pub fn wait(self, session: Option<&str>) -> Result<Exit, Error> {
         self.exited(&Request::Wait { session: session.map(str::to_owned) })
+    }
+
+    /// Lets the container join or leave networks.
+    ///
+    /// # Errors
+    /// [`Kind::NotRunning`], or the kernel's refusal.
+    pub fn change_network(self, change: crate::plan::NetworkChange) -> Result<(), Error> {
+        self.done(&Request::Network(Box::new(change)))
+    }
+
+    /// For a control connection, after the plan: hands over the sockets that hold published ports.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub fn send_sockets(&self, sockets: &[OwnedFd]) -> Result<(), Error> {
+        for some in sockets.chunks(crate::handover::SOCKETS_AT_ONCE) {
+            let fds: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            ancillary.push(rustix::net::SendAncillaryMessage::ScmRights(&fds));
+            rustix::net::sendmsg(&self.socket, &[IoSlice::new(b".")], &mut ancillary, SendFlags::NOSIGNAL)
+                .call(|| format!("sendmsg(<control>, SCM_RIGHTS of {})", fds.len()))?;
+        }
+        Ok(())
     }
 
     /// Freezes the container.

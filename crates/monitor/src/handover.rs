@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
 use crate::client::Connection;
 use crate::error::{Call, Error};
 use crate::plan::MonitorPlan;
@@ -57,6 +59,35 @@ pub fn take_standard_streams() -> Result<[OwnedFd; 2], Error> {
     rustix::stdio::dup2_stdout(&null).call(|| "dup2(</dev/null>, 1)".to_owned())?;
     rustix::stdio::dup2_stderr(&null).call(|| "dup2(</dev/null>, 2)".to_owned())?;
     Ok(taken)
+}
+
+/// Descriptors in one message; the kernel takes 253 (`SCM_MAX_FD`).
+pub(crate) const SOCKETS_AT_ONCE: usize = 200;
+
+/// In the monitor, after the plan: takes the sockets that hold published ports, as many as the plan says.
+///
+/// # Errors
+/// A broken connection; fewer than that where this process may not have so many descriptors.
+pub fn receive_sockets(control: BorrowedFd<'_>, count: usize) -> Result<Vec<OwnedFd>, Error> {
+    let mut sockets = Vec::new();
+    while sockets.len() < count {
+        let mut byte = [0];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let parts = &mut [std::io::IoSliceMut::new(&mut byte)];
+        let received = rustix::net::recvmsg(control, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+            .call(|| "recvmsg(<control>)".to_owned())?;
+        let before = sockets.len();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                sockets.extend(fds);
+            }
+        }
+        if received.bytes == 0 || sockets.len() == before {
+            return Err(Error::Protocol(format!("{} of {count} sockets came with the plan", sockets.len())));
+        }
+    }
+    Ok(sockets)
 }
 
 /// In the monitor: reads the plan from the control connection.

@@ -9,6 +9,8 @@ use rustix::pty::OpenptFlags;
 
 use crate::confinement::Confinement;
 use crate::error::{Error, Kind};
+use crate::names::NameServer;
+use crate::networks::Networks;
 use crate::one_way;
 use crate::plan::{Command, ContainerLaunch, ExecLaunch, Launch, MonitorPlan};
 use crate::session::{Running, Session, Stdio};
@@ -29,7 +31,12 @@ enum Step {
 }
 
 /// Makes the container, with its cgroup and network, up to just before `execve`.
-pub(crate) fn create(plan: &mut MonitorPlan, stdio: Stdio, confinement: &mut Confinement) -> Result<Created, Error> {
+pub(crate) fn create(
+    plan: &mut MonitorPlan,
+    stdio: Stdio,
+    confinement: &mut Confinement,
+    networks: &mut Networks,
+) -> Result<Created, Error> {
     match &mut plan.launch {
         Launch::Container(container) => {
             container.plan.cgroup = confinement.make(container.cgroup.as_ref())?;
@@ -40,8 +47,9 @@ pub(crate) fn create(plan: &mut MonitorPlan, stdio: Stdio, confinement: &mut Con
                     *wanted = (size.rows, size.columns);
                 }
             }
-            let mut created = runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new))
-                .map_err(launch_error)?;
+            let mut created =
+                runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new, networks))
+                    .map_err(launch_error)?;
             let (pid, terminal) = (number(created.pid()), created.terminal.take());
             Ok(Created { pid, terminal, step: Step::Container(Box::new(created)) })
         }
@@ -100,8 +108,12 @@ pub(crate) fn network_namespace(pid: i32) -> u64 {
     std::fs::metadata(format!("/proc/{pid}/ns/net")).map_or(0, |metadata| metadata.ino())
 }
 
-fn join_networks(container: &ContainerLaunch, new: &runtime::NewContainer<'_>) -> Result<(), runtime::BoxError> {
-    if !container.loopback && container.attachments.is_empty() {
+fn join_networks(
+    container: &ContainerLaunch,
+    new: &runtime::NewContainer<'_>,
+    networks: &mut Networks,
+) -> Result<(), runtime::BoxError> {
+    if !container.loopback {
         return Ok(());
     }
     let namespace = new.namespace(Namespaces::NETWORK)?;
@@ -112,9 +124,31 @@ fn join_networks(container: &ContainerLaunch, new: &runtime::NewContainer<'_>) -
         network::loopback_up(namespace.as_fd())?;
     }
     for attachment in &container.attachments {
-        network::attach(attachment, namespace.as_fd())?;
+        match network::attach(attachment, namespace.as_fd()) {
+            // The pair of this container's last run: the kernel takes a namespace apart some time after its end.
+            Err(error) if error.errno() == Some(rustix::io::Errno::EXIST) => {
+                network::detach(&attachment.host_interface)?;
+                network::attach(attachment, namespace.as_fd())
+            }
+            other => other,
+        }?;
+    }
+    for attachment in &container.direct {
+        network::attach_direct(attachment, namespace.as_fd())?;
+    }
+    if let Some(plan) = &container.names {
+        networks.names = Some(NameServer::open(namespace.as_fd(), plan.clone())?);
     }
     Ok(())
+}
+
+/// Gives the attachments that a restart will make their default gateways.
+pub(crate) fn set_gateways(container: &mut ContainerLaunch, routes: &[(String, std::net::IpAddr)]) {
+    let of = |interface: &str| -> Vec<std::net::IpAddr> {
+        routes.iter().filter(|(name, _)| name == interface).map(|(_, gateway)| *gateway).collect()
+    };
+    container.attachments.iter_mut().for_each(|each| each.gateways = of(&each.container_interface));
+    container.direct.iter_mut().for_each(|each| each.gateways = of(&each.container_interface));
 }
 
 fn streams(stdio: Stdio) -> runtime::Stdio {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci::runtime::LinuxNamespaceType;
 use serde::{Deserialize, Serialize};
 
+use crate::names::NamePlan;
 use crate::session::Label;
 use crate::wire::{Attach, Size};
 
@@ -82,6 +83,18 @@ pub struct ContainerLaunch {
     /// Networks to join, from outside, while the container assembles its mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<network::Attachment>,
+    /// Devices of the host that it is put on directly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub direct: Vec<network::DirectAttachment>,
+    /// Its name server; without, the names are others' affair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamePlan>,
+    /// How many sockets, bound to the ports that it publishes, follow the plan.
+    #[serde(default)]
+    pub held_ports: usize,
+    /// Take part in watching over the rules: the lock file by which the monitors agree who does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<PathBuf>,
     /// Set its loopback device up. Not with the host's network namespace.
     #[serde(default)]
     pub loopback: bool,
@@ -89,6 +102,24 @@ pub struct ContainerLaunch {
     /// could not return to the host's network.
     #[serde(default)]
     pub one_way: bool,
+}
+
+/// What is different about the networks of a running container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkChange {
+    /// To be joined.
+    pub attachments: Vec<network::Attachment>,
+    /// To be joined directly.
+    pub direct: Vec<network::DirectAttachment>,
+    /// To be left: names of the host's ends.
+    pub detach: Vec<String>,
+    /// To be left: names of devices inside.
+    pub remove: Vec<String>,
+    /// The default routes from now on: device inside and gateway, at most one for each family.
+    pub routes: Vec<(String, std::net::IpAddr)>,
+    /// The name server from now on; none leaves it as it is.
+    pub names: Option<NamePlan>,
 }
 
 /// A container's cgroup.

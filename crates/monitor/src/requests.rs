@@ -72,6 +72,10 @@ impl Monitor {
                 self.notify(&Occurrence::Unpaused);
                 Reply::Done
             }
+            Request::Network(change) => {
+                self.change_network(*change)?;
+                Reply::Done
+            }
             Request::Status => Reply::Status(Box::new(self.state.clone())),
         };
         self.peers[index].reply(&reply);

@@ -23,6 +23,7 @@ use crate::error::{Call, Error, Failure, Kind};
 use crate::health::{HealthStatus, Watch};
 use crate::launch;
 use crate::log_file::{LogFile, Stream};
+use crate::networks::Networks;
 use crate::peer::{Peer, Role};
 use crate::plan::MonitorPlan;
 use crate::record::{self, Exit, SessionState, State};
@@ -114,6 +115,7 @@ pub struct Monitor {
     pub(crate) requested: bool,
     pub(crate) stop_deadline: Option<Instant>,
     pub(crate) log: LogFile,
+    pub(crate) networks: Networks,
     pub(crate) peers: Vec<Peer>,
     pub(crate) next_session: u32,
     pub(crate) health: Option<Watch>,
@@ -220,6 +222,7 @@ impl Monitor {
             requested: false,
             stop_deadline: None,
             log,
+            networks: Networks::default(),
             peers: Vec::new(),
             next_session: CONTAINER + 1,
             health: None,
@@ -344,7 +347,9 @@ impl Monitor {
 
     /// Gives up lock, socket and state, announces the end, and lets clients take what is kept for them (each as long as its
     /// patience). To be called after everything has been cleaned: who hears of the end may start the container anew.
-    pub fn finish(self, exit: &Exit) {
+    pub fn finish(mut self, exit: &Exit) {
+        // Whoever takes the lock may want the same ports.
+        drop(std::mem::take(&mut self.networks));
         let Self { directory, mut peers, .. } = self;
         directory.clear();
         drop(directory);
@@ -376,7 +381,7 @@ impl Monitor {
             let (stdio, ends) = session::pipes(self.plan.stdin_open, true, self.plan.pipe_label())?;
             (stdio, Some(ends))
         };
-        let mut created = launch::create(&mut self.plan, stdio, &mut self.confinement)?;
+        let mut created = launch::create(&mut self.plan, stdio, &mut self.confinement, &mut self.networks)?;
         let terminal = created.terminal.take().map(Terminal::new);
         if let (Some(terminal), Some(size)) = (&terminal, self.plan.size) {
             terminal.resize(size)?;
@@ -495,6 +500,8 @@ impl Monitor {
         // Only says what the exit record says, too.
         drop(self.write_state());
         self.sessions.clear();
+        // Its sockets are in a namespace that ends with them.
+        self.networks.names = None;
         exit
     }
 

@@ -27,7 +27,9 @@ const PEERS: usize = 256;
 /// What a descriptor in the poll set belongs to.
 #[derive(Clone, Copy, Debug)]
 enum Source {
+    Guard,
     Listener,
+    Names,
     Signals,
     Process,
     Output(u32, Stream),
@@ -54,10 +56,12 @@ impl<'a> PollSet<'a> {
 impl Monitor {
     /// One round. `until` bounds the waiting.
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> Result<(), Error> {
-        let mut process_ended = false;
+        let (mut process_ended, mut names, mut guard) = (false, false, false);
         for (source, flags) in self.wait(until)? {
             match source {
+                Source::Guard => guard = true,
                 Source::Listener => self.accept(),
+                Source::Names => names = true,
                 Source::Signals => self.take_signals(),
                 Source::Process => process_ended = true,
                 Source::Output(session, stream) => self.pump(session, stream),
@@ -78,6 +82,7 @@ impl Monitor {
         }
         self.keep_deadlines();
         self.keep_health();
+        self.serve_networks(names, guard);
         self.end_exec_sessions();
         self.drop_peers();
         Ok(())
@@ -113,6 +118,17 @@ impl Monitor {
             if let Some(fd) = orphan {
                 set.add(Source::Orphan(index), PollFd::new(fd, PollFlags::IN));
             }
+        }
+        if let Some(names) = &self.networks.names {
+            for (fd, interest) in names.fds() {
+                let mut flags = PollFlags::empty();
+                flags.set(PollFlags::IN, interest.read);
+                flags.set(PollFlags::OUT, interest.write);
+                set.add(Source::Names, PollFd::from_borrowed_fd(fd, flags));
+            }
+        }
+        for fd in self.networks.guard.iter().flat_map(crate::guard::Guard::fds) {
+            set.add(Source::Guard, PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         if let Some(fd) = self.log.compressing() {
             set.add(Source::Compressor, PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -162,7 +178,27 @@ impl Monitor {
     fn next_deadline(&self, until: Option<Instant>) -> Option<Instant> {
         let drains = self.sessions.values().filter_map(crate::session::Session::drain_deadline);
         let patience = self.peers.iter().filter_map(Peer::deadline);
-        drains.chain(patience).chain(self.stop_deadline).chain(self.health_deadline()).chain(until).min()
+        let networks = [
+            self.networks.names.as_ref().and_then(crate::names::NameServer::deadline),
+            self.networks.guard.as_ref().and_then(crate::guard::Guard::deadline),
+        ];
+        let own = drains.chain(patience).chain(self.stop_deadline).chain(self.health_deadline()).chain(until);
+        own.chain(networks.into_iter().flatten()).min()
+    }
+
+    /// The name server and the guard over the rules: when a descriptor of theirs is ready, or their time has come.
+    fn serve_networks(&mut self, names: bool, guard: bool) {
+        let now = Instant::now();
+        if let Some(server) = &mut self.networks.names
+            && (names || server.deadline().is_some_and(|time| now >= time))
+        {
+            server.serve();
+        }
+        if let Some(each) = &mut self.networks.guard
+            && (guard || each.deadline().is_some_and(|time| now >= time))
+        {
+            each.look();
+        }
     }
 
     fn accept(&mut self) {

@@ -231,6 +231,8 @@ pub enum Request {
     Pause,
     /// Let them go on. Reply: `done`.
     Unpause,
+    /// Join or leave networks. Reply: `done`.
+    Network(Box<crate::plan::NetworkChange>),
     /// What is running. Reply: `status`.
     Status,
 }

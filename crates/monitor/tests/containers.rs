@@ -37,6 +37,10 @@ fn container(name: &str, arguments: &[&str]) -> Option<Fixture> {
             delegated: false,
         }),
         attachments: Vec::new(),
+        direct: Vec::new(),
+        names: None,
+        held_ports: 0,
+        guard: None,
         loopback: true,
         one_way: false,
     }));

@@ -47,6 +47,7 @@ pub fn attach(attachment: &Attachment, netns: BorrowedFd<'_>) -> Result<(), Erro
         interface: &attachment.container_interface,
         addresses: &attachment.addresses,
         gateways: &attachment.gateways,
+        straight: false,
     };
     let result = configure(&side, netns);
     if result.is_err() {
@@ -61,6 +62,8 @@ struct Side<'a> {
     interface: &'a str,
     addresses: &'a [Cidr],
     gateways: &'a [IpAddr],
+    /// Everything is reached straight over the device (ipvlan on layer 3).
+    straight: bool,
 }
 
 fn configure(side: &Side<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
@@ -77,6 +80,11 @@ fn configure(side: &Side<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
     let mut requests: Vec<Request> =
         side.addresses.iter().map(|address| routes::add_address(link.index, *address)).collect();
     requests.extend([links::set_up(LOOPBACK), links::set_up(link.index)]);
+    if side.straight {
+        let has = |ipv6| side.addresses.iter().any(|address| address.is_ipv6() == ipv6);
+        let families = [false, true].into_iter().filter(|ipv6| has(*ipv6));
+        requests.extend(families.map(|ipv6| routes::add_route(Cidr::everything(ipv6), None, link.index)));
+    }
     for gateway in side.gateways {
         if !side.addresses.iter().any(|address| address.contains(*gateway)) {
             requests.push(routes::add_route(Cidr::host(*gateway), None, link.index));
@@ -96,6 +104,37 @@ fn configure(side: &Side<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
 pub fn detach(host_interface: &str) -> Result<(), Error> {
     check_name(host_interface)?;
     bridge::remove_link(host_interface)
+}
+
+/// Removes a device inside a container: what [`attach_direct`] made has no other end. One that is not there is removed
+/// already.
+///
+/// # Errors
+/// `setns` or the kernel's refusal.
+pub fn remove_inside(interface: &str, netns: BorrowedFd<'_>) -> Result<(), Error> {
+    check_name(interface)?;
+    namespace::within(netns, || bridge::remove_link(interface))?
+}
+
+/// Gives a container other default routes, each by a gateway and a device of its own: it joined or left a network. A route
+/// of the same family is replaced.
+///
+/// # Errors
+/// `setns`, `ENODEV` when the container has no such device, or the kernel's refusal.
+pub fn reroute(routes: &[(String, IpAddr)], netns: BorrowedFd<'_>) -> Result<(), Error> {
+    let mut socket = namespace::within(netns, links::open)??;
+    let mut requests = Vec::new();
+    let present = routes::routes(&mut socket)?;
+    for (interface, gateway) in routes {
+        let link = links::find(&mut socket, interface)?
+            .ok_or_else(|| failed(format!("RTM_GETLINK({interface})"), Errno::NODEV))?;
+        let everything = Cidr::everything(gateway.is_ipv6());
+        // IPv6 keeps several default routes beside each other, whatever NLM_F_REPLACE says of one by another device.
+        let others = present.iter().filter(|route| route.destination == everything);
+        requests.extend(others.filter_map(routes::delete_route));
+        requests.push(routes::add_route(everything, Some(*gateway), link.index));
+    }
+    socket.execute(&mut requests).map_err(refused("RTM_NEWROUTE(default) in the container's network namespace"))
 }
 
 /// Brings the loopback device of a network namespace up (`--network none`).
@@ -151,6 +190,7 @@ pub fn attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Re
         interface: &attachment.container_interface,
         addresses: &attachment.addresses,
         gateways: &attachment.gateways,
+        straight: matches!(attachment.kind, Upper::IpvlanL3 | Upper::IpvlanL3s),
     };
     configure(&side, netns)
 }

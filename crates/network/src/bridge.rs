@@ -23,7 +23,7 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<Vec<Changed>, Error> {
     let mut link = links::find(&mut socket, name)?;
     let is_new = link.is_none();
     if is_new {
-        let create = links::new_bridge(name, mac_of(bridge), bridge.mtu);
+        let create = links::new_bridge(name, mac_of(bridge));
         match socket.execute(&mut [create]) {
             Ok(()) => {}
             // Another dhow was faster.
@@ -65,6 +65,9 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<Vec<Changed>, Error> {
             .filter(|address| !present.contains(address))
             .map(|address| routes::add_address(link.index, *address)),
     );
+    if let Some(mtu) = bridge.mtu.filter(|_| is_new) {
+        requests.push(links::set_mtu(link.index, mtu));
+    }
     if !link.up {
         requests.push(links::set_up(link.index));
     }

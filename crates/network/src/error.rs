@@ -10,7 +10,7 @@ use std::net::IpAddr;
 #[non_exhaustive]
 pub enum Error {
     /// The kernel refused a netlink request or a system call.
-    #[error("{0}")]
+    #[error(transparent)]
     Kernel(#[from] Refusal),
     /// A name that cannot be a network interface's.
     #[error("{0:?} cannot be an interface name (1 to 15 bytes, no slash, space or colon, not . or ..)")]

@@ -28,7 +28,7 @@ mod reserve;
 mod routes;
 mod sweep;
 
-pub use attach::{DirectAttachment, attach, attach_direct, detach, loopback_up};
+pub use attach::{DirectAttachment, attach, attach_direct, detach, loopback_up, remove_inside, reroute};
 pub use bridge::{ensure_bridge, remove_bridge};
 pub use cidr::{Cidr, InvalidCidr};
 pub use error::{Error, Refusal};
@@ -42,6 +42,6 @@ pub use observe::{Observed, observe, observe_here};
 pub use plan::{
     Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
 };
-pub use reserve::reserve;
+pub use reserve::{hold, reserve};
 pub use routes::{Address, Route};
 pub use sweep::{is_ours, sweep};

@@ -10,6 +10,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
 const IFA_ADDRESS: u16 = 1;
@@ -27,6 +28,8 @@ const RTA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_LINK: u8 = 253;
+/// In a removal: of any scope.
+const RT_SCOPE_NOWHERE: u8 = 255;
 const RTN_UNICAST: u8 = 1;
 
 const AF_INET: u8 = 2;
@@ -127,6 +130,19 @@ pub(crate) fn add_route(destination: Cidr, gateway: Option<IpAddr>, index: u32) 
     }
     request.u32(RTA_OIF, index);
     request
+}
+
+/// Takes a route of the main table away; `None` for one without a device.
+pub(crate) fn delete_route(route: &Route) -> Option<Request> {
+    let mut request = Request::new(RTM_DELROUTE, 0);
+    let destination = route.destination;
+    let header = [family(destination.is_ipv6()), destination.prefix(), 0, 0, RT_TABLE_MAIN, 0, RT_SCOPE_NOWHERE, 0];
+    request.raw(&header).raw(&[0; 4]);
+    if destination.prefix() > 0 {
+        request.bytes(RTA_DST, &octets(destination.address()));
+    }
+    request.u32(RTA_OIF, route.index?);
+    Some(request)
 }
 
 /// The unicast routes of the main table, both families.

@@ -38,3 +38,4 @@ pub use lower::{
 };
 pub use mount_options::mount_option_names;
 pub use plan::*;
+pub use root::detached_root;

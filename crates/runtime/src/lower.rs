@@ -238,6 +238,7 @@ fn mount(index: usize, mount: &Mount, linux: &Linux, options: &PlanOptions) -> R
             source: mount.source.clone().unwrap_or_else(|| kind.to_owned()),
             options: sorted.data,
             copy_up: sorted.copy_up && kind == "tmpfs",
+            from_outside: sorted.from_outside,
             label,
         }
     };
@@ -283,7 +284,8 @@ fn bind(
         gids: mount.gid_mappings.clone(),
         recursive: sorted.id_map.unwrap_or(false),
     });
-    Ok(Mounted::Bind { source: options.bundle.join(source), recursive, id_map })
+    let (subpath, layers) = (sorted.subpath.take(), std::mem::take(&mut sorted.layers));
+    Ok(Mounted::Bind { source: options.bundle.join(source), recursive, id_map, subpath, layers })
 }
 
 const SIMPLE_DEVICES: [(&str, u32, u32); 6] = [

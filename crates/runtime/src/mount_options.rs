@@ -14,6 +14,12 @@ pub(crate) struct Sorted {
     pub copy_up: bool,
     /// `idmap` or `ridmap`; true when recursive.
     pub id_map: Option<bool>,
+    /// `x-dhow.subpath=PATH`: only that beneath the source of a bind.
+    pub subpath: Option<String>,
+    /// `x-dhow.layer=DIRECTORY`, topmost first: the source of a bind is an overlay of them.
+    pub layers: Vec<std::path::PathBuf>,
+    /// `x-dhow.outside`: mounted before there is a container.
+    pub from_outside: bool,
     /// For the file system.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -117,7 +123,16 @@ impl Sorted {
             own.clear_below = own.clear_below & !set.bits() | clear.bits();
             return;
         }
+        if let Some(path) = option.strip_prefix("x-dhow.subpath=") {
+            self.subpath = Some(path.to_owned());
+            return;
+        }
+        if let Some(path) = option.strip_prefix("x-dhow.layer=") {
+            self.layers.push(path.into());
+            return;
+        }
         match option {
+            "x-dhow.outside" => self.from_outside = true,
             "bind" => self.bind = Some(false),
             "rbind" => self.bind = Some(true),
             "tmpcopyup" => self.copy_up = true,

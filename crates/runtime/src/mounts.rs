@@ -29,12 +29,19 @@ impl Prepared {
         let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
-            let Mounted::Bind { source, recursive, id_map } = &mount.what else { continue };
-            let tree = match (id_map, of_another(source)) {
-                (Some(map), _) => id_mapped(source, *recursive, map),
-                (None, Some((process, path))) => foreign(process, &path, *recursive),
-                (None, None) if confined && is_hidden(source) => copy(source, *recursive).during(|| name(mount)),
-                (None, None) => continue,
+            let tree = match &mount.what {
+                Mounted::Bind { source, recursive, id_map: Some(map), .. } => id_mapped(source, *recursive, map),
+                Mounted::Bind { source, recursive, subpath, layers, .. } => match of_another(source) {
+                    Some((process, path)) => foreign(process, &path, *recursive),
+                    None if confined && is_hidden(source) => {
+                        bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount))
+                    }
+                    None => continue,
+                },
+                Mounted::FileSystem { name: kind, source, options, from_outside: true, .. } => {
+                    file_system(mount, kind, source, options, None).during(|| name(mount))
+                }
+                _ => continue,
             };
             trees.push((index, tree.map_err(|error| in_step(mount, error))?));
         }
@@ -145,9 +152,12 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
     for (index, mount) in plan.mounts.iter().enumerate() {
         let step = || name(mount);
         match &mount.what {
-            Mounted::FileSystem { name: kind, source, options, copy_up, label } => {
+            Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
                 let (target, inherited) = target(root, mount, kind).during(step)?;
-                let tree = file_system(mount, kind, source, options, inherited).during(step)?;
+                let tree = match prepared.tree(index) {
+                    Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
+                    None => file_system(mount, kind, source, options, inherited).during(step)?,
+                };
                 if let Some(label) = label {
                     set_label(tree.as_fd(), label).during(step)?;
                 }
@@ -167,12 +177,12 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
                     _ => {}
                 }
             }
-            Mounted::Bind { source, recursive, .. } => {
+            Mounted::Bind { source, recursive, subpath, layers, .. } => {
                 let copied;
                 let tree = match prepared.tree(index) {
                     Some(tree) => tree,
                     None => {
-                        copied = copy(source, *recursive).during(step)?;
+                        copied = bind_source(source, *recursive, subpath.as_deref(), layers).during(step)?;
                         copied.as_fd()
                     }
                 };
@@ -182,6 +192,45 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
         }
     }
     Ok(made)
+}
+
+fn duplicated(error: std::io::Error) -> SystemCall {
+    SystemCall::new("fcntl(<mount>, F_DUPFD_CLOEXEC)", Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// A detached copy of what a bind mount shows.
+fn bind_source(
+    source: &Path,
+    recursive: bool,
+    subpath: Option<&str>,
+    layers: &[std::path::PathBuf],
+) -> kernel::Result<OwnedFd> {
+    let part = |whole: BorrowedFd<'_>, path: &str| {
+        let place = beneath::open(whole, path, OFlags::PATH, Mode::empty(), Limits::default())?;
+        mount::copy(place.as_fd(), recursive)
+    };
+    match (layers, subpath) {
+        ([], None) => copy(source, recursive),
+        ([], Some(path)) => {
+            let whole = open_directory(source)?;
+            part(whole.as_fd(), path)
+        }
+        (layers, None) => crate::root::read_only_overlay(layers),
+        (layers, Some(path)) => {
+            let whole = crate::root::read_only_overlay(layers)?;
+            // Before Linux 6.15 only what is attached can be copied, so it is, for a moment, over this namespace's root.
+            let root = open_directory(Path::new("/"))?;
+            mount::attach(whole.as_fd(), root.as_fd())?;
+            let place = part(whole.as_fd(), path);
+            mount::detach_mount(whole.as_fd())?;
+            place
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> kernel::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| SystemCall::new(format!("open({path:?}, O_PATH|O_DIRECTORY)"), errno))
 }
 
 fn file_system(

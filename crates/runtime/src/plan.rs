@@ -167,6 +167,9 @@ pub enum Mounted {
         options: Vec<(String, Option<String>)>,
         /// Copy what the image has at the destination into it first.
         copy_up: bool,
+        /// Mounted from outside, before there is a container: a file system of the network needs the host's.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        from_outside: bool,
         /// SELinux context that its root gets once it is mounted, where the type has no option for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<String>,
@@ -180,6 +183,13 @@ pub enum Mounted {
         /// Id mapping of the mount.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id_map: Option<IdMap>,
+        /// Only this directory or file beneath the source, which a container may have filled with links: they are
+        /// followed beneath the source alone (CVE-2017-1002101, CVE-2021-25741).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
+        /// The source is an image's layers, topmost first, in place of a directory.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        layers: Vec<PathBuf>,
     },
     /// The container's own cgroup, in the form that the host has.
     Cgroup,

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::error::{During, Error, Result};
 use crate::mounts::{self, Prepared};
-use crate::plan::{Plan, PropagationKind, RootSource};
+use crate::plan::{Plan, PropagationKind, RootPlan, RootSource};
 use crate::{devices, mask};
 
 /// A root that is complete but not entered.
@@ -30,7 +30,7 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
     // First of all: what is mounted from here on must not appear on the host, and what is unmounted must not vanish there.
     let isolated = isolate(plan)?;
     // Before the attach, by paths of the host.
-    let root = source(plan)?;
+    let root = detached_root(&plan.root)?;
     // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
     let host_root = open_directory(Path::new("/"))?;
     mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
@@ -114,9 +114,14 @@ fn isolate(plan: &Plan) -> Result<bool> {
     }
 }
 
-/// A detached mount of the root file system.
-fn source(plan: &Plan) -> Result<OwnedFd> {
-    match &plan.root.source {
+/// A detached mount of a root file system: the layers as overlayfs shows them, or the directory, with nothing mounted in it.
+///
+/// Kernels before 6.5 need a moment's mount in the caller's mount namespace, so it should be a private one.
+///
+/// # Errors
+/// Those of fsopen(2) and its kin, and of open_tree(2).
+pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
+    match &root.source {
         RootSource::Directory { path } => directory(path),
         // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
         RootSource::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
@@ -131,11 +136,22 @@ fn source(plan: &Plan) -> Result<OwnedFd> {
                 upper: upper.as_deref().zip(work.as_deref()),
                 userxattr: *userxattr,
                 volatile: *volatile,
-                label: plan.root.label.as_deref(),
+                label: root.label.as_deref(),
             };
             overlay.mount().during(|| format!("mount the overlay of {} layers", lower.len()))
         }
     }
+}
+
+/// The layers of an image as a detached read-only mount.
+pub(crate) fn read_only_overlay(layers: &[PathBuf]) -> kernel::Result<OwnedFd> {
+    if let [only] = layers {
+        return mount::copy_path(text(only)?, false);
+    }
+    // A user namespace's marks are told by their names alone, and an image's layers here have no others.
+    let own = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let userxattr = !own.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    Overlay { lower: layers, upper: None, userxattr, volatile: false, label: None }.mount()
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {
@@ -144,6 +160,11 @@ fn directory(path: &Path) -> Result<OwnedFd> {
     };
     mount::copy_path(text, true).during(|| format!("bind the root file system {path:?}"))
 }
+
+/// Whatever the kernel's configuration says. With `index`, it would refuse an upper whose lower layers have changed.
+/// Redirects and metadata-only copies are marks in extended attributes, and a container writes to its own layer: they must
+/// neither be made nor believed, or it could have files of other directories shown as its own.
+const SAFE_OPTIONS: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "nofollow"), ("metacopy", "off")];
 
 struct Overlay<'a> {
     lower: &'a [PathBuf],
@@ -181,8 +202,9 @@ impl Overlay<'_> {
                 overlay.set_flag(option)?;
             }
         }
-        // A kernel may be configured to index by default, and then refuses an upper whose lower layers have changed.
-        overlay.set("index", "off")?;
+        for (option, value) in SAFE_OPTIONS {
+            overlay.set(option, value)?;
+        }
         if let Some(label) = self.label {
             overlay.set("context", label)?;
         }
@@ -199,7 +221,10 @@ impl Overlay<'_> {
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
         let lower = self.lower.iter().map(|path| open(path)).collect::<kernel::Result<Vec<_>>>()?;
         let names: Vec<String> = lower.iter().map(name).collect();
-        let mut data = format!("lowerdir={},index=off", names.join(":"));
+        let mut data = format!("lowerdir={}", names.join(":"));
+        for (option, value) in SAFE_OPTIONS {
+            data.push_str(&format!(",{option}={value}"));
+        }
         let upper = self.upper.map(|(upper, work)| Ok((open(upper)?, open(work)?))).transpose()?;
         if let Some((upper, work)) = &upper {
             data.push_str(&format!(",upperdir={},workdir={}", name(upper), name(work)));

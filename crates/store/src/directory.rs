@@ -40,6 +40,18 @@ impl Directory {
         Ok(Directory { fd: Arc::new(fd), label: "<root>".into() })
     }
 
+    /// Opens a path of ours; `None` if it is missing.
+    pub(crate) fn existing(path: &Path) -> Result<Option<Directory>, SystemError> {
+        match fs::open(path, OPEN, Mode::empty()) {
+            Ok(fd) => Ok(Some(Directory { fd: Arc::new(fd), label: path.to_string_lossy().into() })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => {
+                let call = format!("open({}, O_DIRECTORY|O_NOFOLLOW)", quoted(path.as_os_str().as_bytes()));
+                Err(SystemError::new(call, errno))
+            }
+        }
+    }
+
     pub(crate) fn from_fd(fd: OwnedFd, label: &str) -> Directory {
         Directory { fd: Arc::new(fd), label: label.into() }
     }

@@ -223,6 +223,14 @@ pub enum EntryError {
         /// Which, quoted.
         parent: String,
     },
+    /// Something of another kind is there already.
+    #[error("cannot overwrite {old} with {new}")]
+    Replace {
+        /// What is there.
+        old: &'static str,
+        /// What was to come.
+        new: &'static str,
+    },
     /// A hard link's target is missing, is itself, or lies outside.
     #[error("the hard link's target {target} is {problem}")]
     LinkTarget {

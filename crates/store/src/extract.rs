@@ -206,7 +206,7 @@ impl Extractor {
             .during(|| format!("openat(<layer>, {}, O_WRONLY|O_CREAT|O_EXCL, {mode:?})", quoted(name)))?;
         self.out.tally.add(entry.size);
         self.out.size = self.out.size.saturating_add(entry.size);
-        self.content(entry, reader, &fd, name)?;
+        write_content(entry, reader, &fd, name)?;
         let owner = self.owner(entry)?;
         if let Some((uid, gid)) = owner {
             fs::fchown(&fd, Some(uid), Some(gid)).map_err(|errno| owner_error(entry, "fchown", errno))?;
@@ -218,32 +218,6 @@ impl Extractor {
             fs::fchmod(&fd, mode).during(|| format!("fchmod({}, {mode:?})", quoted(name)))?;
         }
         fs::futimens(&fd, &times(entry.mtime)).during(|| format!("utimensat({})", quoted(name)))?;
-        Ok(())
-    }
-
-    fn content<R: BufRead>(
-        &mut self,
-        entry: &Entry,
-        reader: &mut Reader<R>,
-        fd: &OwnedFd,
-        name: &[u8],
-    ) -> Result<(), EntryError> {
-        let call = || format!("write(<layer>/…/{}, …)", name.escape_ascii());
-        while let Some((mut offset, mut bytes)) = reader.data()? {
-            while !bytes.is_empty() {
-                let written =
-                    if entry.sparse { rustix::io::pwrite(fd, bytes, offset) } else { rustix::io::write(fd, bytes) };
-                let written = match written {
-                    Err(Errno::INTR) => continue,
-                    other => other.during(call)?,
-                };
-                bytes = &bytes[written..];
-                offset += written as u64;
-            }
-        }
-        if entry.sparse {
-            fs::ftruncate(fd, entry.size).during(|| format!("ftruncate({}, {})", quoted(name), entry.size))?;
-        }
         Ok(())
     }
 
@@ -509,7 +483,33 @@ fn grant(directory: BorrowedFd<'_>, wish: &Wish) -> Result<Vec<String>, EntryErr
 }
 
 /// A member's name as a list of names; empty for the root.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
+/// Writes a member's data to its file, leaving its holes.
+pub(crate) fn write_content<R: BufRead>(
+    entry: &Entry,
+    reader: &mut Reader<R>,
+    fd: &OwnedFd,
+    name: &[u8],
+) -> Result<(), EntryError> {
+    let call = || format!("write(…/{}, …)", name.escape_ascii());
+    while let Some((mut offset, mut bytes)) = reader.data()? {
+        while !bytes.is_empty() {
+            let written =
+                if entry.sparse { rustix::io::pwrite(fd, bytes, offset) } else { rustix::io::write(fd, bytes) };
+            let written = match written {
+                Err(Errno::INTR) => continue,
+                other => other.during(call)?,
+            };
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
+    }
+    if entry.sparse {
+        fs::ftruncate(fd, entry.size).during(|| format!("ftruncate({}, {})", quoted(name), entry.size))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn components(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
     if path.is_empty() || path.contains(&0) {
         return Err(EntryError::Name);
     }

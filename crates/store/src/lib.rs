@@ -46,6 +46,7 @@ mod blobs;
 mod boot;
 mod changes;
 mod chunks;
+mod copy;
 mod directory;
 mod error;
 mod extract;
@@ -53,6 +54,7 @@ mod import;
 mod late;
 mod layers;
 mod merge;
+mod onto;
 mod pack;
 mod places;
 mod rebuild;
@@ -67,15 +69,19 @@ mod xattrs;
 
 pub use blobs::Blobs;
 pub use changes::{Change, ChangeKind};
+pub use copy::{copy_attributes, copy_tree};
 pub use error::{EntryError, StoreError, SystemError};
 pub use import::ImportOptions;
 pub use layers::{Layer, Layers};
+pub use onto::{Onto, Owners, unpack_onto};
+pub use pack::{pack_entry, pack_tree};
 pub use rebuild::Rebuilt;
 pub use record::Backend;
 pub use staging::Swept;
 pub use writable::Writable;
 
 use directory::Directory;
+use rustix::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// How owners, devices and overlay attributes can be stored.
@@ -148,6 +154,19 @@ impl Store {
         staging::abandoned(self)
     }
 
+    /// Removes `name` in a directory of the engine on this file system, with all that is in it. That it is missing is no
+    /// error.
+    ///
+    /// # Errors
+    /// System errors; what was left is removed by the next [`Store::sweep`].
+    pub fn discard(&self, parent: &Path, name: &str) -> Result<(), StoreError> {
+        let system = |source| StoreError::System { doing: "remove a directory", source };
+        match Directory::existing(parent).map_err(system)? {
+            Some(parent) => writable::take_and_discard(self, &parent, name).map_err(system),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has
     /// nothing to do. Takes as long as the disk takes.
     ///
@@ -155,5 +174,17 @@ impl Store {
     /// `EIO` and other system errors; everything then stays marked.
     pub fn settle(&self) -> Result<(), StoreError> {
         boot::settle(self)
+    }
+}
+
+/// What a directory takes on disk, in bytes as du(1) counts: each inode once, the directory too.
+///
+/// # Errors
+/// System errors.
+pub fn disk_usage(directory: &Path) -> Result<u64, StoreError> {
+    let system = |source| StoreError::System { doing: "measure a directory", source };
+    match Directory::existing(directory).map_err(system)? {
+        Some(found) => tally::measure(found.as_fd(), found.label()).map(|measured| measured.disk).map_err(system),
+        None => Ok(0),
     }
 }

@@ -8,11 +8,11 @@ use crate::error::{During, StoreError, SystemError, quoted};
 use crate::merge::{Found, Stack, is_opaque};
 use crate::xattrs;
 use archive::{Attributes, Header, Kind, Time, Writer};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -21,12 +21,77 @@ pub(crate) fn layer<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Re
     Packer::new(ownership, sink, true).finish(tree)
 }
 
+/// The same without the empty directories and files at some paths.
+pub(crate) fn changes<W: Write>(
+    tree: &Stack,
+    ownership: Ownership,
+    mount_points: &[&str],
+    sink: W,
+) -> Result<W, StoreError> {
+    let mut packer = Packer::new(ownership, sink, true);
+    packer.left_out = relative(mount_points);
+    packer.finish(tree)
+}
+
+/// Paths as the packer has them.
+pub(crate) fn relative(paths: &[&str]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| path.trim_start_matches('/').into()).collect()
+}
+
 /// Writes what the stack shows.
 pub(crate) fn merged<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Result<W, StoreError> {
     Packer::new(ownership, sink, false).finish(tree)
 }
 
+/// Writes a directory and what is in it under the archive name `name`, which may be `.`. What the kernel shows of itself
+/// (procfs, sysfs, cgroups) is left out but for the directory that it is mounted on. Returns the sink.
+///
+/// # Errors
+/// [`StoreError::Sink`], system errors.
+pub fn pack_tree<W: Write>(directory: OwnedFd, name: &[u8], ownership: Ownership, sink: W) -> Result<W, StoreError> {
+    let mut packer = Packer::new(ownership, sink, false);
+    packer.path = name.to_vec();
+    let stat = fs::fstat(&directory).during(|| "fstat(<directory>)").map_err(system)?;
+    packer.member(directory.as_fd(), &c".".to_owned(), &stat, Kind::Directory, &[])?;
+    packer.finish(&Stack { parts: vec![directory] })
+}
+
+/// Writes one name of a directory, which is no directory itself, under the archive name `name`. Returns the sink.
+///
+/// # Errors
+/// `ENOENT` if it is gone; [`StoreError::Sink`], system errors.
+pub fn pack_entry<W: Write>(
+    parent: BorrowedFd<'_>,
+    entry: &CStr,
+    name: &[u8],
+    ownership: Ownership,
+    sink: W,
+) -> Result<W, StoreError> {
+    let mut packer = Packer::new(ownership, sink, false);
+    packer.path = name.to_vec();
+    let stat = fs::statat(parent, entry, fs::AtFlags::SYMLINK_NOFOLLOW);
+    let stat = stat.during(|| format!("fstatat({})", quoted(entry.to_bytes()))).map_err(system)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            let call = || format!("fstatat({})", quoted(entry.to_bytes()));
+            return Err(system(SystemError::new(call(), Errno::ISDIR)));
+        }
+        FileType::Socket | FileType::Unknown => {
+            let call = format!("archive the socket {}", quoted(entry.to_bytes()));
+            return Err(system(SystemError::new(call, Errno::OPNOTSUPP)));
+        }
+        kind => packer.file(parent, &entry.to_owned(), &stat, kind)?,
+    }
+    packer.writer.finish().map_err(StoreError::Sink)
+}
+
+/// Levels after which a tree is refused: each has a descriptor and a stack frame.
+const DEPTH: usize = 512;
+
 struct Packer<W> {
+    depth: usize,
+    /// Left out when they are empty.
+    left_out: Vec<Vec<u8>>,
     writer: Writer<W>,
     ownership: Ownership,
     /// Write marks instead of obeying them.
@@ -42,7 +107,15 @@ fn system(source: SystemError) -> StoreError {
 
 impl<W: Write> Packer<W> {
     fn new(ownership: Ownership, sink: W, marks: bool) -> Packer<W> {
-        Packer { writer: Writer::new(sink), ownership, marks, path: Vec::new(), linked: HashMap::new() }
+        Packer {
+            depth: 0,
+            left_out: Vec::new(),
+            writer: Writer::new(sink),
+            ownership,
+            marks,
+            path: Vec::new(),
+            linked: HashMap::new(),
+        }
     }
 
     fn finish(mut self, tree: &Stack) -> Result<W, StoreError> {
@@ -77,10 +150,26 @@ impl<W: Write> Packer<W> {
         }
         self.path.extend(name.as_bytes());
         let parent = stack.parts[found.part].as_fd();
+        if self.left_out.contains(&self.path)
+            && is_empty(parent, name, &found.stat, &self.path, &self.left_out).map_err(system)?
+        {
+            self.path.truncate(length);
+            return Ok(());
+        }
         let result = match found.kind() {
             FileType::Directory => self.member(parent, name, &found.stat, Kind::Directory, &[]).and_then(|()| {
                 let child = stack.enter(name, self.ownership).map_err(system)?;
-                self.directory(&child)
+                if child.parts.first().is_some_and(is_kernels_own) {
+                    return Ok(());
+                }
+                if self.depth > DEPTH {
+                    let call = format!("openat({}, <more than {DEPTH} levels>)", self.label());
+                    return Err(system(SystemError::new(call, Errno::LOOP)));
+                }
+                self.depth += 1;
+                let done = self.directory(&child);
+                self.depth -= 1;
+                done
             }),
             FileType::Socket | FileType::Unknown => Ok(()),
             kind => self.file(parent, name, &found.stat, kind),
@@ -179,6 +268,47 @@ impl<W: Write> Packer<W> {
     fn label(&self) -> String {
         quoted(&self.path)
     }
+}
+
+/// Whether a file has no byte, or a directory nothing but further mount points. Paths have no slash at their begin.
+pub(crate) fn is_empty(
+    parent: BorrowedFd<'_>,
+    name: &CString,
+    stat: &Stat,
+    path: &[u8],
+    mount_points: &[Vec<u8>],
+) -> Result<bool, SystemError> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(stat.st_size == 0),
+        FileType::Directory => {}
+        _ => return Ok(false),
+    }
+    let child = match fs::openat(parent, name, crate::directory::OPEN, Mode::empty()) {
+        Ok(child) => Stack { parts: vec![child] },
+        Err(Errno::NOENT) => return Ok(true),
+        Err(errno) => return Err(SystemError::new(format!("openat({})", quoted(name.as_bytes())), errno)),
+    };
+    for name in child.names()? {
+        let path = [path, b"/", name.as_bytes()].concat();
+        let empty = match child.find(&name)? {
+            Some(found) if mount_points.contains(&path) => {
+                is_empty(child.parts[0].as_fd(), &name, &found.stat, &path, mount_points)?
+            }
+            _ => false,
+        };
+        if !empty {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// File systems whose files are not data (magic numbers of linux/magic.h): procfs, sysfs, cgroup, cgroup2, securityfs,
+/// debugfs, tracefs, devpts, mqueue.
+fn is_kernels_own(directory: &OwnedFd) -> bool {
+    const MAGIC: [u64; 9] =
+        [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x7363_6673, 0x6462_6720, 0x7472_6163, 0x1cd1, 0x1980_0202];
+    fs::fstatfs(directory).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|magic| MAGIC.contains(&magic)))
 }
 
 fn header<'a>(path: &'a [u8], stat: &Stat, kind: Kind, link: &'a [u8], xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Header<'a> {

@@ -128,7 +128,7 @@ fn rules(seen: &mut BTreeSet<String>) {
 
 /// What dhow keeps per container or per operation.
 fn state(directory: &Path, seen: &mut BTreeSet<String>) {
-    for parent in ["run/containers", "data/containers", "data/staging", "run/netns"] {
+    for parent in ["run/containers", "data/containers", "data/staging", "data/volumes/.pending", "run/netns"] {
         let Ok(entries) = fs::read_dir(directory.join(parent)) else { continue };
         for entry in entries.flatten() {
             seen.insert(format!("directory: {parent}/{}", entry.file_name().to_string_lossy()));

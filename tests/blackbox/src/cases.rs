@@ -2,6 +2,8 @@
 
 use crate::case::Case;
 
+mod commits;
+mod copying;
 mod docker_api;
 mod events;
 mod hardening;
@@ -13,7 +15,9 @@ mod lifecycle;
 mod limits;
 mod log_drivers;
 mod network;
+mod networks;
 mod oci;
+mod ports;
 mod restart;
 mod rootless;
 mod run;
@@ -22,6 +26,7 @@ mod services;
 mod sharing;
 mod storage;
 mod transfer;
+mod volumes;
 mod watch;
 mod wrong_input;
 mod xray;
@@ -31,6 +36,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
         storage::CASES,
+        volumes::CASES,
+        copying::CASES,
+        commits::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -43,6 +51,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         oci::CASES,
         hardening::CASES,
+        networks::CASES,
+        ports::CASES,
         rootless::CASES,
         images::CASES,
         image_store::CASES,

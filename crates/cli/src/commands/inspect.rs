@@ -28,7 +28,7 @@ struct Flags {
     /// json, or a Go template
     #[arg(short = 'f', long, value_name = "string")]
     format: Option<String>,
-    /// Only objects of that type: container or image
+    /// Only objects of that type: container, image or volume
     #[arg(long, value_name = "string")]
     r#type: Option<String>,
     /// Names or identifiers
@@ -39,11 +39,11 @@ struct Flags {
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let kind = match flags.r#type.as_deref() {
         None | Some("") => None,
-        Some(kind @ ("container" | "image")) => Some(kind),
-        Some(
-            kind @ ("network" | "volume" | "node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config"),
-        ) => {
-            return Err(Failure::new(format!("--type {kind} is not supported yet: container and image are")));
+        Some(kind @ ("container" | "image" | "network" | "volume")) => Some(kind),
+        Some(kind @ ("node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config")) => {
+            return Err(Failure::new(format!(
+                "--type {kind} is not supported yet: container, image, network and volume are"
+            )));
         }
         Some(kind) => return Err(Failure::new(format!("unknown type: {kind:?}"))),
     };
@@ -61,20 +61,38 @@ fn execute_containers(session: &Session, flags: &Flags) -> Result<(), Failure> {
 
 /// The object of that name: a container before an image, as in Docker.
 fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Failure> {
-    if kind != Some("image") {
+    if kind == Some("network") {
+        return network(engine, name);
+    }
+    if kind.is_none_or(|kind| kind == "container") {
         match engine.inspect(name) {
             Ok(container) => return Ok(docker_json::container::value(&container)?),
             Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match engine.image(name) {
-        Ok(image) => Ok(docker_json::image::value(&image)?),
-        Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {
-            Err(Failure::new(format!("No such object: {name}")))
+    if kind.is_none_or(|kind| kind == "image") {
+        match engine.image(name) {
+            Ok(image) => return Ok(docker_json::image::value(&image)?),
+            Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {}
+            Err(error) => return Err(error.into()),
         }
+    }
+    match engine.volume(name) {
+        Ok(volume) => Ok(docker_json::volume::value(&volume)?),
+        Err(error) if error.kind() == Kind::NotFound && kind.is_none() => match network(engine, name) {
+            Err(Failure::Engine(error)) if error.kind() == Kind::NotFound => {
+                Err(Failure::new(format!("No such object: {name}")))
+            }
+            other => other,
+        },
         Err(error) => Err(error.into()),
     }
+}
+
+fn network(engine: &Engine, name: &str) -> Result<Value, Failure> {
+    let (network, members) = engine.network(name)?;
+    Ok(docker_json::network::value(&network, &members)?)
 }
 
 /// Prints what was found, then shows what was not. Without a format it is one list, empty if need be.

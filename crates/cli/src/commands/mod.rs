@@ -2,13 +2,18 @@
 
 mod attach;
 mod boot;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -16,6 +21,14 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod network_connect;
+mod network_create;
+mod network_disconnect;
+mod network_inspect;
+mod network_prune;
+mod network_rm;
+mod network_xray;
+mod networks;
 mod pause;
 mod port;
 mod prune;
@@ -38,6 +51,7 @@ mod top;
 mod unpause;
 mod update;
 mod version;
+mod volume;
 mod wait;
 mod xray;
 
@@ -66,7 +80,12 @@ pub const VERBS: &[Entry] = &[
     (&["info"], &info::VERB),
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
+    (&["commit"], &commit::VERB),
+    (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
+    (&["diff"], &diff::VERB),
+    (&["export"], &export::VERB),
+    (&["import"], &import::VERB),
     (&["events"], &events::VERB),
     (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
@@ -101,8 +120,12 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["commit"], &commit::VERB),
+            (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
+            (&["diff"], &diff::VERB),
             (&["exec"], &exec::VERB),
+            (&["export"], &export::VERB),
             (&["inspect"], &inspect::CONTAINER),
             (&["kill"], &kill::VERB),
             (&["logs"], &logs::VERB),
@@ -128,6 +151,7 @@ pub const GROUPS: &[Group] = &[
         about: "Manage images",
         verbs: &[
             (&["history"], &history::VERB),
+            (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
@@ -137,6 +161,21 @@ pub const GROUPS: &[Group] = &[
             (&["rm", "remove"], &rmi::VERB),
             (&["save"], &save::VERB),
             (&["tag"], &tag::VERB),
+        ],
+    },
+    volume::GROUP,
+    Group {
+        name: "network",
+        about: "Manage networks",
+        verbs: &[
+            (&["connect"], &network_connect::VERB),
+            (&["create"], &network_create::VERB),
+            (&["disconnect"], &network_disconnect::VERB),
+            (&["inspect"], &network_inspect::VERB),
+            (&["ls", "list"], &networks::VERB),
+            (&["prune"], &network_prune::VERB),
+            (&["rm", "remove"], &network_rm::VERB),
+            (&["xray"], &network_xray::VERB),
         ],
     },
     Group {

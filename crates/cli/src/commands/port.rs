@@ -27,7 +27,7 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let container = session.engine()?.inspect(&flags.container)?;
-    let published = &container.settings.ports;
+    let published = &container.ports;
     let Some(wanted) = &flags.port else {
         let mut lines: Vec<String> = published
             .iter()

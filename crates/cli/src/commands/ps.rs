@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
 use docker_json::{elapsed, status};
-use engine::{Container, MountSource, NetworkMode, Status};
+use engine::{Container, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -111,7 +111,11 @@ impl Bounds {
 
 fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
     let settings = &container.settings;
-    let network = network(settings.network.clone());
+    let networks = docker_json::container::network_names(container);
+    let is_on = |wanted: &str| {
+        let by_id = |id: &str| wanted.len() >= 4 && id.starts_with(wanted);
+        networks.iter().any(|name| name == wanted) || container.networks.iter().any(|each| by_id(&each.network_id))
+    };
     let port = |wanted: &str, port: u16, protocol: &str| {
         let (range, kind) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -129,15 +133,20 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters.any("ancestor", |image| is_image(container, image))
         && filters
             .any("health", |wanted| wanted == container.health.as_ref().map_or("none", |health| health.status.name()))
-        && filters.any("network", |name| name == network)
+        && filters.any("network", is_on)
         && filters.any("volume", |place| {
             container.settings.mounts.iter().any(|mount| {
-                mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
+                mount.target == place
+                    || match &mount.source {
+                        MountSource::Bind { path, .. } => path == place,
+                        MountSource::Volume(volume) => volume.name == place,
+                        MountSource::Image(_) | MountSource::Tmpfs { .. } => false,
+                    }
             })
         })
-        && filters.any("publish", |wanted| settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
+        && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
         && filters.any("expose", |wanted| {
-            let published = settings.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
+            let published = container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
             let named = settings.exposed_ports.iter().map(|text| ports::with_protocol(text));
             published
                 || named
@@ -159,14 +168,6 @@ fn is_image(container: &Container, wanted: &str) -> bool {
         || canonical(wanted).is_some_and(|name| Some(name) == canonical(&settings.image_name))
 }
 
-fn network(mode: NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-    }
-}
-
 fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
     let settings = &container.settings;
     let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
@@ -178,9 +179,12 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         .iter()
         .filter_map(|mount| match &mount.source {
             MountSource::Bind { path, .. } => Some(limit(path.clone(), 15)),
+            MountSource::Volume(volume) => Some(limit(volume.name.clone(), 15)),
+            MountSource::Image(image) => Some(limit(image.name.clone(), 15)),
             MountSource::Tmpfs { .. } => None,
         })
         .collect();
+    let volumes = settings.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume(_))).count();
     json!({
         "ID": id,
         "Image": image(container, shorten),
@@ -194,8 +198,8 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         "Labels": labels.join(","),
         "Label": settings.labels,
         "Mounts": mounts.join(","),
-        "Networks": network(settings.network.clone()),
-        "LocalVolumes": "0",
+        "Networks": docker_json::container::network_names(container).join(","),
+        "LocalVolumes": volumes.to_string(),
     })
 }
 

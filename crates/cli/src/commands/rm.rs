@@ -17,7 +17,7 @@ struct Flags {
     /// Kill a container that runs, and remove it
     #[arg(short = 'f', long)]
     force: bool,
-    /// Remove its anonymous volumes too; there are none so far
+    /// Remove its anonymous volumes too
     #[arg(short = 'v', long)]
     volumes: bool,
     /// Names or identifiers
@@ -27,9 +27,7 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let engine = session.engine()?;
-    // No container can have a volume yet, so all of them are removed.
-    _ = flags.volumes;
-    each(&flags.containers, |name| match engine.remove(name, flags.force) {
+    each(&flags.containers, |name| match engine.remove(name, flags.force, flags.volumes) {
         Ok(()) => output::line(name),
         // What was to go is gone; scripts call `rm -f` to be sure. Docker says so on standard error.
         Err(error) if flags.force && error.kind() == Kind::NotFound => {

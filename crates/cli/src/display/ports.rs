@@ -19,7 +19,7 @@ pub fn column(container: &Container) -> String {
     if !matches!(container.status, Status::Running | Status::Paused) {
         return String::new();
     }
-    let published = &container.settings.ports;
+    let published = &container.ports;
     let mut words: Vec<String> = published
         .iter()
         .flat_map(|port| host_sides(port).map(move |host| format!("{host}->{}/{}", port.container_port, port.protocol)))
@@ -42,9 +42,10 @@ mod tests {
             host_ip: host_ip.into(),
             host_port,
             container_port,
+            ..PublishedPort::default()
         };
         let mut c = container(Status::Running);
-        c.settings.ports = vec![port("", 8080, 80), port("127.0.0.1", 8443, 443), port("::1", 1, 2)];
+        c.ports = vec![port("", 8080, 80), port("127.0.0.1", 8443, 443), port("::1", 1, 2)];
         c.settings.exposed_ports = vec!["80/tcp".into(), "6379".into()];
         assert_eq!(
             column(&c),

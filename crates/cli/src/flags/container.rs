@@ -89,6 +89,9 @@ pub struct ContainerFlags {
     /// Read environment variables from a file
     #[arg(long, value_name = "file")]
     env_file: Vec<String>,
+    /// Say that the container listens on a port, or a range of them
+    #[arg(long, value_name = "list")]
+    expose: Vec<String>,
     /// Add a supplementary group
     #[arg(long, value_name = "list")]
     group_add: Vec<String>,
@@ -103,6 +106,12 @@ pub struct ContainerFlags {
     /// Keep standard input open even if not attached
     #[arg(short = 'i', long)]
     interactive: bool,
+    /// IPv4 address on the network
+    #[arg(long, value_name = "ip")]
+    ip: Option<String>,
+    /// IPv6 address on the network
+    #[arg(long, value_name = "ip")]
+    ip6: Option<String>,
     /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
@@ -112,12 +121,21 @@ pub struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "file")]
     label_file: Vec<String>,
+    /// Give another container a name for this one alone (container[:name])
+    #[arg(long, value_name = "list")]
+    link: Vec<String>,
+    /// Link-local address on the network
+    #[arg(long, value_name = "list")]
+    link_local_ip: Vec<String>,
     /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Option of the log driver (KEY=VALUE)
     #[arg(long, value_name = "list", value_parser = keyvalue::log_option)]
     log_opt: Vec<(String, String)>,
+    /// Hardware address on the network
+    #[arg(long, value_name = "string")]
+    mac_address: Option<String>,
     /// Memory limit
     #[arg(short = 'm', long, value_name = "bytes", value_parser = size::limit)]
     memory: Option<i64>,
@@ -130,18 +148,21 @@ pub struct ContainerFlags {
     /// Tendency to swap (0 to 100, or -1 for the default; cgroup v1)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     memory_swappiness: Option<i64>,
-    /// Mount something (type=bind|tmpfs,KEY=VALUE,…)
+    /// Mount something (type=bind|volume|tmpfs|image,KEY=VALUE,…)
     #[arg(long, value_name = "mount")]
     mount: Vec<String>,
     /// Name of the container
     #[arg(long, value_name = "string")]
     name: Option<String>,
-    /// Network: bridge, host or none
+    /// Network: a name, host, none or container:NAME; several times, or name=NAME,alias=…,ip=…
     #[arg(long, alias = "net", value_name = "network")]
     network: Vec<String>,
     /// Let nothing be killed when the memory limit is reached (cgroup v1)
     #[arg(long)]
     oom_kill_disable: bool,
+    /// Give the container another name on its network
+    #[arg(long, alias = "net-alias", value_name = "list")]
+    network_alias: Vec<String>,
     /// Add to the score by which the kernel chooses what to kill (-1000 to 1000)
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -160,6 +181,9 @@ pub struct ContainerFlags {
     /// Publish a port ([[ip:]port:]port[/protocol])
     #[arg(short = 'p', long, value_name = "list")]
     publish: Vec<String>,
+    /// Publish all ports that the image or --expose names
+    #[arg(short = 'P', long)]
+    publish_all: bool,
     /// When to pull the image: always, missing or never
     #[arg(long, value_name = "string", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
@@ -187,6 +211,9 @@ pub struct ContainerFlags {
     /// Seconds from that signal to SIGKILL; -1 for no end
     #[arg(long, value_name = "int", allow_hyphen_values = true)]
     stop_timeout: Option<i64>,
+    /// Option of the container's writable layer (size=)
+    #[arg(long, value_name = "list", value_parser = keyvalue::label)]
+    storage_opt: Vec<(String, String)>,
     /// Set a kernel parameter of the container (KEY=VALUE)
     #[arg(long, value_name = "map", value_parser = keyvalue::sysctl)]
     sysctl: Vec<(String, String)>,
@@ -208,9 +235,15 @@ pub struct ContainerFlags {
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
-    /// Mount a directory or file of the host (host:container[:options])
+    /// Mount a volume, or a directory or file of the host ([name|host:]container[:options])
     #[arg(short = 'v', long, value_name = "list")]
     volume: Vec<String>,
+    /// Driver of volumes that are made: local
+    #[arg(long, value_name = "string")]
+    volume_driver: Option<String>,
+    /// Take over the mounts of a container (CONTAINER[:ro])
+    #[arg(long, value_name = "list", value_parser = volume::from_container)]
+    volumes_from: Vec<engine::VolumesFrom>,
     /// Working directory in the container
     #[arg(short = 'w', long, value_name = "string")]
     workdir: Option<String>,
@@ -244,6 +277,7 @@ impl ContainerFlags {
             labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
         }
         labels.extend(self.label.iter().cloned());
+        let (network, networks) = network::parse(&self.network, &self.network_details())?;
         Ok(Options {
             image: image.clone(),
             pull: self.pull.unwrap_or_default(),
@@ -263,9 +297,14 @@ impl ContainerFlags {
             open_stdin: self.interactive,
             auto_remove: self.rm,
             mounts: self.mounts()?,
+            volumes_from: self.volumes_from.clone(),
+            storage_options: self.storage_opt.iter().cloned().collect(),
             read_only: self.read_only,
-            network: network::parse(&self.network)?,
+            network,
+            networks,
             ports: self.ports()?,
+            publish_all: self.publish_all,
+            expose: self.expose.clone(),
             dns: self.dns.clone(),
             dns_search: self.dns_search.clone(),
             dns_options: self.dns_option.clone(),
@@ -299,11 +338,23 @@ impl ContainerFlags {
         })
     }
 
+    fn network_details(&self) -> network::Details<'_> {
+        let given = |flag: &'_ Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
+        network::Details {
+            aliases: &self.network_alias,
+            ip: self.ip.as_deref().filter(|_| given(&self.ip)),
+            ip6: self.ip6.as_deref().filter(|_| given(&self.ip6)),
+            links: &self.link,
+            link_local_ips: &self.link_local_ip,
+            mac: self.mac_address.as_deref().filter(|_| given(&self.mac_address)),
+        }
+    }
+
     fn mounts(&self) -> Result<Vec<engine::containers::options::Mount>, Failure> {
         let directory = || std::env::current_dir().ok();
         let mut mounts = Vec::new();
         for text in &self.volume {
-            mounts.push(volume::parse(text, &directory)?);
+            mounts.push(volume::parse(text, self.volume_driver.as_deref().unwrap_or_default(), &directory)?);
         }
         for text in &self.mount {
             let mount = mount::parse(text, &directory);

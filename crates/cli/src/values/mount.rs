@@ -1,7 +1,7 @@
-//! `--mount type=bind|tmpfs,KEY=VALUE,…`.
+//! `--mount type=bind|volume|tmpfs|image,KEY=VALUE,…`.
 
 use super::{boolean, quoted, size, tmpfs, volume};
-use engine::containers::options::{Mount, MountSource};
+use engine::containers::options::{Below, ImageMount, Mount, MountSource, VolumeMount};
 use std::path::PathBuf;
 
 /// What the keys said, before it is known that they belong together.
@@ -13,11 +13,19 @@ struct Keys {
     read_only: bool,
     propagation: Option<String>,
     not_recursive: bool,
+    /// `writable` or `readonly`, which only mean something on a read-only mount.
+    below: Option<Below>,
+    create: bool,
+    volume: VolumeMount,
+    image_subpath: String,
     size: Option<u64>,
     mode: Option<u32>,
     /// The first key that only a kind of mount has, with the kind.
     bound_to: Vec<(&'static str, String)>,
 }
+
+/// What keys of one kind of mount begin with, and the kind.
+const OWNERS: &[(&str, &str)] = &[("bind-", "bind"), ("image-", "image"), ("tmpfs-", "tmpfs"), ("volume-", "volume")];
 
 /// Reads one mount. `directory` is what a source starting with `.` is relative to.
 pub fn parse(text: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<Mount, String> {
@@ -38,9 +46,9 @@ pub fn parse(text: &str, directory: &dyn Fn() -> Option<PathBuf>) -> Result<Moun
     let source = match kind.as_str() {
         "bind" => keys.bind(directory)?,
         "tmpfs" => keys.tmpfs()?,
-        "volume" | "image" | "cluster" | "npipe" => {
-            return Err(format!("mounts of type {kind} are not supported yet: bind and tmpfs are"));
-        }
+        "volume" => keys.volume()?,
+        "image" => keys.image()?,
+        "cluster" | "npipe" => return Err(format!("mounts of type {kind} do not exist on this host")),
         _ => return Err(format!("mount type unknown: {kind:?}")),
     };
     Ok(Mount { source, target, read_only: keys.read_only, relabel: None })
@@ -57,23 +65,11 @@ impl Keys {
                 "invalid option '{field}' in '{field}': option should not have whitespace or be empty"
             ));
         }
-        // These three may stand alone.
-        let truth = |value: Option<&str>| {
-            value
-                .map_or(Ok(true), boolean::parse)
-                .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))
-        };
-        match key.as_str() {
-            "readonly" | "ro" => {
-                self.read_only = truth(value)?;
-                return Ok(());
-            }
-            "bind-nonrecursive" => {
-                self.not_recursive = truth(value)?;
-                self.bound_to.push(("bind", key));
-                return Ok(());
-            }
-            _ => {}
+        if let Some((_, owner)) = OWNERS.iter().find(|(prefix, _)| key.starts_with(prefix)) {
+            self.bound_to.push((owner, key.clone()));
+        }
+        if self.set_switch(&key, value)? {
+            return Ok(());
         }
         let value = value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
         match key.as_str() {
@@ -82,26 +78,40 @@ impl Keys {
             "target" | "dst" | "destination" => self.target = Some(value.to_owned()),
             // Without meaning on Linux, in Docker too.
             "consistency" => {}
-            "bind-propagation" => {
-                self.propagation = Some(propagation(value)?);
-                self.bound_to.push(("bind", key));
-            }
-            "bind-recursive" => {
-                self.not_recursive = recursion(value)?;
-                self.bound_to.push(("bind", key));
-            }
+            "bind-propagation" => self.propagation = Some(propagation(value)?),
+            "bind-recursive" => (self.not_recursive, self.below) = recursion(value)?,
             "tmpfs-size" => {
                 self.size = Some(size::parse(value).map_err(|_| format!("invalid value for {key}: {value}"))?);
-                self.bound_to.push(("tmpfs", key));
             }
             "tmpfs-mode" => {
                 self.mode = Some(tmpfs::octal(value).map_err(|_| format!("invalid value for {key}: {value}"))?);
-                self.bound_to.push(("tmpfs", key));
             }
-            _ if key.starts_with("volume-") => self.bound_to.push(("volume", key)),
+            "volume-subpath" => value.clone_into(&mut self.volume.subpath),
+            "volume-driver" => value.clone_into(&mut self.volume.driver),
+            "volume-label" | "volume-opt" => {
+                let map = if key == "volume-opt" { &mut self.volume.options } else { &mut self.volume.labels };
+                let (name, content) = value.split_once('=').unwrap_or((value, ""));
+                map.insert(name.to_owned(), content.to_owned());
+            }
+            "image-subpath" => value.clone_into(&mut self.image_subpath),
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
         Ok(())
+    }
+
+    /// The keys that may stand alone.
+    fn set_switch(&mut self, key: &str, value: Option<&str>) -> Result<bool, String> {
+        let switch = match key {
+            "readonly" | "ro" => &mut self.read_only,
+            "volume-nocopy" => &mut self.volume.no_copy,
+            "bind-create-src" => &mut self.create,
+            "bind-nonrecursive" => &mut self.not_recursive,
+            _ => return Ok(false),
+        };
+        *switch = value
+            .map_or(Ok(true), boolean::parse)
+            .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))?;
+        Ok(true)
     }
 
     fn bind(&self, directory: &dyn Fn() -> Option<PathBuf>) -> Result<MountSource, String> {
@@ -116,10 +126,46 @@ impl Keys {
         }
         Ok(MountSource::Bind {
             path: volume::host_path(source, directory)?,
-            create: false,
-            propagation: self.propagation.clone(),
+            create: self.create,
+            propagation: self.below_with_propagation()?,
             recursive: !self.not_recursive,
+            below: self.below.unwrap_or_default(),
         })
+    }
+
+    /// What belongs together with `bind-recursive`.
+    fn below_with_propagation(&self) -> Result<Option<String>, String> {
+        if self.below.is_some() && !self.read_only {
+            return Err(
+                "option 'bind-recursive=writable' or 'readonly' requires 'readonly' to be specified in conjunction"
+                    .into(),
+            );
+        }
+        if self.below == Some(Below::ReadOnly) && self.propagation.as_deref() != Some("rprivate") {
+            return Err(
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+                    .into(),
+            );
+        }
+        Ok(self.propagation.clone())
+    }
+
+    fn volume(&self) -> Result<MountSource, String> {
+        let name = self.source.clone().unwrap_or_default();
+        if name.is_empty() && !self.volume.subpath.is_empty() {
+            return Err(
+                "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes".into()
+            );
+        }
+        Ok(MountSource::Volume(VolumeMount { name, ..self.volume.clone() }))
+    }
+
+    fn image(&self) -> Result<MountSource, String> {
+        let name = self.source.clone().unwrap_or_default();
+        if name.is_empty() {
+            return Err("invalid mount config for type \"image\": field Source must not be empty".into());
+        }
+        Ok(MountSource::Image(ImageMount { name, subpath: self.image_subpath.clone(), ..ImageMount::default() }))
     }
 
     fn tmpfs(&self) -> Result<MountSource, String> {
@@ -138,15 +184,13 @@ fn propagation(value: &str) -> Result<String, String> {
     }
 }
 
-/// Whether the mounts below are left out.
-fn recursion(value: &str) -> Result<bool, String> {
+/// Whether the mounts below are left out, and what a read-only mount means for them.
+fn recursion(value: &str) -> Result<(bool, Option<Below>), String> {
     match value {
-        "enabled" => Ok(false),
-        "disabled" => Ok(true),
-        // A read-only mount is recursively read-only here where the kernel can, which is what "readonly" insists on.
-        "writable" | "readonly" => {
-            Err(format!("bind-recursive={value} is not supported yet: enabled and disabled are"))
-        }
+        "enabled" => Ok((false, None)),
+        "disabled" => Ok((true, None)),
+        "writable" => Ok((false, Some(Below::Writable))),
+        "readonly" => Ok((false, Some(Below::ReadOnly))),
         _ => Err(format!(
             "invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
         )),
@@ -162,7 +206,46 @@ mod tests {
     }
 
     fn bind(path: &str, propagation: Option<&str>, recursive: bool) -> MountSource {
-        MountSource::Bind { path: path.into(), create: false, propagation: propagation.map(String::from), recursive }
+        let propagation = propagation.map(String::from);
+        MountSource::Bind { path: path.into(), create: false, propagation, recursive, below: Below::ReadOnly }
+    }
+
+    #[test]
+    fn volumes_and_images() {
+        let volume = |change: fn(&mut VolumeMount)| {
+            let mut volume = VolumeMount::default();
+            change(&mut volume);
+            MountSource::Volume(volume)
+        };
+        for (text, source) in [
+            ("src=data,dst=/d", volume(|v| v.name = "data".into())),
+            ("type=volume,dst=/d", volume(|_| {})),
+            ("type=volume,src=data,dst=/d,volume-nocopy", volume(|v| (v.name, v.no_copy) = ("data".into(), true))),
+            ("src=a1,dst=/d,volume-subpath=x/y", volume(|v| (v.name, v.subpath) = ("a1".into(), "x/y".into()))),
+            (
+                "dst=/d,volume-driver=local,volume-opt=type=tmpfs,\"volume-opt=o=a,b\",volume-label=k=v",
+                volume(|v| {
+                    v.driver = "local".into();
+                    v.options = [("type", "tmpfs"), ("o", "a,b")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+                    v.labels = [("k".to_owned(), "v".to_owned())].into();
+                }),
+            ),
+            (
+                "type=image,src=busybox,dst=/d,image-subpath=bin",
+                MountSource::Image(ImageMount {
+                    name: "busybox".into(),
+                    subpath: "bin".into(),
+                    ..ImageMount::default()
+                }),
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap().source, source, "{text}");
+        }
+        assert!(parse("dst=/d,volume-subpath=x").is_err());
+        assert!(parse("type=image,dst=/d").is_err());
+        assert!(parse("type=bind,src=/a,dst=/d,bind-recursive=readonly").is_err());
+        assert!(parse("type=bind,src=/a,dst=/d,ro,bind-recursive=readonly,bind-propagation=rprivate").is_ok());
+        assert!(parse("type=bind,src=/a,dst=/d,ro,bind-recursive=writable").is_ok());
     }
 
     #[test]
@@ -204,7 +287,7 @@ mod tests {
             ("type=bind,src=/a,dst=/b,readonly=x", "invalid value for readonly: x"),
             ("type=bind,src=/a,dst=/b,bind-propagation=x", "invalid propagation value: x"),
             ("type=tmpfs,dst=/b,tmpfs-size=x", "invalid value for tmpfs-size: x"),
-            ("src=data,dst=/b", "mounts of type volume are not supported yet: bind and tmpfs are"),
+            ("type=cluster,src=data,dst=/b", "mounts of type cluster do not exist on this host"),
         ] {
             assert_eq!(parse(text), Err(error.to_owned()), "{text}");
         }

@@ -25,10 +25,9 @@ pub fn parse(text: &str) -> Result<Vec<PublishedPort>, String> {
         "" => (0, 0),
         host => range(host).map_err(|()| format!("invalid hostPort: {host}"))?,
     };
-    if !host.is_empty() && last - first != host_last - host_first {
-        if first == last {
-            return Err(format!("a range of host ports ({host}) for the one port {first} is not supported yet"));
-        }
+    // A range of the host's for one port of the container: one of them is chosen at the start.
+    let choice = first == last && host_last > host_first;
+    if !host.is_empty() && last - first != host_last - host_first && !choice {
         return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
     }
     Ok((0..=last - first)
@@ -36,6 +35,7 @@ pub fn parse(text: &str) -> Result<Vec<PublishedPort>, String> {
             protocol: protocol.clone(),
             host_ip: host_ip.clone(),
             host_port: if host_first == 0 { 0 } else { host_first + offset },
+            host_port_end: if choice { host_last } else { 0 },
             container_port: first + offset,
         })
         .collect())
@@ -109,6 +109,7 @@ mod tests {
             ("80-81", "|0|80|tcp |0|81|tcp"),
             ("published=8080,target=80,protocol=udp,mode=host", "|8080|80|udp"),
             ("target=80", "|0|80|tcp"),
+            ("8000-8010:80", "|8000|80|tcp"),
         ] {
             assert_eq!(short(text), Ok(expected.to_owned()), "{text}");
         }
@@ -125,7 +126,6 @@ mod tests {
             ("8080:", "no port specified: 8080:<empty>"),
             ("82-80", "invalid containerPort: 82-80"),
             ("8000-8001:80-82", "invalid ranges specified for container and host Ports: 80-82 and 8000-8001"),
-            ("8000-8010:80", "a range of host ports (8000-8010) for the one port 80 is not supported yet"),
             ("published=80", "missing mandatory field \"target\""),
             ("foo=1,target=80", "invalid field foo=1"),
         ] {

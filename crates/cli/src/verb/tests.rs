@@ -49,7 +49,6 @@ fn refusals() {
             "125 invalid argument \"a\" for \"--stop-timeout\" flag: invalid digit found in string",
         ),
         ("run --gpus=all x", "125 --gpus is not supported yet: dhow does not have GPU requests so far"),
-        ("run -P x", "125 -P is not supported yet: dhow does not have publishing the ports that an image names so far"),
         ("ps -s", "125 -s is not supported yet: dhow does not have the sizes of containers so far"),
         (
             "run --rm=maybe x",
@@ -79,6 +78,10 @@ fn accepted() {
         "exec -e A=1 -u 0 -w / x ls -l",
         "attach --sig-proxy=false --no-stdin x",
         "start -ai x",
+        "network create --ipv6 --internal -d bridge --subnet 10.0.0.0/8 x",
+        "network connect --alias a --gw-priority -1 x y",
+        "network ls -q",
+        "run -P --network a --network name=b,alias=c --ip 10.0.0.1 --expose 80-90/udp x",
     ] {
         assert_eq!(refusal(line), "accepted", "{line}");
     }

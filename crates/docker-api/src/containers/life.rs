@@ -256,12 +256,12 @@ pub async fn remove(context: Context, wanted: &str) -> Result<Reply, Failure> {
     if context.query.switch("link") {
         return Err(Failure::unsupported("removing a link"));
     }
-    let (name, force) = (wanted.to_owned(), context.query.switch("force"));
+    let (name, force, volumes) = (wanted.to_owned(), context.query.switch("force"), context.query.switch("v"));
     let id = context
         .workers()
         .patient(move |engine| {
             let id = engine.inspect(&name)?.id;
-            engine.remove(&id, force)?;
+            engine.remove(&id, force, volumes)?;
             Ok(id)
         })
         .await?;
@@ -289,7 +289,7 @@ pub async fn prune(context: Context) -> Result<Reply, Failure> {
                     container.created_at.parse::<jiff::Timestamp>().is_ok_and(|created| created <= until)
                 });
                 if ended && old && filters.labels(&container.settings.labels) {
-                    match engine.remove(&container.id, false) {
+                    match engine.remove(&container.id, false, false) {
                         Ok(()) => removed.push(container.id),
                         // Somebody started or removed it in between.
                         Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}

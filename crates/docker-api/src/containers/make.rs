@@ -42,7 +42,7 @@ fn publish_all(engine: &Engine, options: &mut Options) -> Result<(), engine::Err
         let known = |port: &PublishedPort| port.container_port == container_port && port.protocol == protocol;
         if !options.ports.iter().any(known) {
             let protocol = protocol.to_owned();
-            options.ports.push(PublishedPort { protocol, host_ip: String::new(), host_port: 0, container_port });
+            options.ports.push(PublishedPort { protocol, container_port, ..PublishedPort::default() });
         }
     }
     Ok(())

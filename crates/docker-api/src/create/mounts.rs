@@ -95,7 +95,13 @@ fn bind(text: &str) -> Result<Mount, Failure> {
     if writability > 1 {
         return Err(Failure::bad(format!("invalid mode: {options}")));
     }
-    let source = MountSource::Bind { path: clean(source), create: true, propagation, recursive: true };
+    let source = MountSource::Bind {
+        path: clean(source),
+        create: true,
+        propagation,
+        recursive: true,
+        below: engine::Below::ReadOnly,
+    };
     Ok(Mount { source, target: target.to_owned(), read_only, relabel })
 }
 
@@ -169,7 +175,8 @@ fn bind_source(
         return Err(invalid(&format!("bind source path does not exist: {path}")));
     }
     let propagation = options.and_then(|options| options.propagation.clone()).filter(|text| !text.is_empty());
-    Ok(MountSource::Bind { path, create, propagation, recursive: !on(|options| options.non_recursive) })
+    let recursive = !on(|options| options.non_recursive);
+    Ok(MountSource::Bind { path, create, propagation, recursive, below: engine::Below::ReadOnly })
 }
 
 /// `Tmpfs`: a path, and options as mount(8) takes them.

@@ -45,7 +45,8 @@ pub(super) fn published(host: &HostConfig) -> Result<Vec<PublishedPort>, Failure
             }
             // All addresses of IPv4 are what no address means, where there is no other.
             let host_ip = if host_ip == "0.0.0.0" { String::new() } else { host_ip };
-            let port = PublishedPort { protocol: protocol.clone(), host_ip, host_port, container_port };
+            let port =
+                PublishedPort { protocol: protocol.clone(), host_ip, host_port, container_port, host_port_end: 0 };
             if !all.contains(&port) {
                 all.push(port);
             }

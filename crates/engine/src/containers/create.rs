@@ -4,7 +4,7 @@
 //! [`crate::sweep`]); the row in the database (removed by the sweep when the container was to go after its run, otherwise
 //! it is a created container whose directories are made at its start); the directories.
 
-use super::options::{MountSource, Options};
+use super::options::{MountSource, NetworkMode, Options};
 use super::record::Settings;
 use super::settle::settle;
 use super::table::{self, Entry};
@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::images::PullProgress;
 use crate::lower::{self, Place};
 use crate::names;
+use crate::networks::{Endpoint, Network, NetworkRequest};
 use std::os::fd::OwnedFd;
 use store::Writable;
 
@@ -38,13 +39,15 @@ impl Engine {
     pub(crate) fn create_held(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<(Entry, OwnedFd)> {
         self.put_right();
         let settings = self.settings(options, progress)?;
+        self.ensure_named_volumes(&settings)?;
         let id = names::identifier()?;
         let mut entry = Entry {
             name: String::new(),
             created_at: crate::clock::now(),
+            endpoints: self.endpoints(&settings)?,
             settings: with_identity(settings, &id),
             run: None,
-            address: None,
+            published: None,
             id,
         };
         // Lowering finds what is wrong with the request before anything is made.
@@ -76,7 +79,8 @@ impl Engine {
             created_at: crate::clock::now(),
             settings: with_identity(settings, &id),
             run: None,
-            address: None,
+            endpoints: Vec::new(),
+            published: None,
             id,
         };
         let mut spec = self.specification(&entry)?;
@@ -101,14 +105,52 @@ impl Engine {
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
         self.settle_sharing(&mut settings)?;
+        settings.mounts = self.all_mounts(options, &image)?;
+        for mount in &settings.mounts {
+            // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
+            if matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous)
+                && !settings.volumes.contains(&mount.target)
+            {
+                settings.volumes.push(mount.target.clone());
+            }
+        }
+        if let NetworkMode::Container(wanted) = &settings.network {
+            let owner = table::find(self.database()?.read(), wanted)?;
+            settings.hostname = owner.settings.hostname;
+            settings.network = NetworkMode::Container(owner.id);
+        }
         Ok(settings)
+    }
+
+    /// The networks of a container that is being made.
+    fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
+        let found = self.networks_for(&settings.network, &settings.networks)?;
+        let endpoint = |(network, request): (Network, NetworkRequest)| Endpoint {
+            network: network.name,
+            network_id: network.id,
+            request,
+            place: None,
+        };
+        Ok(found.into_iter().map(endpoint).collect())
     }
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
+        // Another container's network comes with the files that describe it.
+        let (files, network) = match &entry.settings.network {
+            NetworkMode::Container(id) => (self.directories().container(id), Some(self.network_namespace(id)?)),
+            _ => (directory, None),
+        };
         let program = self.program_for_containers()?;
-        let place = Place { id: &entry.id, directory: &directory, program: &program };
+        let sources = self.mount_sources(&entry.settings)?;
+        let place = Place { id: &entry.id, directory: &files, program: &program, sources: &sources, network };
         lower::specification(&entry.settings, self.host()?, &place)
+    }
+
+    /// The file of a container's network namespace; of one that does not run, where it would be.
+    fn network_namespace(&self, id: &str) -> Result<std::path::PathBuf> {
+        let pid = self.running_state(id)?.map_or(0, |state| state.pid);
+        Ok(format!("/proc/{pid}/ns/net").into())
     }
 
     fn record(&self, entry: &mut Entry, name: Option<&str>) -> Result<()> {
@@ -119,7 +161,10 @@ impl Engine {
                 entry.name = names_for(name, attempt)?;
                 match table::insert(t, entry) {
                     Err(error) if name.is_none() && error.kind() == crate::Kind::Conflict && attempt < 20 => {}
-                    result => return result,
+                    result => {
+                        result?;
+                        return self.record_mounts(t, &entry.id, &entry.settings);
+                    }
                 }
             }
             Ok(())
@@ -146,7 +191,10 @@ impl Engine {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
-        if writable.upper().exists() && writable.work().exists() {
+        let exists = writable.upper().exists() && writable.work().exists();
+        // Only with the container's own directories, as what it emptied later must stay so.
+        self.prepare_volumes(entry, !exists)?;
+        if exists {
             return Ok(());
         }
         let mut layers = self.layer_digests(entry)?;
@@ -157,8 +205,7 @@ impl Engine {
 
     /// Takes back what a failed creation made. What cannot be taken back now is found by the next sweep.
     fn undo_creation(&self, id: &str) {
-        let forgotten = self.database().and_then(|mut database| table::delete(&mut database, id));
-        if forgotten.is_ok() && self.remove_directories(id).is_ok() {
+        if self.forget(id, true).is_ok() && self.remove_directories(id).is_ok() {
             // The directory stays for the sweep if this fails, and the caller reports the first error.
             lock::release(self.directories(), id).unwrap_or_default();
         }

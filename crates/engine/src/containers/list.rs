@@ -1,9 +1,10 @@
 //! Reading: one container, or all of them, with what the kernel and the monitor say now.
 
-use super::record::{Container, Run, Status};
+use super::record::{Address, Container, Run, Status};
 use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Context, Kind, Result};
+use crate::networks::Endpoint;
 
 impl Engine {
     /// The container of that identifier, name or beginning of an identifier.
@@ -61,7 +62,16 @@ impl Engine {
         Ok(Container {
             directory: self.directories().container(&entry.id),
             health: health(&entry.settings, state.as_ref(), status),
-            address: entry.address.filter(|_| state.is_some()),
+            address: entry.endpoints.iter().find_map(Address::of).filter(|_| state.is_some()),
+            networks: entry
+                .endpoints
+                .into_iter()
+                .map(|endpoint| Endpoint { place: endpoint.place.filter(|_| state.is_some()), ..endpoint })
+                .collect(),
+            ports: match (&state, entry.published) {
+                (Some(_), Some(ports)) => ports,
+                _ => entry.settings.ports.clone(),
+            },
             id: entry.id,
             name: entry.name,
             created_at: entry.created_at,
@@ -105,7 +115,9 @@ pub(super) fn with_status(engine: &Engine, entry: Entry, status: Status) -> Cont
     Container {
         directory: engine.directories().container(&entry.id),
         health: None,
-        address: entry.address,
+        address: None,
+        networks: entry.endpoints,
+        ports: entry.settings.ports.clone(),
         id: entry.id,
         name: entry.name,
         created_at: entry.created_at,

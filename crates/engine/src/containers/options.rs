@@ -3,6 +3,7 @@
 //! A front end fills [`Options`]; [`super::create`] turns it into a [`super::record::Settings`] with every default,
 //! conflict and limit resolved.
 
+use crate::networks::NetworkRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,13 +23,15 @@ pub enum PullPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
-    /// An address on the default bridge.
+    /// Its own, on the networks that are named besides, or on the default bridge.
     #[default]
     Bridge,
     /// The host's own network.
     Host,
     /// A loopback interface and nothing else.
     None,
+    /// That of another container: its name as asked, its identifier in a record.
+    Container(String),
 }
 
 /// Where a mount's content comes from.
@@ -45,6 +48,9 @@ pub enum MountSource {
         propagation: Option<String>,
         /// Includes the mounts below the directory.
         recursive: bool,
+        /// What a read-only mount means for the mounts below.
+        #[serde(default)]
+        below: Below,
     },
     /// Memory.
     Tmpfs {
@@ -55,6 +61,64 @@ pub enum MountSource {
         /// Further mount options, as `--tmpfs PATH:OPTIONS` takes them.
         options: Vec<String>,
     },
+    /// A volume.
+    Volume(VolumeMount),
+    /// The content of an image, read-only.
+    Image(ImageMount),
+}
+
+/// The mounts below a read-only bind mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Below {
+    /// Read-only too.
+    #[default]
+    ReadOnly,
+    /// As they are (`bind-recursive=writable`).
+    Writable,
+}
+
+/// A volume as a mount. One that does not exist is made with the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// Its name; empty for a new anonymous one, whose name the engine draws.
+    pub name: String,
+    /// Nobody chose the name: it goes with the container's removal by `rm -v`, and with the end of a `--rm` container.
+    pub anonymous: bool,
+    /// An empty volume is not filled with what the image has at the target.
+    pub no_copy: bool,
+    /// Only this directory or file of the volume; empty for all.
+    pub subpath: String,
+    /// Driver of a volume that is made; empty or `local`.
+    pub driver: String,
+    /// Options of a volume that is made, as `volume create --opt` takes them.
+    pub options: BTreeMap<String, String>,
+    /// Labels of a volume that is made.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image as a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageMount {
+    /// Name or identifier, as the caller wrote it.
+    pub name: String,
+    /// Only this directory or file of the image; empty for all.
+    pub subpath: String,
+    /// Identifier of the image; found by the engine.
+    pub id: String,
+    /// Its layers, lowest first; found by the engine.
+    pub layers: Vec<String>,
+}
+
+/// The mounts of another container (`--volumes-from`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumesFrom {
+    /// Name or identifier.
+    pub container: String,
+    /// All of them read-only.
+    pub read_only: bool,
 }
 
 /// A mount that the caller asked for.
@@ -83,7 +147,7 @@ pub struct Ulimit {
 }
 
 /// A port of the container published on the host (`-p`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
@@ -91,8 +155,15 @@ pub struct PublishedPort {
     pub host_ip: String,
     /// Port on the host; 0 lets the engine choose.
     pub host_port: u16,
+    /// The last of a range of ports on the host, of which one is chosen; 0 where there is no range.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub host_port_end: u16,
     /// Port in the container.
     pub container_port: u16,
+}
+
+fn is_zero(port: &u16) -> bool {
+    *port == 0
 }
 
 /// Limits of the container's cgroup. Zero or `None` means: not limited.
@@ -270,14 +341,24 @@ pub struct Options {
     pub stdin_once: Option<bool>,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
-    /// Bind mounts and tmpfs.
+    /// Mounts; one on the target of another that comes from [`Options::volumes_from`] or the image replaces it.
     pub mounts: Vec<Mount>,
+    /// Containers whose mounts this one gets too.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// Options of the writable layer: `size=BYTES`.
+    pub storage_options: BTreeMap<String, String>,
     /// The root file system cannot be written.
     pub read_only: bool,
     /// Network.
     pub network: NetworkMode,
+    /// The networks it is on, with [`NetworkMode::Bridge`]; none for the default bridge.
+    pub networks: Vec<NetworkRequest>,
     /// Published ports.
     pub ports: Vec<PublishedPort>,
+    /// Publishes all ports that the image or `expose` name (`-P`).
+    pub publish_all: bool,
+    /// Ports that it listens on besides those that the image names, as `80/tcp` or `8000-8010/udp`.
+    pub expose: Vec<String>,
     /// Name servers instead of the host's.
     pub dns: Vec<String>,
     /// Search domains.

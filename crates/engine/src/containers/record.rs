@@ -4,6 +4,7 @@
 //! of meaning needs a migration in [`crate::database`].
 
 use super::options::{HealthAction, Limits, Mount, NetworkMode, PublishedPort, RestartPolicy, Ulimit};
+use crate::networks::{Endpoint, NetworkRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,15 +50,23 @@ pub struct Settings {
     pub stdin_once: Option<bool>,
     /// Removed when it ends.
     pub auto_remove: bool,
-    /// Mounts that the caller asked for.
+    /// Mounts: the caller's, those of other containers, and the image's volumes.
     pub mounts: Vec<Mount>,
+    /// Containers whose mounts were taken over, as `NAME[:ro]`.
+    pub volumes_from: Vec<String>,
+    /// Options of the writable layer.
+    pub storage_options: BTreeMap<String, String>,
     /// The root file system cannot be written.
     pub read_only: bool,
     /// Network.
     pub network: NetworkMode,
-    /// Published ports, host ports chosen.
+    /// The networks that it was made with, by name; which it is on now is in [`Container::networks`].
+    pub networks: Vec<NetworkRequest>,
+    /// Published ports as asked; with the host's ports chosen they are in [`Container::ports`].
     pub ports: Vec<PublishedPort>,
-    /// Ports that the image says it listens on, as `80/tcp`.
+    /// Publishes all exposed ports.
+    pub publish_all: bool,
+    /// Ports that it listens on, by the image's word or the caller's, as `80/tcp`.
     pub exposed_ports: Vec<String>,
     /// Paths that the image declares as volumes.
     pub volumes: Vec<String>,
@@ -211,12 +220,25 @@ pub struct Container {
     pub status: Status,
     /// The last or present run.
     pub run: Run,
-    /// Its address on the default bridge.
+    /// Its first address.
     pub address: Option<Address>,
+    /// The networks that it is on, or will be on when it runs.
+    pub networks: Vec<Endpoint>,
+    /// Published ports; while it runs, with the host's ports chosen.
+    pub ports: Vec<PublishedPort>,
     /// What its health checks say; none where it has none.
     pub health: Option<monitor::Health>,
     /// The directory of its log and generated files.
     pub directory: std::path::PathBuf,
+}
+
+impl Container {
+    /// Where the data of a volume of it are, unless the volume's options say otherwise.
+    pub fn volume_path(&self, name: &str) -> std::path::PathBuf {
+        // `<data>/containers/<id>`
+        let data = self.directory.ancestors().nth(2).unwrap_or(&self.directory);
+        data.join("volumes").join(name).join("_data")
+    }
 }
 
 /// A container's place on a network.
@@ -232,4 +254,19 @@ pub struct Address {
     pub gateway: String,
     /// Hardware address.
     pub mac: String,
+}
+
+impl Address {
+    /// Of a container that runs.
+    pub(crate) fn of(endpoint: &Endpoint) -> Option<Address> {
+        let place = endpoint.place.as_ref()?;
+        let ipv4 = place.ipv4?;
+        Some(Address {
+            network: endpoint.network.clone(),
+            ipv4: ipv4.address().to_string(),
+            prefix: ipv4.prefix(),
+            gateway: place.gateway4.map(|gateway| gateway.to_string()).unwrap_or_default(),
+            mac: place.mac.clone(),
+        })
+    }
 }

@@ -6,8 +6,9 @@ use crate::error::{Context, Error, Kind, Result};
 use store::Writable;
 
 impl Engine {
-    /// Removes a container; one that runs only with `force`, which kills it.
-    pub fn remove(&self, wanted: &str, force: bool) -> Result<()> {
+    /// Removes a container; one that runs only with `force`, which kills it. With `volumes`, its anonymous volumes go too
+    /// unless another container uses them.
+    pub fn remove(&self, wanted: &str, force: bool, volumes: bool) -> Result<()> {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let held = match self.claim_stopped(&entry.id)? {
@@ -22,7 +23,7 @@ impl Engine {
                 ));
             }
             None => {
-                table::mark_for_removal(&mut *self.database()?, &entry.id)?;
+                table::mark_for_removal(&mut *self.database()?, &entry.id, volumes)?;
                 self.kill_for_removal(&entry.id)?;
                 let patience = std::time::Duration::from_secs(10);
                 match lock::claim_within(self.directories(), &entry.id, patience)? {
@@ -32,7 +33,7 @@ impl Engine {
             }
         };
         // Its monitor may have removed it already, as it does with one that is marked.
-        table::mark_for_removal(&mut *self.database()?, &entry.id)?;
+        table::mark_for_removal(&mut *self.database()?, &entry.id, volumes)?;
         let done = self.remove_held(&entry.id);
         drop(held);
         done
@@ -42,11 +43,38 @@ impl Engine {
     pub(crate) fn remove_held(&self, id: &str) -> Result<()> {
         let known = table::find(self.database()?.read(), id).ok();
         self.remove_directories(id)?;
-        table::delete(&mut *self.database()?, id)?;
+        let volumes = table::volumes_go(self.database()?.read(), id)?;
+        self.forget(id, volumes)?;
         if let Some(entry) = known {
             self.record_of(id, &entry.name, &entry.settings, "destroy", &[]);
         }
         lock::release(self.directories(), id)
+    }
+
+    /// Forgets a container, with `volumes` its anonymous volumes too.
+    pub(crate) fn forget(&self, id: &str, volumes: bool) -> Result<()> {
+        let candidates = match volumes {
+            true => crate::volumes::table::only_of(self.database()?.read(), id)?,
+            false => Vec::new(),
+        };
+        if candidates.is_empty() {
+            return table::delete(&mut *self.database()?, id);
+        }
+        // Marked before they are forgotten: from then on only the marks know of their directories.
+        let held = candidates.iter().map(|name| self.hold_volume(name)).collect::<Result<Vec<_>>>()?;
+        let gone = self.database()?.write(|t| {
+            let gone = crate::volumes::table::only_of(t, id)?;
+            t.execute("DELETE FROM container WHERE id = ?1", [id]).internal(|| "cannot forget the container".into())?;
+            gone.iter().try_for_each(|name| crate::volumes::table::delete(t, name))?;
+            Ok(gone)
+        })?;
+        for (name, held) in candidates.iter().zip(held) {
+            if gone.contains(name) {
+                self.discard_volume(name)?;
+            }
+            held.release()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn remove_directories(&self, id: &str) -> Result<()> {

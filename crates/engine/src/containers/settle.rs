@@ -53,10 +53,14 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         stdin_once: options.stdin_once,
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
+        volumes_from: options.volumes_from.iter().map(from_container).collect(),
+        storage_options: storage_options(&options.storage_options)?,
         read_only: options.read_only,
         network: options.network.clone(),
+        networks: options.networks.clone(),
         ports: ports(options, image)?,
-        exposed_ports: image.exposed_ports.clone(),
+        publish_all: options.publish_all,
+        exposed_ports: exposed(options, image)?,
         volumes: image.volumes.clone(),
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
@@ -129,6 +133,12 @@ fn conflicts(options: &Options) -> Result<()> {
     {
         return Err(invalid("conflicting options: --hostname cannot be used with --uts host"));
     }
+    if options.network != NetworkMode::Bridge && !options.networks.is_empty() {
+        return Err(invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes"));
+    }
+    if matches!(options.network, NetworkMode::Container(_)) {
+        shared_network_conflicts(options)?;
+    }
     if options.network != NetworkMode::Bridge && !options.ports.is_empty() {
         return Err(invalid("conflicting options: ports can only be published on a bridge network"));
     }
@@ -139,6 +149,21 @@ fn conflicts(options: &Options) -> Result<()> {
         return Err(invalid("--oom-score-adj must be between -1000 and 1000"));
     }
     Ok(())
+}
+
+/// What belongs to the container whose network is shared cannot be chosen for the one that shares it.
+fn shared_network_conflicts(options: &Options) -> Result<()> {
+    let given = [
+        (options.hostname.is_some(), "hostname and the network mode"),
+        (!options.dns.is_empty(), "dns and the network mode"),
+        (!options.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (!options.ports.is_empty() || options.publish_all, "port publishing and the container type network mode"),
+        (!options.expose.is_empty(), "port exposing and the container type network mode"),
+    ];
+    match given.iter().find(|(is_given, _)| *is_given) {
+        Some((_, what)) => Err(invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
 }
 
 /// Docker's rule: an entry point of the caller drops the image's command too.
@@ -254,23 +279,47 @@ fn extra_hosts(entries: &[String]) -> Result<Vec<String>> {
 fn mounts(options: &Options) -> Result<Vec<super::options::Mount>> {
     let mut seen = BTreeMap::new();
     for mount in &options.mounts {
-        let target = clean("mount target", &mount.target)?;
-        if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
-            return Err(invalid(format!("invalid mount target {target:?}: it must be an absolute path without `..`")));
-        }
-        let normal = target.trim_end_matches('/');
-        if normal.is_empty() {
-            return Err(invalid("invalid mount target \"/\": the root cannot be replaced; use --rootfs or an image"));
-        }
-        // CVE-2019-16884: something mounted over procfs hides what the runtime checks there.
-        if normal == "/proc" || (normal.starts_with("/proc/") && !options.privileged) {
-            return Err(invalid(format!("invalid mount target {target:?}: nothing can be mounted inside /proc")));
-        }
-        if seen.insert(normal.to_owned(), ()).is_some() {
-            return Err(invalid(format!("duplicate mount point: {target}")));
+        check_target(&mount.target, options.privileged)?;
+        if seen.insert(mount.target.trim_end_matches('/').to_owned(), ()).is_some() {
+            return Err(invalid(format!("Duplicate mount point: {}", mount.target)));
         }
     }
     Ok(options.mounts.clone())
+}
+
+/// Refuses places where nothing can be mounted, whoever asks for it.
+pub(crate) fn check_target(target: &str, privileged: bool) -> Result<()> {
+    let target = clean("mount target", target)?;
+    if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+        return Err(invalid(format!("invalid mount target {target:?}: it must be an absolute path without `..`")));
+    }
+    let normal = target.trim_end_matches('/');
+    if normal.is_empty() {
+        return Err(invalid("invalid mount target \"/\": the root cannot be replaced; use --rootfs or an image"));
+    }
+    // CVE-2019-16884: something mounted over procfs hides what the runtime checks there. By text, as links of the image
+    // that lead there are refused when the mount is made.
+    let plain: Vec<&str> = normal.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if plain.first() == Some(&"proc") && (plain.len() == 1 || !privileged) {
+        return Err(invalid(format!("invalid mount target {target:?}: nothing can be mounted inside /proc")));
+    }
+    Ok(())
+}
+
+fn from_container(from: &super::options::VolumesFrom) -> String {
+    let mode = if from.read_only { ":ro" } else { "" };
+    format!("{}{mode}", from.container)
+}
+
+fn storage_options(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    match options.keys().next() {
+        None => Ok(BTreeMap::new()),
+        Some(key) if key == "size" => Err(invalid(
+            "--storage-opt size is not supported here: the file system of the data root has no project quotas",
+        )
+        .hint("limit a volume instead: --mount type=tmpfs,tmpfs-size=…")),
+        Some(key) => Err(invalid(format!("unknown storage option: {key}")).hint("known is size")),
+    }
 }
 
 fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>> {
@@ -280,6 +329,29 @@ fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>
         }
     }
     Ok(options.ports.clone())
+}
+
+/// What the image names, then what the caller adds, each once.
+fn exposed(options: &Options, image: &ImageDefaults) -> Result<Vec<String>> {
+    let mut all = image.exposed_ports.clone();
+    for text in &options.expose {
+        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            return Err(invalid(format!("invalid range format for --expose: {text}")));
+        };
+        let protocol = protocol.to_ascii_lowercase();
+        if first == 0 || last < first || !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+            return Err(invalid(format!("invalid range format for --expose: {text}")));
+        }
+        for port in first..=last {
+            let port = format!("{port}/{protocol}");
+            if !all.contains(&port) {
+                all.push(port);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Docker's rule: from the defaults, or all with `--cap-add ALL`; then drops win over `ALL` and adds over drops of `ALL`.

@@ -94,6 +94,8 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         table::rename(&mut *self.database()?, &entry.id, name)?;
+        let renamed = table::find(self.database()?.read(), &entry.id)?;
+        self.announce(&renamed, &self.attached(&renamed)?)?;
         // Its monitor writes events down under that name; one that is ending writes none.
         let told = Connection::open(&self.directories().container_run(&entry.id))
             .and_then(|monitor| monitor.tell(crate::events::for_caller(name, &entry.settings)));

@@ -9,6 +9,7 @@
 //! ```
 
 use super::lock;
+use super::options::{NetworkMode, PublishedPort};
 use super::record::Run;
 use super::table::{self, Entry};
 use crate::engine::Engine;
@@ -112,17 +113,25 @@ impl Engine {
         if attach.is_some() {
             self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
         }
-        let plan = self.prepare(entry, attach)?;
-        let control = crate::roles::spawn_monitor(self, lock, &plan)?;
+        let (plan, sockets) = self.prepare(entry, attach, None)?;
+        let control = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
+        // The monitor holds the ports from here on.
+        drop(sockets);
         let (pid, warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
         let stream = attach.is_some().then_some(control);
         Ok(Started { id: entry.id.clone(), pid, stream, warnings })
     }
 
-    /// Everything that is made before a run, and the plan of what its monitor makes.
-    pub(crate) fn prepare(&self, entry: &mut Entry, attach: Option<Streams>) -> Result<MonitorPlan> {
-        let network = self.join_network(entry)?;
-        crate::files::write(entry, &self.directories().container(&entry.id), network.as_ref())?;
+    /// Everything that is made before a run, and the plan of what its monitor makes, with the sockets that hold its ports:
+    /// none when its monitor holds those that it has `kept` from the run before.
+    pub(crate) fn prepare(
+        &self,
+        entry: &mut Entry,
+        attach: Option<Streams>,
+        kept: Option<Vec<PublishedPort>>,
+    ) -> Result<(MonitorPlan, Vec<OwnedFd>)> {
+        let network = self.join_network(entry, kept)?;
+        crate::files::write(entry, &self.directories().container(&entry.id), &network.all)?;
         let mut spec = self.specification(entry)?;
         self.share(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
@@ -133,29 +142,35 @@ impl Engine {
         if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
             crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
         }
-        self.monitor_plan(entry, &spec, network, attach)
+        Ok((self.monitor_plan(entry, &spec, &network, attach)?, network.sockets))
     }
 
-    /// An address on the default bridge, and the bridge itself.
-    fn join_network(&self, entry: &mut Entry) -> Result<Option<networks::Joined>> {
-        if entry.settings.network != crate::NetworkMode::Bridge {
-            return Ok(None);
+    /// The container's places on its networks, and the networks themselves.
+    fn join_network(&self, entry: &mut Entry, kept: Option<Vec<PublishedPort>>) -> Result<networks::Joined> {
+        if let NetworkMode::Container(id) = &entry.settings.network
+            && self.running_state(id)?.is_none()
+        {
+            return Err(Error::new(Kind::Conflict, format!("cannot join network of a non running container: {id}")));
         }
-        let joined = networks::join(&mut *self.database()?, &entry.id, &entry.settings)?;
-        self.set_up_network(&joined)?;
-        entry.address = Some(joined.address.clone());
-        Ok(Some(joined))
+        if entry.settings.network != NetworkMode::Bridge {
+            return Ok(networks::Joined::default());
+        }
+        let joined = self.join_networks(entry, kept)?;
+        self.set_up_networks(&joined)?;
+        entry.endpoints = joined.endpoints();
+        Ok(joined)
     }
 
     fn monitor_plan(
         &self,
         entry: &Entry,
         spec: &oci::runtime::Spec,
-        network: Option<networks::Joined>,
+        network: &networks::Joined,
         attach: Option<Streams>,
     ) -> Result<MonitorPlan> {
         let settings = &entry.settings;
         let directory = self.directories().container(&entry.id);
+        let (attachments, direct) = network.links(&entry.id)?;
         Ok(MonitorPlan {
             id: entry.id.clone(),
             launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
@@ -166,8 +181,12 @@ impl Engine {
                     optional: self.host()?.user_namespace && !settings.limits.any(),
                     delegated: self.host()?.user_namespace,
                 }),
-                attachments: network.map(|joined| joined.attachment).into_iter().collect(),
-                loopback: settings.network != crate::NetworkMode::Host,
+                attachments,
+                direct,
+                names: network.names.clone(),
+                held_ports: network.sockets.len(),
+                guard: self.guard(&network.all),
+                loopback: matches!(settings.network, NetworkMode::Bridge | NetworkMode::None),
                 one_way: self.host()?.user_namespace,
             })),
             terminal: settings.terminal,

@@ -1,8 +1,10 @@
 //! The rows of the database that belong to containers. Every function is one statement or one short transaction.
 
-use super::record::{Address, Run, Settings};
+use super::options::PublishedPort;
+use super::record::{Run, Settings};
 use crate::database::{Database, Sql};
 use crate::error::{Context, Error, Kind, Result};
+use crate::networks::Endpoint;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 /// One row of `container`.
@@ -13,44 +15,41 @@ pub(crate) struct Entry {
     pub created_at: String,
     pub settings: Settings,
     pub run: Option<Run>,
-    pub address: Option<Address>,
+    /// The networks that it is on.
+    pub endpoints: Vec<Endpoint>,
+    /// What it publishes while it runs.
+    pub published: Option<Vec<PublishedPort>>,
 }
 
-const COLUMNS: &str = "SELECT c.id, c.name, c.created_at, c.settings, c.run, a.network, a.ipv4, n.subnet, n.gateway
-    FROM container c LEFT JOIN address a ON a.container = c.id LEFT JOIN network n ON n.name = a.network";
+const COLUMNS: &str = "SELECT c.id, c.name, c.created_at, c.settings, c.run,
+    (SELECT json_group_array(json_object('network', coalesce(n.name, json_extract(e.request, '$.network')),
+        'network_id', e.network, 'request', json(e.request), 'place', json(e.place)))
+        FROM (SELECT * FROM endpoint WHERE container = c.id ORDER BY position) e LEFT JOIN network n ON n.id = e.network),
+    (SELECT json_extract(ports, '$.chosen') FROM publication WHERE container = c.id)
+    FROM container c";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, String, Option<String>)> {
-    let network: Option<String> = row.get(5)?;
-    let address = match network {
-        None => None,
-        Some(network) => {
-            let subnet: String = row.get(7)?;
-            let prefix = subnet.rsplit_once('/').and_then(|(_, length)| length.parse().ok()).unwrap_or(16);
-            let ipv4 = std::net::Ipv4Addr::from(row.get::<_, u32>(6)?);
-            Some(Address {
-                network,
-                mac: crate::networks::mac(ipv4),
-                ipv4: ipv4.to_string(),
-                prefix,
-                gateway: row.get(8)?,
-            })
-        }
-    };
+/// A row whose columns are still text: settings, run, networks, published ports.
+type Raw = (Entry, String, Option<String>, String, Option<String>);
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Raw> {
     let entry = Entry {
         id: row.get(0)?,
         name: row.get(1)?,
         created_at: row.get(2)?,
         settings: Settings::default(),
         run: None,
-        address,
+        endpoints: Vec::new(),
+        published: None,
     };
-    Ok((entry, row.get(3)?, row.get(4)?))
+    Ok((entry, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn complete((mut entry, settings, run): (Entry, String, Option<String>)) -> Result<Entry> {
+fn complete((mut entry, settings, run, endpoints, published): Raw) -> Result<Entry> {
     let what = || format!("the record of container {} cannot be read", entry.id);
     entry.settings = serde_json::from_str(&settings).kind(Kind::Corrupt, what)?;
     entry.run = run.map(|run| serde_json::from_str(&run)).transpose().kind(Kind::Corrupt, what)?;
+    entry.endpoints = serde_json::from_str(&endpoints).kind(Kind::Corrupt, what)?;
+    entry.published = published.map(|ports| serde_json::from_str(&ports)).transpose().kind(Kind::Corrupt, what)?;
     Ok(entry)
 }
 
@@ -109,7 +108,9 @@ pub(crate) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<()>
             params![entry.id, entry.name, entry.settings.image_id, entry.created_at, entry.settings.auto_remove, settings],
         )
         .sql("record the container")?;
-    Ok(())
+    entry.endpoints.iter().try_for_each(|endpoint| {
+        crate::networks::table::add_endpoint(transaction, &entry.id, &endpoint.network_id, &endpoint.request)
+    })
 }
 
 /// Notes what became of a run.
@@ -118,18 +119,36 @@ pub(crate) fn set_run(database: &mut Database, id: &str, run: &Run) -> Result<()
     database.write(|t| {
         t.execute("UPDATE container SET run = ?2 WHERE id = ?1", params![id, text])
             .sql("record the container's run")?;
-        t.execute("DELETE FROM address WHERE container = ?1 AND ?2", params![id, run.pid == 0])
-            .sql("give the container's address back")?;
+        if run.pid == 0 { crate::networks::table::release(t, id) } else { Ok(()) }
+    })
+}
+
+/// From here on nothing can bring the container back: whoever finds it without an owner finishes its removal. `volumes`
+/// says whether its anonymous volumes go too, which of a container that goes by itself they do.
+pub(crate) fn mark_for_removal(database: &mut Database, id: &str, volumes: bool) -> Result<()> {
+    let how = if volumes { WITH_VOLUMES } else { WITHOUT_VOLUMES };
+    database.write(|t| {
+        t.execute(
+            "UPDATE container SET auto_remove = ?2 WHERE id = ?1 AND auto_remove <> ?3",
+            params![id, how, WITH_VOLUMES],
+        )
+        .sql("mark the container for removal")?;
         Ok(())
     })
 }
 
-/// From here on nothing can bring the container back: whoever finds it without an owner finishes its removal.
-pub(crate) fn mark_for_removal(database: &mut Database, id: &str) -> Result<()> {
-    database.write(|t| {
-        t.execute("UPDATE container SET auto_remove = 1 WHERE id = ?1", [id]).sql("mark the container for removal")?;
-        Ok(())
-    })
+/// `container.auto_remove` of one that goes, with its anonymous volumes; what `--rm` asks for.
+const WITH_VOLUMES: i64 = 1;
+/// The same without them: what `rm` asks for.
+const WITHOUT_VOLUMES: i64 = 2;
+
+/// Whether the anonymous volumes go with the container.
+pub(crate) fn volumes_go(connection: &Connection, id: &str) -> Result<bool> {
+    connection
+        .query_row("SELECT auto_remove = ?2 FROM container WHERE id = ?1", params![id, WITH_VOLUMES], |row| row.get(0))
+        .optional()
+        .sql("look up a container")
+        .map(|goes| goes.unwrap_or(false))
 }
 
 /// Forgets a container, its address with it.
@@ -179,12 +198,9 @@ pub(crate) fn set_started(database: &mut Database, id: &str, run: &Run) -> Resul
     })
 }
 
-/// Gives a container's address back.
-pub(crate) fn release_address(database: &mut Database, id: &str) -> Result<()> {
-    database.write(|t| {
-        t.execute("DELETE FROM address WHERE container = ?1", [id]).sql("give the container's address back")?;
-        Ok(())
-    })
+/// Gives a container's addresses back.
+pub(crate) fn release_addresses(database: &mut Database, id: &str) -> Result<()> {
+    database.write(|t| crate::networks::table::release(t, id))
 }
 
 /// Changes what is recorded of a container's configuration.

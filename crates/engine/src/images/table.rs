@@ -176,10 +176,13 @@ pub(crate) fn with_layers(connection: &Connection, layers: &[oci::digest::Digest
     work().sql("look up the images of layers")
 }
 
-/// Names of the containers made from an image.
+/// Identifiers of the containers made from an image, and of those that mount it.
 pub(crate) fn containers_of(connection: &Connection, id: &str) -> Result<Vec<String>> {
     let work = || {
-        let mut statement = connection.prepare("SELECT id FROM container WHERE image = ?1 ORDER BY created_at")?;
+        let mut statement = connection.prepare(
+            "SELECT id FROM container WHERE image = ?1
+             OR id IN (SELECT container FROM image_mount WHERE image = ?1) ORDER BY created_at",
+        )?;
         statement.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
     };
     work().sql("look up an image's containers")

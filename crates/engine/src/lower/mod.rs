@@ -24,6 +24,10 @@ pub(crate) struct Place<'a> {
     pub directory: &'a Path,
     /// This program, for the init and the built-in image.
     pub program: &'a Path,
+    /// Where the content of volumes and images is.
+    pub sources: &'a crate::volumes::Sources,
+    /// The network namespace that it joins, with [`crate::NetworkMode::Container`].
+    pub network: Option<std::path::PathBuf>,
 }
 
 /// The specification of a container. User names stay for the runtime, which alone sees the container's passwd file.
@@ -38,7 +42,8 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         namespaces.push(namespace(LinuxNamespaceType::Pid));
     }
     if settings.network != crate::NetworkMode::Host {
-        namespaces.push(namespace(LinuxNamespaceType::Network));
+        let path = place.network.as_ref().map(|path| path.display().to_string());
+        namespaces.push(LinuxNamespace { kind: LinuxNamespaceType::Network, path });
     }
     if settings.ipc_mode != "host" {
         namespaces.push(namespace(LinuxNamespaceType::Ipc));
@@ -187,7 +192,8 @@ fn sysctls(settings: &Settings, host: &Host) -> Result<std::collections::BTreeMa
             return Err(refused_sysctl(name, "it does not belong to a namespace and would change the host"));
         }
     }
-    if settings.network != crate::NetworkMode::Host && !settings.privileged {
+    let own_network = matches!(settings.network, crate::NetworkMode::Bridge | crate::NetworkMode::None);
+    if own_network && !settings.privileged {
         // Docker 20.10: ports below 1024 and ping need no privilege inside a network namespace of one's own.
         // The kernel takes only groups that exist in the user namespace (ping_group_range: EINVAL).
         let groups = format!("0 {}", host.last_group);

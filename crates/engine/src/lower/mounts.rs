@@ -1,10 +1,11 @@
 //! The mounts of a container, in the order in which they are made.
 
 use super::Place;
-use crate::containers::options::{Mount as Asked, MountSource};
+use crate::containers::options::{Below, ImageMount, Mount as Asked, MountSource, VolumeMount};
 use crate::containers::record::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
+use crate::volumes::{Source, Sources};
 use oci::runtime::Mount;
 
 /// Where the init stands in a container that has one.
@@ -37,7 +38,7 @@ pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Res
         }
     }
     for mount in asked {
-        result.push(lower(mount)?);
+        result.push(lower(mount, place.sources)?);
     }
     Ok(result)
 }
@@ -105,10 +106,10 @@ fn devpts(host: &Host) -> Mount {
     mount("devpts", "devpts", "/dev/pts", &options)
 }
 
-fn lower(asked: &Asked) -> Result<Mount> {
+fn lower(asked: &Asked, sources: &Sources) -> Result<Mount> {
     let access = if asked.read_only { "ro" } else { "rw" };
     match &asked.source {
-        MountSource::Bind { path, propagation, recursive, create } => {
+        MountSource::Bind { path, propagation, recursive, create, below } => {
             if !create && std::fs::symlink_metadata(path).is_err() {
                 return Err(Error::new(
                     Kind::InvalidArgument,
@@ -117,7 +118,7 @@ fn lower(asked: &Asked) -> Result<Mount> {
             }
             let kind = if *recursive { "rbind" } else { "bind" };
             // Linux 5.12 makes the mounts below read-only as well, which Docker does since 25.
-            let access = if asked.read_only && *recursive { "rro" } else { access };
+            let access = if asked.read_only && *recursive && *below == Below::ReadOnly { "rro" } else { access };
             let propagation = propagation.as_deref().unwrap_or("rprivate");
             Ok(mount("bind", path, &asked.target, &[kind, access, propagation]))
         }
@@ -141,7 +142,73 @@ fn lower(asked: &Asked) -> Result<Mount> {
             let all: Vec<&str> = all.iter().map(String::as_str).collect();
             Ok(mount("tmpfs", "tmpfs", &asked.target, &all))
         }
+        MountSource::Volume(wanted) => volume(asked, wanted, sources),
+        MountSource::Image(wanted) => image(asked, wanted, sources),
     }
+}
+
+/// A volume: a bind mount of where its data are, or a file system of the container's own.
+fn volume(asked: &Asked, volume: &VolumeMount, sources: &Sources) -> Result<Mount> {
+    let access = if asked.read_only { "ro" } else { "rw" };
+    let source = sources.volumes.get(&volume.name).ok_or_else(|| crate::volumes::no_such_volume(&volume.name))?;
+    let subpath = format!("x-dhow.subpath={}", volume.subpath);
+    let (path, kind, own): (String, &str, &[String]) = match source {
+        Source::Directory(path) => (path.display().to_string(), "rbind", &[]),
+        Source::Bind { path, recursive, options } => {
+            if std::fs::symlink_metadata(path).is_err() {
+                return Err(Error::new(
+                    Kind::Internal,
+                    format!("failed to mount local volume {}: its device {path} does not exist", volume.name),
+                ));
+            }
+            (path.clone(), if *recursive { "rbind" } else { "bind" }, options)
+        }
+        Source::FileSystem { kind, device, options } => {
+            if !volume.subpath.is_empty() {
+                return Err(Error::new(
+                    Kind::InvalidArgument,
+                    format!(
+                        "volume-subpath cannot be used with volume {}, a {kind} of each container's own",
+                        volume.name
+                    ),
+                ));
+            }
+            let mut all: Vec<&str> = options.iter().map(String::as_str).collect();
+            // Memory starts with what the image has; other file systems have their own content, and those of the
+            // network must be reached from the host's.
+            match (kind.as_str(), volume.no_copy) {
+                ("tmpfs", false) => all.push("tmpcopyup"),
+                ("tmpfs", true) => {}
+                _ => all.push("x-dhow.outside"),
+            }
+            all.extend([access, "rprivate"]);
+            return Ok(mount(kind, device, &asked.target, &all));
+        }
+    };
+    let mut all = vec![kind, "rprivate"];
+    all.extend(own.iter().map(String::as_str));
+    all.push(access);
+    if asked.read_only {
+        all.push("rro");
+    }
+    if !volume.subpath.is_empty() {
+        all.push(&subpath);
+    }
+    Ok(mount("bind", &path, &asked.target, &all))
+}
+
+/// An image's content, read-only.
+fn image(asked: &Asked, image: &ImageMount, sources: &Sources) -> Result<Mount> {
+    let layers = sources.images.get(&image.id).filter(|layers| !layers.is_empty());
+    let layers = layers.ok_or_else(|| crate::images::no_such_image(&image.name))?;
+    let mut all: Vec<String> = vec!["bind".into(), "ro".into(), "rprivate".into()];
+    all.extend(layers.iter().map(|layer| format!("x-dhow.layer={}", layer.display())));
+    if !image.subpath.is_empty() {
+        all.push(format!("x-dhow.subpath={}", image.subpath));
+    }
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    // The name is for whoever reads the specification; the layers are the source.
+    Ok(mount("bind", &format!("/{}", image.name), &asked.target, &all))
 }
 
 /// A shared or slave bind needs a root that lets mounts through.

@@ -20,7 +20,7 @@ const FORWARD: &str = "FORWARD";
 const PREFIX: &str = "dhow";
 
 /// What a rule's comment begins with.
-const OURS: &str = "dhow: ";
+pub(super) const OURS: &str = "dhow: ";
 
 fn wanted(ruleset: &Ruleset) -> Vec<Rule> {
     let names = ruleset.bridges.iter().map(|bridge| bridge.interface.as_str());

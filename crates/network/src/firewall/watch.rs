@@ -1,8 +1,9 @@
 //! Noticing that somebody changed rules: `nft flush ruleset`, a firewall that was loaded anew.
 //!
 //! The kernel tells every change of rules in the network namespace to those who listen (`NFNLGRP_NFTABLES`). Only what removes
-//! something of ours matters.
+//! something of ours matters, and only if somebody else did it: each transaction ends with a message that names its process.
 
+use super::coexist;
 use super::rules::TABLE;
 use crate::error::{Error, failed};
 use crate::netlink::{Attributes, Socket};
@@ -14,11 +15,21 @@ use rustix::io::Errno;
 const GROUP: u32 = 7;
 /// What removes: table, chain, rule, set, element.
 const REMOVALS: [u16; 5] = [2, 5, 8, 11, 14];
+/// `NFT_MSG_DELRULE`.
+const RULE_REMOVED: u16 = 8;
+/// `NFT_MSG_NEWGEN`: the end of a transaction.
+const END: u16 = 15;
+/// `NFTA_GEN_PROC_NAME` (Linux 4.12).
+const PROCESS_NAME: u16 = 3;
+/// How the names of our own processes begin.
+const OURS: &str = "dhow";
 
 /// A socket to be polled for reading; see the head of the module.
 #[derive(Debug)]
 pub struct Watch {
     socket: Socket,
+    /// In the transaction whose end has not been told yet.
+    touched: bool,
 }
 
 impl AsFd for Watch {
@@ -37,26 +48,43 @@ impl Watch {
         socket
             .join(GROUP)
             .map_err(|errno| failed("setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)", errno))?;
-        Ok(Watch { socket })
+        Ok(Watch { socket, touched: false })
     }
 
-    /// Reads what was told without waiting. `true` when something was removed from one of our tables, by whomever (our own
-    /// `unpublish` too): then [`crate::ensure_rules`] is to be called.
+    /// Reads what was told without waiting. `true` when another program removed something of ours: then
+    /// [`crate::ensure_rules`] is to be called.
     ///
     /// # Errors
     /// The kernel's refusal to read. That it told more than the socket could hold is no error but `true`.
     pub fn is_touched(&mut self) -> Result<bool, Error> {
-        let mut touched = false;
+        let mut by_others = false;
+        let Watch { socket, touched } = self;
         loop {
-            let read = self.socket.try_receive(|kind, payload| {
-                let is_removal = kind >> 8 == 10 && REMOVALS.contains(&(kind & 0xff));
+            let read = socket.try_receive(|kind, payload| {
+                if kind >> 8 != 10 {
+                    return;
+                }
                 let attributes = Attributes(payload.get(4..).unwrap_or_default());
-                touched |= is_removal && attributes.text(1).as_deref() == Some(TABLE);
+                match kind & 0xff {
+                    END => {
+                        let is_own = attributes.text(PROCESS_NAME).is_some_and(|name| name.starts_with(OURS));
+                        by_others |= std::mem::take(touched) && !is_own;
+                    }
+                    removal if REMOVALS.contains(&removal) => {
+                        // Of the rules in other programs' chains, ours have a comment that says so.
+                        let elsewhere = || {
+                            removal == RULE_REMOVED
+                                && payload.windows(coexist::OURS.len()).any(|part| part == coexist::OURS.as_bytes())
+                        };
+                        *touched |= attributes.text(1).as_deref() == Some(TABLE) || elsewhere();
+                    }
+                    _ => {}
+                }
             });
             match read {
                 Ok(()) => {}
-                Err(failure) if failure.errno == Errno::AGAIN => return Ok(touched),
-                Err(failure) if failure.errno == Errno::NOBUFS => touched = true,
+                Err(failure) if failure.errno == Errno::AGAIN => return Ok(by_others),
+                Err(failure) if failure.errno == Errno::NOBUFS => by_others = true,
                 Err(failure) => return Err(failed("recvfrom(NETLINK_NETFILTER)", failure.errno)),
             }
         }

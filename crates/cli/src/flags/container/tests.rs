@@ -96,10 +96,10 @@ fn refusals() {
         ("--cpus 1 --cpu-quota 5 x", "conflicting options: --cpus and --cpu-period or --cpu-quota"),
         ("--log-driver none --log-opt a=b x", "invalid logging opts for driver none"),
         ("--security-opt foo x", "Invalid --security-opt: \"foo\""),
-        ("-v data:/x x", "named volumes are not supported yet"),
+        ("-v data:/x:shared x", "invalid mode: shared"),
         ("--mount type=foo x", "invalid argument \"type=foo\" for \"--mount\" flag: target is required"),
         ("-p 99999 x", "invalid containerPort: 99999"),
-        ("--network mine x", "network mine not found"),
+        ("--network none --network mine x", "conflicting options: cannot attach both"),
         ("--env-file /nonexistent x", "open /nonexistent: no such file or directory"),
     ] {
         let found = refusal(line);

@@ -1,0 +1,126 @@
+//! Bridges and the packet filter: what has to be there for the records to be true.
+
+use super::gateway::Attached;
+use super::join::Joined;
+use super::table;
+use crate::engine::Engine;
+use crate::error::{Context, Kind, Result};
+use network::Ruleset;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+fn filter_failed() -> String {
+    "cannot set up the packet filter".to_owned()
+}
+
+impl Engine {
+    /// Sees to it that bridges and rules are there, whatever was done to them since, and publishes the ports.
+    pub(crate) fn set_up_networks(&self, joined: &Joined) -> Result<()> {
+        let bridges: Vec<_> = joined.all.iter().filter_map(|each| each.network.bridge()).collect();
+        let mut present = true;
+        for bridge in &bridges {
+            network::ensure_bridge(bridge).internal(|| format!("cannot set up the bridge {}", bridge.interface))?;
+            present &= network::rules_present(bridge).internal(filter_failed)?;
+        }
+        let publication = &joined.published.publication;
+        if bridges.is_empty() || (present && publication.ports.is_empty()) {
+            return Ok(());
+        }
+        let _alone = self.lock_networks()?;
+        if !present {
+            // Ours is among the publications, so that all is done when this is.
+            return self.ensure_rules();
+        }
+        network::publish(publication).kind(Kind::Conflict, || "cannot publish the ports".into())
+    }
+
+    /// Makes the packet filter hold exactly what the records say. The caller holds the lock of the networks.
+    pub(crate) fn ensure_rules(&self) -> Result<()> {
+        let ruleset = {
+            let database = self.database()?;
+            let bridges = table::all(database.read())?.iter().filter_map(|network| network.bridge()).collect();
+            let published = table::all_published(database.read())?;
+            Ruleset { bridges, publications: published.into_iter().map(|(_, each)| each.publication).collect() }
+        };
+        network::ensure_rules(&ruleset).internal(filter_failed)?;
+        Ok(())
+    }
+
+    /// Puts the packet filter right after another program changed it, and the bridges of networks that are in use.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn heal_networks(&self) -> Result<()> {
+        let _alone = self.lock_networks()?;
+        self.ensure_rules()
+    }
+
+    /// Takes away what the kernel does not clean by itself when a container ends: the veth pair goes with its namespace, the
+    /// ports and the names are ours to take back.
+    pub(crate) fn leave_networks(&self, container: &str) -> Result<()> {
+        let (published, places) = {
+            let database = self.database()?;
+            let connection = database.read();
+            (table::published(connection, container)?, table::places(connection, container)?)
+        };
+        for (id, _) in &places {
+            self.withdraw(container, id)?;
+            let network = table::exact(self.database()?.read(), id)?;
+            if let Some(network) = network.filter(|network| network.name != super::DEFAULT) {
+                self.record_of_network(&network, "disconnect", Some(container));
+            }
+        }
+        let Some(published) = published else { return Ok(()) };
+        let _alone = self.lock_networks()?;
+        network::unpublish(&published.publication).internal(|| "cannot take published ports back".into())?;
+        self.database()?.write(|t| table::forget_published(t, container))
+    }
+
+    /// Removes the host's ends of pairs whose making was cut short, or whose namespace somebody else still holds.
+    pub(crate) fn remove_pairs(&self, container: &str) -> Result<()> {
+        let places = table::places(self.database()?.read(), container)?;
+        for (_, place) in places {
+            let name = network::host_interface(container, place.index);
+            network::detach(&name).internal(|| format!("cannot remove the interface {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// From reading the database to the end of a change of the packet filter, one process at a time.
+    pub(crate) fn lock_networks(&self) -> Result<OwnedFd> {
+        let path = self.directories().data.join("networks.lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
+            .internal(|| format!("cannot open {}", path.display()))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).internal(|| "cannot lock the networks".into())?;
+        Ok(lock)
+    }
+
+    /// The lock by which monitors agree who watches over the rules; none where a container needs no rules.
+    pub(crate) fn guard(&self, all: &[Attached]) -> Option<PathBuf> {
+        let has_rules = all.iter().any(|each| each.network.bridge().is_some());
+        has_rules.then(|| self.directories().run.join("networks").join("guard"))
+    }
+
+    /// Makes the directory of what lives until the next boot; the first to do so after a boot gives back what the containers
+    /// had that the boot ended.
+    pub(crate) fn begin_networks(&self) -> Result<()> {
+        let directory = self.directories().run.join("networks");
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let holders = table::holders(self.database()?.read())?;
+        let runs = |id: &String| self.directories().container_run(id).exists();
+        let ended: Vec<String> = holders.into_iter().filter(|id| !runs(id)).collect();
+        if !ended.is_empty() {
+            self.database()?.write(|t| {
+                ended.iter().try_for_each(|id| {
+                    table::release(t, id)?;
+                    table::forget_published(t, id)
+                })
+            })?;
+        }
+        crate::directories::make(&directory, 0o700)
+    }
+}

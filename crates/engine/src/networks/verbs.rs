@@ -1,0 +1,190 @@
+//! The verbs on networks themselves: create, list, look up, remove, prune.
+
+use super::options::NetworkOptions;
+use super::record::{Driver, Member, Network};
+use super::settle::settle;
+use super::table;
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use std::collections::BTreeMap;
+
+pub use super::settle::gather;
+
+/// Docker's sentence for a network that cannot go.
+fn in_use(network: &Network, members: &[Member]) -> Error {
+    let name =
+        |each: &Member| format!("name:\"{}\" id:\"{}\"", each.name, each.place.endpoint.get(..12).unwrap_or_default());
+    let names: Vec<String> = members.iter().map(name).collect();
+    let message =
+        format!("error while removing network: network {} has active endpoints ({})", network.name, names.join(", "));
+    Error::new(Kind::Forbidden, message).hint("stop these containers, or `dhow network disconnect` them")
+}
+
+impl Engine {
+    /// Makes a network: its record, its bridge, its rules.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] for a name or an interface that is taken, [`Kind::Forbidden`] for a range that somebody else has
+    /// (who, the cause says), [`Kind::InvalidArgument`] for options that make no sense.
+    pub fn create_network(&self, options: &NetworkOptions) -> Result<Network> {
+        self.put_right();
+        self.check_networks_can_be()?;
+        self.begin_networks()?;
+        let _alone = self.lock_networks()?;
+        let settings = settle(options, &self.surroundings()?)?;
+        let id = crate::names::identifier()?;
+        let named = settings.options.get("com.docker.network.bridge.name").cloned();
+        let interface = match settings.driver {
+            Driver::Bridge => named.unwrap_or_else(|| network::bridge_interface(&id)),
+            _ => String::new(),
+        };
+        let links = network::links().internal(|| "cannot read the host's devices".into())?;
+        if links.iter().any(|link| link.name == interface) {
+            return Err(Error::new(Kind::Conflict, format!("the interface {interface} exists already")));
+        }
+        if let Some(parent) = settings.options.get("parent")
+            && !links.iter().any(|link| link.name == *parent)
+        {
+            return Err(Error::new(
+                Kind::InvalidArgument,
+                format!("this machine has no device {parent} to carry the network"),
+            ));
+        }
+        let name = options.name.clone();
+        let network = Network { id, name, created_at: crate::clock::now(), interface, settings };
+        self.database()?.write(|t| table::insert(t, &network))?;
+        if let Err(error) = self.make_network(&network) {
+            // The first error is the one to report; what stays is a network that `network rm` removes.
+            self.unmake_network(&network).unwrap_or_default();
+            return Err(error);
+        }
+        self.record_of_network(&network, "create", None);
+        Ok(network)
+    }
+
+    /// Writes an event of a network down; `container` is who joined or left.
+    pub(crate) fn record_of_network(&self, network: &Network, action: &str, container: Option<&str>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.settings.driver.name().to_owned()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
+        self.record_event(crate::events::Type::Network, action, &network.id, attributes);
+    }
+
+    fn make_network(&self, network: &Network) -> Result<()> {
+        let Some(bridge) = network.bridge() else { return Ok(()) };
+        network::ensure_bridge(&bridge).internal(|| format!("cannot make the network {}", network.name))?;
+        self.ensure_rules()
+    }
+
+    /// The record goes when the bridge is gone: killed in between, this leaves a network whose bridge is made when it is
+    /// needed. Rules follow the records.
+    fn unmake_network(&self, network: &Network) -> Result<()> {
+        if network.bridge().is_some() {
+            network::remove_bridge(&network.interface)
+                .internal(|| format!("cannot remove the bridge {}", network.interface))?;
+        }
+        self.database()?.write(|t| {
+            // A container may have come since it was looked.
+            let members = table::members(t, &network.id)?;
+            if members.is_empty() { table::delete(t, &network.id) } else { Err(in_use(network, &members)) }
+        })?;
+        self.forget_names(&network.id);
+        if network.bridge().is_some() { self.ensure_rules() } else { Ok(()) }
+    }
+
+    /// An ordinary user's containers have the networks of their user namespace; without one that can have bridges, none.
+    pub(crate) fn check_networks_can_be(&self) -> Result<()> {
+        if !self.host()?.user_namespace {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unavailable, "an ordinary user cannot have networks of their own yet")
+            .hint("use --network host (the host's own network) or --network none (no network)"))
+    }
+
+    /// All networks by name, the predefined ones among them.
+    pub fn networks(&self) -> Result<Vec<Network>> {
+        self.put_right();
+        if !self.host()?.user_namespace {
+            self.default_network()?;
+        }
+        table::all(self.database()?.read())
+    }
+
+    /// A network and the containers on it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn network(&self, wanted: &str) -> Result<(Network, Vec<Member>)> {
+        self.put_right();
+        if wanted == super::DEFAULT && !self.host()?.user_namespace {
+            self.default_network()?;
+        }
+        let database = self.database()?;
+        let network = table::find(database.read(), wanted)?;
+        let mut members = table::members(database.read(), &network.id)?;
+        drop(database);
+        members.retain(|member| matches!(self.running_state(&member.container), Ok(Some(_))));
+        Ok((network, members))
+    }
+
+    /// Removes a network that no running container is on; returns its identifier.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::Forbidden`] for one that is predefined or in use.
+    pub fn remove_network(&self, wanted: &str) -> Result<String> {
+        self.put_right();
+        let _alone = self.lock_networks()?;
+        let (network, members) = {
+            let database = self.database()?;
+            let network = table::find(database.read(), wanted)?;
+            let members = table::members(database.read(), &network.id)?;
+            (network, members)
+        };
+        if network.is_predefined() {
+            return Err(Error::new(
+                Kind::Forbidden,
+                format!("{} is a pre-defined network and cannot be removed", network.name),
+            ));
+        }
+        if !members.is_empty() {
+            return Err(in_use(&network, &members));
+        }
+        self.unmake_network(&network)?;
+        self.record_of_network(&network, "destroy", None);
+        Ok(network.id)
+    }
+
+    /// Removes the networks that nobody uses and that `wanted` takes; returns their names.
+    ///
+    /// # Errors
+    /// The first that could not be removed.
+    pub fn prune_networks(&self, mut wanted: impl FnMut(&Network) -> bool) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for network in self.networks()? {
+            let in_use = !table::members(self.database()?.read(), &network.id)?.is_empty();
+            if network.is_predefined() || in_use || !wanted(&network) {
+                continue;
+            }
+            match self.remove_network(&network.id) {
+                Ok(_) => removed.push(network.name),
+                // A container has come, or another prune was quicker.
+                Err(error) if matches!(error.kind(), Kind::Forbidden | Kind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Number of containers that run on each network, by its identifier.
+    pub fn network_uses(&self) -> Result<BTreeMap<String, usize>> {
+        let database = self.database()?;
+        let mut uses = BTreeMap::new();
+        for network in table::all(database.read())? {
+            let count = table::members(database.read(), &network.id)?.len();
+            uses.insert(network.id, count);
+        }
+        Ok(uses)
+    }
+}

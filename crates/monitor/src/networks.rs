@@ -1,0 +1,75 @@
+//! The container's networks as its monitor has them: joined at its start, and by request while it runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use kernel::namespaces::{self, Namespaces};
+use rustix::process::Pid;
+
+use crate::error::{Error, Kind};
+use crate::guard::{Guard, Healer};
+use crate::launch;
+use crate::names::NameServer;
+use crate::plan::{Launch, NetworkChange};
+use crate::supervisor::{CONTAINER, Monitor};
+
+/// What a monitor holds for its container's networks.
+#[derive(Debug, Default)]
+pub(crate) struct Networks {
+    /// Host ports that are taken.
+    pub(crate) ports: Vec<OwnedFd>,
+    /// Who answers names.
+    pub(crate) names: Option<NameServer>,
+    /// Who watches over the rules.
+    pub(crate) guard: Option<Guard>,
+}
+
+impl Monitor {
+    /// Keeps sockets that are bound to published ports as long as this monitor lives; the handover brought them.
+    pub fn hold_ports(&mut self, sockets: Vec<OwnedFd>) {
+        self.networks.ports.extend(sockets);
+    }
+
+    /// Takes part in watching over the firewall's rules. That it cannot is no reason not to run a container: they are looked
+    /// at again when the next one starts.
+    pub fn watch_rules(&mut self, lock: &std::path::Path, healer: Healer) {
+        self.networks.guard = Guard::open(lock, healer).ok();
+    }
+
+    /// Joins or leaves a network.
+    pub(crate) fn change_network(&mut self, change: NetworkChange) -> Result<(), Error> {
+        let pid = self.sessions.get(&CONTAINER).filter(|session| session.exit.is_none()).map(|session| session.pid);
+        let pid = pid.and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Error::refused(Kind::NotRunning, "the container is not running"))?;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Launch { kind: Kind::Failed, source };
+        let namespace = namespaces::open(pid, Namespaces::NETWORK).map_err(|error| failed(error.into()))?;
+        let work = || -> Result<(), network::Error> {
+            change.attachments.iter().try_for_each(|each| network::attach(each, namespace.as_fd()))?;
+            change.direct.iter().try_for_each(|each| network::attach_direct(each, namespace.as_fd()))?;
+            change.detach.iter().try_for_each(|name| network::detach(name))?;
+            change.remove.iter().try_for_each(|name| network::remove_inside(name, namespace.as_fd()))?;
+            network::reroute(&change.routes, namespace.as_fd())
+        };
+        work().map_err(|error| failed(error.into()))?;
+        match (&mut self.networks.names, change.names.clone()) {
+            (Some(server), Some(plan)) => server.set_plan(plan),
+            (None, Some(plan)) => {
+                let server = NameServer::open(namespace.as_fd(), plan).map_err(|error| failed(error.into()))?;
+                self.networks.names = Some(server);
+            }
+            // resolv.conf of a container that runs still says that it is here.
+            (_, None) => {}
+        }
+        // For a restart under this monitor.
+        if let Launch::Container(container) = &mut self.plan.launch {
+            container.attachments.retain(|each| !change.detach.contains(&each.host_interface));
+            container.direct.retain(|each| !change.remove.contains(&each.container_interface));
+            container.attachments.extend(change.attachments);
+            container.direct.extend(change.direct);
+            launch::set_gateways(container, &change.routes);
+            if change.names.is_some() {
+                container.names = change.names;
+            }
+        }
+        Ok(())
+    }
+}
