@@ -105,14 +105,7 @@ fn assemble(
     }
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
-    let channel = match context.door {
-        Some(door) => {
-            let procfs = inside.procfs.as_ref().map(Procfs::directory);
-            let needed: Vec<_> = [inside.root.as_fd()].into_iter().chain(procfs).collect();
-            &*starter.insert(door::wait(door, &plan.process, &needed)?)
-        }
-        None => context.channel,
-    };
+    let channel = starting_channel(context, &inside, starter)?;
     if !hooks.start_container.is_empty() {
         let state = in_container(ContainerState::Created);
         hooks::run_hooks(
@@ -122,6 +115,18 @@ fn assemble(
         )?;
     }
     execute(&plan.process, &inside, &ready, channel)
+}
+
+/// Where the one who starts the container is heard and told: the maker's channel, or what comes through the door.
+fn starting_channel<'c>(
+    context: &'c Context<'_>,
+    inside: &Inside,
+    starter: &'c mut Option<Channel>,
+) -> Result<&'c Channel> {
+    let Some(door) = context.door else { return Ok(context.channel) };
+    let procfs = inside.procfs.as_ref().map(Procfs::directory);
+    let needed: Vec<_> = [inside.root.as_fd()].into_iter().chain(procfs).collect();
+    Ok(starter.insert(door::wait(door, &context.plan.process, &needed)?))
 }
 
 /// A process that stands in the container's root.

@@ -30,15 +30,17 @@ impl Prepared {
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
             let tree = match &mount.what {
+                Mounted::Bind { source, recursive, id_map: Some(map), .. } => id_mapped(source, *recursive, map),
+                Mounted::Bind { source, recursive, subpath, layers, .. } => match of_another(source) {
+                    Some((process, path)) => foreign(process, &path, *recursive),
+                    None if confined && is_hidden(source) => {
+                        bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount))
+                    }
+                    None => continue,
+                },
                 Mounted::FileSystem { name: kind, source, options, from_outside: true, .. } => {
                     file_system(mount, kind, source, options, None).during(|| name(mount))
                 }
-                Mounted::Bind { source, recursive, id_map, .. } => match (id_map, of_another(source)) {
-                    (Some(map), _) => id_mapped(source, *recursive, map),
-                    (None, Some((process, path))) => foreign(process, &path, *recursive),
-                    (None, None) if confined && is_hidden(source) => copy(source, *recursive).during(|| name(mount)),
-                    (None, None) => continue,
-                },
                 _ => continue,
             };
             trees.push((index, tree.map_err(|error| in_step(mount, error))?));
