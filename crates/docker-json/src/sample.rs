@@ -1,7 +1,7 @@
 //! Containers for the tests of whoever prints one.
 
 use engine::containers::record::{Run, Settings};
-use engine::{Container, Mount, MountSource, Place, PublishedPort, Status};
+use engine::{Container, Endpoint, Mount, MountSource, Place, PublishedPort, Status};
 
 /// A container in a given state.
 pub fn container(status: Status) -> Container {
@@ -23,9 +23,9 @@ pub fn container(status: Status) -> Container {
         status,
         run: Run { pid: 42, started_at: "2026-01-02T11:59:57Z".into(), finished_at, exit_code: 3, ..Run::default() },
         address: None,
-        health: None,
         networks: vec![],
         ports: vec![],
+        health: None,
         directory: "/var/lib/dhow/containers/x".into(),
     }
 }
@@ -33,7 +33,7 @@ pub fn container(status: Status) -> Container {
 /// One with an address, ports, mounts and devices.
 pub fn running() -> Container {
     let mut c = container(Status::Running);
-    c.networks = vec![engine::Endpoint {
+    c.networks = vec![Endpoint {
         network: "bridge".into(),
         place: Some(Place {
             ipv4: "172.17.0.2/16".parse().ok(),
@@ -41,10 +41,9 @@ pub fn running() -> Container {
             mac: "02:42:ac:11:00:02".into(),
             ..Place::default()
         }),
-        ..engine::Endpoint::default()
+        ..Endpoint::default()
     }];
-    let port =
-        PublishedPort { protocol: "tcp".into(), host_port: 8080, container_port: 80, ..PublishedPort::default() };
+    let port = PublishedPort { protocol: "tcp".into(), host_port: 8080, container_port: 80, ..Default::default() };
     c.settings.ports = vec![port.clone()];
     c.ports = vec![port];
     c.settings.exposed_ports = vec!["6379/tcp".into()];

@@ -4,9 +4,10 @@
 //! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
-//! - [`archives`]: files in and out of containers
 //! - [`check`]: is what is on disk what it should be?
+//! - [`archives`]: files in and out of containers
 //! - [`engine`]: where things are, and what is opened when
+//! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`events`]: what happened, for whoever wants to know
 //! - [`images`]: pull, push, load, save, remove, look up
@@ -26,6 +27,7 @@ mod apparmor;
 pub mod archives;
 pub mod check;
 mod clock;
+pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
@@ -54,6 +56,7 @@ pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
 pub use cgroup::Stats as CgroupStats;
+pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
 pub use containers::options::{
     Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
     PublishedPort, PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,

@@ -93,13 +93,10 @@ pub(crate) fn keep(monitor: &mut Monitor, open: &dyn Fn() -> Result<Engine>) -> 
             return Some(exit);
         }
         let id = monitor.plan().id.clone();
-        // Let go, so that they can be taken anew.
-        monitor.release_ports();
         let plan = open().and_then(|engine| engine.plan_again(&id, monitor.restarts()));
         let again = match plan {
-            Ok((plan, joined)) => {
+            Ok(plan) => {
                 *monitor.plan_mut() = plan;
-                monitor.hold_ports(joined.sockets);
                 monitor.run_once().map_err(|error| error.to_failure().to_string())
             }
             Err(error) => Err(crate::containers::chain(&error)),
@@ -142,13 +139,14 @@ impl Engine {
     }
 
     /// The plan of a further run under the same monitor: made anew, as limits, networks and mounts may have been changed.
-    fn plan_again(&self, id: &str, restarts: u32) -> Result<(MonitorPlan, crate::networks::Joined)> {
+    fn plan_again(&self, id: &str, restarts: u32) -> Result<MonitorPlan> {
         let mut entry = table::find(self.database()?.read(), id)?;
         entry.run = Some(Run { restart_count: restarts, ..entry.run.unwrap_or_default() });
-        // Ports cannot be published twice; the address stays.
+        // Ports cannot be published twice; the addresses stay, and the sockets that this monitor holds.
         self.leave_networks(id)?;
         self.forget_volatile(&entry)?;
-        self.prepare(&mut entry, None)
+        let kept = Some(entry.published.take().unwrap_or_default());
+        self.prepare(&mut entry, None, kept).map(|(plan, _)| plan)
     }
 
     /// overlayfs marks a `volatile` upper directory, and refuses to mount it a second time: a power cut may have come in

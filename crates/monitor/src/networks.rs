@@ -29,11 +29,6 @@ impl Monitor {
         self.networks.ports.extend(sockets);
     }
 
-    /// Lets go of them, before a further run takes them anew.
-    pub fn release_ports(&mut self) {
-        self.networks.ports.clear();
-    }
-
     /// Takes part in watching over the firewall's rules. That it cannot is no reason not to run a container: they are looked
     /// at again when the next one starts.
     pub fn watch_rules(&mut self, lock: &std::path::Path, healer: Healer) {

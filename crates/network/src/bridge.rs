@@ -23,7 +23,7 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<Vec<Changed>, Error> {
     let mut link = links::find(&mut socket, name)?;
     let is_new = link.is_none();
     if is_new {
-        let create = links::new_bridge(name, mac_of(bridge), bridge.mtu);
+        let create = links::new_bridge(name, mac_of(bridge));
         match socket.execute(&mut [create]) {
             Ok(()) => {}
             // Another dhow was faster.

@@ -163,12 +163,9 @@ fn parse(kind: u16, payload: &[u8]) -> Option<Link> {
 
 /// A new bridge, down. Its hardware address is fixed: without one a bridge takes the lowest of its ports, and changes it
 /// whenever a container comes or goes, under the feet of everybody's ARP tables.
-pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: Option<u32>) -> Request {
+pub(crate) fn new_bridge(name: &str, mac: Mac) -> Request {
     let mut request = Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE);
     request.raw(&header(0, 0, 0)).text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac.0);
-    if let Some(mtu) = mtu {
-        request.u32(IFLA_MTU, mtu);
-    }
     request.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "bridge");
     });
@@ -270,7 +267,7 @@ pub(crate) fn new_upper(kind: Upper, lower: u32, there: &End<'_>, netns: Borrowe
     request
 }
 
-/// Sets a device's MTU. One that is set when a bridge is made lasts until its first port comes and goes.
+/// Sets a device's MTU. A bridge follows its ports until its MTU has been changed; being made with one is no change.
 pub(crate) fn set_mtu(index: u32, mtu: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);
     request.raw(&header(index, 0, 0)).u32(IFLA_MTU, mtu);

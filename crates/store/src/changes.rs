@@ -3,7 +3,8 @@
 use crate::Ownership;
 use crate::error::SystemError;
 use crate::merge::{Stack, is_opaque, is_whiteout, stat};
-use rustix::fd::AsFd;
+use crate::pack::{is_empty, relative};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Stat};
 use std::ffi::CString;
 
@@ -28,14 +29,21 @@ pub struct Change {
 }
 
 /// All changes, a directory before what is in it, names in byte order.
-pub(crate) fn changes(upper: &Stack, lower: &Stack, ownership: Ownership) -> Result<Vec<Change>, SystemError> {
-    let mut walk = Walk { ownership, out: Vec::new(), path: Vec::new() };
+pub(crate) fn changes(
+    upper: &Stack,
+    lower: &Stack,
+    ownership: Ownership,
+    mount_points: &[&str],
+) -> Result<Vec<Change>, SystemError> {
+    let mut walk = Walk { ownership, mount_points: relative(mount_points), out: Vec::new(), path: Vec::new() };
     walk.directory(upper, lower)?;
     Ok(walk.out)
 }
 
 struct Walk {
     ownership: Ownership,
+    /// No change when they are empty and in no layer.
+    mount_points: Vec<Vec<u8>>,
     out: Vec<Change>,
     path: Vec<u8>,
 }
@@ -78,6 +86,7 @@ impl Walk {
         match (above, below) {
             (Some(above), None) if is_whiteout(&above) => {}
             (None, None) => {}
+            (Some(above), None) if self.is_mount_point(own_part(upper), name, &above)? => {}
             (Some(above), Some(_)) if is_whiteout(&above) => self.note(ChangeKind::Deleted),
             (None, Some(_)) if opaque => self.note(ChangeKind::Deleted),
             // Vanished while we looked.
@@ -93,14 +102,47 @@ impl Walk {
                 }
                 // A directory is copied up for what is made below it; that alone is no change of it. But then that is
                 // one, and notes its parents.
-                if below.is_none_or(|below| !same_directory(&above, &below.stat)) {
+                let down = upper.enter(name, self.ownership)?;
+                let lower_down = lower.enter(name, self.ownership)?;
+                // The time of one that got a mount point changed with that.
+                let touched = self.has_mount_point(&down, &lower_down)?;
+                if below.is_none_or(|below| !same_directory(&above, &below.stat, touched)) {
                     self.note(kind);
                 }
-                let down = upper.enter(name, self.ownership)?;
-                self.directory(&down, &lower.enter(name, self.ownership)?)?;
+                self.directory(&down, &lower_down)?;
             }
         }
         Ok(())
+    }
+
+    fn is_mount_point(
+        &self,
+        parent: Option<BorrowedFd<'_>>,
+        name: &CString,
+        above: &Stat,
+    ) -> Result<bool, SystemError> {
+        let path = self.path.get(1..).unwrap_or_default();
+        match parent {
+            Some(parent) if self.mount_points.iter().any(|each| each == path) => {
+                is_empty(parent, name, above, path, &self.mount_points)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a mount point was made in the directory at the current path.
+    fn has_mount_point(&self, upper: &Stack, lower: &Stack) -> Result<bool, SystemError> {
+        for path in &self.mount_points {
+            let here = self.path.get(1..).unwrap_or_default();
+            let inside = path.strip_prefix(here).and_then(|rest| rest.strip_prefix(b"/"));
+            let Some(name) = inside.filter(|name| !name.contains(&b'/')) else { continue };
+            let Ok(name) = CString::new(name) else { continue };
+            let made = upper.find(&name)?.is_some() && lower.find(&name)?.is_none();
+            if made {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes the current path, and before it the directories on the way that were not noted.
@@ -123,9 +165,13 @@ fn is_in(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
+fn own_part(upper: &Stack) -> Option<BorrowedFd<'_>> {
+    upper.parts.first().map(AsFd::as_fd)
+}
+
 /// What Docker compares.
-fn same_directory(a: &Stat, b: &Stat) -> bool {
+fn same_directory(a: &Stat, b: &Stat, any_time: bool) -> bool {
     a.st_mode == b.st_mode
         && (a.st_uid, a.st_gid) == (b.st_uid, b.st_gid)
-        && (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec)
+        && (any_time || (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec))
 }

@@ -146,6 +146,14 @@ impl Store {
         staging::sweep(self)
     }
 
+    /// What lies in `staging` and belongs to nobody alive, without removing it.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn abandoned(&self) -> Result<Vec<String>, StoreError> {
+        staging::abandoned(self)
+    }
+
     /// Removes `name` in a directory of the engine on this file system, with all that is in it. That it is missing is no
     /// error.
     ///
@@ -157,14 +165,6 @@ impl Store {
             Some(parent) => writable::take_and_discard(self, &parent, name).map_err(system),
             None => Ok(()),
         }
-    }
-
-    /// What lies in `staging` and belongs to nobody alive, without removing it.
-    ///
-    /// # Errors
-    /// System errors.
-    pub fn abandoned(&self) -> Result<Vec<String>, StoreError> {
-        staging::abandoned(self)
     }
 
     /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has

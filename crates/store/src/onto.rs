@@ -5,10 +5,10 @@
 //! name is made by descriptor and never followed. Names of whiteouts mean nothing here.
 
 use crate::Ownership;
+use crate::directory::Directory;
 use crate::error::{During, EntryError, StoreError, SystemError, quoted};
 use crate::late::times;
 use crate::remove;
-use crate::tally::Tally;
 use crate::xattrs::{self, Target};
 use archive::decompress::{self, Decompressor};
 use archive::{Entry, Kind, Reader};
@@ -188,7 +188,10 @@ impl Unpacker<'_> {
         }
         if there {
             self.parent = None;
-            remove::counted(parent, name, &mut Tally::default())?;
+            let call = |call: &str| format!("{call}({})", quoted(name));
+            let fd = fs::openat(parent, name, crate::directory::OPEN, Mode::empty()).during(|| call("openat"))?;
+            remove::content(&Directory::from_fd(fd, "<replaced>"))?;
+            fs::unlinkat(parent, name, AtFlags::REMOVEDIR).during(|| call("rmdir"))?;
         } else {
             fs::unlinkat(parent, name, AtFlags::empty()).during(|| format!("unlinkat({})", quoted(name)))?;
         }

@@ -21,6 +21,23 @@ pub(crate) fn layer<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Re
     Packer::new(ownership, sink, true).finish(tree)
 }
 
+/// The same without the empty directories and files at some paths.
+pub(crate) fn changes<W: Write>(
+    tree: &Stack,
+    ownership: Ownership,
+    mount_points: &[&str],
+    sink: W,
+) -> Result<W, StoreError> {
+    let mut packer = Packer::new(ownership, sink, true);
+    packer.left_out = relative(mount_points);
+    packer.finish(tree)
+}
+
+/// Paths as the packer has them.
+pub(crate) fn relative(paths: &[&str]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| path.trim_start_matches('/').into()).collect()
+}
+
 /// Writes what the stack shows.
 pub(crate) fn merged<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Result<W, StoreError> {
     Packer::new(ownership, sink, false).finish(tree)
@@ -73,6 +90,8 @@ const DEPTH: usize = 512;
 
 struct Packer<W> {
     depth: usize,
+    /// Left out when they are empty.
+    left_out: Vec<Vec<u8>>,
     writer: Writer<W>,
     ownership: Ownership,
     /// Write marks instead of obeying them.
@@ -88,7 +107,15 @@ fn system(source: SystemError) -> StoreError {
 
 impl<W: Write> Packer<W> {
     fn new(ownership: Ownership, sink: W, marks: bool) -> Packer<W> {
-        Packer { depth: 0, writer: Writer::new(sink), ownership, marks, path: Vec::new(), linked: HashMap::new() }
+        Packer {
+            depth: 0,
+            left_out: Vec::new(),
+            writer: Writer::new(sink),
+            ownership,
+            marks,
+            path: Vec::new(),
+            linked: HashMap::new(),
+        }
     }
 
     fn finish(mut self, tree: &Stack) -> Result<W, StoreError> {
@@ -123,6 +150,12 @@ impl<W: Write> Packer<W> {
         }
         self.path.extend(name.as_bytes());
         let parent = stack.parts[found.part].as_fd();
+        if self.left_out.contains(&self.path)
+            && is_empty(parent, name, &found.stat, &self.path, &self.left_out).map_err(system)?
+        {
+            self.path.truncate(length);
+            return Ok(());
+        }
         let result = match found.kind() {
             FileType::Directory => self.member(parent, name, &found.stat, Kind::Directory, &[]).and_then(|()| {
                 let child = stack.enter(name, self.ownership).map_err(system)?;
@@ -235,6 +268,39 @@ impl<W: Write> Packer<W> {
     fn label(&self) -> String {
         quoted(&self.path)
     }
+}
+
+/// Whether a file has no byte, or a directory nothing but further mount points. Paths have no slash at their begin.
+pub(crate) fn is_empty(
+    parent: BorrowedFd<'_>,
+    name: &CString,
+    stat: &Stat,
+    path: &[u8],
+    mount_points: &[Vec<u8>],
+) -> Result<bool, SystemError> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(stat.st_size == 0),
+        FileType::Directory => {}
+        _ => return Ok(false),
+    }
+    let child = match fs::openat(parent, name, crate::directory::OPEN, Mode::empty()) {
+        Ok(child) => Stack { parts: vec![child] },
+        Err(Errno::NOENT) => return Ok(true),
+        Err(errno) => return Err(SystemError::new(format!("openat({})", quoted(name.as_bytes())), errno)),
+    };
+    for name in child.names()? {
+        let path = [path, b"/", name.as_bytes()].concat();
+        let empty = match child.find(&name)? {
+            Some(found) if mount_points.contains(&path) => {
+                is_empty(child.parts[0].as_fd(), &name, &found.stat, &path, mount_points)?
+            }
+            _ => false,
+        };
+        if !empty {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// File systems whose files are not data (magic numbers of linux/magic.h): procfs, sysfs, cgroup, cgroup2, securityfs,

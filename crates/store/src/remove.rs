@@ -5,7 +5,6 @@
 
 use crate::directory::{Directory, OPEN};
 use crate::error::{During, SystemError, quoted};
-use crate::tally::Tally;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, IFlags, Mode, RawDir};
 use rustix::io::Errno;
@@ -17,25 +16,13 @@ const DEPTH: usize = 100;
 
 /// Empties a directory.
 pub(crate) fn content(directory: &Directory) -> Result<(), SystemError> {
-    Remover { top: directory.as_fd(), label: directory.label(), moved: 0, tally: None }.run()
-}
-
-/// Removes `name` in `parent`, directory or not, and takes what went off the tally. `parent` is inside a tree that only
-/// this process works on.
-pub(crate) fn counted(parent: BorrowedFd<'_>, name: &[u8], tally: &mut Tally) -> Result<(), SystemError> {
-    let mut remover = Remover { top: parent, label: "<layer>", moved: 0, tally: Some(tally) };
-    let stat =
-        fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).during(|| format!("fstatat(<layer>, {})", quoted(name)))?;
-    let name = std::ffi::CString::new(name)
-        .map_err(|_| SystemError::new("unlinkat(<layer>, a name with NUL)", Errno::INVAL))?;
-    remover.remove(parent, &name, FileType::from_raw_mode(stat.st_mode), 0)
+    Remover { top: directory.as_fd(), label: directory.label(), moved: 0 }.run()
 }
 
 struct Remover<'a> {
     top: BorrowedFd<'a>,
     label: &'a str,
     moved: u64,
-    tally: Option<&'a mut Tally>,
 }
 
 impl Remover<'_> {
@@ -67,9 +54,6 @@ impl Remover<'_> {
     }
 
     fn remove(&mut self, parent: BorrowedFd<'_>, name: &CStr, kind: FileType, depth: usize) -> Result<(), SystemError> {
-        if self.tally.is_some() {
-            self.count(parent, name)?;
-        }
         if kind != FileType::Directory {
             match self.unlink(parent, name, AtFlags::empty()) {
                 // The type was unknown to the file system, or changed.
@@ -134,15 +118,6 @@ impl Remover<'_> {
                 Err(errno) => return Err(self.failed("renameat2", name, errno)),
             }
         }
-    }
-
-    fn count(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<(), SystemError> {
-        let stat =
-            fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| self.failed("fstatat", name, errno))?;
-        if let Some(tally) = &mut self.tally {
-            tally.remove(&stat);
-        }
-        Ok(())
     }
 
     fn failed(&self, call: &str, name: &CStr, errno: Errno) -> SystemError {

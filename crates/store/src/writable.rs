@@ -113,34 +113,38 @@ impl<'a> Writable<'a> {
         take_and_discard(self.store, &all, &self.id).map_err(system)
     }
 
-    /// What the container changed in the given layers, topmost first.
+    /// What the container changed in the given layers, topmost first. An empty directory or file that only the container has,
+    /// at one of the absolute paths `mount_points`, is no change.
     ///
     /// # Errors
     /// [`StoreError::NoSuchLayer`], system errors.
-    pub fn changes(&self, layers: &[Digest]) -> Result<Vec<Change>, StoreError> {
+    pub fn changes(&self, layers: &[Digest], mount_points: &[&str]) -> Result<Vec<Change>, StoreError> {
         let lower = self.store.layers().stack(layers)?;
-        changes::changes(&self.stack()?, &lower, self.store.ownership)
+        changes::changes(&self.stack()?, &lower, self.store.ownership, mount_points)
             .map_err(|source| StoreError::System { doing: "compare the container with its layers", source })
     }
 
-    /// Writes what the container changed as an OCI layer archive (plain tar). Returns the sink.
+    /// Writes what the container changed as an OCI layer archive (plain tar), without what is empty at one of the absolute
+    /// paths `mount_points`. Returns the sink.
     ///
     /// # Errors
     /// [`StoreError::Sink`], system errors.
-    pub fn pack<W: Write>(&self, sink: W) -> Result<W, StoreError> {
-        pack::layer(&self.stack()?, self.store.ownership, sink)
+    pub fn pack<W: Write>(&self, mount_points: &[&str], sink: W) -> Result<W, StoreError> {
+        pack::changes(&self.stack()?, self.store.ownership, mount_points, sink)
     }
 
     /// Stores what the container changed as a new layer, for `docker commit`.
     ///
     /// # Errors
     /// Those of [`Writable::pack`] and [`crate::Layers::import`].
-    pub fn commit(&self) -> Result<Layer, StoreError> {
+    pub fn commit(&self, mount_points: &[&str]) -> Result<Layer, StoreError> {
         let (from, to) = std::io::pipe().map_err(StoreError::Sink)?;
         std::thread::scope(|scope| {
             let packer = std::thread::Builder::new()
                 .name("pack".to_owned())
-                .spawn_scoped(scope, move || self.pack(std::io::BufWriter::with_capacity(64 << 10, to)).map(drop))
+                .spawn_scoped(scope, move || {
+                    self.pack(mount_points, std::io::BufWriter::with_capacity(64 << 10, to)).map(drop)
+                })
                 .map_err(StoreError::Thread)?;
             let layer = self.store.layers().import(None, from);
             let packed = packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -2,6 +2,8 @@
 
 use crate::case::Case;
 
+mod commits;
+mod copying;
 mod docker_api;
 mod events;
 mod health;
@@ -33,6 +35,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         volumes::CASES,
+        copying::CASES,
+        commits::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,

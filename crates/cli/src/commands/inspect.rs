@@ -41,7 +41,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         None | Some("") => None,
         Some(kind @ ("container" | "image" | "network" | "volume")) => Some(kind),
         Some(kind @ ("node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config")) => {
-            return Err(Failure::new(format!("--type {kind} is not supported: there is no swarm and no plugin here")));
+            return Err(Failure::new(format!(
+                "--type {kind} is not supported yet: container, image, network and volume are"
+            )));
         }
         Some(kind) => return Err(Failure::new(format!("unknown type: {kind:?}"))),
     };

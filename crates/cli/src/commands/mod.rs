@@ -2,13 +2,18 @@
 
 mod attach;
 mod boot;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -75,7 +80,12 @@ pub const VERBS: &[Entry] = &[
     (&["info"], &info::VERB),
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
+    (&["commit"], &commit::VERB),
+    (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
+    (&["diff"], &diff::VERB),
+    (&["export"], &export::VERB),
+    (&["import"], &import::VERB),
     (&["events"], &events::VERB),
     (&["history"], &history::VERB),
     (&["inspect"], &inspect::VERB),
@@ -110,8 +120,12 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["commit"], &commit::VERB),
+            (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
+            (&["diff"], &diff::VERB),
             (&["exec"], &exec::VERB),
+            (&["export"], &export::VERB),
             (&["inspect"], &inspect::CONTAINER),
             (&["kill"], &kill::VERB),
             (&["logs"], &logs::VERB),
@@ -137,6 +151,7 @@ pub const GROUPS: &[Group] = &[
         about: "Manage images",
         verbs: &[
             (&["history"], &history::VERB),
+            (&["import"], &import::VERB),
             (&["inspect"], &image_inspect::VERB),
             (&["load"], &load::VERB),
             (&["ls", "list"], &images::VERB),
@@ -148,6 +163,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    volume::GROUP,
     Group {
         name: "network",
         about: "Manage networks",
@@ -162,7 +178,6 @@ pub const GROUPS: &[Group] = &[
             (&["xray"], &network_xray::VERB),
         ],
     },
-    volume::GROUP,
     Group {
         name: "system",
         about: "Manage dhow",

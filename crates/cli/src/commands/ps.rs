@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
 use docker_json::{elapsed, status};
-use engine::{Container, MountSource, NetworkMode, Status};
+use engine::{Container, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ impl Bounds {
 
 fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
     let settings = &container.settings;
-    let networks = networks(container);
+    let networks = docker_json::container::network_names(container);
     let is_on = |wanted: &str| {
         let by_id = |id: &str| wanted.len() >= 4 && id.starts_with(wanted);
         networks.iter().any(|name| name == wanted) || container.networks.iter().any(|each| by_id(&each.network_id))
@@ -168,17 +168,6 @@ fn is_image(container: &Container, wanted: &str) -> bool {
         || canonical(wanted).is_some_and(|name| Some(name) == canonical(&settings.image_name))
 }
 
-/// The names of the networks that a container is on.
-fn networks(container: &Container) -> Vec<String> {
-    match &container.settings.network {
-        NetworkMode::Bridge if container.networks.is_empty() => vec!["bridge".into()],
-        NetworkMode::Bridge => container.networks.iter().map(|endpoint| endpoint.network.clone()).collect(),
-        NetworkMode::Host => vec!["host".into()],
-        NetworkMode::None => vec!["none".into()],
-        NetworkMode::Container(_) => vec![],
-    }
-}
-
 fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
     let settings = &container.settings;
     let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
@@ -209,7 +198,7 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         "Labels": labels.join(","),
         "Label": settings.labels,
         "Mounts": mounts.join(","),
-        "Networks": networks(container).join(","),
+        "Networks": docker_json::container::network_names(container).join(","),
         "LocalVolumes": volumes.to_string(),
     })
 }

@@ -100,7 +100,10 @@ impl Engine {
         let entry = crate::containers::table::find(self.database()?.read(), container)?;
         let single_id = self.store()?.ownership().single_id;
         self.with_view(container, |view| {
-            let place = Place::find(view, container, &format!("{}/", path.trim_end_matches('/')))?;
+            if path.is_empty() {
+                return Err(Error::new(Kind::InvalidArgument, "path cannot be empty"));
+            }
+            let place = Place::find_directory(view, container, path)?;
             if !place.stat.is_directory() {
                 return Err(Error::new(Kind::InvalidArgument, "extraction point is not a directory"));
             }

@@ -106,6 +106,14 @@ impl Engine {
         let mut settings = settle(options, &image)?;
         self.settle_sharing(&mut settings)?;
         settings.mounts = self.all_mounts(options, &image)?;
+        for mount in &settings.mounts {
+            // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
+            if matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous)
+                && !settings.volumes.contains(&mount.target)
+            {
+                settings.volumes.push(mount.target.clone());
+            }
+        }
         if let NetworkMode::Container(wanted) = &settings.network {
             let owner = table::find(self.database()?.read(), wanted)?;
             settings.hostname = owner.settings.hostname;
@@ -128,13 +136,13 @@ impl Engine {
 
     pub(crate) fn specification(&self, entry: &Entry) -> Result<oci::runtime::Spec> {
         let directory = self.directories().container(&entry.id);
-        let sources = self.mount_sources(&entry.settings)?;
         // Another container's network comes with the files that describe it.
         let (files, network) = match &entry.settings.network {
             NetworkMode::Container(id) => (self.directories().container(id), Some(self.network_namespace(id)?)),
             _ => (directory, None),
         };
         let program = self.program_for_containers()?;
+        let sources = self.mount_sources(&entry.settings)?;
         let place = Place { id: &entry.id, directory: &files, program: &program, sources: &sources, network };
         lower::specification(&entry.settings, self.host()?, &place)
     }

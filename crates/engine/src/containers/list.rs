@@ -115,9 +115,9 @@ pub(super) fn with_status(engine: &Engine, entry: Entry, status: Status) -> Cont
     Container {
         directory: engine.directories().container(&entry.id),
         health: None,
-        address: entry.endpoints.iter().find_map(Address::of),
+        address: None,
         networks: entry.endpoints,
-        ports: entry.published.unwrap_or_else(|| entry.settings.ports.clone()),
+        ports: entry.settings.ports.clone(),
         id: entry.id,
         name: entry.name,
         created_at: entry.created_at,

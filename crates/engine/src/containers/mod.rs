@@ -26,6 +26,7 @@ pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;
 pub use prune::{PruneFilter, Pruned};
 pub use serving::{ExecState, Waiting};
+pub(crate) use signal::number as signal_number;
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
 pub use top::Top;

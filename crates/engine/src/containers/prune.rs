@@ -53,7 +53,7 @@ impl Engine {
                 continue;
             }
             let bytes = self.own_bytes(&container.id)?;
-            match self.remove(&container.id, false, true) {
+            match self.remove(&container.id, false, false) {
                 Ok(()) => {
                     pruned.ids.push(container.id);
                     pruned.bytes += bytes;

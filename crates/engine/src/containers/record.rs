@@ -222,12 +222,12 @@ pub struct Container {
     pub run: Run,
     /// Its first address.
     pub address: Option<Address>,
-    /// What its health checks say; none where it has none.
-    pub health: Option<monitor::Health>,
     /// The networks that it is on, or will be on when it runs.
     pub networks: Vec<Endpoint>,
     /// Published ports; while it runs, with the host's ports chosen.
     pub ports: Vec<PublishedPort>,
+    /// What its health checks say; none where it has none.
+    pub health: Option<monitor::Health>,
     /// The directory of its log and generated files.
     pub directory: std::path::PathBuf,
 }

@@ -94,13 +94,14 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         table::rename(&mut *self.database()?, &entry.id, name)?;
+        let renamed = table::find(self.database()?.read(), &entry.id)?;
+        self.announce(&renamed, &self.attached(&renamed)?)?;
         // Its monitor writes events down under that name; one that is ending writes none.
         let told = Connection::open(&self.directories().container_run(&entry.id))
             .and_then(|monitor| monitor.tell(crate::events::for_caller(name, &entry.settings)));
         drop(told);
         self.record_of(&entry.id, name, &entry.settings, "rename", &[("oldName", &format!("/{}", entry.name))]);
-        let entry = table::find(self.database()?.read(), &entry.id)?;
-        self.announce(&entry, &self.attached(&entry)?)
+        Ok(())
     }
 
     /// The container, which must run.

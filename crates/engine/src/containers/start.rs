@@ -9,7 +9,7 @@
 //! ```
 
 use super::lock;
-use super::options::NetworkMode;
+use super::options::{NetworkMode, PublishedPort};
 use super::record::Run;
 use super::table::{self, Entry};
 use crate::engine::Engine;
@@ -113,22 +113,24 @@ impl Engine {
         if attach.is_some() {
             self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
         }
-        let (plan, network) = self.prepare(entry, attach)?;
-        let control = crate::roles::spawn_monitor(self, lock, &plan, &network.sockets)?;
+        let (plan, sockets) = self.prepare(entry, attach, None)?;
+        let control = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
         // The monitor holds the ports from here on.
-        drop(network);
+        drop(sockets);
         let (pid, warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
         let stream = attach.is_some().then_some(control);
         Ok(Started { id: entry.id.clone(), pid, stream, warnings })
     }
 
-    /// Everything that is made before a run, and the plan of what its monitor makes.
+    /// Everything that is made before a run, and the plan of what its monitor makes, with the sockets that hold its ports:
+    /// none when its monitor holds those that it has `kept` from the run before.
     pub(crate) fn prepare(
         &self,
         entry: &mut Entry,
         attach: Option<Streams>,
-    ) -> Result<(MonitorPlan, networks::Joined)> {
-        let network = self.join_network(entry)?;
+        kept: Option<Vec<PublishedPort>>,
+    ) -> Result<(MonitorPlan, Vec<OwnedFd>)> {
+        let network = self.join_network(entry, kept)?;
         crate::files::write(entry, &self.directories().container(&entry.id), &network.all)?;
         let mut spec = self.specification(entry)?;
         self.share(entry, &mut spec)?;
@@ -140,12 +142,11 @@ impl Engine {
         if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
             crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
         }
-        let plan = self.monitor_plan(entry, &spec, &network, attach)?;
-        Ok((plan, network))
+        Ok((self.monitor_plan(entry, &spec, &network, attach)?, network.sockets))
     }
 
     /// The container's places on its networks, and the networks themselves.
-    fn join_network(&self, entry: &mut Entry) -> Result<networks::Joined> {
+    fn join_network(&self, entry: &mut Entry, kept: Option<Vec<PublishedPort>>) -> Result<networks::Joined> {
         if let NetworkMode::Container(id) = &entry.settings.network
             && self.running_state(id)?.is_none()
         {
@@ -154,7 +155,7 @@ impl Engine {
         if entry.settings.network != NetworkMode::Bridge {
             return Ok(networks::Joined::default());
         }
-        let joined = self.join_networks(entry)?;
+        let joined = self.join_networks(entry, kept)?;
         self.set_up_networks(&joined)?;
         entry.endpoints = joined.endpoints();
         Ok(joined)

@@ -108,7 +108,9 @@ impl Engine {
         }
         let request = NetworkRequest { network: network.name.clone(), ..options.request.clone() };
         if self.running_state(&entry.id)?.is_none() {
-            return self.database()?.write(|t| table::add_endpoint(t, &entry.id, &network.id, &request));
+            self.database()?.write(|t| table::add_endpoint(t, &entry.id, &network.id, &request))?;
+            self.record_of_network(&network, "connect", Some(&entry.id));
+            return Ok(());
         }
         let before = self.attached(&entry)?;
         let place = self.database()?.write(|t| {
@@ -124,6 +126,7 @@ impl Engine {
             self.database().and_then(|mut database| database.write(forget)).unwrap_or_default();
             return Err(error);
         }
+        self.record_of_network(&network, "connect", Some(&entry.id));
         Ok(())
     }
 
@@ -161,7 +164,9 @@ impl Engine {
         }
         let forget = |t: &rusqlite::Transaction<'_>| table::remove_endpoint(t, &entry.id, &network.id);
         if self.running_state(&entry.id)?.is_none() {
-            return self.database()?.write(forget);
+            self.database()?.write(forget)?;
+            self.record_of_network(&network, "disconnect", Some(&entry.id));
+            return Ok(());
         }
         let before = self.attached(&entry)?;
         let (gone, after): (Vec<Attached>, Vec<Attached>) =
@@ -175,7 +180,9 @@ impl Engine {
         }
         self.withdraw(&entry.id, &network.id)?;
         self.change_live(&entry, &before, &after, change)?;
-        self.database()?.write(forget)
+        self.database()?.write(forget)?;
+        self.record_of_network(&network, "disconnect", Some(&entry.id));
+        Ok(())
     }
 
     /// The places that a running container has.

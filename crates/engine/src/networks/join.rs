@@ -2,10 +2,12 @@
 
 use super::gateway::{Attached, routes, ways_out};
 use super::options::NetworkRequest;
+use super::ports::{self, Held};
 use super::record::{Driver, Endpoint, Network, NetworkSettings, Place, Subnet};
 use super::settle::Surroundings;
 use super::table::{self, Published};
-use super::{DEFAULT, DEFAULT_INTERFACE, ports};
+use super::{DEFAULT, DEFAULT_INTERFACE};
+use crate::containers::options::PublishedPort;
 use crate::containers::table::Entry;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -97,8 +99,9 @@ pub(crate) fn links(all: &[Attached], container: &str) -> Result<(Vec<Attachment
 }
 
 impl Engine {
-    /// Everything that a container's start needs of its networks; recorded, and nothing made but the sockets of its ports.
-    pub(crate) fn join_networks(&self, entry: &Entry) -> Result<Joined> {
+    /// Everything that a container's start needs of its networks; recorded, and nothing made but the sockets of its ports,
+    /// unless it has `kept` those of its run before.
+    pub(crate) fn join_networks(&self, entry: &Entry, kept: Option<Vec<PublishedPort>>) -> Result<Joined> {
         self.begin_networks()?;
         if entry.endpoints.iter().any(|endpoint| endpoint.network == DEFAULT || endpoint.network_id.is_empty()) {
             self.default_network()?;
@@ -106,7 +109,10 @@ impl Engine {
         // Which networks they are does not depend on addresses, and a port that is taken is found before anything is recorded.
         let networks = self.networks_of(entry)?;
         let binding = networks.iter().find_map(|(network, _)| network.binding());
-        let held = self.hold_ports(&entry.settings, binding)?;
+        let held = match kept {
+            Some(ports) => Held { sockets: Vec::new(), ports },
+            None => self.hold_ports(&entry.settings, binding)?,
+        };
         let (all, published) = self.database()?.write(|t| {
             let mut all = Vec::with_capacity(networks.len());
             for (network, request) in networks {
@@ -119,6 +125,9 @@ impl Engine {
             Ok((all, published))
         })?;
         self.announce(entry, &all)?;
+        for each in all.iter().filter(|each| each.network.name != DEFAULT) {
+            self.record_of_network(&each.network, "connect", Some(&entry.id));
+        }
         let names = self.name_plan(entry, &all);
         Ok(Joined { all, published, sockets: held.sockets, names })
     }

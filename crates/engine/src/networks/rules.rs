@@ -64,7 +64,13 @@ impl Engine {
             let connection = database.read();
             (table::published(connection, container)?, table::places(connection, container)?)
         };
-        places.iter().try_for_each(|(network, _)| self.withdraw(container, network))?;
+        for (id, _) in &places {
+            self.withdraw(container, id)?;
+            let network = table::exact(self.database()?.read(), id)?;
+            if let Some(network) = network.filter(|network| network.name != super::DEFAULT) {
+                self.record_of_network(&network, "disconnect", Some(container));
+            }
+        }
         let Some(published) = published else { return Ok(()) };
         let _alone = self.lock_networks()?;
         network::unpublish(&published.publication).internal(|| "cannot take published ports back".into())?;

@@ -10,6 +10,16 @@ use std::collections::BTreeMap;
 
 pub use super::settle::gather;
 
+/// Docker's sentence for a network that cannot go.
+fn in_use(network: &Network, members: &[Member]) -> Error {
+    let name =
+        |each: &Member| format!("name:\"{}\" id:\"{}\"", each.name, each.place.endpoint.get(..12).unwrap_or_default());
+    let names: Vec<String> = members.iter().map(name).collect();
+    let message =
+        format!("error while removing network: network {} has active endpoints ({})", network.name, names.join(", "));
+    Error::new(Kind::Forbidden, message).hint("stop these containers, or `dhow network disconnect` them")
+}
+
 impl Engine {
     /// Makes a network: its record, its bridge, its rules.
     ///
@@ -48,7 +58,18 @@ impl Engine {
             self.unmake_network(&network).unwrap_or_default();
             return Err(error);
         }
+        self.record_of_network(&network, "create", None);
         Ok(network)
+    }
+
+    /// Writes an event of a network down; `container` is who joined or left.
+    pub(crate) fn record_of_network(&self, network: &Network, action: &str, container: Option<&str>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.settings.driver.name().to_owned()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
+        self.record_event(crate::events::Type::Network, action, &network.id, attributes);
     }
 
     fn make_network(&self, network: &Network) -> Result<()> {
@@ -57,16 +78,20 @@ impl Engine {
         self.ensure_rules()
     }
 
-    /// The record goes first: rules are made from records, and a bridge without a record is nobody's.
+    /// The record goes when the bridge is gone: killed in between, this leaves a network whose bridge is made when it is
+    /// needed. Rules follow the records.
     fn unmake_network(&self, network: &Network) -> Result<()> {
-        self.database()?.write(|t| table::delete(t, &network.id))?;
-        self.forget_names(&network.id);
         if network.bridge().is_some() {
-            self.ensure_rules()?;
             network::remove_bridge(&network.interface)
                 .internal(|| format!("cannot remove the bridge {}", network.interface))?;
         }
-        Ok(())
+        self.database()?.write(|t| {
+            // A container may have come since it was looked.
+            let members = table::members(t, &network.id)?;
+            if members.is_empty() { table::delete(t, &network.id) } else { Err(in_use(network, &members)) }
+        })?;
+        self.forget_names(&network.id);
+        if network.bridge().is_some() { self.ensure_rules() } else { Ok(()) }
     }
 
     /// An ordinary user's containers have the networks of their user namespace; without one that can have bridges, none.
@@ -124,21 +149,10 @@ impl Engine {
             ));
         }
         if !members.is_empty() {
-            let names = members.iter().map(|each| {
-                format!("name:\"{}\" id:\"{}\"", each.name, each.place.endpoint.get(..12).unwrap_or_default())
-            });
-            let names: Vec<String> = names.collect();
-            return Err(Error::new(
-                Kind::Forbidden,
-                format!(
-                    "error while removing network: network {} has active endpoints ({})",
-                    network.name,
-                    names.join(", ")
-                ),
-            )
-            .hint("stop these containers, or `dhow network disconnect` them"));
+            return Err(in_use(&network, &members));
         }
         self.unmake_network(&network)?;
+        self.record_of_network(&network, "destroy", None);
         Ok(network.id)
     }
 

@@ -12,7 +12,7 @@ use crate::sandbox::Sandbox;
 cases![networks:
     verbs [Root], names_and_aliases [Root], several_networks [Root], live [Root], static_addresses [Root],
     isolation [Root], internal [Root], shared_namespace [Root], ranges_and_their_owners [Root], own_name_server [Root],
-    upstream_servers [Root], options [Root], macvlan_and_ipvlan [Root], gone_network [Root], mistakes [Root],
+    upstream_servers [Root], options [Root], macvlan_and_ipvlan [Root], gone_network [Root], mistakes [Root], killed_verbs [Root], events [Root],
 ];
 
 const SLEEP: &str = "exec sleep 1000";
@@ -476,6 +476,54 @@ fn gone_network(sandbox: &Sandbox) -> Result<()> {
     sandbox.dhow(["start", "box"])?.fails(1, &["network mine not found"])?;
     sandbox.ok(["rm", "box"])?;
     sandbox.dhow(["run", "--rm", "--network", "mine", "busybox", "true"])?.fails(125, &["network mine not found"])?;
+    Ok(())
+}
+
+/// A verb that is killed at any moment leaves what the next one finishes or removes.
+fn killed_verbs(sandbox: &Sandbox) -> Result<()> {
+    sandbox.ok(["network", "create", "warm"])?;
+    sandbox.ok(["network", "rm", "warm"])?;
+    for moment in 0..16_u64 {
+        for words in [["network", "create", "mine"], ["network", "rm", "mine"]] {
+            let mut child = sandbox.spawn(words)?;
+            std::thread::sleep(std::time::Duration::from_millis(moment));
+            // It may have ended.
+            drop(child.kill());
+            child.wait()?;
+        }
+    }
+    sandbox.ok(["network", "rm", "-f", "mine"])?;
+    // The rules are made from the records when anything changes.
+    sandbox.ok(["network", "create", "last"])?;
+    sandbox.ok(["network", "rm", "last"])?;
+    let links = host::succeed(Command::new("ip").args(["-o", "link", "show", "type", "bridge"]))?;
+    same!(links, "", "bridges of networks that are gone");
+    if host::program("nft").is_some() {
+        let rules = host::succeed(Command::new("nft").args(["list", "table", "inet", "dhow"]))?;
+        ensure!(!rules.contains("into_dhow"), "rules of networks that are gone: {rules}");
+    }
+    Ok(())
+}
+
+fn events(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let id = sandbox.ok(["network", "create", "mine"])?;
+    let container = sandbox.detached(&["--name", "box"], SLEEP)?;
+    sandbox.ok(["network", "connect", "mine", "box"])?;
+    sandbox.ok(["network", "disconnect", "mine", "box"])?;
+    sandbox.ok(["network", "rm", "mine"])?;
+    let format =
+        "{{.Action}} {{.Actor.ID}} {{index .Actor.Attributes \"name\"}} {{index .Actor.Attributes \"container\"}}";
+    let text =
+        sandbox.ok(["events", "--since", "1h", "--until", "0s", "--filter", "type=network", "--format", format])?;
+    for line in [
+        format!("create {id} mine"),
+        format!("connect {id} mine {container}"),
+        format!("disconnect {id} mine {container}"),
+        format!("destroy {id} mine"),
+    ] {
+        contains!(text, line);
+    }
     Ok(())
 }
 

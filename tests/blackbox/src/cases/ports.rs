@@ -13,6 +13,7 @@ cases![ports:
     everywhere [Root], loopback_only [Root], hosts_firewall_is_asked [Root], protocols [Root], ranges_and_choices [Root],
     clashes [Root], flush_is_put_right [Root], transit_is_left_alone [Root], follow_the_way_out [Root], hundreds [Root],
     watcher_ends [Root], xray [Root], router_advertisements [Root], killed_monitor [Root],
+    restarts_keep_everything [Root], at_the_same_time [Root],
 ];
 
 const SERVE: &str = "echo here >/index.html; exec httpd -f -vv -p 80 -h /";
@@ -62,8 +63,8 @@ fn everywhere(sandbox: &Sandbox) -> Result<()> {
         // From the neighbour, both families; the container sees who it is.
         same!(get(Some(&lan), &format!("192.0.2.1:{port}")), "here");
         same!(get(Some(&lan), &format!("[2001:db8::1]:{port}")), "here");
-        let log = sandbox.wait_for_log(&id, "192.0.2.2")?;
-        contains!(log, "2001:db8::2");
+        sandbox.wait_for_log(&id, "192.0.2.2")?;
+        sandbox.wait_for_log(&id, "2001:db8::2")?;
         // From this machine, by any of its addresses.
         for address in ["127.0.0.1", "192.0.2.1", "[2001:db8::1]"] {
             same!(get(None, &format!("{address}:{port}")), "here", "from the host to {address}");
@@ -377,6 +378,62 @@ fn xray(sandbox: &Sandbox) -> Result<()> {
     contains!(sandbox.ok(["network", "xray", "mine"])?, "net.ipv4.ip_forward is 0");
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     sandbox.dhow(["network", "xray", "nobody"])?.fails(1, &["neither a network nor a container nobody"])?;
+    Ok(())
+}
+
+/// A container that is started again by its monitor has its ports, its addresses, its names and the networks it joined since.
+fn restarts_keep_everything(sandbox: &Sandbox) -> Result<()> {
+    has_curl()?;
+    sandbox.load("busybox")?;
+    let lan = lan()?;
+    for name in ["first", "second"] {
+        sandbox.ok(["network", "create", name])?;
+    }
+    let options = ["--restart", "always", "--network", "first", "-p", "80", "-p", "8080:80", "--name", "box"];
+    let id = sandbox.detached(&options, SERVE)?;
+    sandbox.ok(["network", "connect", "second", "box"])?;
+    let (ports, pid) = (sandbox.ok(["port", &id])?, sandbox.pid(&id)?);
+    let before = sandbox.inspect("box")?["NetworkSettings"]["Networks"].clone();
+    host::succeed(Command::new("kill").args(["-9", &pid.to_string()]))?;
+    host::until("it runs again", sandbox.seconds(10), || {
+        let now = sandbox.inspect("box")?["State"]["Pid"].as_i64().unwrap_or(0);
+        Ok((now > 0 && now != pid).then_some(()))
+    })?;
+    same!(sandbox.ok(["port", &id])?, ports);
+    let after = sandbox.inspect("box")?["NetworkSettings"]["Networks"].clone();
+    for network in ["first", "second"] {
+        same!(after[network]["IPAddress"], before[network]["IPAddress"]);
+    }
+    host::until("it serves", sandbox.seconds(10), || Ok((get(Some(&lan), "192.0.2.1:8080") == "here").then_some(())))?;
+    same!(sandbox.busybox(&["--network", "second"], "timeout 2 wget -q -O - http://box/")?, "here");
+    Ok(())
+}
+
+/// Many at once: no address twice, no rule lost.
+fn at_the_same_time(sandbox: &Sandbox) -> Result<()> {
+    has_curl()?;
+    sandbox.load("busybox")?;
+    host::succeed(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    sandbox.ok(["network", "create", "mine"])?;
+    let ports: Vec<u16> = (8101..8107).collect();
+    let starters = ports.iter().map(|port| {
+        let (name, publish) = (format!("c{port}"), format!("{port}:80"));
+        let options = ["run", "-d", "--network", "mine", "--name", &name, "-p", &publish, "busybox", "sh", "-c", SERVE];
+        sandbox.spawn(options)
+    });
+    for starter in starters.collect::<Result<Vec<_>>>()? {
+        let output = starter.wait_with_output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let seen = sandbox.ok(["network", "inspect", "-f", "{{range .Containers}}{{.IPv4Address}} {{end}}", "mine"])?;
+    let mut addresses: Vec<&str> = seen.split_whitespace().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    same!(addresses.len(), ports.len(), "{seen}");
+    for port in ports {
+        let address = format!("127.0.0.1:{port}");
+        host::until(&address, sandbox.seconds(10), || Ok((get(None, &address) == "here").then_some(())))?;
+    }
     Ok(())
 }
 

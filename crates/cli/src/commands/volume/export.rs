@@ -32,6 +32,6 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         None if std::io::stdout().is_terminal() => {
             Err(Failure::new("cowardly refusing to write an archive to a terminal: use the -o flag or redirect"))
         }
-        None => Ok(session.engine()?.export_volume(&flags.volume, std::io::stdout().lock())?),
+        None => Ok(session.engine()?.export_volume(&flags.volume, output::unbuffered()?)?),
     }
 }
