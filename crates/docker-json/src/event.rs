@@ -46,12 +46,19 @@ pub fn fields(event: &Event) -> Value {
 pub fn line(event: &Event) -> String {
     // The years that a 64-bit number of nanoseconds can hold are all years of this calendar.
     let time = Timestamp::from_nanosecond(event.time.into()).map(|time| format!("{time:.9}")).unwrap_or_default();
-    let mut line = format!("{time} {} {} {}", event.kind.name(), event.action, event.actor);
+    let mut line = format!("{time} {} {} {}", event.kind.name(), plain(&event.action), plain(&event.actor));
     if !event.attributes.is_empty() {
-        let pairs: Vec<String> = event.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> =
+            event.attributes.iter().map(|(key, value)| format!("{}={}", plain(key), plain(value))).collect();
         line.push_str(&format!(" ({})", pairs.join(", ")));
     }
     line
+}
+
+/// Labels and commands are other people's: none of them may begin a line or move the cursor.
+fn plain(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]
@@ -73,6 +80,8 @@ mod tests {
             line(&event),
             "2026-01-02T12:00:00.000000005Z container die abc (exitCode=3, image=busybox, name=web)"
         );
+        let hostile = Event { action: "exec_create: a\nb".into(), attributes: Default::default(), ..event.clone() };
+        assert!(line(&hostile).ends_with("container exec_create: a\\nb abc"));
         let value = value(&event);
         assert_eq!(
             (&value["status"], &value["from"], &value["time"]),

@@ -4,8 +4,8 @@
 //! prints plain values such as [`Container`]. It decides nothing. The engine knows neither HTTP nor flags nor Docker's JSON,
 //! prints nothing, and blocks: whoever needs to wait for many things at once polls the descriptors it hands out.
 //!
-//! - [`check`]: is what is on disk what it should be?
 //! - [`archives`]: files in and out of containers
+//! - [`check`]: is what is on disk what it should be?
 //! - [`engine`]: where things are, and what is opened when
 //! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
@@ -31,6 +31,7 @@ pub mod commits;
 pub mod containers;
 mod database;
 mod directories;
+mod disk;
 pub mod engine;
 mod error;
 pub mod events;
@@ -67,6 +68,7 @@ pub use containers::{
     UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
+pub use disk::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};

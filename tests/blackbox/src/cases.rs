@@ -25,6 +25,7 @@ mod services;
 mod sharing;
 mod storage;
 mod transfer;
+mod usage;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         storage::CASES,
         volumes::CASES,
+        usage::CASES,
         copying::CASES,
         commits::CASES,
         lifecycle::CASES,

@@ -45,6 +45,7 @@ mod serve;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod system_check;
 mod tag;
 mod top;
@@ -183,9 +184,11 @@ pub const GROUPS: &[Group] = &[
         about: "Manage dhow",
         verbs: &[
             (&["boot"], &boot::VERB),
-            (&["events"], &events::VERB),
             (&["check"], &system_check::VERB),
+            (&["df"], &system::df::VERB),
+            (&["events"], &events::VERB),
             (&["info"], &info::VERB),
+            (&["prune"], &system::prune::VERB),
         ],
     },
 ];

@@ -54,7 +54,7 @@ fn confirmed(warning: &str) -> Result<bool, Failure> {
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
-fn filter(flags: &[String]) -> Result<PruneFilter, Failure> {
+pub(super) fn filter(flags: &[String]) -> Result<PruneFilter, Failure> {
     let mut filter = PruneFilter::default();
     for flag in flags {
         let (key, value) = flag

@@ -82,6 +82,10 @@ impl<W: Write> PullProgress for Show<W> {
         self.line(&format!("{tag}: Pulling from {path}"));
     }
 
+    fn warning(&mut self, text: &str) {
+        crate::output::remark(&format!("WARNING: {text}"));
+    }
+
     fn event(&mut self, layer: &str, event: PullEvent) {
         if let Ask::Later(target) = self.bars {
             self.bars = target().map_or(Ask::Lines, |target| Ask::Bars(Bars::new(target)));

@@ -68,6 +68,10 @@ pub struct ContainerFlags {
     device_cgroup_rule: Vec<String>,
     #[command(flatten)]
     io: IoFlags,
+    /// Do not verify signatures of the image (default true, and nothing else)
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = crate::values::boolean::parse, hide = true)]
+    disable_content_trust: Option<bool>,
     /// Set name servers
     #[arg(long, value_name = "list", value_parser = hosts::server)]
     dns: Vec<String>,
@@ -115,6 +119,9 @@ pub struct ContainerFlags {
     /// IPC namespace: private, shareable, host, none or container:NAME
     #[arg(long, value_name = "string", value_parser = ipc_mode)]
     ipc: Option<String>,
+    /// Isolation technology: default
+    #[arg(long, value_name = "string", value_parser = isolation, hide = true)]
+    isolation: Option<String>,
     /// Set a label (KEY[=VALUE])
     #[arg(short = 'l', long, value_name = "list", value_parser = keyvalue::label)]
     label: Vec<(String, String)>,
@@ -271,6 +278,9 @@ impl ContainerFlags {
 
     /// The engine's options.
     pub fn options(&self) -> Result<Options, Failure> {
+        if self.disable_content_trust == Some(false) {
+            return Err(Failure::new("content trust is not supported: images are verified by their digests only"));
+        }
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
         let mut labels = BTreeMap::new();
         for path in &self.label_file {
@@ -487,6 +497,14 @@ fn ipc_mode(text: &str) -> Result<String, String> {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
         _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
+    }
+}
+
+/// Linux has one isolation only, which needs no further word.
+fn isolation(text: &str) -> Result<String, String> {
+    match text {
+        "" | "default" => Ok(text.to_owned()),
+        _ => Err(format!("invalid isolation {text:?} on linux")),
     }
 }
 

@@ -2,10 +2,9 @@
 
 /// Flags and what they belong to.
 const LATER: &[(&[&str], &str)] = &[
-    (&["runtime", "isolation"], "other runtimes"),
+    (&["runtime"], "other runtimes"),
     (&["gpus"], "GPU requests"),
-    (&["kernel-memory"], "a limit of the kernel's memory, which Linux does not have either"),
-    (&["disable-content-trust"], "content trust"),
+    (&["kernel-memory"], "a limit of the kernel's own memory, which Linux 5.4 removed,"),
     (&["use-api-socket"], "the API socket"),
     (&["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"], "limits of Windows"),
     (&["checkpoint", "checkpoint-dir"], "checkpoints"),

@@ -88,7 +88,18 @@ impl Engine {
             let place = Place::find(view, container, path)?;
             begin(&place.stat);
             place.pack(ownership, sink)
-        })
+        })?;
+        self.record_copy(container, "archive-path", path);
+        Ok(())
+    }
+
+    /// Writes down that files went in or out.
+    fn record_copy(&self, container: &str, action: &str, path: &str) {
+        let known = self.database().and_then(|database| crate::containers::table::find(database.read(), container));
+        // It was just there; one that is gone has its own event.
+        if let Ok(entry) = known {
+            self.record_of(&entry.id, &entry.name, &entry.settings, action, &[("path", path)]);
+        }
     }
 
     /// Unpacks a tar archive, compressed or not, in the directory `path` of a container.
@@ -113,7 +124,9 @@ impl Engine {
             };
             let options = Unpack { owners, keep_kinds: options.keep_kinds, rename: options.rename.clone() };
             unpack(view, path, source, &options, single_id)
-        })
+        })?;
+        self.record_copy(container, "extract-to-dir", path);
+        Ok(())
     }
 }
 

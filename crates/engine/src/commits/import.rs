@@ -39,6 +39,7 @@ impl Engine {
         let step = History { comment: options.message.clone(), ..History::default() };
         let id = self.store_image(config, Vec::new(), Some(&layer), step, name)?;
         drop(held);
+        self.record_image("import", &id, &id);
         Ok(id)
     }
 }

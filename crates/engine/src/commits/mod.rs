@@ -62,7 +62,7 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let failed = || format!("cannot compare container {wanted} with its image");
-        self.writable(&entry)?.changes(&self.lower_layers_of(&entry)?, MOUNT_POINTS).internal(failed)
+        self.writable(&entry)?.changes(&self.diff_ids_of(&entry)?, MOUNT_POINTS).internal(failed)
     }
 
     /// Writes a container's whole tree as a plain tar archive, without its volumes and other mounts.
@@ -70,8 +70,10 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let failed = || format!("cannot export container {wanted}");
-        let layers = self.lower_layers_of(&entry)?;
-        self.writable(&entry)?.export(&layers, sink).internal(failed)?.flush().internal(failed)
+        let layers = self.diff_ids_of(&entry)?;
+        self.writable(&entry)?.export(&layers, sink).internal(failed)?.flush().internal(failed)?;
+        self.record_of(&entry.id, &entry.name, &entry.settings, "export", &[]);
+        Ok(())
     }
 
     /// Makes an image of a container: its image's layers, and one with what it changed.
@@ -98,6 +100,9 @@ impl Engine {
         let step = config::step(&entry.settings, options);
         let id = self.store_image(config, manifest, layer.as_ref(), step, name)?;
         drop(held);
+        let reference = options.reference.clone().unwrap_or_default();
+        let more = [("comment", options.message.as_str()), ("imageID", id.as_str()), ("imageRef", reference.as_str())];
+        self.record_of(&entry.id, &entry.name, &entry.settings, "commit", &more);
         Ok(Committed { id, warnings })
     }
 
@@ -105,7 +110,7 @@ impl Engine {
     fn changed_layer(&self, entry: &Entry) -> Result<Option<store::Layer>> {
         let failed = || format!("cannot store what container {} changed", entry.name);
         let writable = self.writable(entry)?;
-        if writable.changes(&self.lower_layers_of(entry)?, MOUNT_POINTS).internal(failed)?.is_empty() {
+        if writable.changes(&self.diff_ids_of(entry)?, MOUNT_POINTS).internal(failed)?.is_empty() {
             return Ok(None);
         }
         writable.commit(MOUNT_POINTS).internal(failed).map(Some)
@@ -212,7 +217,7 @@ impl Engine {
     }
 
     /// DiffIDs, topmost first, as the store has them.
-    fn lower_layers_of(&self, entry: &Entry) -> Result<Vec<Digest>> {
+    fn diff_ids_of(&self, entry: &Entry) -> Result<Vec<Digest>> {
         let mut layers = self.layer_digests(entry)?;
         layers.reverse();
         Ok(layers)

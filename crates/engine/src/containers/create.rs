@@ -32,7 +32,9 @@ impl Engine {
     pub fn create(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<Created> {
         let (entry, _lock) = self.create_held(options, progress)?;
         lock::release(self.directories(), &entry.id)?;
-        Ok(Created { id: entry.id, warnings: Vec::new() })
+        // A machine that cannot be asked says it at the start.
+        let mounts = cgroup::Hierarchy::detect().map(|hierarchy| hierarchy.mounts().to_vec()).unwrap_or_default();
+        Ok(Created { warnings: foreseen(&entry.settings, &mounts), id: entry.id })
     }
 
     /// Makes a container and keeps hold of it.
@@ -212,6 +214,20 @@ impl Engine {
     }
 }
 
+/// What will not be in force when the container runs, as far as it can be told before.
+fn foreseen(settings: &Settings, mounts: &[cgroup::Mount]) -> Vec<String> {
+    let swap = settings.limits.memory.is_some() || settings.limits.memory_swap.is_some();
+    let accounts = |mount: &cgroup::Mount| {
+        mount.version != cgroup::Version::V1
+            || !mount.controllers.contains(&cgroup::Controller::Memory)
+            || mount.mount_point.join("memory.memsw.limit_in_bytes").exists()
+    };
+    match swap && !mounts.iter().all(accounts) {
+        true => vec!["the limit memory.swap is not in force: this kernel does not account for swap".to_owned()],
+        false => Vec::new(),
+    }
+}
+
 /// A container's host name is the beginning of its identifier unless somebody chose one; with the host's network, the host's.
 fn with_identity(mut settings: Settings, id: &str) -> Settings {
     if settings.hostname.is_empty() {
@@ -225,4 +241,26 @@ fn with_identity(mut settings: Settings, id: &str) -> Settings {
     }
     settings.selinux_level = crate::lower::selinux_level(id);
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_swap_accounting_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = cgroup::Mount {
+            version: cgroup::Version::V1,
+            controllers: vec![cgroup::Controller::Memory],
+            name: None,
+            mount_point: directory.path().to_owned(),
+        };
+        let mut settings = Settings::default();
+        assert!(foreseen(&settings, std::slice::from_ref(&mount)).is_empty());
+        settings.limits.memory = Some(1 << 20);
+        assert_eq!(foreseen(&settings, std::slice::from_ref(&mount)).len(), 1);
+        std::fs::write(directory.path().join("memory.memsw.limit_in_bytes"), "").unwrap();
+        assert!(foreseen(&settings, &[mount]).is_empty());
+    }
 }

@@ -71,6 +71,7 @@ impl Engine {
         for (name, held) in candidates.iter().zip(held) {
             if gone.contains(name) {
                 self.discard_volume(name)?;
+                self.record_volume("destroy", name);
             }
             held.release()?;
         }

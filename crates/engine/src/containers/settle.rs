@@ -314,10 +314,10 @@ fn from_container(from: &super::options::VolumesFrom) -> String {
 fn storage_options(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     match options.keys().next() {
         None => Ok(BTreeMap::new()),
-        Some(key) if key == "size" => Err(invalid(
-            "--storage-opt size is not supported here: the file system of the data root has no project quotas",
-        )
-        .hint("limit a volume instead: --mount type=tmpfs,tmpfs-size=…")),
+        Some(key) if key == "size" => {
+            Err(invalid("--storage-opt size is not supported: dhow does not limit a container's own layer yet")
+                .hint("use --read-only and give it a place of limited size: --mount type=tmpfs,dst=PATH,tmpfs-size=…"))
+        }
         Some(key) => Err(invalid(format!("unknown storage option: {key}")).hint("known is size")),
     }
 }

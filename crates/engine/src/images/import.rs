@@ -119,13 +119,14 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
     }
     let next = AtomicUsize::new(0);
     let (sender, events) = mpsc::channel();
+    let (warn, warnings) = mpsc::channel();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..PARALLEL.min(missing.len()))
             .map(|_| {
-                let (sender, missing, next) = (sender.clone(), &missing, &next);
+                let (sender, warn, missing, next) = (sender.clone(), warn.clone(), &missing, &next);
                 scope.spawn(move || {
                     while let Some(&layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = import_layer(store, layer, &sender) {
+                        if let Err(error) = import_layer(store, layer, &sender, &warn) {
                             // Nobody begins another layer of an image that cannot be completed.
                             next.store(usize::MAX / 2, Ordering::Relaxed);
                             return Err(error);
@@ -135,10 +136,11 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
                 })
             })
             .collect();
-        drop(sender);
+        drop((sender, warn));
         for (label, event) in events {
             progress.event(&label, event);
         }
+        warnings.iter().for_each(|text: String| progress.warning(&text));
         let mut outcome = Ok(());
         for worker in workers {
             let result = worker
@@ -152,7 +154,12 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
     })
 }
 
-fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<(String, PullEvent)>) -> Result<()> {
+fn import_layer(
+    store: &Store,
+    layer: &IncomingLayer<'_>,
+    events: &mpsc::Sender<(String, PullEvent)>,
+    warn: &mpsc::Sender<String>,
+) -> Result<()> {
     let stream = (layer.open)()?;
     let hasher = layer.blob.as_ref().map(|blob| Hasher::new(blob.algorithm()));
     let mut counted = Counted { stream, hasher, done: 0, told: 0, label: &layer.label, total: layer.size, events };
@@ -164,8 +171,11 @@ fn import_layer(store: &Store, layer: &IncomingLayer<'_>, events: &mpsc::Sender<
             Ok(_) => error,
         })?;
     }
-    imported.map_err(|error| storing(&format!("cannot unpack layer {}", layer.label), error))?;
-    // The receiver outlives the workers.
+    let stored = imported.map_err(|error| storing(&format!("cannot unpack layer {}", layer.label), error))?;
+    // The receivers outlive the workers.
+    for warning in stored.warnings {
+        warn.send(format!("layer {}: {warning}", layer.label)).unwrap_or_default();
+    }
     events.send((layer.label.clone(), PullEvent::Complete)).unwrap_or_default();
     Ok(())
 }

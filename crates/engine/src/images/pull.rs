@@ -35,6 +35,8 @@ pub trait PullProgress {
     fn resolved(&mut self, repository: &str, tag: &str);
     /// Something happened to a layer, named by 12 digits.
     fn event(&mut self, layer: &str, event: PullEvent);
+    /// Something in a layer could not be had as it is, such as a device node by an ordinary user; the rest goes on.
+    fn warning(&mut self, _text: &str) {}
 }
 
 /// Nobody wants to know.

@@ -148,7 +148,9 @@ impl Engine {
         });
         let discarded = removed.and_then(|()| self.discard_volume(name));
         // What could not be removed now keeps its mark for the next sweep.
-        discarded.and_then(|()| held.release())
+        discarded.and_then(|()| held.release())?;
+        self.record_volume("destroy", name);
+        Ok(())
     }
 
     /// Removes the volumes that no container uses and that `wanted` picks; of those that have a name only with `all`.
@@ -191,7 +193,15 @@ impl Engine {
         self.settle_volume(&row.name)?;
         self.database()?.write(|t| table::insert(t, row))?;
         self.make_volume_directory(&row.name)?;
-        held.release()
+        held.release()?;
+        self.record_volume("create", &row.name);
+        Ok(())
+    }
+
+    /// Writes an event of a volume down.
+    pub(crate) fn record_volume(&self, action: &str, name: &str) {
+        let attributes = BTreeMap::from([("driver".to_owned(), DRIVER.to_owned())]);
+        self.record_event(crate::events::Type::Volume, action, name, attributes);
     }
 
     fn observe_volume(&self, connection: &rusqlite::Connection, row: Row) -> Result<Volume> {

@@ -7,6 +7,7 @@ use crate::sandbox::Sandbox;
 
 cases![storage:
     own_layer, read_only_root, tmpfs, bind_mount, bind_mount_by_mount_flag, missing_bind_source, file_bind_mount, named_volume,
+    bind_options [Root], bad_mounts, tmpfs_options,
     mounts_do_not_reach_the_host, whiteouts_and_replacements, links_cannot_lead_a_mount_outside,
 ];
 
@@ -179,4 +180,70 @@ fn links_cannot_lead_a_mount_outside(sandbox: &Sandbox) -> Result<()> {
     drop(sandbox.dhow(["start", "-a", &id])?);
     ensure!(std::fs::read_dir(&outside)?.next().is_none(), "something was made outside");
     Ok(())
+}
+
+/// What is mounted below a bind mount: there or not, read-only or not.
+fn bind_options(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let directory = sandbox.path("files/shared");
+    std::fs::create_dir_all(directory.join("below"))?;
+    let below = directory.join("below");
+    crate::host::succeed(std::process::Command::new("mount").args(["-t", "tmpfs", "below"]).arg(&below))?;
+    let source = format!("type=bind,src={},dst=/d", directory.display());
+    let look = "touch /d/x 2>/dev/null && echo top; touch /d/below/x 2>/dev/null && echo below; grep -c ' /d/below ' /proc/mounts";
+    let run = |options: &str| {
+        let mount = format!("{source}{options}");
+        let output =
+            sandbox.dhow(["run", "--rm", "--network", "none", "--mount", &mount, "busybox", "sh", "-c", look])?;
+        Ok::<_, anyhow::Error>(output.stdout.replace('\n', " "))
+    };
+    let found = [
+        run("")?,
+        run(",readonly")?,
+        run(",readonly,bind-recursive=writable")?,
+        run(",readonly,bind-recursive=readonly,bind-propagation=rprivate")?,
+        run(",bind-recursive=disabled")?,
+        run(",bind-nonrecursive")?,
+    ];
+    crate::host::succeed(std::process::Command::new("umount").arg(&below))?;
+    same!(found, ["top below 1 ", "1 ", "below 1 ", "1 ", "top below 0 ", "top below 0 "]);
+    // A missing source is made when that is asked for.
+    let missing = sandbox.path("files/missing");
+    let mount = format!("type=bind,src={},dst=/d,bind-create-src", missing.display());
+    sandbox.busybox(&["--network", "none", "--mount", &mount], "touch /d/made")?;
+    ensure!(missing.join("made").exists(), "the source was not made");
+    Ok(())
+}
+
+fn bad_mounts(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    for (mount, error) in [
+        ("type=bind,dst=/d", "field Source must not be empty"),
+        ("type=bind,src=relative,dst=/d", "mount path must be absolute"),
+        ("type=tmpfs,src=/x,dst=/d", "field Source must not be specified"),
+        ("type=tmpfs,dst=/d,bind-propagation=shared", "cannot mix 'bind-*' options"),
+        ("type=bind,src=/tmp,dst=/d,bind-propagation=sideways", "invalid propagation value"),
+        ("type=bind,src=/tmp,dst=/d,bind-recursive=readonly", "requires 'readonly'"),
+        ("type=volume,dst=/d,volume-subpath=x", "Subpath"),
+        ("type=image,dst=/d", "field Source must not be empty"),
+        ("type=image,src=no-such,dst=/d", "No such image: no-such"),
+        ("type=cluster,src=x1,dst=/d", "do not exist on this host"),
+        ("type=nonsense,dst=/d", "mount type unknown"),
+    ] {
+        sandbox
+            .dhow(["run", "--rm", "--network", "none", "--mount", mount, "busybox", "true"])?
+            .fails(125, &[error])?;
+    }
+    let output = sandbox.dhow(["run", "--rm", "--network", "none", "--storage-opt", "size=1g", "busybox", "true"])?;
+    output.fails(125, &["--storage-opt size is not supported"])
+}
+
+fn tmpfs_options(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script =
+        "stat -c '%a %u' /d; grep ' /d ' /proc/mounts | grep -o noexec; df -k /d | tail -n 1 | awk '{print $2}'";
+    let run = |options: &[&str]| sandbox.busybox(&[&["--network", "none"], options].concat(), script);
+    same!(run(&["--mount", "type=tmpfs,dst=/d,tmpfs-size=1m,tmpfs-mode=1770"])?, "1770 0\nnoexec\n1024");
+    same!(run(&["--tmpfs", "/d:size=2m,exec,mode=700"])?, "700 0\n2048");
+    sandbox.dhow(["run", "--rm", "--network", "none", "--tmpfs", "/d:bogus", "busybox", "true"])?.fails(125, &["bogus"])
 }

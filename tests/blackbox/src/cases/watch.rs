@@ -7,6 +7,7 @@ use crate::case::{cases, contains, same};
 use crate::sandbox::Sandbox;
 
 cases![watch:
+    device_in_an_image [User],
     rarer_limits [Root],
     stats_once, stats_of_work, stats_stream, top, update_limits [Root], update_restart_policy, update_wrong, prune, terminal_sizes,
     warnings,
@@ -234,5 +235,50 @@ fn warnings(sandbox: &Sandbox) -> Result<()> {
     // Whatever this machine lacks, the container's own output stays clean.
     let output = sandbox.dhow(["run", "--rm", "--network", "none", "busybox", "echo", "hi"])?;
     same!((output.stdout.as_str(), output.stderr.as_str()), ("hi\n", ""));
+    Ok(())
+}
+
+/// A device node in a layer, which an ordinary user cannot make, is left out, and that is said.
+fn device_in_an_image(sandbox: &Sandbox) -> Result<()> {
+    let mut header = [0u8; 512];
+    for (at, text) in [
+        (0, "dev/null"),
+        (100, "0000666"),
+        (108, "0000000"),
+        (116, "0000000"),
+        (124, "00000000000"),
+        (136, "00000000000"),
+        (148, "        "),
+        (156, "3"),
+        (257, "ustar"),
+        (263, "00"),
+        (329, "0000001"),
+        (337, "0000003"),
+    ] {
+        header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut layer = header.to_vec();
+    layer.extend([0; 1024]);
+    let path = sandbox.file("image/layer.tar", &layer)?;
+    let digest = String::from_utf8(std::process::Command::new("sha256sum").arg(&path).output()?.stdout)?;
+    let digest = digest.split_whitespace().next().context("no digest")?.to_owned();
+    let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let config = serde_json::json!({
+        "architecture": architecture, "os": "linux", "config": { "Cmd": ["/x"] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
+    });
+    sandbox.file("image/config.json", config.to_string())?;
+    let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": ["device:1"], "Layers": ["layer.tar"] }]);
+    sandbox.file("image/manifest.json", manifest.to_string())?;
+    let (directory, archive) = (sandbox.path("files/image"), sandbox.path("files/image.tar"));
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-C").arg(directory).arg("-cf").arg(&archive).args(["manifest.json", "config.json", "layer.tar"]);
+    ensure!(tar.status()?.success(), "tar");
+    let output = sandbox.dhow(["load".as_ref(), "-i".as_ref(), archive.as_os_str()])?;
+    same!(output.code, 0, "{}", output.stderr);
+    contains!(output.stderr, "WARNING: layer ");
+    contains!(output.stderr, "dev/null");
     Ok(())
 }

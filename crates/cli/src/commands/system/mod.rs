@@ -1,0 +1,5 @@
+//! `system df` and `system prune`.
+
+pub mod df;
+mod df_verbose;
+pub mod prune;
