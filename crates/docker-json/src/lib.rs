@@ -10,6 +10,7 @@
 //! - [`elapsed`], [`status`]: Docker's words for spans of time and for a container's state
 #![forbid(unsafe_code)]
 
+mod block_io;
 pub mod container;
 pub mod duration;
 pub mod elapsed;

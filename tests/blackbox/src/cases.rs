@@ -5,6 +5,7 @@ use crate::case::Case;
 mod commits;
 mod copying;
 mod docker_api;
+mod docker_clients;
 mod events;
 mod hardening;
 mod health;
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         wrong_input::CASES,
         services::CASES,
         docker_api::CASES,
+        docker_clients::CASES,
         xray::CASES,
         leaks::CASES,
     ]

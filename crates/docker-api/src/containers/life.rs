@@ -188,13 +188,9 @@ pub async fn stop(context: Context, wanted: &str) -> Result<Reply, Failure> {
 pub async fn restart(context: Context, wanted: &str) -> Result<Reply, Failure> {
     let (name, timeout) = (wanted.to_owned(), timeout(&context)?);
     let signal = context.query.text("signal").map(str::to_owned);
-    // In two steps, so that those who wait for the next run are joined to it.
-    let result = context.workers().patient(move |engine| engine.stop(&name, signal.as_deref(), timeout)).await;
-    result?;
-    match start_joined(&context.shared, wanted).await {
-        Err(failure) if failure.status == StatusCode::NOT_MODIFIED => {}
-        result => result?,
-    }
+    context.workers().patient(move |engine| engine.restart(&name, signal.as_deref(), timeout)).await?;
+    // Those who wait for the next run look again.
+    context.shared.runs.ring();
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
