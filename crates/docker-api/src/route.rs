@@ -1,6 +1,6 @@
 //! From a method and a path to a handler: the table of operations.
 
-use crate::containers::{archive, attach, inspect, life, list, logs, make, stats, top, update, wait};
+use crate::containers::{archive, attach, became, inspect, life, list, logs, make, stats, top, update, wait};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -30,7 +30,7 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["system", "df"] if get => system::usage(context).await,
         ["auth"] if post => system::auth(context).await,
         ["images", rest @ ..] => images(method, rest, context).await,
-        ["commit"] if post => Err(Failure::unsupported("committing a container")),
+        ["commit"] if post => became::commit(context).await,
         ["distribution", ..] if get => Err(Failure::unsupported("asking a registry about an image")),
         ["build"] if post => Err(Failure::unsupported("building images")),
         ["build", "prune"] if post => Err(Failure::unsupported("a build cache")),
@@ -65,8 +65,8 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         [id, "attach"] if post => attach::attach(context, id).await,
         [id, "exec"] if post => exec::create(context, id).await,
         [_, "attach", "ws"] if get => Err(Failure::unsupported("attaching by a websocket")),
-        [_, "changes"] if get => Err(Failure::unsupported("the changes of a container")),
-        [_, "export"] if get => Err(Failure::unsupported("exporting a container")),
+        [id, "changes"] if get => became::changes(context, id).await,
+        [id, "export"] if get => became::export(context, id).await,
         [id, "kill"] if post => life::kill(context, id).await,
         [id, "pause"] if post => life::pause(context, id).await,
         [id, "rename"] if post => life::rename(context, id).await,
@@ -116,7 +116,7 @@ async fn images(method: &Method, segments: &[&str], context: Context) -> Result<
         ["json"] if get => images::ask::list(context).await,
         ["create"] if post => images::transfer::create(context).await,
         ["get"] if get => images::transfer::save(context, Vec::new()).await,
-        ["search"] if get => Err(Failure::unsupported("searching a registry")),
+        ["search"] if get => images::ask::search(context).await,
         ["load"] if post => images::transfer::load(context).await,
         ["prune"] if post => images::change::prune(context).await,
         [name @ .., "json"] if get && !name.is_empty() => images::ask::inspect(context, &name.join("/")).await,

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod attach;
+pub mod became;
 pub mod inspect;
 pub mod life;
 pub mod list;

@@ -101,3 +101,37 @@ pub async fn history(context: Context, name: &str) -> Result<Reply, Failure> {
     });
     reply::ok(&steps.collect::<Vec<_>>())
 }
+
+/// Docker's number of answers where none is asked for.
+const FOUND: u32 = 25;
+
+/// `GET /images/search`
+pub async fn search(context: Context) -> Result<Reply, Failure> {
+    let term = context.query.text("term").ok_or_else(|| Failure::bad("bad parameter: missing term"))?.to_owned();
+    let limit = context.query.number::<u32>("limit")?.unwrap_or(FOUND);
+    if !(1..=100).contains(&limit) {
+        return Err(Failure::bad(format!("bad parameter limit: {limit} is not between 1 and 100")));
+    }
+    let filters = Filters::parse(context.query.text("filters"), &["is-automated", "is-official", "stars"])?;
+    let (automated, official) = (filters.switch("is-automated")?, filters.switch("is-official")?);
+    let stars = filters.of("stars").iter().map(|text| {
+        text.parse::<u64>().map_err(|_| Failure::bad(format!("invalid filter 'stars={text}'")))
+    });
+    let stars = stars.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or(0);
+    let found = context.workers().patient(move |_| engine::registries::search(&term, limit)).await?;
+    let kept = found.iter().filter(|found| {
+        automated.is_none_or(|wanted| wanted == found.is_automated)
+            && official.is_none_or(|wanted| wanted == found.is_official)
+            && found.stars >= stars
+    });
+    let listed = kept.map(|found| {
+        json!({
+            "name": found.name,
+            "description": found.description,
+            "star_count": found.stars,
+            "is_official": found.is_official,
+            "is_automated": found.is_automated,
+        })
+    });
+    reply::ok(&listed.collect::<serde_json::Value>())
+}

@@ -1,5 +1,6 @@
 //! Images that come and go: pull, push, load, save, with Docker's progress objects.
 
+use crate::containers::became::{instructions, named};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::piped;
@@ -8,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use engine::registries::Account;
-use engine::{Engine, PullEvent, PullProgress, PushEvent, PushOptions, PushProgress, Quiet, SaveOptions};
+use engine::{Engine, ImportOptions, PullEvent, PullProgress, PushEvent, PushOptions, PushProgress, Quiet, SaveOptions};
 use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,7 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 /// `POST /images/create`
 pub async fn create(context: Context) -> Result<Reply, Failure> {
     if let Some(source) = context.query.text("fromSrc") {
-        return Err(Failure::unsupported(&format!("importing a file system (fromSrc={source})")));
+        if source != "-" {
+            return Err(Failure::unsupported(&format!("fetching an archive (fromSrc={source}): send it, with fromSrc=-")));
+        }
+        return import(context).await;
     }
     let name = context.query.text("fromImage").unwrap_or_default();
     if name.is_empty() {
@@ -42,6 +46,23 @@ pub async fn create(context: Context) -> Result<Reply, Failure> {
         Ok(())
     })
     .await
+}
+
+/// `POST /images/create?fromSrc=-`
+async fn import(context: Context) -> Result<Reply, Failure> {
+    let query = &context.query;
+    let text = |key: &str| query.text(key).map(str::to_owned);
+    let options = ImportOptions {
+        reference: named(text("repo"), text("tag")),
+        message: text("message").unwrap_or_default(),
+        changes: instructions(query.all("changes")),
+        platform: text("platform"),
+    };
+    let (source, feed) = piped::in_from(context.body)?;
+    let workers = context.shared.workers.clone();
+    let work = workers.patient(move |engine| engine.import(source, &options));
+    let (id, ()) = tokio::join!(work, feed);
+    Ok(reply::text(StatusCode::OK, "application/json", format!("{}\r\n", json!({ "status": id? }))))
 }
 
 /// Runs something long that tells how it goes. A failure before the first word is the answer's status; one after it is the
