@@ -127,6 +127,14 @@ fn make_private(path: &Path) -> rustix::io::Result<()> {
     }
 }
 
+/// A lock on the database's directory, until it is dropped. Without it the worst is an error that a second attempt has not.
+fn take_turn(database: Option<&str>) -> Option<std::os::fd::OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(Path::new(database?).parent()?, flags, Mode::empty()).ok()?;
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).ok()?;
+    Some(directory)
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct Database(Connection);
@@ -153,7 +161,9 @@ impl Database {
         if version(&self.0)? as usize >= MIGRATIONS.len() {
             return Ok(());
         }
-        // Persistent, so only a new database pays for it.
+        // Persistent, so only a new database pays for it. SQLite does not wait for another connection here (SQLITE_BUSY at
+        // once, where two would wait for each other), so processes take turns.
+        let _turn = take_turn(self.0.path());
         self.0.execute_batch("PRAGMA journal_mode=WAL;")?;
         let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = version(&transaction)?;
@@ -179,7 +189,12 @@ impl Database {
     pub fn settle(&self) -> Result<()> {
         // Busy readers only put it off, which the first column says.
         let busy = self.0.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
-        busy.map(drop).sql("put the database on stable storage")
+        match busy {
+            // The log is synced first (wal.c, walCheckpoint): only copying it into the file has failed, and what is in the
+            // log is as good.
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => Ok(()),
+            other => other.map(drop).sql("put the database on stable storage"),
+        }
     }
 
     /// The connection, for reading.

@@ -1,7 +1,7 @@
 //! Rotated log files as gzip: made by a process of its own, at the lowest priority, while the container writes on.
 //!
-//! A compressed file is known by the inode of the file that it was made from, which stands in the comment of its gzip
-//! header (RFC 1952): readers follow a log by inode, and must not read twice what they had read uncompressed.
+//! A compressed file is known by the identity of the file that it was made from, which stands in the comment of its gzip
+//! header (RFC 1952): readers follow a log by identity, and must not read twice what they had read uncompressed.
 //!
 //! The child writes `<path>.compressing` and calls it `<path>.compressed` when it is whole. When the child has ended, the monitor gives that the name of the file that it replaces,
 //! whatever its number is by then, and removes it if the file has been rotated out.
@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
@@ -18,11 +18,12 @@ use kernel::clone::Clone as Cloning;
 
 use crate::error::{Call, Error};
 use crate::log_file::numbered;
+use crate::log_identity;
 
 /// A file being compressed.
 #[derive(Debug)]
 pub(crate) struct Compressor {
-    inode: u64,
+    identity: u64,
     /// Readable when the child has ended.
     child: OwnedFd,
     pid: rustix::process::Pid,
@@ -43,19 +44,20 @@ impl Compressor {
     pub(crate) fn begin(path: &Path, max_file: u32) -> Option<Self> {
         for number in 1..max_file {
             let Ok(source) = File::open(numbered(path, number)) else { continue };
-            let inode = source.metadata().ok()?.ino();
+            let identity = log_identity::of(&source).ok()?;
             let results = results(path);
             for name in &results {
                 std::fs::remove_file(name).ok();
             }
-            let child =
-                Cloning::default().spawn(|| match alone(source).and_then(|source| compress(source, inode, &results)) {
+            let child = Cloning::default().spawn(|| {
+                match alone(source).and_then(|source| compress(source, identity, &results)) {
                     Ok(()) => 0,
                     Err(_) => 1,
-                });
+                }
+            });
             // Without a process the file stays as it is, and the next rotation tries again.
             let child = child.ok()?;
-            return Some(Self { inode, child: child.pidfd, pid: child.pid });
+            return Some(Self { identity, child: child.pidfd, pid: child.pid });
         }
         None
     }
@@ -80,10 +82,10 @@ impl Compressor {
         rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::NOHANG).ok();
         let [half, made] = results(path);
         std::fs::remove_file(half).ok();
-        let complete = origin(&made) == Some(self.inode);
+        let complete = origin(&made) == Some(self.identity);
         for number in 1..max_file {
             let plain = numbered(path, number);
-            if complete && std::fs::metadata(&plain).is_ok_and(|metadata| metadata.ino() == self.inode) {
+            if complete && log_identity::at(&plain).is_ok_and(|identity| identity == self.identity) {
                 // Both exist for a moment; readers take them for one.
                 if std::fs::rename(&made, compressed(path, number)).is_ok() {
                     std::fs::remove_file(&plain).ok();
@@ -103,23 +105,23 @@ fn alone(source: File) -> std::io::Result<File> {
     rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).map(File::from).map_err(Into::into)
 }
 
-fn compress(source: File, inode: u64, [half, made]: &[PathBuf; 2]) -> std::io::Result<()> {
+fn compress(source: File, identity: u64, [half, made]: &[PathBuf; 2]) -> std::io::Result<()> {
     // Best effort: nobody waits for it.
     rustix::process::nice(19).ok();
     let mut source = BufReader::with_capacity(128 << 10, source);
     let file = File::options().write(true).create(true).truncate(true).mode(0o640).open(half)?;
-    let header = GzBuilder::new().comment(format!("inode {inode}"));
+    let header = GzBuilder::new().comment(format!("file {identity}"));
     let mut encoder = header.write(file, Compression::fast());
     std::io::copy(&mut source, &mut encoder)?;
     encoder.finish()?.flush()?;
     std::fs::rename(half, made)
 }
 
-/// The inode of the file from which a compressed one was made.
+/// The identity of the file from which a compressed one was made.
 pub(crate) fn origin(path: &Path) -> Option<u64> {
     let decoder = GzDecoder::new(BufReader::with_capacity(512, File::open(path).ok()?));
     let comment = decoder.header()?.comment()?;
-    std::str::from_utf8(comment.strip_prefix(b"inode ")?).ok()?.parse().ok()
+    std::str::from_utf8(comment.strip_prefix(b"file ")?).ok()?.parse().ok()
 }
 
 /// The content of a compressed file, in a file without a name in `directory`, so that it can be read like any other.

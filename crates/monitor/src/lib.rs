@@ -39,6 +39,7 @@ mod labelled_pipe;
 mod launch;
 mod leftovers;
 pub mod log_file;
+mod log_identity;
 mod log_line;
 pub mod logs;
 pub mod names;

@@ -13,7 +13,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
@@ -22,6 +22,7 @@ use crate::compressed_log::{Compressor, compressed};
 use crate::error::{Call, Error};
 use crate::forward::Forward;
 use crate::json_line::{self, find_newline};
+use crate::log_identity;
 use crate::plan::{LogDriver, LogPlan};
 use crate::wire::LogPosition;
 
@@ -69,7 +70,7 @@ pub struct LogFile {
 struct Current {
     file: File,
     path: PathBuf,
-    inode: u64,
+    identity: u64,
     size: u64,
     max_size: Option<u64>,
     max_file: u32,
@@ -200,7 +201,7 @@ impl LogFile {
     /// End of what has been written.
     #[must_use]
     pub fn position(&self) -> Option<LogPosition> {
-        self.current.as_ref().map(|current| LogPosition { inode: current.inode, offset: current.size })
+        self.current.as_ref().map(|current| LogPosition { identity: current.identity, offset: current.size })
     }
 
     /// Takes the next line, or the next full piece of one, from the pending text and `data`; returns the rest of `data`.
@@ -303,11 +304,11 @@ impl Current {
         let mut file = open_log(path, false)
             .call(|| format!("openat(AT_FDCWD, {path:?}, O_RDWR|O_CREAT|O_APPEND|O_CLOEXEC, 0640)"))?;
         let size = repair_end(&mut file).call(|| format!("ftruncate(<{}>)", path.display()))?;
-        let inode = file.metadata().call(|| format!("fstat(<{}>)", path.display()))?.ino();
+        let identity = log_identity::of(&file).call(|| format!("statx(<{}>)", path.display()))?;
         let rotate_at = plan.max_size.unwrap_or(u64::MAX);
         let (max_size, max_file) = (plan.max_size, plan.max_file.max(1));
         let compress = plan.compress && max_file > 1;
-        Ok(Self { file, path: path.clone(), inode, size, max_size, max_file, compress, rotate_at })
+        Ok(Self { file, path: path.clone(), identity, size, max_size, max_file, compress, rotate_at })
     }
 
     /// Writes whole lines, or nothing. Says whether it worked.
@@ -323,8 +324,8 @@ impl Current {
 
     fn rotate(&mut self) {
         match self.try_rotate() {
-            Ok((file, inode)) => {
-                (self.file, self.inode, self.size) = (file, inode, 0);
+            Ok((file, identity)) => {
+                (self.file, self.identity, self.size) = (file, identity, 0);
                 self.rotate_at = self.max_size.unwrap_or(u64::MAX);
             }
             // Better a log that is too long than none; try again a while later.
@@ -335,7 +336,7 @@ impl Current {
     fn try_rotate(&self) -> std::io::Result<(File, u64)> {
         let new = numbered(&self.path, "new");
         let file = open_log(&new, true)?;
-        let inode = file.metadata()?.ino();
+        let identity = log_identity::of(&file)?;
         for number in (1..self.max_file.saturating_sub(1)).rev() {
             // Of the one that is overwritten, the other form must go as well.
             for (from, to, other) in [
@@ -362,7 +363,7 @@ impl Current {
             }
         }
         std::fs::rename(&new, &self.path)?;
-        Ok((file, inode))
+        Ok((file, identity))
     }
 }
 

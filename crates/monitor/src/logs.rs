@@ -1,8 +1,8 @@
 //! Reads json-file logs: all rotated files in order, the last lines, a span of time, and what comes while it is waited for.
 //!
-//! Files are told apart by inode, not by name, because rotation renames them under the reader. The rules that
+//! Files are told apart by identity, not by name, because rotation renames them under the reader. The rules that
 //! [`crate::log_file`] keeps, and that this relies on: `<path>` always exists; a file that is not `<path>` any more is
-//! complete; files move to higher numbers only. So from any file the next is found by looking for its inode, from low
+//! complete; files move to higher numbers only. So from any file the next is found by looking for its identity, from low
 //! numbers to high, and taking the one below. A reader that is so slow that its file has been deleted in the meantime keeps
 //! it open, reads it to its end, and goes on with the oldest that there is.
 
@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +23,8 @@ use crate::error::{Call, Error};
 use crate::json_line::find_newline;
 use crate::log_file::{Stream, numbered};
 use crate::log_line::{self, Scratch};
-use crate::run_directory;
 use crate::wire::LogPosition;
+use crate::{log_identity, run_directory};
 
 pub use crate::log_line::Entry;
 
@@ -95,7 +94,7 @@ pub struct Reader {
 struct Open {
     file: File,
     /// Of the file as it was written; a compressed one is known by that, too.
-    inode: u64,
+    identity: u64,
     position: u64,
     /// `file` is compressed; where to unpack it.
     compressed: Option<PathBuf>,
@@ -201,7 +200,7 @@ impl Reader {
     #[must_use]
     pub fn has_reached(&self, place: LogPosition) -> bool {
         let unread = (self.end - self.start) as u64;
-        self.file.as_ref().is_some_and(|open| open.inode == place.inode && open.position - unread >= place.offset)
+        self.file.as_ref().is_some_and(|open| open.identity == place.identity && open.position - unread >= place.offset)
     }
 
     /// Waits until there may be more.
@@ -310,7 +309,7 @@ impl Reader {
         let path = &self.options.path;
         let next = match &self.file {
             None => oldest(path)?,
-            Some(open) => after(path, open.inode)?,
+            Some(open) => after(path, open.identity)?,
         };
         let Some(next) = next else { return Ok(false) };
         // Between the end that was seen and the look at the names, the file may have got its last lines.
@@ -364,15 +363,15 @@ fn open(path: &Path) -> Result<Option<Open>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         result => result.call(|| format!("openat(AT_FDCWD, {path:?}, O_RDONLY|O_CLOEXEC)"))?,
     };
-    let inode = file.metadata().call(|| format!("fstat(<{}>)", path.display()))?.ino();
-    Ok(Some(Open { file, inode, position: 0, compressed: None }))
+    let identity = log_identity::of(&file).call(|| format!("statx(<{}>)", path.display()))?;
+    Ok(Some(Open { file, identity, position: 0, compressed: None }))
 }
 
 /// A rotated file in its compressed form.
 fn open_compressed(path: PathBuf) -> Option<Open> {
-    let inode = compressed_log::origin(&path)?;
+    let identity = compressed_log::origin(&path)?;
     let file = File::open(&path).ok()?;
-    Some(Open { file, inode, position: 0, compressed: Some(path.parent()?.to_owned()) })
+    Some(Open { file, identity, position: 0, compressed: Some(path.parent()?.to_owned()) })
 }
 
 /// The files of a log from the current one on to older ones, as they are found while rotation may be going on: one may
@@ -389,7 +388,7 @@ fn newest_first(path: &Path) -> Result<Vec<Open>, Error> {
             },
         };
         match file {
-            Some(file) if files.iter().all(|known| known.inode != file.inode) => files.push(file),
+            Some(file) if files.iter().all(|known| known.identity != file.identity) => files.push(file),
             Some(_) => {}
             // While rotation renames them one after the other, one number is missing.
             None => missing += 1,
@@ -406,13 +405,13 @@ fn oldest(path: &Path) -> Result<Option<Open>, Error> {
 }
 
 /// The file that follows the one with this inode; `None` when that is the current one.
-fn after(path: &Path, inode: u64) -> Result<Option<Open>, Error> {
+fn after(path: &Path, identity: u64) -> Result<Option<Open>, Error> {
     // Without a current file, rotation is in the middle of its work.
-    if std::fs::metadata(path).map_or(true, |current| current.ino() == inode) {
+    if log_identity::at(path).map_or(true, |current| current == identity) {
         return Ok(None);
     }
     let mut files = newest_first(path)?;
-    match files.iter().position(|file| file.inode == inode) {
+    match files.iter().position(|file| file.identity == identity) {
         Some(0) => Ok(None),
         Some(at) => Ok(Some(files.swap_remove(at - 1))),
         None => Ok(files.pop()),

@@ -270,8 +270,8 @@ pub enum Reply {
 /// A place in a log that may have been rotated since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPosition {
-    /// Inode of the file.
-    pub inode: u64,
+    /// Which file.
+    pub identity: u64,
     /// Bytes from its start.
     pub offset: u64,
 }

@@ -41,7 +41,7 @@ pub async fn export(context: Context, wanted: &str) -> Result<Reply, Failure> {
 pub async fn commit(mut context: Context) -> Result<Reply, Failure> {
     let config: Option<Value> = context.optional_document().await?;
     if config.is_some_and(|config| config.as_object().is_some_and(|fields| fields.values().any(is_said))) {
-        return Err(Failure::unsupported("a commit with a configuration of its own: use the parameter changes"));
+        return Err(Failure::unsupported("a commit with a configuration in the body (the parameter changes does it)"));
     }
     let query = &context.query;
     let text = |key: &str| query.text(key).map(str::to_owned);

@@ -114,9 +114,10 @@ pub async fn search(context: Context) -> Result<Reply, Failure> {
     }
     let filters = Filters::parse(context.query.text("filters"), &["is-automated", "is-official", "stars"])?;
     let (automated, official) = (filters.switch("is-automated")?, filters.switch("is-official")?);
-    let stars = filters.of("stars").iter().map(|text| {
-        text.parse::<u64>().map_err(|_| Failure::bad(format!("invalid filter 'stars={text}'")))
-    });
+    let stars = filters
+        .of("stars")
+        .iter()
+        .map(|text| text.parse::<u64>().map_err(|_| Failure::bad(format!("invalid filter 'stars={text}'"))));
     let stars = stars.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or(0);
     let found = context.workers().patient(move |_| engine::registries::search(&term, limit)).await?;
     let kept = found.iter().filter(|found| {

@@ -9,7 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use engine::registries::Account;
-use engine::{Engine, ImportOptions, PullEvent, PullProgress, PushEvent, PushOptions, PushProgress, Quiet, SaveOptions};
+use engine::{
+    Engine, ImportOptions, PullEvent, PullProgress, PushEvent, PushOptions, PushProgress, Quiet, SaveOptions,
+};
 use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 pub async fn create(context: Context) -> Result<Reply, Failure> {
     if let Some(source) = context.query.text("fromSrc") {
         if source != "-" {
-            return Err(Failure::unsupported(&format!("fetching an archive (fromSrc={source}): send it, with fromSrc=-")));
+            return Err(Failure::unsupported(&format!(
+                "fetching an archive (fromSrc={source}): send it, with fromSrc=-"
+            )));
         }
         return import(context).await;
     }

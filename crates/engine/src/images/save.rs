@@ -57,6 +57,11 @@ impl Engine {
         let _held = self.rely_on_layers()?;
         let images = self.to_save(names, options)?;
         let mut archive = Writer::new(sink);
+        // skopeo gives a directory that the archive does not have to root, which an ordinary user's must not.
+        for name in ["blobs/", "blobs/sha256/"] {
+            let header = Header { kind: archive::Kind::Directory, mode: 0o755, ..header(name, 0) };
+            archive.append(&header).internal(|| "cannot write the archive".into())?;
+        }
         documents(&mut archive, &images, options.format)?;
         let mut done = BTreeSet::new();
         for image in &images {
