@@ -1,5 +1,6 @@
 //! One client: its limits, its requests one after the other, and every answer's headers.
 
+use crate::content::Content;
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::old_style::Socket;
@@ -81,7 +82,7 @@ async fn dispatch(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result
         version,
         query: Query::parse(parts.uri.query().unwrap_or_default()),
         headers: parts.headers,
-        body,
+        body: Content::new(body),
         upgrade,
     };
     crate::route::call(&parts.method, &segments, context).await

@@ -1,5 +1,6 @@
 //! What a handler has: the server, and the request taken apart.
 
+use crate::content::Content;
 use crate::failure::Failure;
 use crate::query::Query;
 use crate::runs::Runs;
@@ -7,7 +8,6 @@ use crate::version::Version;
 use crate::workers::Workers;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Context {
     /// The headers.
     pub headers: HeaderMap,
     /// The content, not read yet.
-    pub body: Incoming,
+    pub body: Content,
     /// The connection, for those who take it over.
     pub upgrade: hyper::upgrade::OnUpgrade,
 }

@@ -21,6 +21,7 @@
 
 mod connection;
 mod containers;
+mod content;
 mod context;
 mod create;
 mod events;

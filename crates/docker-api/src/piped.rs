@@ -1,9 +1,9 @@
 //! Archives between the event loop and a thread that works on them: a pipe, so that neither keeps more than the kernel does.
 
+use crate::content::Content;
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use rustix::pipe::PipeFlags;
 use std::fs::File;
 use std::future::Future;
@@ -56,7 +56,7 @@ pub fn reply(media_type: &'static str, mut content: pipe::Receiver) -> Reply {
 ///
 /// # Errors
 /// When there is no descriptor left.
-pub fn in_from(mut body: Incoming) -> Result<(File, impl Future<Output = ()>), Failure> {
+pub fn in_from(mut body: Content) -> Result<(File, impl Future<Output = ()>), Failure> {
     let (reader, writer) = pair()?;
     without_blocking(&writer)?;
     let mut writer = pipe::Sender::from_owned_fd(writer)?;

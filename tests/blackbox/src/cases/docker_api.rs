@@ -21,7 +21,7 @@ cases![docker_api:
     logs_of_all_kinds, exec_of_all_kinds, attach_in_both_styles, attach_before_the_start, wait_conditions, list_and_filters,
     nothing_is_ignored, images_by_the_client, pull_with_progress, socket_comes_and_goes, socket_activation,
     server_dies_and_containers_live, many_clients_wait, hostile_requests,
-    files_in_and_out, what_a_container_became, volumes_and_networks [Root], what_happens_is_told, use_and_limits [Root],
+    files_in_and_out, volumes_and_networks [Root], what_happens_is_told, use_and_limits [Root],
 ];
 
 /// With what a test runs containers: no network, which an ordinary user and root have alike.
@@ -615,32 +615,6 @@ fn files_in_and_out(sandbox: &Sandbox) -> Result<()> {
     same!(server.ask("GET /containers/box/archive", "")?.0, 400);
     server.docker(&["cp", &file, "box:/tmp/in.txt/x"])?.fails(1, &[])?;
     server.ok(&["rm", "-f", "box"])?;
-    Ok(())
-}
-
-fn what_a_container_became(sandbox: &Sandbox) -> Result<()> {
-    let server = ready(sandbox)?;
-    let change = "echo kept > /new; rm /etc/group";
-    server.ok(&[&["run", "--name", "box"], &BOX[..], &["sh", "-c", change]].concat())?;
-    let (code, changes) = server.ask("GET /containers/box/changes", "")?;
-    same!(code, 200);
-    let wanted = json!([{"Path": "/etc", "Kind": 0}, {"Path": "/etc/group", "Kind": 2}, {"Path": "/new", "Kind": 1}]);
-    same!(changes, wanted);
-    let id = server.ok(&["commit", "-m", "why", "-c", "CMD [\"cat\", \"/new\"]", "box", "made:1"])?;
-    contains!(id, "sha256:");
-    same!(server.ok(&["run", "--rm", "--network", "none", "made:1"])?, "kept");
-    same!(server.ask("POST /commit?container=nosuch", "")?.0, 404);
-    same!(server.ask("POST /commit?container=box&changes=NOSUCH+x", "")?.0, 400);
-    same!(server.ask("POST /commit?container=box", "{\"Cmd\": [\"a\"]}")?.0, 501);
-
-    let archive = sandbox.path("files/box.tar");
-    let archive = archive.to_str().context("UTF-8")?;
-    server.ok(&["export", "-o", archive, "box"])?;
-    server.docker(&["export", "-o", archive, "nosuch"])?.fails(1, &["No such container"])?;
-    server.ok(&["import", "-c", "CMD cat /new", archive, "imported:1"])?;
-    same!(server.ok(&["run", "--rm", "--network", "none", "imported:1"])?, "kept");
-    same!(server.ask("POST /images/create?fromSrc=-", "no archive")?.0, 500);
-    server.ok(&["rm", "box"])?;
     Ok(())
 }
 

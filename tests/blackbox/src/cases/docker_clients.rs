@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 
-cases![docker_clients: images_go_out, docker_py [Root], compose [Root]];
+cases![docker_clients: images_go_out, what_a_container_became, docker_py [Root], compose [Root]];
 
 fn images_go_out(sandbox: &Sandbox) -> Result<()> {
     let registry = Registry::empty(sandbox, "target", None)?;
@@ -30,6 +30,33 @@ fn images_go_out(sandbox: &Sandbox) -> Result<()> {
     same!(server.ask("GET /images/nosuch/get", "")?.0, 404);
     let account = json!({"username": "a", "password": "b", "serveraddress": registry.address});
     same!(server.ask("POST /auth", &account.to_string())?.1["Status"], "Login Succeeded");
+    Ok(())
+}
+
+fn what_a_container_became(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    let change = "echo kept > /new; rm /etc/group";
+    server.ok(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", change])?;
+    let (code, changes) = server.ask("GET /containers/box/changes", "")?;
+    same!(code, 200);
+    let wanted = json!([{"Path": "/etc", "Kind": 0}, {"Path": "/etc/group", "Kind": 2}, {"Path": "/new", "Kind": 1}]);
+    same!(changes, wanted);
+    let id = server.ok(&["commit", "-m", "why", "-c", "CMD [\"cat\", \"/new\"]", "box", "made:1"])?;
+    contains!(id, "sha256:");
+    same!(server.ok(&["run", "--rm", "--network", "none", "made:1"])?, "kept");
+    same!(server.ask("POST /commit?container=nosuch", "")?.0, 404);
+    same!(server.ask("POST /commit?container=box&changes=NOSUCH+x", "")?.0, 400);
+    same!(server.ask("POST /commit?container=box", "{\"Cmd\": [\"a\"]}")?.0, 501);
+
+    let archive = sandbox.path("files/box.tar");
+    let archive = archive.to_str().context("UTF-8")?;
+    server.ok(&["export", "-o", archive, "box"])?;
+    server.docker(&["export", "-o", archive, "nosuch"])?.fails(1, &["No such container"])?;
+    server.ok(&["import", "-c", "CMD cat /new", archive, "imported:1"])?;
+    same!(server.ok(&["run", "--rm", "--network", "none", "imported:1"])?, "kept");
+    same!(server.ask("POST /images/create?fromSrc=-", "no archive")?.0, 500);
+    server.ok(&["rm", "box"])?;
     Ok(())
 }
 
