@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod cni;
 mod commits;
 mod copying;
 mod docker_api;
@@ -27,6 +28,7 @@ mod security;
 mod services;
 mod sharing;
 mod storage;
+mod testbed;
 mod transfer;
 mod usage;
 mod volumes;
@@ -55,6 +57,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         networks::CASES,
         ports::CASES,
+        testbed::CASES,
+        cni::CASES,
         oci::CASES,
         hardening::CASES,
         rootless::CASES,

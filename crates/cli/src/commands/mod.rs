@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod cni;
 mod commit;
 mod cp;
 mod create;
@@ -169,6 +170,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    cni::GROUP,
     volume::GROUP,
     Group {
         name: "manifest",
