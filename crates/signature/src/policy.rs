@@ -127,9 +127,17 @@ pub(crate) enum Identity {
     MatchExact {},
     MatchRepoDigestOrExact {},
     MatchRepository {},
-    ExactReference { docker_reference: String },
-    ExactRepository { docker_repository: String },
-    RemapIdentity { prefix: String, signed_prefix: String },
+    ExactReference {
+        docker_reference: String,
+    },
+    ExactRepository {
+        docker_repository: String,
+    },
+    #[serde(rename = "remapIdentity")]
+    Remap {
+        prefix: String,
+        signed_prefix: String,
+    },
 }
 
 impl Default for Identity {

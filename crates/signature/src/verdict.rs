@@ -275,7 +275,7 @@ fn is_for(identity: &Identity, wanted: Option<&Reference>, signed: &str) -> bool
         Identity::ExactRepository { docker_repository } => {
             Reference::parse(docker_repository).is_ok_and(|named| repository(&named, &signed))
         }
-        Identity::RemapIdentity { prefix, signed_prefix } => wanted.is_some_and(|wanted| {
+        Identity::Remap { prefix, signed_prefix } => wanted.is_some_and(|wanted| {
             let text = wanted.to_string();
             let moved =
                 text.strip_prefix(prefix.as_str()).filter(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']));
