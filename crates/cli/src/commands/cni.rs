@@ -99,7 +99,7 @@ fn add(session: &Session, flags: &One) -> Result<(), Failure> {
     }
     let (cni, list) = open(session, &flags.places)?;
     let result = cni.add(&list, &attachment(flags))?;
-    Ok(output::line(&result.to_string())?)
+    output::line(&result.to_string())
 }
 
 fn check(session: &Session, flags: &One) -> Result<(), Failure> {

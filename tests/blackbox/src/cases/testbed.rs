@@ -320,7 +320,7 @@ fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
     // Another program takes something of ours away, and who puts it back is killed once while doing so.
     host::succeed(Command::new("nft").args(["delete", "element", "inet", "dhow", "published4_any", "{ tcp . 8090 }"]))?;
     for _ in 0..200 {
-        let found = host::succeed(&mut Command::new("pidof").arg("dhow-healer")).unwrap_or_default();
+        let found = host::succeed(Command::new("pidof").arg("dhow-healer")).unwrap_or_default();
         if let Some(pid) = found.split_whitespace().next() {
             kill(pid).ok();
             break;

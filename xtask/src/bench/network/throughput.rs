@@ -18,6 +18,8 @@ use crate::command::command;
 
 /// Seconds of each measurement.
 const SECONDS: &str = "2";
+/// Seconds after which a measurement that does not end is none.
+const LIMIT: &str = "8";
 /// Rounds; each measures everything once.
 const ROUNDS: usize = 2;
 /// The ordinary user of the tests.
@@ -81,7 +83,7 @@ fn namespace() -> Result<Background> {
 /// Gigabits per second from the client's namespace (here without one) to a server in the other.
 fn measure(server: &str, client: Option<&str>, to: &str, port: &str) -> Result<f64> {
     let _server = listen(inside(server, &["iperf3", "--server", "--one-off", "--port", "5201"]))?;
-    let words = ["iperf3", "--client", to, "--port", port, "--time", SECONDS, "--json"];
+    let words = ["timeout", LIMIT, "iperf3", "--client", to, "--port", port, "--time", SECONDS, "--json"];
     ask(match client {
         Some(client) => inside(client, &words),
         None => command(words[0], &words[1..]),
@@ -196,11 +198,12 @@ fn as_user(bench: &Bench, lan: &Lan) -> Result<Vec<(String, Result<f64>)>> {
     }
     let serve = "exec pasta --config-net -t 5500:5201 -- iperf3 --server --one-off --port 5201";
     let server = listen(user(&home, serve))?;
-    let words = ["iperf3", "--client", "192.0.2.1", "--port", "5500", "--time", SECONDS, "--json"];
+    let words = ["timeout", LIMIT, "iperf3", "--client", "192.0.2.1", "--port", "5500", "--time", SECONDS, "--json"];
     results.push(("rootless in: pasta alone".into(), ask(inside(&lan.pid(), &words))));
     drop(server);
     let _server = listen(inside(&lan.pid(), &["iperf3", "--server", "--one-off", "--port", "5201"]))?;
-    let out = format!("pasta --config-net -- iperf3 --client 192.0.2.2 --port 5201 --time {SECONDS} --json");
+    let out =
+        format!("timeout {LIMIT} pasta --config-net -- iperf3 --client 192.0.2.2 --port 5201 --time {SECONDS} --json");
     results.push(("rootless out: pasta alone".into(), ask(user(&home, &out))));
     Ok(results)
 }
