@@ -50,6 +50,7 @@ mod relabel;
 mod restart;
 pub mod roles;
 pub mod rootless;
+mod storage;
 mod sweep;
 mod view;
 pub mod volumes;

@@ -173,6 +173,11 @@ pub enum StoreError {
         /// Ours.
         known: u32,
     },
+    /// New layers shall be images of EROFS, and nothing here could mount one.
+    #[error(
+        "this kernel cannot mount EROFS images from files (Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE can): use the back end \"directories\""
+    )]
+    NoImages,
     /// A thread could not be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),
@@ -261,4 +266,7 @@ pub enum EntryError {
     /// The data could not be read.
     #[error(transparent)]
     Archive(#[from] TarError),
+    /// The image cannot hold it.
+    #[error("{0}: unpack it into directories instead (docs/images.md)")]
+    Image(erofs::Error),
 }

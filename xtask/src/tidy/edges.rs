@@ -7,11 +7,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("oci", &[]),
     ("archive", &[]),
+    ("erofs", &[]),
     ("seccomp", &["oci"]),
     ("cgroup", &["kernel", "oci"]),
     ("network", &["kernel"]),
     ("registry", &["oci"]),
-    ("store", &["kernel", "oci", "archive"]),
+    ("store", &["kernel", "oci", "archive", "erofs"]),
     ("runtime", &["kernel", "cgroup", "seccomp", "oci"]),
     ("monitor", &["kernel", "oci", "cgroup", "network", "runtime"]),
     // The command line that other engines call; beside the engine, not below it.
