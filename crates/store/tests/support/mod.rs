@@ -91,7 +91,7 @@ pub fn view(layer: &Layer) -> PathBuf {
 }
 
 /// Which back end the contract is asked of: `DHOW_TEST_BACKEND=erofs` is the other one, which only root has.
-fn backend(ownership: Ownership) -> Backend {
+pub fn backend(ownership: Ownership) -> Backend {
     let erofs = std::env::var_os("DHOW_TEST_BACKEND").is_some_and(|name| name == "erofs");
     let for_root = !ownership.user_xattr && !ownership.single_id && rustix::process::geteuid().is_root();
     if erofs && for_root { Backend::Erofs } else { Backend::Directory }
@@ -292,4 +292,9 @@ pub fn is_whiteout(path: &Path) -> bool {
 
 pub fn is_opaque(path: &Path) -> bool {
     xattrs(path).get("trusted.overlay.opaque").is_some_and(|value| value == b"y")
+}
+
+/// What a directory takes on disk, in bytes.
+pub fn used(path: &Path) -> u64 {
+    store::disk_usage(path).unwrap()
 }
