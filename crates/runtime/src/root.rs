@@ -142,7 +142,7 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
                 volatile: *volatile,
                 label: root.label.as_deref(),
             };
-            overlay.mount().during(|| format!("mount the overlay of {} layers", lower.len()))
+            layers.mount(&overlay).during(|| format!("mount the overlay of {} layers", lower.len()))
         }
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn read_only_overlay(layers: &[PathBuf]) -> kernel::Result<OwnedFd> {
     let own = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let userxattr = !own.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
     let layers = Layers::open(layers)?;
-    Overlay { lower: layers.paths(), upper: None, userxattr, volatile: false, label: None }.mount()
+    layers.mount(&Overlay { lower: layers.paths(), upper: None, userxattr, volatile: false, label: None })
 }
 
 /// Layers as overlayfs takes them. One that is an image of EROFS is mounted first, detached and so without a place, and named
@@ -164,7 +164,7 @@ pub(crate) fn read_only_overlay(layers: &[PathBuf]) -> kernel::Result<OwnedFd> {
 struct Layers {
     paths: Vec<PathBuf>,
     /// Until overlayfs has them.
-    _mounts: Vec<OwnedFd>,
+    mounts: Vec<OwnedFd>,
 }
 
 impl Layers {
@@ -179,11 +179,28 @@ impl Layers {
                 paths.push(path.clone());
             }
         }
-        Ok(Self { paths, _mounts: mounts })
+        Ok(Self { paths, mounts })
     }
 
     fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// Linux 6.15. Before, overlayfs takes layers only from mounts of its caller's namespace (clone_private_mount: EINVAL), so
+    /// the images are attached for a moment, over the root directory of this one.
+    fn mount(&self, overlay: &Overlay<'_>) -> kernel::Result<OwnedFd> {
+        match overlay.mount() {
+            Err(error) if error.errno() == Errno::INVAL && !self.mounts.is_empty() => {}
+            other => return other,
+        }
+        let place = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SystemCall::new("open(\"/\", O_PATH|O_DIRECTORY)", errno))?;
+        let attached = self.mounts.iter().take_while(|each| mount::attach(each.as_fd(), place.as_fd()).is_ok()).count();
+        let mounted = overlay.mount();
+        for each in self.mounts[..attached].iter().rev() {
+            mount::detach_mount(each.as_fd())?;
+        }
+        mounted
     }
 }
 
