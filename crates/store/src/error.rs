@@ -173,11 +173,11 @@ pub enum StoreError {
         /// Ours.
         known: u32,
     },
-    /// New layers shall be images of EROFS, and nothing here could mount one.
+    /// New layers shall be images of EROFS, and the kernel did not mount one that was made as a trial.
     #[error(
-        "this kernel cannot mount EROFS images from files (Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE can): use the back end \"directories\""
+        "EROFS images cannot be mounted here (Linux 6.12 can, from files on a disk): use the back end \"directories\""
     )]
-    NoImages,
+    NoImages(#[source] SystemError),
     /// A thread could not be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),

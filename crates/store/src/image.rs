@@ -5,7 +5,7 @@
 
 use crate::Store;
 use crate::directory::{Directory, OPEN};
-use crate::error::{During, StoreError, SystemError};
+use crate::error::{During, EntryError, StoreError, SystemError};
 use crate::record;
 use crate::staging::StagedFile;
 use erofs::{Image, Limits, Meta, Writer};
@@ -49,17 +49,24 @@ pub(crate) fn is_damage(errno: Errno) -> bool {
     matches!(errno, Errno::UCLEAN | Errno::BADMSG | Errno::IO | Errno::INVAL | Errno::NOENT | Errno::OPNOTSUPP)
 }
 
-pub(crate) fn can_mount(store: &Store) -> Result<bool, StoreError> {
+/// Mounts an image without files, so that nothing is stored that nobody can use.
+pub(crate) fn try_mount(store: &Store) -> Result<Result<(), SystemError>, StoreError> {
     let system = |source| StoreError::System { doing: "try to mount an image", source };
     let staged = StagedFile::new(store, "probe").map_err(system)?;
-    let tried = || {
+    let written = || {
         let file = staged.fd.try_clone().map_err(|source| erofs::Error::File { call: "open", source })?;
         Writer::new(File::from(file), Meta::default(), Limits::default()).finish()
     };
-    let mounted = tried().map(|_| {
+    let tried = written().map(|_| {
         let path = format!("/proc/self/fd/{}", staged.fd.as_raw_fd());
-        kernel::mount::erofs_image(Path::new(&path)).is_ok()
+        kernel::mount::erofs_image(Path::new(&path)).map(drop)
     });
     staged.discard().map_err(system)?;
-    mounted.map_err(|source| StoreError::Entry { path: "\"/\"".to_owned(), source: source.into() })
+    match tried {
+        Ok(mounted) => Ok(mounted.map_err(|error| SystemError::new(error.call(), error.errno()))),
+        Err(error) => match error.into() {
+            EntryError::System(source) => Err(system(source)),
+            source => Err(StoreError::Entry { path: "\"/\"".to_owned(), source }),
+        },
+    }
 }

@@ -112,8 +112,10 @@ impl<'a> Layers<'a> {
     ) -> Result<Imported, StoreError> {
         let target = match self.store.backend {
             Backend::Directory => Target::Tree(blobs::new_directory(directory, record::TREE)?),
-            Backend::Erofs if self.store.can_mount_images()? => Target::Image(image::create(directory)?),
-            Backend::Erofs => return Err(StoreError::NoImages),
+            Backend::Erofs => {
+                image::try_mount(self.store)?.map_err(StoreError::NoImages)?;
+                Target::Image(image::create(directory)?)
+            }
         };
         import::run(source, target, directory.clone(), self.store.ownership, expected, options)
     }

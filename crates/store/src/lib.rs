@@ -140,12 +140,13 @@ impl Store {
         Store { backend, ..self }
     }
 
-    /// Can this kernel, and this process, mount the images of [`Backend::Erofs`]? Tried with a small one.
+    /// Can this kernel, and this process, mount the images of [`Backend::Erofs`] from this file system? Tried with a small one.
+    /// tmpfs, for one, is none that the kernel takes them from.
     ///
     /// # Errors
     /// System errors of making it, a full disk for instance.
     pub fn can_mount_images(&self) -> Result<bool, StoreError> {
-        image::can_mount(self)
+        Ok(image::try_mount(self)?.is_ok())
     }
 
     /// How this store keeps owners and attributes.
