@@ -187,20 +187,27 @@ impl Layers {
     }
 
     /// Linux 6.15. Before, overlayfs takes layers only from mounts of its caller's namespace (clone_private_mount: EINVAL), so
-    /// the images are attached for a moment, over the root directory of this one.
+    /// the images are attached, one over the other on the root directory of this one, and stay there: the host's root is
+    /// left anyway, and umount2(2) would wait for all processors.
     fn mount(&self, overlay: &Overlay<'_>) -> kernel::Result<OwnedFd> {
-        match overlay.mount() {
-            Err(error) if error.errno() == Errno::INVAL && !self.mounts.is_empty() => {}
-            other => return other,
+        if self.mounts.is_empty() {
+            return overlay.mount();
         }
+        // Where images can be mounted from files there is `lowerdir+`.
+        let first = match overlay.mount_by_layer() {
+            Err(error) if error.errno() == Errno::INVAL => error,
+            other => return other,
+        };
         let place = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| SystemCall::new("open(\"/\", O_PATH|O_DIRECTORY)", errno))?;
-        let attached = self.mounts.iter().take_while(|each| mount::attach(each.as_fd(), place.as_fd()).is_ok()).count();
-        let mounted = overlay.mount();
-        for each in self.mounts[..attached].iter().rev() {
-            mount::detach_mount(each.as_fd())?;
+        for each in &self.mounts {
+            mount::attach(each.as_fd(), place.as_fd())?;
         }
-        mounted
+        if let (Some((_, work)), true) = (overlay.upper, overlay.volatile) {
+            // The attempt left its mark, and a marked directory is refused. That there is none is as good.
+            std::fs::remove_dir(work.join("work/incompat/volatile")).ok();
+        }
+        overlay.mount_by_layer().map_err(|_| first)
     }
 }
 
