@@ -8,8 +8,8 @@ use crate::format::{u16_at, u32_at};
 use crate::output::Output;
 use std::collections::HashMap;
 
-/// Extended attributes: full names and values.
-pub(crate) type Attributes = [(Vec<u8>, Vec<u8>)];
+/// An extended attribute: full name and value.
+pub type Attribute = (Vec<u8>, Vec<u8>);
 
 const HEADER: usize = 12;
 /// An attribute with a larger value is always shared.
@@ -47,7 +47,7 @@ impl Shared {
     /// `room`.
     pub(crate) fn encode(
         &mut self,
-        attributes: &Attributes,
+        attributes: &[Attribute],
         room: usize,
         output: &mut Output,
     ) -> Result<(Vec<u8>, u16), Error> {
@@ -127,7 +127,7 @@ pub(crate) fn entry_length(header: &[u8]) -> usize {
 }
 
 /// Name and value of a whole entry.
-pub(crate) fn decode(entry: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
+pub(crate) fn decode(entry: &[u8]) -> Result<Attribute, Error> {
     let (name, value) = (usize::from(entry[0]), usize::from(u16_at(entry, 2)));
     let prefix = PREFIXES.iter().find(|(_, number)| *number == entry[1]);
     let (prefix, _) = prefix.ok_or(Error::Unknown("an unknown prefix of attributes"))?;

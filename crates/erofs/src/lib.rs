@@ -29,6 +29,7 @@ mod reader;
 mod tree;
 mod writer;
 
+pub use attributes::Attribute;
 pub use error::Error;
 pub use reader::{Entry, Found, Image};
 pub use tree::{Kind, Node};

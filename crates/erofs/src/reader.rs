@@ -1,6 +1,6 @@
 //! The reader. It believes nothing: every place is checked by the read that goes there, and every length has a bound.
 
-use crate::attributes;
+use crate::attributes::{self, Attribute};
 use crate::checksum::crc32c;
 use crate::directory;
 use crate::error::Error;
@@ -247,7 +247,7 @@ impl Image {
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unknown`], [`Error::File`].
-    pub fn attributes(&self, file: &Found) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn attributes(&self, file: &Found) -> Result<Vec<Attribute>, Error> {
         let mut bytes = vec![0; attributes::length(file.raw.attribute_units)];
         if bytes.is_empty() {
             return Ok(Vec::new());

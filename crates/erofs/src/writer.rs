@@ -1,6 +1,6 @@
 //! The writer: a tree of names that grows in any order, and content that is written as it comes.
 
-use crate::attributes::{self, Attributes, Shared};
+use crate::attributes::{self, Attribute, Shared};
 use crate::checksum::crc32c;
 use crate::directory::{self, Listed};
 use crate::error::Error;
@@ -49,7 +49,7 @@ pub struct Meta {
     /// And nanoseconds after them.
     pub nanoseconds: u32,
     /// Extended attributes: full names and values. See [`Writer::can_store`].
-    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub attributes: Vec<Attribute>,
 }
 
 impl Meta {
@@ -330,7 +330,7 @@ impl Writer {
         self.place_inode(inode, &attributes, b"", kind)
     }
 
-    fn attributes(&mut self, attributes: &Attributes) -> Result<(Vec<u8>, u16), Error> {
+    fn attributes(&mut self, attributes: &[Attribute]) -> Result<(Vec<u8>, u16), Error> {
         self.shared.encode(attributes, usize::MAX, &mut self.output)
     }
 

@@ -407,7 +407,7 @@ fn implied(entry: &Entry) -> Meta {
     Meta { mode: 0o755, seconds, nanoseconds, ..Meta::default() }
 }
 
-fn set(attributes: &mut Vec<(Vec<u8>, Vec<u8>)>, name: Vec<u8>, value: Vec<u8>) {
+fn set(attributes: &mut Vec<erofs::Attribute>, name: Vec<u8>, value: Vec<u8>) {
     match attributes.iter_mut().find(|(other, _)| *other == name) {
         Some((_, old)) => *old = value,
         None => attributes.push((name, value)),
