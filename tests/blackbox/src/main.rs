@@ -17,6 +17,7 @@ mod cases;
 mod host;
 mod registry;
 mod runner;
+mod same;
 mod sandbox;
 mod server;
 
