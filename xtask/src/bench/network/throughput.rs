@@ -196,14 +196,15 @@ fn as_user(bench: &Bench, lan: &Lan) -> Result<Vec<(String, Result<f64>)>> {
         // What stays ends with the cage.
         drop(user(&home, &format!("{engine} rm -f bench")).output());
     }
-    let serve = "exec pasta --config-net -t 5500:5201 -- iperf3 --server --one-off --port 5201";
+    let serve = "exec pasta --config-net --no-map-gw -t 5500:5201 -- iperf3 --server --one-off --port 5201";
     let server = listen(user(&home, serve))?;
     let words = ["timeout", LIMIT, "iperf3", "--client", "192.0.2.1", "--port", "5500", "--time", SECONDS, "--json"];
     results.push(("rootless in: pasta alone".into(), ask(inside(&lan.pid(), &words))));
     drop(server);
     let _server = listen(inside(&lan.pid(), &["iperf3", "--server", "--one-off", "--port", "5201"]))?;
-    let out =
-        format!("timeout {LIMIT} pasta --config-net -- iperf3 --client 192.0.2.2 --port 5201 --time {SECONDS} --json");
+    let out = format!(
+        "timeout {LIMIT} pasta --config-net --no-map-gw -- iperf3 --client 192.0.2.2 --port 5201 --time {SECONDS} --json"
+    );
     results.push(("rootless out: pasta alone".into(), ask(user(&home, &out))));
     Ok(results)
 }
