@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod command_line;
 mod commits;
 mod copying;
 mod docker_api;
@@ -22,6 +23,7 @@ mod ports;
 mod restart;
 mod rootless;
 mod run;
+mod secrets;
 mod security;
 mod services;
 mod sharing;
@@ -42,6 +44,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         usage::CASES,
         copying::CASES,
         commits::CASES,
+        command_line::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -50,6 +53,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         log_drivers::CASES,
         sharing::CASES,
         limits::CASES,
+        secrets::CASES,
         security::CASES,
         network::CASES,
         networks::CASES,

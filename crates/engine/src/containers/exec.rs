@@ -62,7 +62,9 @@ impl Engine {
                 format!("container {wanted} is paused, unpause the container before exec"),
             ));
         }
-        let process = lower::exec_process(&container.settings, options, self.host()?)?;
+        let mut process = lower::exec_process(&container.settings, options, self.host()?)?;
+        process.env.extend(self.secret_variables(&container.settings)?);
+        process.env.extend(lower::cdi::environment(&container.settings.devices)?);
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
         let plan = self.exec_plan(&container, &process, user, options.privileged)?;
         let id = options.id.clone().map_or_else(crate::names::identifier, Ok)?;
