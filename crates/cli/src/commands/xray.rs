@@ -17,7 +17,7 @@ pub const VERB: Verb = verb!(
     Flags,
     execute,
     Other,
-    "[OPTIONS] [CONTAINER]",
+    "[OPTIONS] CONTAINER|--tree",
     "Show what the kernel really did for a container: namespaces, cgroup, mounts, confinement, network"
 );
 
