@@ -95,7 +95,7 @@ fn pretty(engine: &Engine, kind: SecretKind, name: &str, shown: bool) -> Result<
             _ = writeln!(text, " - {key}={value}");
         }
     }
-    _ = write!(text, "Created at:      {}\n", docker_json::elapsed::go(&secret.created_at));
+    _ = writeln!(text, "Created at:      {}", docker_json::elapsed::go(&secret.created_at));
     if shown {
         let content = engine.secret_content(kind, &secret.id)?;
         _ = writeln!(text, "Data:\n{}", String::from_utf8_lossy(&content));
