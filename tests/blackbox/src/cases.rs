@@ -22,6 +22,7 @@ mod oci;
 mod ports;
 mod restart;
 mod rootless;
+mod rootless_networks;
 mod run;
 mod secrets;
 mod security;
@@ -61,6 +62,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         rootless::CASES,
+        rootless_networks::CASES,
         images::CASES,
         image_store::CASES,
         transfer::CASES,
