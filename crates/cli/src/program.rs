@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 /// The version of Docker whose command line this is: what scripts compare that call this program `docker`.
-const DOCKER_VERSION: &str = "28.2.2";
+const DOCKER_VERSION: &str = "28.3.0";
 
 /// Whether the program was called as `docker`.
 pub fn is_docker() -> bool {

@@ -150,10 +150,22 @@ pub fn command(verb: &Verb, path: &str) -> Command {
 fn execute(verb: &Verb, path: &str, session: &Session, rest: Vec<OsString>) -> Result<(), Failure> {
     let matches = match parse(verb, path, rest) {
         Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => return output::text(&error.render().to_string()),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return output::text(&explained(verb, path)),
         Err(error) => return Err(usage_failure(verb, path, &error)),
     };
     (verb.run)(session, &matches)
+}
+
+/// The help of a verb, with its other names.
+fn explained(verb: &Verb, path: &str) -> String {
+    let mut command = command(verb, path);
+    let names = crate::help::names(verb);
+    if names.len() > 1 {
+        let program = crate::program::name();
+        let names: Vec<String> = names.iter().map(|name| format!("{program} {name}")).collect();
+        command = command.after_help(format!("Aliases:\n  {}", names.join(", ")));
+    }
+    command.render_help().to_string()
 }
 
 /// Parses a verb's arguments. `--switch=false`, which Docker takes, is understood on a second attempt, so that the

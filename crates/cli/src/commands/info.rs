@@ -45,19 +45,20 @@ fn tree(info: &Info) -> Value {
     tree
 }
 
+/// By Docker's names, which scripts look for.
 fn text(info: &Info) -> String {
     let security: String = info.security.iter().map(|name| format!("  {name}\n")).collect();
     format!(
-        "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nVersion: {}\nStorage driver: overlayfs\n\
-         Logging driver: json-file\nCgroup driver: cgroupfs\nCgroup version: {}\nSecurity options:\n{security}\
-         Kernel version: {}\nOperating system: {}\nArchitecture: {}\nCPUs: {}\nTotal memory: {}\nName: {}\n\
-         Data directory: {}\nRun directory: {}\n",
+        "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nServer Version: {}\nStorage Driver: overlayfs\n\
+         Logging Driver: json-file\nCgroup Driver: cgroupfs\nCgroup Version: {}\nRuntimes: dhow\nDefault Runtime: dhow\n\
+         Security Options:\n{security}Kernel Version: {}\nOperating System: {}\nOSType: linux\nArchitecture: {}\nCPUs: {}\n\
+         Total Memory: {}\nName: {}\nDocker Root Dir: {}\nRun Directory: {}\n",
         info.running + info.paused + info.stopped,
         info.running,
         info.paused,
         info.stopped,
         info.images,
-        engine::VERSION,
+        program::version(),
         info.cgroup_version,
         info.kernel,
         info.operating_system,

@@ -1,11 +1,12 @@
 //! Secrets and configs: files of containers that are in no image and no record of them; devices by CDI.
 
-use crate::case::{cases, contains, same};
+use crate::case::{cases, contains, same, skip};
+use crate::host;
 use crate::sandbox::Sandbox;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-cases![secrets: files_and_variables, kept_apart, in_use, verbs, devices_by_cdi];
+cases![secrets: files_and_variables, kept_apart, in_use, verbs, devices_by_cdi, a_described_device];
 
 fn files_and_variables(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
@@ -114,4 +115,52 @@ fn devices_by_cdi(sandbox: &Sandbox) -> Result<()> {
     }
     same!(sandbox.ok(["ps", "-aq"])?, "");
     Ok(())
+}
+
+const DESCRIPTION: &str = r#"
+cdiVersion: "0.6.0"
+kind: vendor.example/gpu
+containerEdits:
+  env: [DRIVER=1]
+devices:
+  - name: "0"
+    containerEdits:
+      env: [GPU=zero]
+      deviceNodes:
+        - {path: /dev/gpu0, hostPath: /dev/null, permissions: rw}
+      mounts:
+        - {hostPath: /etc/passwd, containerPath: /usr/lib/vendor, options: [ro, nosuid, nodev, bind]}
+      hooks:
+        - {hookName: createRuntime, path: /bin/sh, args: [sh, -c, "cat > /run/cdi/state"]}
+      additionalGids: [44]
+"#;
+
+/// A description in a /run of this test's own: node, mount, variable, group and hook, of `run` and of `exec`.
+fn a_described_device(sandbox: &Sandbox) -> Result<()> {
+    if !host::is_root() {
+        return skip("only root can have a /run of its own here");
+    }
+    sandbox.load("busybox")?;
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "tmpfs", "/run"]);
+    sandbox.finish_command(mount, "")?.success()?;
+    std::fs::create_dir("/run/cdi")?;
+    std::fs::write("/run/cdi/vendor.yaml", DESCRIPTION)?;
+    std::fs::write("/run/cdi/nvidia.yaml", DESCRIPTION.replace("vendor.example", "nvidia.com"))?;
+    let script = "echo $GPU $DRIVER; id -G; stat -c '%F %t,%T' /dev/gpu0; echo x > /dev/gpu0 && head -c 4 /usr/lib/vendor";
+    let base = ["--network", "none"];
+    for options in [["--device", "vendor.example/gpu=0"], ["--gpus", "device=0"]] {
+        let seen = sandbox.busybox(&[&base[..], &options[..]].concat(), script)?;
+        same!(seen, "zero 1\n0 44\ncharacter special file 1,3\nroot");
+    }
+    contains!(std::fs::read_to_string("/run/cdi/state")?, "\"status\":\"creating\"");
+    sandbox.detached(&["--network", "none", "--name", "box", "--device", "vendor.example/gpu=0"], "exec sleep 1000")?;
+    same!(sandbox.ok(["exec", "box", "sh", "-c", "echo $GPU"])?, "zero");
+    let seen = sandbox.inspect("box")?;
+    same!(seen["HostConfig"]["DeviceRequests"][0]["DeviceIDs"][0], "vendor.example/gpu=0");
+    same!(seen["HostConfig"]["Devices"].as_array().map(Vec::len), Some(0));
+    sandbox.dhow(["run", "--rm", "--device", "vendor.example/gpu=1", "busybox", "true"])?.fails(
+        125,
+        &["unresolvable CDI devices vendor.example/gpu=1", "described are: nvidia.com/gpu=0, vendor.example/gpu=0"],
+    )
 }
