@@ -528,7 +528,8 @@ fn ipc_mode(text: &str) -> Result<String, String> {
 /// The runtime is a part of this program; that of another could not do what the rest promises.
 fn runtime(text: &str) -> Result<String, String> {
     match text {
-        "" | "dhow" => Ok(text.to_owned()),
+        // Docker's names for its default runtime, which scripts write for want of another.
+        "" | "dhow" | "runc" | "io.containerd.runc.v2" => Ok(text.to_owned()),
         _ => Err(format!("unknown or invalid runtime name: {text}: dhow is the only one")),
     }
 }

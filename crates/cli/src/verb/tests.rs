@@ -51,8 +51,8 @@ fn refusals() {
         ("images --tree", "125 --tree is not supported yet: dhow does not have the tree of images so far"),
         ("--tlsverify ps", "125 --tlsverify is not supported yet: dhow does not have a server to talk to so far"),
         (
-            "run --runtime runc x",
-            "125 invalid argument \"runc\" for \"--runtime\" flag: unknown or invalid runtime name: runc: dhow is the only one",
+            "run --runtime crun x",
+            "125 invalid argument \"crun\" for \"--runtime\" flag: unknown or invalid runtime name: crun: dhow is the only one",
         ),
         (
             "run --rm=maybe x",
