@@ -147,7 +147,8 @@ fn a_described_device(sandbox: &Sandbox) -> Result<()> {
     std::fs::create_dir("/run/cdi")?;
     std::fs::write("/run/cdi/vendor.yaml", DESCRIPTION)?;
     std::fs::write("/run/cdi/nvidia.yaml", DESCRIPTION.replace("vendor.example", "nvidia.com"))?;
-    let script = "echo $GPU $DRIVER; id -G; stat -c '%F %t,%T' /dev/gpu0; echo x > /dev/gpu0 && head -c 4 /usr/lib/vendor";
+    let script =
+        "echo $GPU $DRIVER; id -G; stat -c '%F %t,%T' /dev/gpu0; echo x > /dev/gpu0 && head -c 4 /usr/lib/vendor";
     let base = ["--network", "none"];
     for options in [["--device", "vendor.example/gpu=0"], ["--gpus", "device=0"]] {
         let seen = sandbox.busybox(&[&base[..], &options[..]].concat(), script)?;
