@@ -163,5 +163,8 @@ fn a_described_device(sandbox: &Sandbox) -> Result<()> {
     sandbox.dhow(["run", "--rm", "--device", "vendor.example/gpu=1", "busybox", "true"])?.fails(
         125,
         &["unresolvable CDI devices vendor.example/gpu=1", "described are: nvidia.com/gpu=0, vendor.example/gpu=0"],
-    )
+    )?;
+    let mut unmount = std::process::Command::new("umount");
+    unmount.args(["-l", "/run"]);
+    sandbox.finish_command(unmount, "")?.success().map(drop)
 }
