@@ -40,6 +40,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod registry;
 mod rename;
 mod restart;
 mod rm;
@@ -203,6 +204,7 @@ pub const GROUPS: &[Group] = &[
             (&["xray"], &network_xray::VERB),
         ],
     },
+    registry::GROUP,
     secret::GROUP,
     Group {
         name: "system",
