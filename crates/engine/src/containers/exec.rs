@@ -2,7 +2,6 @@
 
 use super::record::Status;
 use super::start::Streams;
-use crate::containers::record::Settings;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lower;
@@ -87,7 +86,7 @@ impl Engine {
     fn with_unrecorded(
         &self,
         mut process: oci::runtime::Process,
-        settings: &Settings,
+        settings: &crate::Settings,
     ) -> Result<oci::runtime::Process> {
         process.env.extend(self.secret_variables(settings)?);
         process.env.extend(lower::cdi::environment(&settings.devices)?);
