@@ -55,6 +55,7 @@ pub mod roles;
 pub mod rootless;
 pub mod secrets;
 pub mod shares;
+mod storage;
 mod sweep;
 mod view;
 pub mod volumes;
