@@ -3,6 +3,7 @@
 //! registries that want passwords in those of `registry`.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
