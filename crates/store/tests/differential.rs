@@ -55,28 +55,17 @@ impl Random {
     }
 }
 
-/// Up to a dozen members over few names, so that they meet; and what is special about them.
-fn archive(random: &mut Random) -> (Vec<u8>, BTreeSet<Reason>) {
-    const NAMES: [&str; 9] = ["a", "a/b", "a/b/c", "a/d", "e", "e/f", "e/f/g", "h", "i"];
-    let mut tar = Tar::default();
-    let mut reasons = BTreeSet::new();
-    let mut seen: BTreeMap<&str, u8> = BTreeMap::new();
-    let mut linked: BTreeSet<&str> = BTreeSet::new();
-    let mut attributes: BTreeMap<&str, (u32, u64, u64)> = BTreeMap::new();
-    for number in 0..2 + random.below(10) {
-        let name = random.of(&NAMES);
-        let is_parent = NAMES.iter().any(|other| other.len() > name.len() && other.starts_with(name));
-        // Mostly what makes sense.
-        let kind = match random.below(8) {
-            0 => [b'0', b'5', b'2', b'1'][random.below(4) as usize],
-            _ if is_parent => b'5',
-            pick => [b'0', b'0', b'0', b'2', b'1'][pick as usize % 5],
-        };
-        let files: Vec<&str> = seen.iter().filter(|(_, kind)| **kind == b'0').map(|(name, _)| *name).collect();
-        let target = match random.below(6) {
-            1.. if !files.is_empty() => random.of(&files),
-            _ => random.of(&NAMES),
-        };
+/// What the members so far have made, and what is special about them.
+#[derive(Default)]
+struct History<'a> {
+    seen: BTreeMap<&'a str, u8>,
+    linked: BTreeSet<&'a str>,
+    reasons: BTreeSet<Reason>,
+}
+
+impl<'a> History<'a> {
+    fn add(&mut self, name: &'a str, kind: u8, target: &'a str) {
+        let (seen, linked, reasons) = (&mut self.seen, &mut self.linked, &mut self.reasons);
         let parents: Vec<&str> = name.match_indices('/').map(|(at, _)| &name[..at]).collect();
         for parent in &parents {
             match seen.get(parent) {
@@ -119,6 +108,30 @@ fn archive(random: &mut Random) -> (Vec<u8>, BTreeSet<Reason>) {
         for parent in parents {
             seen.entry(parent).or_insert(b'5');
         }
+    }
+}
+
+/// Up to a dozen members over few names, so that they meet; and what is special about them.
+fn archive(random: &mut Random) -> (Vec<u8>, BTreeSet<Reason>) {
+    const NAMES: [&str; 9] = ["a", "a/b", "a/b/c", "a/d", "e", "e/f", "e/f/g", "h", "i"];
+    let mut tar = Tar::default();
+    let mut history = History::default();
+    let mut attributes: BTreeMap<&str, (u32, u64, u64)> = BTreeMap::new();
+    for number in 0..2 + random.below(10) {
+        let name = random.of(&NAMES);
+        let is_parent = NAMES.iter().any(|other| other.len() > name.len() && other.starts_with(name));
+        // Mostly what makes sense.
+        let kind = match random.below(8) {
+            0 => [b'0', b'5', b'2', b'1'][random.below(4) as usize],
+            _ if is_parent => b'5',
+            pick => [b'0', b'0', b'0', b'2', b'1'][pick as usize % 5],
+        };
+        let files: Vec<&str> = history.seen.iter().filter(|(_, kind)| **kind == b'0').map(|(name, _)| *name).collect();
+        let target = match random.below(6) {
+            1.. if !files.is_empty() => random.of(&files),
+            _ => random.of(&NAMES),
+        };
+        history.add(name, kind, target);
         let data = format!("{number} {name}");
         let mode = [0o644, 0o600, 0o755, 0o4755, 0o1777][random.below(5) as usize];
         let mut own = (mode, random.below(3) * 1000, random.below(3) * 1000);
@@ -138,7 +151,7 @@ fn archive(random: &mut Random) -> (Vec<u8>, BTreeSet<Reason>) {
             ..Member::default()
         });
     }
-    (tar.end(), reasons)
+    (tar.end(), history.reasons)
 }
 
 /// Each program unpacks `N.tar` into `PROGRAM-N`; which of them are installed.
@@ -233,16 +246,12 @@ fn random_archives_give_the_same_tree_everywhere() {
     assert!(plain * 4 > count, "only {plain} archives without a reason");
 }
 
-/// Archives that programs read differently, and what we make of them.
-#[test]
-fn tricks_and_who_falls_for_them() {
-    if !root() {
-        return;
-    }
+/// Name, archive, whether we take it, programs whose tree is another, and why.
+type Row = (&'static str, Vec<u8>, bool, &'static [&'static str], &'static str);
+
+fn tricks() -> Vec<Row> {
     let file = |name: &str, data: &str| Tar::default().file(name, data);
-    // Name, archive, whether we take it, programs whose tree is another, and why.
-    type Row = (&'static str, Vec<u8>, bool, &'static [&'static str], &'static str);
-    let table: Vec<Row> = vec![
+    vec![
         ("a name twice", file("f", "one").file("f", "two").end(), true, &[], ""),
         ("a leading slash", file("/etc/x", "x").end(), true, &["python"], "Python writes to the host's /etc: not run"),
         ("dots and slashes", file("./a//./b", "x").end(), true, &[], ""),
@@ -303,7 +312,16 @@ fn tricks_and_who_falls_for_them() {
             &["tar", "bsdtar", "python"],
             "we refuse types that we do not know; others take them for files",
         ),
-    ];
+    ]
+}
+
+/// Archives that programs read differently, and what we make of them.
+#[test]
+fn tricks_and_who_falls_for_them() {
+    if !root() {
+        return;
+    }
+    let table = tricks();
     let scratch = Scratch::new();
     let work = scratch.path().join("work");
     std::fs::create_dir(&work).unwrap();
