@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod command_line;
 mod commits;
 mod copying;
 mod docker_api;
@@ -24,6 +25,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod secrets;
 mod security;
 mod services;
 mod sharing;
@@ -46,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         usage::CASES,
         copying::CASES,
         commits::CASES,
+        command_line::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -54,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         log_drivers::CASES,
         sharing::CASES,
         limits::CASES,
+        secrets::CASES,
         security::CASES,
         network::CASES,
         networks::CASES,
