@@ -11,6 +11,7 @@ mod docker_clients;
 mod events;
 mod hardening;
 mod health;
+mod hostile_images;
 mod image_store;
 mod images;
 mod leaks;
@@ -70,6 +71,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless::CASES,
         rootless_networks::CASES,
         images::CASES,
+        hostile_images::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,
