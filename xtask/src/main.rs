@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod command;
+mod crash;
 mod disk;
 mod elf;
 mod images;
@@ -25,7 +26,9 @@ usage: cargo xtask VERB
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
   registry [--port PORT]        serve the test images on loopback until interrupted
-  bench start|load [--rounds N] dhow beside crun, runc, podman and docker
+  bench engine|load|start [--rounds N]
+                                dhow beside crun, runc, podman and docker
+  crash [VERB,...]              cut dhow short at every system call; see docs/life.md
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
 ";
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(false),
         ["tidy", "--bless"] => tidy::run(true),
         ["bench", words @ ..] => bench::run(words),
+        ["crash", words @ ..] => crash::run(words),
         ["vm", words @ ..] => match vm::run(words) {
             Ok(status) => return ExitCode::from(status),
             Err(error) => Err(error),

@@ -4,6 +4,9 @@ use crate::case::Case;
 
 mod commits;
 mod copying;
+#[cfg(target_arch = "x86_64")]
+mod crash;
+mod crowd;
 mod docker_api;
 mod docker_clients;
 mod events;
@@ -14,6 +17,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod live;
 mod log_drivers;
 mod network;
 mod networks;
@@ -48,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         watch::CASES,
         log_drivers::CASES,
+        live::CASES,
         sharing::CASES,
         limits::CASES,
         security::CASES,
@@ -65,6 +70,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_api::CASES,
         docker_clients::CASES,
         xray::CASES,
+        crowd::CASES,
+        #[cfg(target_arch = "x86_64")]
+        crash::CASES,
         leaks::CASES,
     ]
     .into_iter()

@@ -23,6 +23,7 @@ usage: blackbox [OPTION...] [FILTER...]
   --jobs N         tests at a time (default: processors)
   --as USER        run each as this user (needs root)
   --slow FACTOR    multiply time limits, for emulated processors
+  --limit SECONDS  for each test, instead of its own
   --report FILE    write the counts as JSON";
 
 /// The status of a test process that cannot run here.
@@ -36,6 +37,7 @@ pub struct Options {
     user: Option<String>,
     slow: u32,
     report: Option<PathBuf>,
+    limit: Option<u64>,
     /// The process of one test.
     one: Option<String>,
 }
@@ -44,7 +46,7 @@ impl Options {
     /// Reads the command line.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let jobs = thread::available_parallelism().map_or(2, usize::from);
-        let mut options = Self { filters: vec![], list: false, jobs, user: None, slow: 1, report: None, one: None };
+        let mut options = Self { filters: vec![], list: false, jobs, user: None, slow: 1, report: None, limit: None, one: None };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
@@ -53,6 +55,7 @@ impl Options {
                 "--jobs" => options.jobs = number(value()?)?,
                 "--as" => options.user = Some(value()?),
                 "--slow" => options.slow = number(value()?)? as u32,
+                "--limit" => options.limit = Some(number(value()?)? as u64),
                 "--report" => options.report = Some(value()?.into()),
                 "--one" => options.one = Some(value()?),
                 _ if word.starts_with("--") => return Err(format!("unknown option {word}")),
@@ -176,7 +179,8 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
             _ => {}
         }
     }
-    let limit = Duration::from_secs(if case.needs.contains(&Need::Long) { 900 } else { 90 }) * options.slow;
+    let usual = if case.needs.contains(&Need::Long) { 900 } else { 90 };
+    let limit = Duration::from_secs(options.limit.unwrap_or(usual)) * options.slow;
     let directory = tempfile::Builder::new().prefix("dhow-test-").tempdir()?;
     let log = directory.path().join("log");
     let mut command = cage(options, directory.path())?;

@@ -35,6 +35,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hyper", &["docker-api", "registry"]),
     ("libc", &["kernel"]),
     ("linux-raw-sys", &["kernel"]),
+    ("nix", &["blackbox"]),
     ("rusqlite", &["engine"]),
     ("tokio", &["docker-api", "registry"]),
 ];

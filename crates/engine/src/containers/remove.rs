@@ -1,5 +1,7 @@
 //! Removing. Idempotent: whatever a removal that was cut short left is removed by the next one, or by the next sweep.
 
+use super::record::Status;
+use super::state::{self, Impossible, Step};
 use super::{lock, table};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -14,13 +16,10 @@ impl Engine {
         let held = match self.claim_stopped(&entry.id)? {
             Some(lock) => lock,
             None if !force => {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                        entry.name
-                    ),
-                ));
+                let container = self.observe(entry)?;
+                // It may have ended by itself meanwhile: the words are those of the moment when it was looked at.
+                let status = if container.status.is_running() { container.status } else { Status::Running };
+                return Err(state::refusal(wanted, &container, Impossible { status, step: Step::Remove }));
             }
             None => {
                 table::mark_for_removal(&mut *self.database()?, &entry.id, volumes)?;

@@ -11,6 +11,7 @@
 use super::lock;
 use super::options::{NetworkMode, PublishedPort};
 use super::record::Run;
+use super::state::{self, Step};
 use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -46,7 +47,11 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let Some(lock) = self.claim_stopped(&entry.id)? else {
-            return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
+            let container = self.observe(entry)?;
+            return Err(match state::after(container.status, Step::Start) {
+                Err(impossible) => state::refusal(wanted, &container, impossible),
+                Ok(_) => Error::new(Kind::NotModified, format!("container {wanted} is already running")),
+            });
         };
         self.make_directories(&entry)?;
         let entry = Entry { run: None, ..entry };

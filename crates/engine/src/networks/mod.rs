@@ -16,6 +16,7 @@
 mod connect;
 mod gateway;
 mod join;
+mod live_ports;
 pub(crate) mod names;
 pub mod options;
 mod ports;

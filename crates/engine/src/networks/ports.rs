@@ -44,7 +44,7 @@ fn wanted(settings: &Settings) -> Result<Vec<PublishedPort>> {
     Ok(all)
 }
 
-fn protocol(port: &PublishedPort) -> Result<Protocol> {
+pub(crate) fn protocol(port: &PublishedPort) -> Result<Protocol> {
     match port.protocol.as_str() {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
@@ -53,7 +53,7 @@ fn protocol(port: &PublishedPort) -> Result<Protocol> {
     }
 }
 
-fn address(port: &PublishedPort) -> Result<Option<IpAddr>> {
+pub(crate) fn address(port: &PublishedPort) -> Result<Option<IpAddr>> {
     match port.host_ip.as_str() {
         "" => Ok(None),
         text => {
