@@ -116,7 +116,13 @@ fn monitor_role() -> Result<()> {
         return Ok(());
     };
     let started_at = monitor.started_at().to_owned();
-    let cleaned = open().and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts()));
+    let cleaned = open().and_then(|engine| {
+        if monitor.has_cgroup() {
+            // It could not be removed a moment ago. If it cannot be now, the directory of the run stays for the next sweep.
+            engine.end_processes(&id, None)?;
+        }
+        engine.end_of_run(&id, &exit, started_at, monitor.restarts())
+    });
     monitor.finish(&exit);
     cleaned
 }

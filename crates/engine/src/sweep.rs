@@ -65,7 +65,8 @@ impl Engine {
         Ok(state)
     }
 
-    fn clear(&self, id: &str) -> Result<()> {
+    /// Finishes the run of a container whose lock the caller holds: records its end, or removes it.
+    pub(crate) fn clear(&self, id: &str) -> Result<()> {
         let known = table::find(self.database()?.read(), id).ok();
         let state = self.end_processes(id, known.as_ref().map(|entry| &entry.settings))?;
         let Some(entry) = known else {

@@ -77,11 +77,16 @@ impl Confinement {
         }
     }
 
-    /// Removes the cgroup.
+    /// Removes the cgroup. One that cannot be removed now is not forgotten.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
-        let group = self.find()?;
+        self.find()?.map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))?;
         self.group = None;
-        group.map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))
+        Ok(())
+    }
+
+    /// Whether there still is a cgroup.
+    pub(crate) fn is_there(&self) -> bool {
+        self.group.is_some()
     }
 
     /// Stops all processes.

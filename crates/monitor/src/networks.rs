@@ -55,7 +55,9 @@ impl Monitor {
         let held = held.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.into()))?;
         work().map_err(|error| failed(error.into()))?;
         self.networks.ports.extend(held.into_iter().map(|(socket, _)| socket));
-        self.networks.ports.retain(|socket| !change.let_go.iter().any(|(protocol, port)| holds(socket, *protocol, *port)));
+        self.networks
+            .ports
+            .retain(|socket| !change.let_go.iter().any(|(protocol, port)| holds(socket, *protocol, *port)));
         match (&mut self.networks.names, change.names.clone()) {
             (Some(server), Some(plan)) => server.set_plan(plan),
             (None, Some(plan)) => {

@@ -310,6 +310,12 @@ impl Monitor {
         self.shutdown
     }
 
+    /// Whether the container's cgroup is still there after its end, because it could not be removed.
+    #[must_use]
+    pub fn has_cgroup(&self) -> bool {
+        self.confinement.is_there()
+    }
+
     /// How often the container has been started again.
     #[must_use]
     pub fn restarts(&self) -> u32 {

@@ -218,7 +218,9 @@ pub(crate) fn file_system_tree(mount: &MountPlan) -> Result<OwnedFd> {
             }
             Ok(tree)
         }
-        Mounted::Bind { .. } | Mounted::Cgroup => Err(SystemCall::new("fsopen(<no file system>)", Errno::INVAL)).during(step),
+        Mounted::Bind { .. } | Mounted::Cgroup => {
+            Err(SystemCall::new("fsopen(<no file system>)", Errno::INVAL)).during(step)
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -36,17 +36,41 @@ const WANTED: &[(&str, f64)] = &[
     ("memory", 1.0 / 3.0),
 ];
 
-/// Containers in the list, in dhow and in its peers.
-const LISTED: (usize, usize) = (1000, 300);
-/// Starts in all, in dhow and in its peers; as many at once.
-const STARTS: (usize, usize) = (500, 100);
-const AT_ONCE: usize = 100;
-/// Bytes of the log: a fifth of the gigabyte that is talked of, so that all is done in minutes.
-const LOG_BYTES: usize = 200 << 20;
-/// Files that are copied.
-const FILES: usize = 10_000;
-/// Idle containers whose memory is compared.
-const IDLE: usize = 10;
+/// How much there is of everything.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Containers in the list, in dhow and in its peers.
+    listed: (usize, usize),
+    /// Starts in all, in dhow and in its peers.
+    starts: (usize, usize),
+    /// Starts at once.
+    at_once: usize,
+    /// Bytes of the log: a fifth of a gigabyte, so that all is done in minutes.
+    log: usize,
+    /// Files that are copied, in directories of a hundred.
+    files: usize,
+    /// Idle containers whose memory is compared.
+    idle: usize,
+}
+
+impl Sizes {
+    fn of(bench: &Bench) -> Self {
+        let all =
+            Self { listed: (1000, 300), starts: (500, 100), at_once: 100, log: 200 << 20, files: 10_000, idle: 10 };
+        let tenth = |(own, peers): (usize, usize)| (own / 10, peers / 10);
+        match bench.rounds {
+            1 => Self {
+                listed: tenth(all.listed),
+                starts: tenth(all.starts),
+                at_once: all.at_once / 10,
+                log: all.log / 10,
+                files: all.files / 10,
+                idle: 3,
+            },
+            _ => all,
+        }
+    }
+}
 
 /// One figure for each engine and, where there is one, the limit: seconds, milliseconds or KiB.
 type Figures = BTreeMap<String, BTreeMap<String, f64>>;
@@ -68,6 +92,7 @@ pub fn run(bench: &Bench) -> Result<Value> {
             false
         }
     });
+    let sizes = Sizes::of(bench);
     let mut figures = Figures::new();
     let samples = every_day(&engines, bench.rounds)?;
     for each in &samples {
@@ -75,26 +100,28 @@ pub fn run(bench: &Bench) -> Result<Value> {
             note(&mut figures, what, engine, each.median());
         }
     }
-    let files = files(bench)?;
+    let files = files(bench, sizes.files)?;
     for engine in &engines {
-        attempt(engine, "memory", idle(engine, &mut figures));
-        attempt(engine, "logs", log(bench, engine, &mut figures));
-        attempt(engine, "cp", copies(bench, engine, &files, &mut figures));
-        attempt(engine, "starts", starts(engine, &mut figures));
+        attempt(engine, "memory", idle(engine, sizes.idle, &mut figures));
+        attempt(engine, "logs", log(bench, engine, sizes.log, &mut figures));
+        attempt(engine, "cp", copies(bench, engine, (&files, sizes.files), &mut figures));
+        attempt(engine, "starts", starts(engine, sizes, &mut figures));
     }
     limits(bench, &files, &floor, &mut figures)?;
     for engine in &engines {
-        attempt(engine, "ps", list(engine, bench.rounds, &mut figures));
+        attempt(engine, "ps", list(engine, sizes, bench.rounds, &mut figures));
     }
     show(&figures);
     println!(
-        "\nlist: {} containers in dhow, {} in the peers; starts: {} and {}, {AT_ONCE} at once; log: {} MiB; {FILES} files of 1 KiB; \
+        "\nlist: {} containers in dhow, {} in the peers; starts: {} and {}, {} at once; log: {} MiB; {} files of 1 KiB; \
          all in {:.0} s",
-        LISTED.0,
-        LISTED.1,
-        STARTS.0,
-        STARTS.1,
-        LOG_BYTES >> 20,
+        sizes.listed.0,
+        sizes.listed.1,
+        sizes.starts.0,
+        sizes.starts.1,
+        sizes.at_once,
+        sizes.log >> 20,
+        sizes.files,
         began.elapsed().as_secs_f64()
     );
     Ok(json!({ "figures": figures, "samples": samples.iter().map(Samples::json).collect::<Vec<_>>() }))
@@ -145,12 +172,12 @@ fn every_day(engines: &[Engine], rounds: usize) -> Result<Vec<Samples>> {
 }
 
 /// KiB for each idle container: memory of everything that is there because of it, but its own program.
-fn idle(engine: &Engine, figures: &mut Figures) -> Result<()> {
+fn idle(engine: &Engine, number: usize, figures: &mut Figures) -> Result<()> {
     let before = proportional()?;
-    let ids = (0..IDLE).map(|_| standing(engine)).collect::<Result<Vec<_>>>()?;
+    let ids = (0..number).map(|_| standing(engine)).collect::<Result<Vec<_>>>()?;
     thread::sleep(Duration::from_millis(500));
     let after = proportional()?;
-    note(figures, "memory", engine.name, (after - before) / IDLE as f64);
+    note(figures, "memory", engine.name, (after - before) / number as f64);
     remove(engine, &ids)
 }
 
@@ -179,8 +206,8 @@ fn remove(engine: &Engine, ids: &[String]) -> Result<()> {
 }
 
 /// Seconds in which a container writes a log, and in which it is read.
-fn log(bench: &Bench, engine: &Engine, figures: &mut Figures) -> Result<()> {
-    let script = format!("yes {} | head -c {LOG_BYTES}", "0123456789abcdef".repeat(4));
+fn log(bench: &Bench, engine: &Engine, bytes: usize, figures: &mut Figures) -> Result<()> {
+    let script = format!("yes {} | head -c {bytes}", "0123456789abcdef".repeat(4));
     let driver: &[&str] = match engine.name {
         "dhow" => &["--log-opt", "max-size=2g"],
         "podman" => &["--log-driver", "k8s-file"],
@@ -204,9 +231,9 @@ fn log(bench: &Bench, engine: &Engine, figures: &mut Figures) -> Result<()> {
 }
 
 /// A directory with many small files.
-fn files(bench: &Bench) -> Result<PathBuf> {
+fn files(bench: &Bench, number: usize) -> Result<PathBuf> {
     let directory = bench.path("many");
-    for group in 0..FILES / 100 {
+    for group in 0..number / 100 {
         let below = directory.join(format!("group{group}"));
         fs::create_dir_all(&below)?;
         for number in 0..100 {
@@ -217,7 +244,8 @@ fn files(bench: &Bench) -> Result<PathBuf> {
 }
 
 /// Seconds for `cp` of many files, in and out.
-fn copies(bench: &Bench, engine: &Engine, files: &std::path::Path, figures: &mut Figures) -> Result<()> {
+fn copies(bench: &Bench, engine: &Engine, files: (&Path, usize), figures: &mut Figures) -> Result<()> {
+    let (files, number) = files;
     let container = standing(engine)?;
     let (inside, out) = (format!("{container}:/many"), bench.path(&format!("out-{}", engine.name)));
     run_command(&mut Command::new("sync"))?;
@@ -227,16 +255,16 @@ fn copies(bench: &Bench, engine: &Engine, files: &std::path::Path, figures: &mut
     let seconds = time(engine.command(&["cp", &inside]).arg(&out))? / 1e3;
     note(figures, "cp out", engine.name, seconds);
     let copied = output(&mut command("find", [out.as_os_str(), "-type".as_ref(), "f".as_ref()]))?.lines().count();
-    ensure!(copied == FILES, "{copied} of {FILES} files came out");
+    ensure!(copied == number, "{copied} of {number} files came out");
     fs::remove_dir_all(&out)?;
     remove(engine, &[container])
 }
 
 /// Milliseconds for each of many starts at once.
-fn starts(engine: &Engine, figures: &mut Figures) -> Result<()> {
-    let number = pick(engine, STARTS);
+fn starts(engine: &Engine, sizes: Sizes, figures: &mut Figures) -> Result<()> {
+    let number = pick(engine, sizes.starts);
     let began = Instant::now();
-    at_once(number, AT_ONCE, |each| {
+    at_once(number, sizes.at_once, |each| {
         let name = format!("bench-start{each}");
         engine.run(&["-d", "--network", "none", "--name", &name], &["sleep", "100000"])
     })?;
@@ -265,20 +293,15 @@ fn at_once(number: usize, limit: usize, make: impl Fn(usize) -> Command + Sync) 
 }
 
 /// Milliseconds for a list of many containers.
-fn list(engine: &Engine, rounds: usize, figures: &mut Figures) -> Result<()> {
-    at_once(pick(engine, LISTED), 4, |_| engine.create(&["--network", "none"], &["true"]))?;
+fn list(engine: &Engine, sizes: Sizes, rounds: usize, figures: &mut Figures) -> Result<()> {
+    at_once(pick(engine, sizes.listed), 4, |_| engine.create(&["--network", "none"], &["true"]))?;
     let values = (0..rounds.max(3)).map(|_| time(&mut engine.command(&["ps", "-a"]))).collect::<Result<Vec<_>>>()?;
     note(figures, "ps", engine.name, Samples { name: String::new(), values }.median());
     Ok(())
 }
 
 /// What no engine can be better than.
-fn limits(
-    bench: &Bench,
-    files: &std::path::Path,
-    floor: &(impl Fn() -> Command + Sync),
-    figures: &mut Figures,
-) -> Result<()> {
+fn limits(bench: &Bench, files: &Path, floor: &(impl Fn() -> Command + Sync), figures: &mut Figures) -> Result<()> {
     for what in ["cp in", "cp out"] {
         let copy = bench.path("copied");
         run_command(&mut Command::new("sync"))?;

@@ -10,8 +10,8 @@ use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use kernel::namespaces::{self, Namespaces};
-use rustix::process::Pid;
 use runtime::MountPlan;
+use rustix::process::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Engine {

@@ -26,7 +26,11 @@ impl Engine {
                 self.kill_for_removal(&entry.id)?;
                 let patience = std::time::Duration::from_secs(10);
                 match lock::claim_within(self.directories(), &entry.id, patience)? {
-                    Some(lock) => lock,
+                    Some(lock) => {
+                        // A monitor that was killed while it ended has left what it had not removed yet.
+                        self.end_processes(&entry.id, Some(&entry.settings))?;
+                        lock
+                    }
                     None => return Err(Error::new(Kind::Conflict, format!("container {wanted} does not end"))),
                 }
             }

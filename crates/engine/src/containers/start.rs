@@ -76,7 +76,15 @@ impl Engine {
         loop {
             let step = std::time::Duration::from_millis(20);
             if let Some(lock) = lock::claim_within(self.directories(), id, step)? {
-                return Ok(Some(lock));
+                let left = monitor::State::read(&self.directories().container_run(id));
+                if matches!(left, Ok(None)) {
+                    return Ok(Some(lock));
+                }
+                // Its monitor was killed since the sweep.
+                self.clear(id)?;
+                drop(lock);
+                table::find(self.database()?.read(), id)?;
+                continue;
             }
             if self.running_state(id)?.is_some() {
                 return Ok(None);

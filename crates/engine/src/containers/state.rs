@@ -222,14 +222,8 @@ pub(crate) fn refusal(wanted: &str, container: &Container, impossible: Impossibl
 mod tests {
     use super::*;
 
-    const STATES: [Status; 6] = [
-        Status::Created,
-        Status::Running,
-        Status::Paused,
-        Status::Restarting,
-        Status::Exited,
-        Status::Removing,
-    ];
+    const STATES: [Status; 6] =
+        [Status::Created, Status::Running, Status::Paused, Status::Restarting, Status::Exited, Status::Removing];
 
     #[test]
     fn nothing_leads_back_from_removing_and_nothing_to_created() {

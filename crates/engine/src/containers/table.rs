@@ -204,7 +204,11 @@ pub(crate) fn release_addresses(database: &mut Database, id: &str) -> Result<()>
 }
 
 /// Changes what is recorded of a container's configuration.
-pub(crate) fn change_settings(database: &mut Database, id: &str, change: impl FnOnce(&mut Settings) -> Result<()>) -> Result<()> {
+pub(crate) fn change_settings(
+    database: &mut Database,
+    id: &str,
+    change: impl FnOnce(&mut Settings) -> Result<()>,
+) -> Result<()> {
     database.write(|t| change_settings_in(t, id, change))
 }
 

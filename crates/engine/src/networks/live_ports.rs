@@ -24,7 +24,8 @@ impl Engine {
         self.put_right();
         let entry = containers::find(self.database()?.read(), wanted)?;
         if entry.settings.network != NetworkMode::Bridge {
-            let message = format!("container {wanted} has no network of its own, so that no port of it can be published");
+            let message =
+                format!("container {wanted} has no network of its own, so that no port of it can be published");
             return Err(Error::new(Kind::InvalidArgument, message));
         }
         not_published(&entry.settings, new)?;

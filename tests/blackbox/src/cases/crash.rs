@@ -1,7 +1,7 @@
 //! dhow's processes are killed, or their system calls fail, at one point after another (`crate::crash`).
 //!
 //! Here a sample, drawn anew from `DHOW_CRASH_SEED` for as long as `DHOW_CRASH_SECONDS` say; `cargo xtask crash` tries them all.
-//! `DHOW_CRASH_VERBS` names the commands, separated by commas.
+//! `DHOW_CRASH_VERBS` names the commands, separated by commas, and `DHOW_CRASH_POINT` is a part of a point's description.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -51,6 +51,10 @@ fn at_any_point(sandbox: &Sandbox) -> Result<()> {
         eprintln!("{}: {} points", verb.name, points.len());
         queue.extend(points.into_iter().map(|point| (verb, point)));
     }
+    if let Ok(part) = std::env::var("DHOW_CRASH_POINT") {
+        queue.retain(|(_, point)| point.to_string().contains(&part));
+    }
+    eprintln!("{} points in all", queue.len());
     shuffle(&mut queue, seed);
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     let until = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
@@ -98,5 +102,9 @@ fn report(tallies: &BTreeMap<&str, Tally>, seed: u64) -> Result<()> {
     if let Some(path) = std::env::var_os("DHOW_CRASH_REPORT") {
         std::fs::write(path, format!("{text}\n{}\n", unclean.join("\n")))?;
     }
-    if unclean.is_empty() { Ok(()) } else { bail!("{text}{} points are unclean:\n{}", unclean.len(), unclean.join("\n")) }
+    if unclean.is_empty() {
+        Ok(())
+    } else {
+        bail!("{text}{} points are unclean:\n{}", unclean.len(), unclean.join("\n"))
+    }
 }

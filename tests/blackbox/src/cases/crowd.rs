@@ -34,7 +34,7 @@ fn containers_come_and_go(sandbox: &Sandbox) -> Result<()> {
     let usual = if sandbox.is_slow() { 8 } else { 64 };
     let until = Instant::now() + sandbox.seconds(number("DHOW_CROWD_SECONDS", 4));
     let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
-    let longest = thread::scope(|scope| {
+    let (longest, who) = thread::scope(|scope| {
         let watch = scope.spawn(|| longest_wait(&done));
         let workers: Vec<_> = (0..number("DHOW_CROWD", usual))
             .map(|worker| {
@@ -62,8 +62,8 @@ fn containers_come_and_go(sandbox: &Sandbox) -> Result<()> {
         ended.into_iter().collect::<Result<()>>()?;
         anyhow::Ok(longest)
     })?;
-    eprintln!("{} containers came and went; longest wait for a lock: {longest:?}", rounds.into_inner());
-    ensure!(longest < sandbox.seconds(1), "a command waited {longest:?} for a lock");
+    eprintln!("{} containers came and went; longest wait for a lock: {longest:?} ({who})", rounds.into_inner());
+    ensure!(longest < sandbox.seconds(1), "a command waited {longest:?} for a lock: {who}");
     same!(sandbox.ok(["ps", "-a", "--format", "{{.Names}}"])?, "shared");
     sandbox.ok(["system", "check"])?;
     Ok(())
@@ -94,13 +94,14 @@ fn one_change(sandbox: &Sandbox, option: &str, shown: &str, round: u64) -> Resul
 }
 
 /// Calls in which a command line waits for a lock: flock, fcntl, and the naps between two attempts (x86-64, aarch64).
-const WAITS: &[&str] = if cfg!(target_arch = "x86_64") { &["73", "72", "35", "230"] } else { &["32", "25", "101", "115"] };
+const WAITS: &[&str] =
+    if cfg!(target_arch = "x86_64") { &["73", "72", "35", "230"] } else { &["32", "25", "101", "115"] };
 
 /// The longest time that a command line was seen waiting for locks without doing anything else. One that gets no processor
 /// neither waits nor works.
-fn longest_wait(done: &AtomicBool) -> Result<Duration> {
+fn longest_wait(done: &AtomicBool) -> Result<(Duration, String)> {
     let mut waiting: HashMap<String, Duration> = HashMap::new();
-    let mut longest = Duration::ZERO;
+    let mut longest = (Duration::ZERO, String::new());
     let mut last = Instant::now();
     while !done.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(20));
@@ -118,12 +119,16 @@ fn longest_wait(done: &AtomicBool) -> Result<Duration> {
             let call = call.split_whitespace().next().unwrap_or("");
             let before = waiting.get(&pid).copied().unwrap_or_default();
             if WAITS.contains(&call) {
+                if before + step > longest.0 {
+                    let words = read("cmdline").replace('\0', " ");
+                    let words = words.split_once("/run ").map_or(words.as_str(), |(_, verb)| verb);
+                    longest = (before + step, format!("{words}, in call {call}"));
+                }
                 now.insert(pid, before + step);
             } else if call == "running" {
                 now.insert(pid, before);
             }
         }
-        longest = now.values().copied().fold(longest, Duration::max);
         waiting = now;
     }
     Ok(longest)
@@ -133,7 +138,9 @@ fn longest_wait(done: &AtomicBool) -> Result<Duration> {
 fn every_step_in_every_state(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let made = |verb: &[&str]| {
-        sandbox.ok([verb, &["--name", "box", "--network", "none", "--stop-timeout", "0", "busybox", "sleep", "1000"]].concat())
+        sandbox
+            .ok([verb, &["--name", "box", "--network", "none", "--stop-timeout", "0", "busybox", "sleep", "1000"]]
+                .concat())
     };
     let bring = |state: &str| -> Result<()> {
         sandbox.dhow(["rm", "-f", "box"])?;
@@ -145,7 +152,8 @@ fn every_step_in_every_state(sandbox: &Sandbox) -> Result<()> {
                 sandbox.ok(["pause", "box"])?
             }
             "restarting" => {
-                let words = ["run", "-d", "--name", "box", "--network", "none", "--restart", "always", "busybox", "sh", "-c"];
+                let words =
+                    ["run", "-d", "--name", "box", "--network", "none", "--restart", "always", "busybox", "sh", "-c"];
                 sandbox.ok([&words[..], &["sleep 0.1; exit 1"]].concat())?;
                 sandbox.wait_for_state("box", "restarting")?;
                 String::new()
@@ -164,7 +172,7 @@ fn every_step_in_every_state(sandbox: &Sandbox) -> Result<()> {
         ("created", &["unpause", "box"], "is not running"),
         ("created", &["exec", "box", "true"], "is not running"),
         ("created", &["top", "box"], "is not running"),
-        ("created", &["attach", "box"], "not running"),
+        ("created", &["attach", "box"], "cannot attach to a stopped container"),
         ("running", &["unpause", "box"], "is not paused"),
         ("running", &["rm", "box"], "is running: stop the container before removing or force remove"),
         ("paused", &["pause", "box"], "is already paused"),

@@ -99,7 +99,7 @@ impl Tracer {
             let late = watched.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
                 // One that has ended is what is wanted.
-                lock(&alive).iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+                lock(&alive).iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap_or_default());
             }
             late
         });
@@ -226,7 +226,7 @@ impl Tracer {
         let Some(tracee) = self.tracees.get(&pid) else { return };
         let done = self.outcome.hit && tracee.failing.is_none();
         // Each fails only when the process has been killed; its end is reported next.
-        drop(match tracee.role {
+        let resumed = match tracee.role {
             Some(_) if done && pid != self.client => {
                 lock(&self.alive).remove(&pid.as_raw());
                 self.tracees.remove(&pid);
@@ -235,13 +235,14 @@ impl Tracer {
             Some(_) if done => ptrace::cont(pid, signal),
             Some(_) => ptrace::syscall(pid, signal),
             None => ptrace::cont(pid, signal),
-        });
+        };
+        resumed.unwrap_or_default();
     }
 
     fn release(&mut self, pid: Pid) {
         lock(&self.alive).remove(&pid.as_raw());
         self.tracees.remove(&pid);
-        drop(ptrace::detach(pid, None));
+        ptrace::detach(pid, None).unwrap_or_default();
     }
 
     /// The beginning or end of a call.
@@ -276,7 +277,7 @@ impl Tracer {
             Fault::Kill => kill(pid, Signal::SIGKILL)?,
             Fault::KillAll => {
                 let all = self.tracees.iter().filter(|(_, tracee)| tracee.role != Some(Role::Child));
-                all.for_each(|(pid, _)| drop(kill(*pid, Signal::SIGKILL)));
+                all.for_each(|(pid, _)| kill(*pid, Signal::SIGKILL).unwrap_or_default());
             }
             Fault::Fail(errno) => {
                 registers.orig_rax = u64::MAX;

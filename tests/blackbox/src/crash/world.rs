@@ -43,14 +43,10 @@ impl<'a> World<'a> {
     /// Loads the image and starts the bystander.
     pub fn new(sandbox: &'a Sandbox) -> Result<Self> {
         // No other test and no other run of this one has that parent.
-        let parent = sandbox.directory().file_name().and_then(|name| name.to_str()).context("a directory without name")?;
-        let mut world = Self {
-            sandbox,
-            parent: format!("/{parent}"),
-            mounts: mounts()?,
-            bystander: 0,
-            began: String::new(),
-        };
+        let parent =
+            sandbox.directory().file_name().and_then(|name| name.to_str()).context("a directory without name")?;
+        let mut world =
+            Self { sandbox, parent: format!("/{parent}"), mounts: mounts()?, bystander: 0, began: String::new() };
         world.begin()?;
         Ok(world)
     }
@@ -81,7 +77,8 @@ impl<'a> World<'a> {
     pub fn end(&self) {
         self.sandbox.clear();
         for pid in processes().into_iter().map(|process| process.pid) {
-            drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL));
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap_or_default();
         }
         // Those that are gone only now hold their cgroups until then.
         let gone = host::until("no cgroups", self.sandbox.seconds(5), || {
@@ -97,9 +94,7 @@ impl<'a> World<'a> {
     pub fn made(&self, verb: &[&str], name: &str, program: &[&str]) -> Vec<String> {
         let mut words: Vec<String> = verb.iter().map(|word| (*word).to_owned()).collect();
         let volume = format!("{VOLUME}:/kept");
-        words.extend(
-            ["--name", name, "--cgroup-parent", &self.parent, "--network", "bridge"].map(str::to_owned),
-        );
+        words.extend(["--name", name, "--cgroup-parent", &self.parent, "--network", "bridge"].map(str::to_owned));
         if name != BYSTANDER {
             words.extend(["-v", &volume, "-v", "/anonymous", "--stop-timeout", "0"].map(str::to_owned));
         }
@@ -134,15 +129,25 @@ impl<'a> World<'a> {
 
     /// The victim's state; empty if there is none.
     fn victim(&self) -> Result<String> {
-        let format = "{{.Names}} {{.State}}";
-        let text = self.sandbox.ok(["ps", "-a", "--format", format])?;
-        let line = text.lines().find_map(|line| line.strip_prefix(VICTIM)?.strip_prefix(' '));
-        Ok(line.unwrap_or_default().to_owned())
+        let listed = self.list()?;
+        Ok(listed.into_iter().find(|each| each.name == VICTIM).map(|each| each.state).unwrap_or_default())
+    }
+
+    fn list(&self) -> Result<Vec<Listed>> {
+        let output =
+            self.sandbox.command(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]).output()?;
+        ensure!(output.status.success(), "ps: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let listed = text.lines().filter_map(|line| {
+            let mut words = line.split(' ').map(str::to_owned);
+            Some(Listed { id: words.next()?, name: words.next()?, state: words.next()? })
+        });
+        Ok(listed.collect())
     }
 
     /// The monitor of the victim, if it runs.
     pub fn monitor(&self) -> Result<i32> {
-        let pid = self.sandbox.pid(VICTIM)?;
+        let pid: i64 = self.sandbox.ok(["inspect", "--format", "{{.State.Pid}}", VICTIM])?.parse()?;
         let processes = processes();
         let found = processes.iter().find(|process| i64::from(process.pid) == pid).map(|process| process.parent);
         found.context("the victim has no process")
@@ -150,8 +155,7 @@ impl<'a> World<'a> {
 
     /// Everything that must hold after any point.
     pub fn look(&self) -> Result<()> {
-        // The next command, whatever it is, puts right what was left.
-        self.sandbox.ok(["ps", "-a"])?;
+        // The next command, whatever it is, puts right what was left; this one also looks.
         self.sandbox.ok(["system", "check"])?;
         ensure!(start_time(self.bystander).as_ref() == Some(&self.began), "the bystander does not run any more");
         Ok(())
@@ -171,8 +175,10 @@ impl<'a> World<'a> {
     }
 
     fn left(&self) -> Result<Vec<String>> {
-        let all = self.ids(&["ps", "-a", "-q", "--no-trunc"])?;
-        let running = self.ids(&["ps", "-q", "--no-trunc"])?;
+        let listed = self.list()?;
+        let all: BTreeSet<String> = listed.iter().map(|each| each.id.clone()).collect();
+        let lives = |each: &&Listed| matches!(each.state.as_str(), "running" | "paused" | "restarting");
+        let running: BTreeSet<String> = listed.iter().filter(lives).map(|each| each.id.clone()).collect();
         let volumes = self.ids(&["volume", "ls", "-q"])?;
         let mut left = vec![];
         for (directory, known) in [
@@ -187,7 +193,8 @@ impl<'a> World<'a> {
         }
         let groups = self.groups();
         let unknown = groups.iter().filter(|path| {
-            let below: Vec<String> = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+            let below: Vec<String> =
+                path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
             let inside = below.iter().skip_while(|part| **part != self.parent[1..]).nth(1);
             inside.is_some_and(|id| !running.contains(id))
         });
@@ -218,8 +225,10 @@ impl<'a> World<'a> {
         let is_monitor = |pid: i32| processes.iter().any(|process| process.pid == pid && process.is_monitor);
         let monitors = processes.iter().filter(|process| process.is_monitor && !is_monitor(process.parent)).count();
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let outside = processes.iter().filter(|process| process.parent == own && !process.is_monitor);
-        let mut left: Vec<String> = outside.map(|process| format!("process {} {}", process.pid, process.name)).collect();
+        let is_outside = |process: &&Process| (process.parent == own || process.parent <= 1) && !process.is_monitor;
+        let outside = processes.iter().filter(is_outside);
+        let mut left: Vec<String> =
+            outside.map(|process| format!("process {} {}", process.pid, process.name)).collect();
         if monitors > running {
             left.push(format!("{monitors} monitors of {running} containers"));
         }
@@ -228,7 +237,8 @@ impl<'a> World<'a> {
 
     fn groups(&self) -> Vec<PathBuf> {
         let mut all = vec![];
-        let hierarchies = entries(Path::new("/sys/fs/cgroup")).into_iter().map(|name| Path::new("/sys/fs/cgroup").join(name));
+        let hierarchies =
+            entries(Path::new("/sys/fs/cgroup")).into_iter().map(|name| Path::new("/sys/fs/cgroup").join(name));
         let mut waiting: Vec<PathBuf> = hierarchies
             .chain(["/sys/fs/cgroup".into()])
             .map(|root: PathBuf| root.join(&self.parent[1..]))
@@ -251,6 +261,12 @@ fn entries(directory: &Path) -> Vec<String> {
 fn mounts() -> Result<BTreeSet<String>> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
     Ok(text.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect())
+}
+
+struct Listed {
+    id: String,
+    name: String,
+    state: String,
 }
 
 struct Process {
@@ -280,8 +296,8 @@ fn processes() -> Vec<Process> {
             is_monitor: words.starts_with(b"dhow-monitor"),
         })
     };
-    // Kernel threads are not in a process namespace.
-    names.filter(|name| *name != own).filter_map(process).collect()
+    // The first process is the shell that reaps; kernel threads are not in a process namespace.
+    names.filter(|name| *name != own && name != "1").filter_map(process).collect()
 }
 
 /// When a process began, with which its number is unique.
