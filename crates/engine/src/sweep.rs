@@ -30,10 +30,11 @@ impl Engine {
         let runs = self.directories().run.join("containers");
         let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
         for entry in entries.flatten() {
-            if let Some(id) = entry.file_name().to_str()
-                && is_identifier(id)
-                && let Some(held) = lock::claim_existing(self.directories(), id)?
-            {
+            let name = entry.file_name();
+            let Some(id) = name.to_str() else { continue };
+            if !is_identifier(id) {
+                lock::sweep_unseen(self.directories(), id)?;
+            } else if let Some(held) = lock::claim_existing(self.directories(), id)? {
                 self.clear(id)?;
                 drop(held);
                 self.start_swept(id);

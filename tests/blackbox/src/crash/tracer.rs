@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use super::faults::{Fault, Place, Point, Role, Seen};
 
 /// How long a command may take; longer is a hang.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// No call for so long after the command line's end: what is left of dhow waits for something.
 const QUIET: Duration = Duration::from_millis(25);
 
@@ -180,12 +180,8 @@ impl Tracer {
                     self.resume(pid, None);
                 }
             }
-            WaitStatus::PtraceSyscall(pid) => {
-                // One that was killed in its stop cannot be asked any more; its end is reported next.
-                if self.call(pid).is_ok() {
-                    self.resume(pid, None);
-                }
-            }
+            // One that was killed in its stop cannot be asked any more; its end is reported next.
+            WaitStatus::PtraceSyscall(pid) if self.call(pid).is_ok() => self.resume(pid, None),
             _ => {}
         }
         Ok(())
