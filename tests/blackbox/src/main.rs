@@ -18,6 +18,7 @@ mod cases;
 #[cfg(target_arch = "x86_64")]
 mod crash;
 mod host;
+mod neighbour;
 mod registry;
 mod runner;
 mod sandbox;
