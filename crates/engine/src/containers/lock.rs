@@ -64,6 +64,7 @@ fn make(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
         }
         return match rustix::fs::rename(&unseen, &directory) {
             Ok(()) => Ok(Some(lock)),
+            Err(Errno::NOENT) => continue,
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 remove_unseen(&unseen)?;
                 Ok(None)
@@ -83,21 +84,23 @@ pub(crate) fn sweep_unseen(directories: &Directories, name: &str) -> Result<()> 
     match rustix::fs::open(unseen.join("lock"), flags, Mode::empty()) {
         Ok(lock) if try_lock(&lock)? && is_current(&lock, &unseen.join("lock")) => remove_unseen(&unseen),
         Ok(_) => Ok(()),
-        // Killed before it made the lock, or about to make it, and then it begins again.
-        Err(Errno::NOENT) => remove_unseen(&unseen),
+        // Killed before it made the lock, or about to make it, and then it begins again: not the lock, which may be held by now.
+        Err(Errno::NOENT) => gone(rustix::fs::rmdir(&unseen), &unseen),
         Err(errno) => Err(errno).internal(|| format!("cannot open the lock in {}", unseen.display())),
     }
 }
 
 fn remove_unseen(unseen: &Path) -> Result<()> {
-    for result in [rustix::fs::unlink(unseen.join("lock")), rustix::fs::rmdir(unseen)] {
-        match result {
-            // Somebody else was quicker, or has begun anew.
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
-            Err(errno) => return Err(errno).internal(|| format!("cannot remove {}", unseen.display())),
-        }
+    gone(rustix::fs::unlink(unseen.join("lock")), unseen)?;
+    gone(rustix::fs::rmdir(unseen), unseen)
+}
+
+fn gone(result: rustix::io::Result<()>, unseen: &Path) -> Result<()> {
+    match result {
+        // Somebody else was quicker, or has begun anew.
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+        Err(errno) => Err(errno).internal(|| format!("cannot remove {}", unseen.display())),
     }
-    Ok(())
 }
 
 /// Whether the lock is still the one of its directory: its last holder may have removed it after we opened the file.
