@@ -35,6 +35,11 @@ pub(crate) fn claim(directories: &Directories, id: &str) -> Result<Option<OwnedF
     }
 }
 
+/// Whether a run of the container has begun and is not over.
+pub(crate) fn is_there(directories: &Directories, id: &str) -> bool {
+    directories.container_run(id).join("lock").exists()
+}
+
 /// What the name of a directory begins with that is not seen yet.
 const UNSEEN: char = '.';
 

@@ -74,18 +74,18 @@ impl Engine {
         let patience = std::time::Duration::from_secs(10);
         let deadline = std::time::Instant::now() + patience;
         loop {
-            let step = std::time::Duration::from_millis(20);
-            if let Some(lock) = lock::claim_within(self.directories(), id, step)? {
-                let left = monitor::State::read(&self.directories().container_run(id));
-                if matches!(left, Ok(None)) {
+            let there = lock::is_there(self.directories(), id);
+            if let Some(lock) = lock::claim(self.directories(), id)? {
+                if !there {
                     return Ok(Some(lock));
                 }
-                // Its monitor was killed since the sweep.
+                // Whoever held it was killed since the sweep.
                 self.clear(id)?;
                 drop(lock);
                 table::find(self.database()?.read(), id)?;
                 continue;
             }
+            std::thread::sleep(std::time::Duration::from_millis(2));
             if self.running_state(id)?.is_some() {
                 return Ok(None);
             }
