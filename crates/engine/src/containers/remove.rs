@@ -13,7 +13,12 @@ impl Engine {
     pub fn remove(&self, wanted: &str, force: bool, volumes: bool) -> Result<()> {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
-        let held = match self.claim_stopped(&entry.id)? {
+        let claimed = match self.claim_stopped(&entry.id) {
+            // It was to go with the end of its run, which was cut short.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let held = match claimed {
             Some(lock) => lock,
             None if !force => {
                 let container = self.observe(entry)?;

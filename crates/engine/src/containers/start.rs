@@ -85,13 +85,13 @@ impl Engine {
                 table::find(self.database()?.read(), id)?;
                 continue;
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
             if self.running_state(id)?.is_some() {
                 return Ok(None);
             }
             if std::time::Instant::now() > deadline {
                 return Err(Error::new(Kind::Conflict, format!("container {id} is being changed by another process")));
             }
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 
