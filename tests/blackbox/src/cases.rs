@@ -79,6 +79,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         crowd::CASES,
         #[cfg(target_arch = "x86_64")]
         crash::CASES,
+        crate::same::CASES,
         leaks::CASES,
     ]
     .into_iter()

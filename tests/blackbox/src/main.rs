@@ -21,6 +21,7 @@ mod host;
 mod neighbour;
 mod registry;
 mod runner;
+mod same;
 mod sandbox;
 mod server;
 
