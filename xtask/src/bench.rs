@@ -16,8 +16,10 @@ use crate::{images, setup, test};
 
 mod cage;
 mod engine;
+mod limit;
 mod load;
 mod peers;
+mod room;
 mod start;
 mod table;
 

@@ -9,6 +9,7 @@ mod bench;
 mod command;
 mod crash;
 mod disk;
+mod docker_cli;
 mod elf;
 mod images;
 mod paths;
@@ -29,6 +30,7 @@ usage: cargo xtask VERB
   bench engine|load|start [--rounds N]
                                 dhow beside crun, runc, podman and docker
   crash [VERB,...]              cut dhow short at every system call; see docs/life.md
+  docker-cli [DOCKER]           is all of a docker's command line in docs/docker-cli.md?
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
 ";
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         ["test", words @ ..] => test::run(words),
         ["tidy"] => tidy::run(false),
         ["tidy", "--bless"] => tidy::run(true),
+        ["docker-cli"] => docker_cli::run("docker"),
+        ["docker-cli", docker] => docker_cli::run(docker),
         ["bench", words @ ..] => bench::run(words),
         ["crash", words @ ..] => crash::run(words),
         ["vm", words @ ..] => match vm::run(words) {

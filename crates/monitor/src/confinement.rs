@@ -77,16 +77,11 @@ impl Confinement {
         }
     }
 
-    /// Removes the cgroup. One that cannot be removed now is not forgotten.
+    /// Removes the cgroup.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
-        self.find()?.map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))?;
+        let group = self.find()?;
         self.group = None;
-        Ok(())
-    }
-
-    /// Whether there still is a cgroup.
-    pub(crate) fn is_there(&self) -> bool {
-        self.group.is_some()
+        group.map_or(Ok(()), |group| group.remove().map_err(failed("remove the cgroup")))
     }
 
     /// Stops all processes.

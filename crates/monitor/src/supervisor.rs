@@ -123,6 +123,7 @@ pub struct Monitor {
     pub(crate) again: bool,
     /// The stop was a signal to this process.
     pub(crate) shutdown: bool,
+    cgroup_stays: bool,
     observer: Option<Observer>,
     pub(crate) directory: RunDirectory,
     control: Option<OwnedFd>,
@@ -228,6 +229,7 @@ impl Monitor {
             health: None,
             again: false,
             shutdown: false,
+            cgroup_stays: false,
             observer: None,
             directory,
             control: None,
@@ -310,10 +312,11 @@ impl Monitor {
         self.shutdown
     }
 
-    /// Whether the container's cgroup is still there after its end, because it could not be removed.
+    /// Whether the cgroup of the last run could not be removed. The directory of the run then has to stay, by which somebody
+    /// else finds it.
     #[must_use]
-    pub fn has_cgroup(&self) -> bool {
-        self.confinement.is_there()
+    pub fn left_cgroup(&self) -> bool {
+        self.cgroup_stays
     }
 
     /// How often the container has been started again.
@@ -491,6 +494,7 @@ impl Monitor {
         self.log.end(Stream::Stderr);
         self.log.finish();
         if let Err(error) = self.confinement.remove() {
+            self.cgroup_stays = true;
             exit.error = Some(error.to_failure().to_string());
         }
         if self.log.lost_lines() > 0 {

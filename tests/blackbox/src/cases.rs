@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod command_line;
 mod commits;
 mod copying;
 #[cfg(target_arch = "x86_64")]
@@ -27,6 +28,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod secrets;
 mod security;
 mod services;
 mod sharing;
@@ -49,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         usage::CASES,
         copying::CASES,
         commits::CASES,
+        command_line::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -58,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         live::CASES,
         sharing::CASES,
         limits::CASES,
+        secrets::CASES,
         security::CASES,
         network::CASES,
         networks::CASES,
