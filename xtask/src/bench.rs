@@ -1,4 +1,4 @@
-//! `cargo xtask bench engine|load|start`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench engine|load|network|start`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -18,6 +18,7 @@ mod cage;
 mod engine;
 mod limit;
 mod load;
+mod network;
 mod peers;
 mod room;
 mod start;
@@ -38,14 +39,18 @@ impl Bench {
     }
 }
 
-/// Runs `bench engine`, `bench load` or `bench start`; builds and installs what that needs first.
+/// Runs `bench engine`, `load`, `network` or `start`; builds and installs what that needs first.
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
         Some(&"engine") => ("engine", 8),
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
-        _ => bail!("bench: engine, load or start"),
+        Some(&"network") => ("network", 3),
+        _ => bail!("bench: engine, load, network or start"),
     };
+    if let ["network", "--ask", address] = words {
+        return network::client(address);
+    }
     let rounds = match words[1..] {
         [] => usual,
         ["--rounds", number] => number.parse()?,
@@ -67,6 +72,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
         "engine" => engine::run(&bench)?,
+        "network" => network::run(&bench)?,
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,
     };

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod cni;
 mod command_line;
 mod commits;
 mod copying;
@@ -13,6 +14,7 @@ mod docker_clients;
 mod events;
 mod hardening;
 mod health;
+mod hostile_images;
 mod image_store;
 mod images;
 mod leaks;
@@ -34,6 +36,7 @@ mod services;
 mod sharing;
 mod storage;
 mod store_faults;
+mod testbed;
 mod transfer;
 mod trust;
 mod usage;
@@ -66,11 +69,14 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         networks::CASES,
         ports::CASES,
+        testbed::CASES,
+        cni::CASES,
         oci::CASES,
         hardening::CASES,
         rootless::CASES,
         rootless_networks::CASES,
         images::CASES,
+        hostile_images::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,

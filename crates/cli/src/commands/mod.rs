@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod cni;
 mod commit;
 mod completion;
 mod context;
@@ -178,6 +179,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    cni::GROUP,
     volume::GROUP,
     Group {
         name: "manifest",
