@@ -1,4 +1,4 @@
-//! `cargo xtask bench start|load|network`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench engine|load|network|start`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -15,6 +15,7 @@ use crate::paths::{self, Staging};
 use crate::{images, setup, test};
 
 mod cage;
+mod engine;
 mod limit;
 mod load;
 mod network;
@@ -38,13 +39,14 @@ impl Bench {
     }
 }
 
-/// Runs `bench start`, `bench load` or `bench network`; builds and installs what that needs first.
+/// Runs `bench engine`, `load`, `network` or `start`; builds and installs what that needs first.
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
+        Some(&"engine") => ("engine", 8),
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
         Some(&"network") => ("network", 3),
-        _ => bail!("bench: start, load or network"),
+        _ => bail!("bench: engine, load, network or start"),
     };
     if let ["network", "--ask", address] = words {
         return network::client(address);
@@ -69,6 +71,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     let bench =
         Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
+        "engine" => engine::run(&bench)?,
         "network" => network::run(&bench)?,
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,

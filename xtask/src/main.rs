@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod command;
+mod crash;
 mod disk;
 mod docker_cli;
 mod elf;
@@ -26,8 +27,10 @@ usage: cargo xtask VERB
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
   registry [--port PORT]        serve the test images on loopback until interrupted
+  bench engine|load|start [--rounds N]
+                                dhow beside crun, runc, podman and docker
+  crash [VERB,...]              cut dhow short at every system call; see docs/life.md
   docker-cli [DOCKER]           is all of a docker's command line in docs/docker-cli.md?
-  bench start|load [--rounds N] dhow beside crun, runc, podman and docker
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
 ";
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         ["docker-cli"] => docker_cli::run("docker"),
         ["docker-cli", docker] => docker_cli::run(docker),
         ["bench", words @ ..] => bench::run(words),
+        ["crash", words @ ..] => crash::run(words),
         ["vm", words @ ..] => match vm::run(words) {
             Ok(status) => return ExitCode::from(status),
             Err(error) => Err(error),

@@ -2,7 +2,7 @@
 //!
 //! Several dhow processes use the file at once. Rules:
 //! - transactions are short and never span a system call that can block on another process;
-//! - a writing transaction begins IMMEDIATE, so that it waits at its start (busy time-out 10 s) and cannot fail half way;
+//! - a writing transaction begins IMMEDIATE, so that it waits at its start (for 10 s at most) and cannot fail half way;
 //! - what the kernel does not clean by itself is inserted here before it is made, and deleted after it is gone.
 //!
 //! `synchronous=NORMAL`: a power cut can lose the last transactions, never the consistency of the file
@@ -156,6 +156,19 @@ fn take_turn(database: Option<&str>) -> Option<std::os::fd::OwnedFd> {
     Some(directory)
 }
 
+/// Waits for another process's transaction; false after ten seconds of waiting.
+///
+/// SQLite's own handler sleeps up to 100 ms between attempts, so that with 64 processes at once those who came late get in before
+/// those who wait, for more than a second. With naps of 1 to 8 ms nobody was seen to wait for half of that.
+fn wait_for_turn(attempts: i32) -> bool {
+    const SHORT: i32 = 56;
+    // 1 ms eight times, 2 ms eight times, up to 8 ms: 252 ms, and then 8 ms each.
+    const LAST: i32 = SHORT + (10_000 - 252) / 8;
+    let milliseconds = 1 + u64::from((attempts / 8).clamp(0, 7).unsigned_abs());
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    attempts < LAST
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct Database(Connection);
@@ -166,8 +179,8 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fail = || format!("cannot open the database {}", path.display());
         make_private(path).map_err(|errno| Error::caused(Kind::Internal, fail(), errno))?;
-        let connection = Connection::open_with_flags(path, flags).map_err(|e| translate(e, fail()))?;
-        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(|e| translate(e, fail()))?;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(|e| translate(e, fail()))?;
+        connection.busy_handler(Some(wait_for_turn)).map_err(|e| translate(e, fail()))?;
         let mut database = Database(connection);
         database.prepare().map_err(|e| translate(e, fail()))?;
         Ok(database)

@@ -30,10 +30,11 @@ impl Engine {
         let runs = self.directories().run.join("containers");
         let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
         for entry in entries.flatten() {
-            if let Some(id) = entry.file_name().to_str()
-                && is_identifier(id)
-                && let Some(held) = lock::claim_existing(self.directories(), id)?
-            {
+            let name = entry.file_name();
+            let Some(id) = name.to_str() else { continue };
+            if !is_identifier(id) {
+                lock::sweep_unseen(self.directories(), id)?;
+            } else if let Some(held) = lock::claim_existing(self.directories(), id)? {
                 self.clear(id)?;
                 drop(held);
                 self.start_swept(id);
@@ -66,7 +67,8 @@ impl Engine {
         Ok(state)
     }
 
-    fn clear(&self, id: &str) -> Result<()> {
+    /// Finishes the run of a container whose lock the caller holds: records its end, or removes it.
+    pub(crate) fn clear(&self, id: &str) -> Result<()> {
         let known = table::find(self.database()?.read(), id).ok();
         let state = self.end_processes(id, known.as_ref().map(|entry| &entry.settings))?;
         let Some(entry) = known else {

@@ -63,7 +63,7 @@ impl Section {
 impl Engine {
     /// Looks through a running container.
     pub fn xray(&self, wanted: &str) -> Result<Xray> {
-        let container = self.running(wanted, "look through")?;
+        let container = self.ready(wanted, crate::containers::state::Step::Look)?;
         let pid = container.run.pid;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))
             .kind(Kind::Conflict, || format!("container {wanted} ended while it was looked at"))?;

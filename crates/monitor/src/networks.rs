@@ -1,8 +1,10 @@
 //! The container's networks as its monitor has them: joined at its start, and by request while it runs.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::namespaces::{self, Namespaces};
+use rustix::net::SocketType;
 use rustix::process::Pid;
 
 use crate::error::{Error, Kind};
@@ -51,7 +53,13 @@ impl Monitor {
             change.remove.iter().try_for_each(|name| network::remove_inside(name, namespace.as_fd()))?;
             network::reroute(&change.routes, namespace.as_fd())
         };
+        let held = change.hold.iter().map(|(protocol, address, port)| network::hold(*protocol, *address, *port));
+        let held = held.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.into()))?;
         work().map_err(|error| failed(error.into()))?;
+        self.networks.ports.extend(held.into_iter().map(|(socket, _)| socket));
+        self.networks
+            .ports
+            .retain(|socket| !change.let_go.iter().any(|(protocol, port)| holds(socket, *protocol, *port)));
         match (&mut self.networks.names, change.names.clone()) {
             (Some(server), Some(plan)) => server.set_plan(plan),
             (None, Some(plan)) => {
@@ -80,4 +88,15 @@ impl Monitor {
         }
         Ok(())
     }
+}
+
+/// Whether a socket holds this port of the host.
+fn holds(socket: &OwnedFd, protocol: network::Protocol, port: u16) -> bool {
+    let kind = match protocol {
+        network::Protocol::Tcp => SocketType::STREAM,
+        network::Protocol::Udp => SocketType::DGRAM,
+        network::Protocol::Sctp => SocketType::SEQPACKET,
+    };
+    let bound = rustix::net::getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+    rustix::net::sockopt::socket_type(socket) == Ok(kind) && bound.is_some_and(|address| address.port() == port)
 }

@@ -136,6 +136,10 @@ pub struct NetworkChange {
     pub routes: Vec<(String, std::net::IpAddr)>,
     /// The name server from now on; none leaves it as it is.
     pub names: Option<NamePlan>,
+    /// Host ports to be held from now on, besides those that are: protocol, address or all, number.
+    pub hold: Vec<(network::Protocol, Option<std::net::IpAddr>, u16)>,
+    /// Host ports to be let go.
+    pub let_go: Vec<(network::Protocol, u16)>,
     /// Where relayed ports lead to from now on; none leaves it as it is.
     pub relay_targets: Option<Vec<std::net::IpAddr>>,
 }

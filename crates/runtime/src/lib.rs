@@ -17,6 +17,7 @@ mod hooks;
 mod identity;
 pub mod init;
 mod join;
+pub mod live;
 mod lower;
 mod mask;
 mod mount_options;

@@ -194,6 +194,63 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
     Ok(made)
 }
 
+/// A detached copy of what a bind mount of a running container is to show.
+pub(crate) fn bind_tree(mount: &MountPlan) -> Result<OwnedFd> {
+    match &mount.what {
+        Mounted::Bind { source, recursive, id_map: Some(map), .. } => {
+            id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))
+        }
+        Mounted::Bind { source, recursive, subpath, layers, .. } => {
+            bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount))
+        }
+        Mounted::FileSystem { .. } | Mounted::Cgroup => file_system_tree(mount),
+    }
+}
+
+/// A detached new file system for a running container.
+pub(crate) fn file_system_tree(mount: &MountPlan) -> Result<OwnedFd> {
+    let step = || name(mount);
+    match &mount.what {
+        Mounted::FileSystem { name: kind, source, options, label, .. } => {
+            let tree = file_system(mount, kind, source, options, None).during(step)?;
+            if let Some(label) = label {
+                set_label(tree.as_fd(), label).during(step)?;
+            }
+            Ok(tree)
+        }
+        Mounted::Bind { .. } | Mounted::Cgroup => {
+            Err(SystemCall::new("fsopen(<no file system>)", Errno::INVAL)).during(step)
+        }
+    }
+}
+
+/// Attaches it beneath the root of a running container, where a mount point is made if there is none.
+pub(crate) fn attach_live(mount: &MountPlan, tree: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    let step = || name(mount);
+    match &mount.what {
+        Mounted::Bind { .. } => {
+            let target = target_like(root, mount, tree).and_then(outside_procfs).during(step)?;
+            attach_with_attributes(tree, target.as_fd(), mount).during(step)?;
+            propagate(tree, mount, false).during(step)
+        }
+        Mounted::FileSystem { name: kind, copy_up, .. } => {
+            let (target, _) = target(root, mount, kind).during(step)?;
+            let target = outside_procfs(target).during(step)?;
+            if *copy_up {
+                copy_up::copy(target.as_fd(), tree).during(step)?;
+            }
+            mount::attach(tree, target.as_fd()).during(step)?;
+            propagate(tree, mount, false).during(step)?;
+            if is_sealed_late(mount, kind) {
+                let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
+                mount::change(tree, &change).during(step)?;
+            }
+            Ok(())
+        }
+        Mounted::Cgroup => Err(SystemCall::new("move_mount(<cgroup>)", Errno::INVAL)).during(step),
+    }
+}
+
 fn duplicated(error: std::io::Error) -> SystemCall {
     SystemCall::new("fcntl(<mount>, F_DUPFD_CLOEXEC)", Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
@@ -327,14 +384,29 @@ fn propagate(tree: BorrowedFd<'_>, mount: &MountPlan, isolated: bool) -> kernel:
 }
 
 fn bind(root: BorrowedFd<'_>, mount: &MountPlan, tree: BorrowedFd<'_>, isolated: bool) -> kernel::Result<()> {
-    let status = rustix::fs::fstat(tree).map_err(|errno| SystemCall::new("fstat(<mount>)", errno))?;
-    let target = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-        beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))?
-    } else {
-        beneath::make_file(root, &mount.destination, Mode::from_raw_mode(0o644))?
-    };
+    let target = target_like(root, mount, tree)?;
     attach_with_attributes(tree, target.as_fd(), mount)?;
     propagate(tree, mount, isolated)
+}
+
+/// The mount point for a directory or a file, made when it is missing.
+fn target_like(root: BorrowedFd<'_>, mount: &MountPlan, tree: BorrowedFd<'_>) -> kernel::Result<OwnedFd> {
+    let status = rustix::fs::fstat(tree).map_err(|errno| SystemCall::new("fstat(<mount>)", errno))?;
+    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))
+    } else {
+        beneath::make_file(root, &mount.destination, Mode::from_raw_mode(0o644))
+    }
+}
+
+/// A running container can have put a link to /proc where something is to be mounted; what covers a part of procfs deceives whoever
+/// looks there (CVE-2019-16884, CVE-2023-27561).
+fn outside_procfs(target: OwnedFd) -> kernel::Result<OwnedFd> {
+    let call = |errno| SystemCall::new("fstatfs(<target>)", errno);
+    match rustix::fs::fstatfs(&target).map_err(call)?.f_type {
+        rustix::fs::PROC_SUPER_MAGIC => Err(SystemCall::new("move_mount(<mount>, <target in procfs>)", Errno::PERM)),
+        _ => Ok(target),
+    }
 }
 
 /// Attributes first, so that the mount is never to be seen without them.

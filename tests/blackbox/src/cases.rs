@@ -6,6 +6,9 @@ mod cni;
 mod command_line;
 mod commits;
 mod copying;
+#[cfg(target_arch = "x86_64")]
+mod crash;
+mod crowd;
 mod docker_api;
 mod docker_clients;
 mod events;
@@ -17,6 +20,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod live;
 mod log_drivers;
 mod network;
 mod networks;
@@ -57,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         watch::CASES,
         log_drivers::CASES,
+        live::CASES,
         sharing::CASES,
         limits::CASES,
         secrets::CASES,
@@ -81,6 +86,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_api::CASES,
         docker_clients::CASES,
         xray::CASES,
+        crowd::CASES,
+        #[cfg(target_arch = "x86_64")]
+        crash::CASES,
         crate::same::CASES,
         leaks::CASES,
     ]

@@ -14,6 +14,9 @@ use std::process::ExitCode;
 mod audit;
 mod case;
 mod cases;
+// It knows the registers of this processor.
+#[cfg(target_arch = "x86_64")]
+mod crash;
 mod host;
 mod neighbour;
 mod registry;

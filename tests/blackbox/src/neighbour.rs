@@ -44,7 +44,8 @@ pub fn cage(program: &Path, directory: &Path, user: bool, lan: bool) -> String {
              ip route add default via 192.0.2.2; ip route add default via 2001:db8::2\n"
         ));
     }
-    script + "exec \"$@\""
+    // The shell stays, as the process that reaps what others leave, which a test is too busy for.
+    script + "\"$@\"; exit $?"
 }
 
 /// The process there: executes scripts, one for each connection, until it is killed with the cage.

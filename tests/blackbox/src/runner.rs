@@ -24,6 +24,7 @@ usage: blackbox [OPTION...] [FILTER...]
   --jobs N         tests at a time (default: 1)
   --as USER        run each as this user (needs root)
   --slow FACTOR    multiply time limits, for emulated processors
+  --limit SECONDS  for each test, instead of its own
   --report FILE    write the counts as JSON";
 
 /// Before the last line of a test that passed and has counted something.
@@ -40,6 +41,7 @@ pub struct Options {
     user: Option<String>,
     slow: u32,
     report: Option<PathBuf>,
+    limit: Option<u64>,
     /// The process of one test.
     one: Option<String>,
     /// The process of another machine.
@@ -56,6 +58,7 @@ impl Options {
             user: None,
             slow: 1,
             report: None,
+            limit: None,
             one: None,
             neighbour: None,
         };
@@ -67,6 +70,7 @@ impl Options {
                 "--jobs" => options.jobs = number(value()?)?,
                 "--as" => options.user = Some(value()?),
                 "--slow" => options.slow = number(value()?)? as u32,
+                "--limit" => options.limit = Some(number(value()?)? as u64),
                 "--report" => options.report = Some(value()?.into()),
                 "--one" => options.one = Some(value()?),
                 "--neighbour" => options.neighbour = Some(value()?.into()),
@@ -201,7 +205,8 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
             _ => {}
         }
     }
-    let limit = Duration::from_secs(if case.needs.contains(&Need::Long) { 900 } else { 90 }) * options.slow;
+    let usual = if case.needs.contains(&Need::Long) { 900 } else { 90 };
+    let limit = Duration::from_secs(options.limit.unwrap_or(usual)) * options.slow;
     let directory = tempfile::Builder::new().prefix("dhow-test-").tempdir()?;
     let log = directory.path().join("log");
     let mut command = cage(options, directory.path(), case.needs.contains(&Need::Lan))?;

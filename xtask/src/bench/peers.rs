@@ -44,6 +44,13 @@ impl Engine {
         command
     }
 
+    /// `create OPTIONS busybox WORDS…`.
+    pub fn create(&self, options: &[&str], words: &[&str]) -> Command {
+        let mut command = self.command(&["create"]);
+        command.args(self.extra).args(options).arg("busybox").args(words);
+        command
+    }
+
     /// Runs a command to its end and returns what it prints.
     pub fn output(&self, mut command: Command) -> Result<String> {
         Ok(output(&mut command)?.trim().to_owned())

@@ -20,9 +20,11 @@ const WANTED: &[(&str, &str, f64)] = &[
 ];
 
 /// A thing to measure: one round of it gives milliseconds.
-struct Subject<'a> {
-    name: String,
-    round: Box<dyn Fn() -> Result<f64> + 'a>,
+pub struct Subject<'a> {
+    /// What it is called in tables.
+    pub name: String,
+    /// One round.
+    pub round: Box<dyn Fn() -> Result<f64> + 'a>,
 }
 
 /// Measures, prints, and returns all samples.
@@ -75,7 +77,7 @@ pub fn run(bench: &Bench) -> Result<Value> {
 }
 
 /// A container that stays, to execute in.
-fn standing(engine: &Engine) -> Result<String> {
+pub fn standing(engine: &Engine) -> Result<String> {
     let id = engine.output(engine.run(&["-d", "--network", "none"], &["sleep", "100000"]))?;
     id.lines().next_back().map(str::to_owned).context("run -d printed no id")
 }
@@ -104,7 +106,7 @@ fn of_engine<'a>(engine: &'a Engine, container: &'a str) -> Vec<Subject<'a>> {
 
 /// Round by round, each subject once, so that whatever else the machine does meets all of them. Two rounds warm up. What fails
 /// is said once and left out.
-fn measure(subjects: Vec<Subject>, rounds: usize) -> Vec<Samples> {
+pub fn measure(subjects: Vec<Subject>, rounds: usize) -> Vec<Samples> {
     let mut measured: Vec<(Subject, Vec<f64>)> = subjects.into_iter().map(|subject| (subject, vec![])).collect();
     for round in 0..rounds + 2 {
         measured.retain_mut(|(subject, values)| match (subject.round)() {

@@ -49,6 +49,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hyper", &["docker-api", "registry"]),
     ("libc", &["kernel"]),
     ("linux-raw-sys", &["kernel"]),
+    ("nix", &["blackbox"]),
     ("ring", &["signature"]),
     ("rusqlite", &["engine"]),
     ("rustls-webpki", &["signature"]),

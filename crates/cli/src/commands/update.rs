@@ -3,10 +3,10 @@
 use super::{each_named, verb};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::values::{cpus, restart, size};
+use crate::values::{cpus, mount, ports, restart, size};
 use crate::verb::Verb;
 use clap::Args;
-use engine::{IoLimits, Limits, UpdateOptions};
+use engine::{IoLimits, Limits, Mount, PublishedPort, UpdateOptions};
 
 /// Update configuration of one or more containers
 pub const VERB: Verb = verb!(
@@ -61,6 +61,18 @@ struct Flags {
     /// What to do when the container ends: no, always, unless-stopped or on-failure[:max-retries]
     #[arg(long, value_name = "string")]
     restart: Option<String>,
+    /// Mount something, also while the container runs, as run --mount does
+    #[arg(long, value_name = "mount")]
+    mount_add: Vec<String>,
+    /// Unmount what is mounted at this path of the container
+    #[arg(long, value_name = "path")]
+    mount_rm: Vec<String>,
+    /// Publish a port, also while the container runs, as run -p does
+    #[arg(long, value_name = "list")]
+    publish_add: Vec<String>,
+    /// Take back what leads to a port of the container: 80, 53/udp
+    #[arg(long, value_name = "port")]
+    publish_rm: Vec<String>,
     /// Names or identifiers
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -89,12 +101,67 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         ..Limits::default()
     };
     let options = UpdateOptions { limits, restart: flags.restart.as_deref().map(restart::parse).transpose()? };
-    if !options.limits.any() && options.restart.is_none() {
+    let live = Live::read(flags)?;
+    let changes = options.limits.any() || options.restart.is_some();
+    if !changes && !live.any() {
         return Err(Failure::new("you must provide one or more flags when using this command"));
     }
     let engine = session.engine()?;
     each_named(&flags.containers, |name| {
-        engine.update(name, &options)?.iter().for_each(|warning| session.warn(warning));
+        if changes {
+            engine.update(name, &options)?.iter().for_each(|warning| session.warn(warning));
+        }
+        // What is taken back first may be what is given anew.
+        live.mount_rm.iter().try_for_each(|target| engine.remove_mount(name, target))?;
+        if !live.publish_rm.is_empty() {
+            engine.remove_ports(name, &live.publish_rm)?;
+        }
+        live.mount_add.iter().try_for_each(|mount| engine.add_mount(name, mount))?;
+        if !live.publish_add.is_empty() {
+            engine.add_ports(name, &live.publish_add)?;
+        }
         Ok(())
     })
+}
+
+/// What Docker can only choose when a container is made.
+struct Live {
+    mount_add: Vec<Mount>,
+    mount_rm: Vec<String>,
+    publish_add: Vec<PublishedPort>,
+    publish_rm: Vec<(u16, String)>,
+}
+
+impl Live {
+    fn read(flags: &Flags) -> Result<Self, Failure> {
+        let directory = || std::env::current_dir().ok();
+        let mount = |text: &String| {
+            mount::parse(text, &directory)
+                .map_err(|error| Failure::new(format!("invalid argument {text:?} for \"--mount-add\" flag: {error}")))
+        };
+        let publish_add = flags.publish_add.iter().map(|text| ports::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Live {
+            mount_add: flags.mount_add.iter().map(mount).collect::<Result<_, _>>()?,
+            mount_rm: flags.mount_rm.clone(),
+            publish_add: publish_add.into_iter().flatten().collect(),
+            publish_rm: flags.publish_rm.iter().map(|text| container_port(text)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn any(&self) -> bool {
+        !(self.mount_add.is_empty()
+            && self.mount_rm.is_empty()
+            && self.publish_add.is_empty()
+            && self.publish_rm.is_empty())
+    }
+}
+
+/// `PORT[/PROTOCOL]`
+fn container_port(text: &str) -> Result<(u16, String), Failure> {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let known = matches!(protocol, "tcp" | "udp" | "sctp");
+    match port.parse() {
+        Ok(port) if known && port != 0 => Ok((port, protocol.to_owned())),
+        _ => Err(Failure::new(format!("invalid port {text:?}: give the container's, such as 80 or 53/udp"))),
+    }
 }

@@ -184,14 +184,7 @@ impl Engine {
 
     /// The container's directories; those that exist stay as they are.
     pub(crate) fn make_directories(&self, entry: &Entry) -> Result<()> {
-        for mount in &entry.settings.mounts {
-            // Docker: `-v` makes a directory of the host that is missing, `--mount` refuses it.
-            if let MountSource::Bind { path, create: true, .. } = &mount.source
-                && std::fs::symlink_metadata(path).is_err()
-            {
-                crate::directories::make(std::path::Path::new(path), 0o755)?;
-            }
-        }
+        self.make_missing_sources(&entry.settings)?;
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
@@ -204,6 +197,18 @@ impl Engine {
         let mut layers = self.layer_digests(entry)?;
         layers.reverse();
         Writable::create(self.store()?, &entry.id, &layers).internal(failed)?;
+        Ok(())
+    }
+
+    /// Docker: `-v` makes a directory of the host that is missing, `--mount` refuses it.
+    pub(crate) fn make_missing_sources(&self, settings: &Settings) -> Result<()> {
+        for mount in &settings.mounts {
+            if let MountSource::Bind { path, create: true, .. } = &mount.source
+                && std::fs::symlink_metadata(path).is_err()
+            {
+                crate::directories::make(std::path::Path::new(path), 0o755)?;
+            }
+        }
         Ok(())
     }
 

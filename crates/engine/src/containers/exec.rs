@@ -1,7 +1,7 @@
 //! Running another program in a container.
 
-use super::record::Status;
 use super::start::Streams;
+use super::state::Step;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lower;
@@ -51,17 +51,7 @@ impl Engine {
         if options.command.is_empty() {
             return Err(Error::new(Kind::InvalidArgument, "no exec command specified"));
         }
-        let container = self.running(wanted, "exec in")?;
-        if container.status == Status::Restarting {
-            let message = format!("Container {} is restarting, wait until the container is running", container.id);
-            return Err(Error::new(Kind::Conflict, message));
-        }
-        if container.status == Status::Paused {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("container {wanted} is paused, unpause the container before exec"),
-            ));
-        }
+        let container = self.ready(wanted, Step::Exec)?;
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let process = self.with_unrecorded(process, &container.settings)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);

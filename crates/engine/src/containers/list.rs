@@ -18,7 +18,12 @@ impl Engine {
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
         self.put_right();
         let entries = table::all(self.database()?.read())?;
-        let observed = entries.into_iter().map(|entry| self.observe(entry));
+        // After the rows: whoever is in them and started since is seen; one that ends meanwhile is looked at closely.
+        let held = self.held_runs()?;
+        let observed = entries.into_iter().map(|entry| match held.contains(&entry.id) {
+            true => self.observe(entry),
+            false => self.observe_as(entry, None),
+        });
         // One that is removed while we look is not in the list.
         let containers = observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound));
         let containers = containers.collect::<Result<Vec<_>>>()?;
@@ -28,6 +33,18 @@ impl Engine {
     /// Adds to a row what is true at this moment.
     pub(crate) fn observe(&self, entry: Entry) -> Result<Container> {
         let state = self.running_state(&entry.id)?;
+        self.observe_as(entry, state)
+    }
+
+    /// Identifiers of containers that somebody holds: only those can run.
+    fn held_runs(&self) -> Result<std::collections::HashSet<String>> {
+        let runs = self.directories().run.join("containers");
+        let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    /// Adds to a row the word of its monitor.
+    fn observe_as(&self, entry: Entry, state: Option<monitor::State>) -> Result<Container> {
         let unended = |run: &Run| !run.started_at.is_empty() && run.finished_at.is_empty();
         let entry = match &state {
             // The row was read before its monitor recorded the end; now the end stands there.

@@ -15,19 +15,15 @@ use std::time::{Duration, Instant};
 
 /// Takes the lock of `id`, making its directory; `None` when somebody holds it.
 pub(crate) fn claim(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
-    let directory = directories.container_run(id);
+    let path = directories.container_run(id).join("lock");
     loop {
-        // Not more than one call, as a sweep may take an empty directory away at any moment.
-        match rustix::fs::mkdir(&directory, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).internal(|| format!("cannot make the directory {}", directory.display())),
-        }
-        let path = directory.join("lock");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
+        let lock = match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(lock) => lock,
-            // The directory went away between the two calls.
-            Err(Errno::NOENT) => continue,
+            Err(Errno::NOENT) => match make(directories, id)? {
+                Some(lock) => return Ok(Some(lock)),
+                // Another was quicker.
+                None => continue,
+            },
             Err(errno) => return Err(errno).internal(|| format!("cannot open {}", path.display())),
         };
         if !try_lock(&lock)? {
@@ -36,6 +32,79 @@ pub(crate) fn claim(directories: &Directories, id: &str) -> Result<Option<OwnedF
         if is_current(&lock, &path) {
             return Ok(Some(lock));
         }
+    }
+}
+
+/// Whether a run of the container has begun and is not over.
+pub(crate) fn is_there(directories: &Directories, id: &str) -> bool {
+    directories.container_run(id).join("lock").exists()
+}
+
+/// What the name of a directory begins with that is not seen yet.
+const UNSEEN: char = '.';
+
+/// Makes the directory, with its lock held before anybody can see it: with many sweeps at once one of them would take it
+/// first. It comes over an empty one, which is what a kill leaves of a removal. `None` if there is one by now.
+fn make(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
+    let directory = directories.container_run(id);
+    let unseen = directory.with_file_name(format!("{UNSEEN}{id}.{}", std::process::id()));
+    let failed = |what: &str| format!("cannot {what} {}", unseen.display());
+    loop {
+        match rustix::fs::mkdir(&unseen, Mode::RWXU) {
+            // Of a process that had this number before and was killed.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).internal(|| failed("make the directory")),
+        }
+        let path = unseen.join("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
+            Ok(lock) => lock,
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno).internal(|| failed("make the lock in")),
+        };
+        // A sweep may look at it for a moment, and takes it away if it was first.
+        if !try_lock(&lock)? || !is_current(&lock, &path) {
+            std::thread::sleep(Duration::from_micros(200));
+            continue;
+        }
+        return match rustix::fs::rename(&unseen, &directory) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::NOENT) => continue,
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                remove_unseen(&unseen)?;
+                Ok(None)
+            }
+            Err(errno) => Err(errno).internal(|| format!("cannot make the directory {}", directory.display())),
+        };
+    }
+}
+
+/// Removes a directory that was not seen yet, if nobody is at work on it.
+pub(crate) fn sweep_unseen(directories: &Directories, name: &str) -> Result<()> {
+    if !name.starts_with(UNSEEN) {
+        return Ok(());
+    }
+    let unseen = directories.run.join("containers").join(name);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::open(unseen.join("lock"), flags, Mode::empty()) {
+        Ok(lock) if try_lock(&lock)? && is_current(&lock, &unseen.join("lock")) => remove_unseen(&unseen),
+        Ok(_) => Ok(()),
+        // Killed before it made the lock, or about to make it, and then it begins again: not the lock, which may be held by now.
+        Err(Errno::NOENT) => gone(rustix::fs::rmdir(&unseen), &unseen),
+        Err(errno) => Err(errno).internal(|| format!("cannot open the lock in {}", unseen.display())),
+    }
+}
+
+fn remove_unseen(unseen: &Path) -> Result<()> {
+    gone(rustix::fs::unlink(unseen.join("lock")), unseen)?;
+    gone(rustix::fs::rmdir(unseen), unseen)
+}
+
+fn gone(result: rustix::io::Result<()>, unseen: &Path) -> Result<()> {
+    match result {
+        // Somebody else was quicker, or has begun anew.
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+        Err(errno) => Err(errno).internal(|| format!("cannot remove {}", unseen.display())),
     }
 }
 

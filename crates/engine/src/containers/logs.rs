@@ -38,7 +38,7 @@ impl Engine {
 
     /// Joins the streams of a running container.
     pub fn attach(&self, wanted: &str, streams: Streams) -> Result<Connection> {
-        let container = self.running(wanted, "attach to")?;
+        let container = self.ready(wanted, super::state::Step::Attach)?;
         let connection =
             Connection::open(&self.run_directory(&container)).map_err(|error| self.lost(wanted, "attach to", error))?;
         connection

@@ -141,15 +141,8 @@ pub struct Settings {
     pub front_end: serde_json::Value,
 }
 
-/// Where a container stands in its life.
+/// Where a container stands in its life; the transitions are in [`super::state`].
 ///
-/// ```text
-///   create          start                      init exits
-/// ────────▶ Created ──────▶ Running ⇄ Paused ────────────▶ Exited ──start──▶ Running
-///              │               ▲   │ init exits, policy        │
-///              │               └── Restarting ──stop──────────▶│
-///              └──────────────── rm ──────────────────────────┴──▶ (gone)
-/// ```
 /// `Removing` is seen only while another process removes the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

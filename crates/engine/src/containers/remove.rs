@@ -1,5 +1,7 @@
 //! Removing. Idempotent: whatever a removal that was cut short left is removed by the next one, or by the next sweep.
 
+use super::record::Status;
+use super::state::{self, Impossible, Step};
 use super::{lock, table};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -11,23 +13,29 @@ impl Engine {
     pub fn remove(&self, wanted: &str, force: bool, volumes: bool) -> Result<()> {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
-        let held = match self.claim_stopped(&entry.id)? {
+        let claimed = match self.claim_stopped(&entry.id) {
+            // It was to go with the end of its run, which was cut short.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let held = match claimed {
             Some(lock) => lock,
             None if !force => {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                        entry.name
-                    ),
-                ));
+                let container = self.observe(entry)?;
+                // It may have ended by itself meanwhile: the words are those of the moment when it was looked at.
+                let status = if container.status.is_running() { container.status } else { Status::Running };
+                return Err(state::refusal(wanted, &container, Impossible { status, step: Step::Remove }));
             }
             None => {
                 table::mark_for_removal(&mut *self.database()?, &entry.id, volumes)?;
                 self.kill_for_removal(&entry.id)?;
                 let patience = std::time::Duration::from_secs(10);
                 match lock::claim_within(self.directories(), &entry.id, patience)? {
-                    Some(lock) => lock,
+                    Some(lock) => {
+                        // A monitor that was killed while it ended has left what it had not removed yet.
+                        self.end_processes(&entry.id, Some(&entry.settings))?;
+                        lock
+                    }
                     None => return Err(Error::new(Kind::Conflict, format!("container {wanted} does not end"))),
                 }
             }

@@ -48,7 +48,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::Conflict`] when it does not run, [`Kind::InvalidArgument`] when it has no terminal.
     pub fn resize(&self, wanted: &str, session: Option<&str>, rows: u16, columns: u16) -> Result<()> {
-        let container = self.running(wanted, "resize")?;
+        let container = self.ready(wanted, super::state::Step::Resize)?;
         self.monitor_of(&container)
             .and_then(|monitor| monitor.resize(session, monitor::Size { rows, columns }))
             .map_err(|error| self.lost(wanted, "resize", error))

@@ -1,6 +1,7 @@
 //! Stopping, killing, freezing, waiting: requests to the container's monitor, which alone cannot hit a stranger's process.
 
-use super::record::{Container, Status};
+use super::record::Container;
+use super::state::Step;
 use super::table;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -29,7 +30,7 @@ impl Engine {
     /// Sends a signal to the container's first process.
     pub fn kill(&self, wanted: &str, signal: &str) -> Result<()> {
         let signal = number(signal)?;
-        let container = self.running(wanted, "kill")?;
+        let container = self.ready(wanted, Step::Kill)?;
         self.monitor_of(&container)
             .and_then(|monitor| monitor.signal(None, signal))
             .map_err(|error| self.lost(wanted, "kill", error))
@@ -37,19 +38,13 @@ impl Engine {
 
     /// Freezes all processes.
     pub fn pause(&self, wanted: &str) -> Result<()> {
-        let container = self.running(wanted, "pause")?;
-        if container.status == Status::Paused {
-            return Err(Error::new(Kind::Conflict, format!("container {wanted} is already paused")));
-        }
+        let container = self.ready(wanted, Step::Pause)?;
         self.monitor_of(&container).and_then(Connection::pause).map_err(|error| self.lost(wanted, "pause", error))
     }
 
     /// Lets them go on.
     pub fn unpause(&self, wanted: &str) -> Result<()> {
-        let container = self.running(wanted, "unpause")?;
-        if container.status != Status::Paused {
-            return Err(Error::new(Kind::Conflict, format!("container {wanted} is not paused")));
-        }
+        let container = self.ready(wanted, Step::Unpause)?;
         self.monitor_of(&container).and_then(Connection::unpause).map_err(|error| self.lost(wanted, "unpause", error))
     }
 
@@ -102,16 +97,6 @@ impl Engine {
         drop(told);
         self.record_of(&entry.id, name, &entry.settings, "rename", &[("oldName", &format!("/{}", entry.name))]);
         Ok(())
-    }
-
-    /// The container, which must run.
-    pub(crate) fn running(&self, wanted: &str, verb: &str) -> Result<Container> {
-        let container = self.inspect(wanted)?;
-        if running(&container) {
-            return Ok(container);
-        }
-        let id = &container.id;
-        Err(Error::new(Kind::Conflict, format!("cannot {verb} container: {wanted}: container {id} is not running")))
     }
 
     pub(crate) fn monitor_of(&self, container: &Container) -> std::result::Result<Connection, monitor::Error> {

@@ -11,6 +11,7 @@
 use super::lock;
 use super::options::{NetworkMode, PublishedPort};
 use super::record::Run;
+use super::state::{self, Step};
 use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -46,7 +47,11 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let Some(lock) = self.claim_stopped(&entry.id)? else {
-            return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
+            let container = self.observe(entry)?;
+            return Err(match state::after(container.status, Step::Start) {
+                Err(impossible) => state::refusal(wanted, &container, impossible),
+                Ok(_) => Error::new(Kind::NotModified, format!("container {wanted} is already running")),
+            });
         };
         self.make_directories(&entry)?;
         let entry = Entry { run: None, ..entry };
@@ -69,9 +74,16 @@ impl Engine {
         let patience = std::time::Duration::from_secs(10);
         let deadline = std::time::Instant::now() + patience;
         loop {
-            let step = std::time::Duration::from_millis(20);
-            if let Some(lock) = lock::claim_within(self.directories(), id, step)? {
-                return Ok(Some(lock));
+            let there = lock::is_there(self.directories(), id);
+            if let Some(lock) = lock::claim(self.directories(), id)? {
+                if !there {
+                    return Ok(Some(lock));
+                }
+                // Whoever held it was killed since the sweep.
+                self.clear(id)?;
+                drop(lock);
+                table::find(self.database()?.read(), id)?;
+                continue;
             }
             if self.running_state(id)?.is_some() {
                 return Ok(None);
@@ -79,6 +91,7 @@ impl Engine {
             if std::time::Instant::now() > deadline {
                 return Err(Error::new(Kind::Conflict, format!("container {id} is being changed by another process")));
             }
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 

@@ -217,19 +217,29 @@ pub(crate) fn release_addresses(database: &mut Database, id: &str) -> Result<()>
 }
 
 /// Changes what is recorded of a container's configuration.
-pub(crate) fn change_settings(database: &mut Database, id: &str, change: impl FnOnce(&mut Settings)) -> Result<()> {
-    database.write(|t| {
-        let failed = || format!("the record of container {id} cannot be read");
-        let text: Option<String> = t
-            .query_row("SELECT settings FROM container WHERE id = ?1", [id], |row| row.get(0))
-            .optional()
-            .sql("look up a container")?;
-        let text = text.ok_or_else(|| Error::new(Kind::NotFound, format!("No such container: {id}")))?;
-        let mut settings: Settings = serde_json::from_str(&text).kind(Kind::Corrupt, failed)?;
-        change(&mut settings);
-        let text = serde_json::to_string(&settings).internal(|| "cannot write the container's record".into())?;
-        t.execute("UPDATE container SET settings = ?2 WHERE id = ?1", [id, &text])
-            .sql("change the container's record")?;
-        Ok(())
-    })
+pub(crate) fn change_settings(
+    database: &mut Database,
+    id: &str,
+    change: impl FnOnce(&mut Settings) -> Result<()>,
+) -> Result<()> {
+    database.write(|t| change_settings_in(t, id, change))
+}
+
+/// The same within a transaction.
+pub(crate) fn change_settings_in(
+    t: &Transaction<'_>,
+    id: &str,
+    change: impl FnOnce(&mut Settings) -> Result<()>,
+) -> Result<()> {
+    let failed = || format!("the record of container {id} cannot be read");
+    let text: Option<String> = t
+        .query_row("SELECT settings FROM container WHERE id = ?1", [id], |row| row.get(0))
+        .optional()
+        .sql("look up a container")?;
+    let text = text.ok_or_else(|| Error::new(Kind::NotFound, format!("No such container: {id}")))?;
+    let mut settings: Settings = serde_json::from_str(&text).kind(Kind::Corrupt, failed)?;
+    change(&mut settings)?;
+    let text = serde_json::to_string(&settings).internal(|| "cannot write the container's record".into())?;
+    t.execute("UPDATE container SET settings = ?2 WHERE id = ?1", [id, &text]).sql("change the container's record")?;
+    Ok(())
 }

@@ -108,11 +108,7 @@ impl Engine {
     /// [`Kind::Conflict`] if it does not run, [`Kind::InvalidArgument`] for other options.
     pub fn top(&self, wanted: &str, options: &[String]) -> Result<Top> {
         let columns = columns(options)?;
-        let container = self.running(wanted, "look at the processes of")?;
-        if container.status == super::record::Status::Restarting {
-            let message = format!("Container {} is restarting, wait until the container is running", container.id);
-            return Err(Error::new(Kind::Conflict, message));
-        }
+        let container = self.ready(wanted, super::state::Step::Top)?;
         let machine = Machine::read();
         let processes = pids(&container)?
             .into_iter()

@@ -38,8 +38,10 @@ impl Engine {
             warnings = self.apply_now(&container.id, &settings, &options.limits)?;
         }
         table::change_settings(&mut *self.database()?, &container.id, |stored: &mut Settings| {
-            stored.limits = settings.limits.clone();
-            stored.restart = settings.restart;
+            // What another process has changed since we looked, stays.
+            stored.limits = super::settle::limits(&merged(&stored.limits, &options.limits))?;
+            stored.restart = options.restart.unwrap_or(stored.restart);
+            Ok(())
         })?;
         self.record_of(&container.id, &container.name, &settings, "update", &[]);
         Ok(warnings)

@@ -18,6 +18,7 @@ mod connect;
 mod gateway;
 pub(crate) mod holder;
 mod join;
+mod live_ports;
 pub(crate) mod names;
 pub mod options;
 mod ports;

@@ -53,7 +53,7 @@ pub(crate) fn protocol(port: &PublishedPort) -> Result<Protocol> {
     }
 }
 
-fn address(port: &PublishedPort) -> Result<Option<IpAddr>> {
+pub(crate) fn address(port: &PublishedPort) -> Result<Option<IpAddr>> {
     match port.host_ip.as_str() {
         "" => Ok(None),
         text => {

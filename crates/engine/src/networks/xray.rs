@@ -69,12 +69,14 @@ impl Engine {
     fn network_xray_here(&self, wanted: &str) -> Result<NetworkXray> {
         match self.network(wanted) {
             Ok((network, members)) => self.xray_network(&network, &members),
-            Err(error) if error.kind() == Kind::NotFound => match self.running(wanted, "look through") {
-                Err(other) if other.kind() == Kind::NotFound => {
-                    Err(Error::new(Kind::NotFound, format!("there is neither a network nor a container {wanted}")))
+            Err(error) if error.kind() == Kind::NotFound => {
+                match self.ready(wanted, crate::containers::state::Step::Look) {
+                    Err(other) if other.kind() == Kind::NotFound => {
+                        Err(Error::new(Kind::NotFound, format!("there is neither a network nor a container {wanted}")))
+                    }
+                    container => self.xray_container(&container?),
                 }
-                container => self.xray_container(&container?),
-            },
+            }
             Err(error) => Err(error),
         }
     }

@@ -52,7 +52,8 @@ impl Engine {
         Ok(mounts)
     }
 
-    fn settle_mount(&self, mount: &mut Mount) -> Result<()> {
+    /// Checks a mount, and finds or draws the name of what it shows.
+    pub(crate) fn settle_mount(&self, mount: &mut Mount) -> Result<()> {
         match &mut mount.source {
             MountSource::Volume(volume) => {
                 super::check_driver(&volume.driver)?;

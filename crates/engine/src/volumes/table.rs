@@ -87,6 +87,22 @@ pub(crate) fn add_use(transaction: &Transaction<'_>, volume: &str, container: &s
     Ok(())
 }
 
+/// Notes that a container does not use a volume any more.
+pub(crate) fn remove_use(transaction: &Transaction<'_>, volume: &str, container: &str) -> Result<()> {
+    transaction
+        .execute("DELETE FROM volume_use WHERE volume = ?1 AND container = ?2", [volume, container])
+        .sql("forget the use of a volume")?;
+    Ok(())
+}
+
+/// Notes that a container does not mount an image any more.
+pub(crate) fn remove_image_mount(transaction: &Transaction<'_>, image: &str, container: &str) -> Result<()> {
+    transaction
+        .execute("DELETE FROM image_mount WHERE image = ?1 AND container = ?2", [image, container])
+        .sql("forget the use of an image")?;
+    Ok(())
+}
+
 /// The anonymous volumes that only this container uses.
 pub(crate) fn only_of(connection: &Connection, container: &str) -> Result<Vec<String>> {
     let work = || {
