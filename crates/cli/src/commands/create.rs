@@ -11,7 +11,7 @@ use clap::Args;
 use engine::{PullProgress, Quiet};
 
 /// Create a new container
-pub const VERB: Verb = verb!(Flags, execute, Other, "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container");
+pub const VERB: Verb = verb!(Flags, execute, Create, "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container");
 
 #[derive(Args)]
 struct Flags {

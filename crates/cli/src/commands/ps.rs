@@ -67,6 +67,7 @@ const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Stat
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filters = Filters::new(&flags.filter, FILTERS)?;
+    check(&filters)?;
     let last = match flags.last {
         _ if flags.latest => Some(1),
         // Docker: a number below one is no limit.
@@ -88,6 +89,17 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
     }
     output::text(&format::list(flags.format.as_deref(), TABLE, COLUMNS, &rows)?)
+}
+
+/// Refuses values that no container can have.
+fn check(filters: &Filters) -> Result<(), Failure> {
+    const STATUSES: &[&str] = &["created", "dead", "exited", "paused", "removing", "restarting", "running"];
+    let status = filters.of("status").find(|word| !STATUSES.contains(word)).map(|word| ("status", word));
+    let code = filters.of("exited").find(|word| word.parse::<i32>().is_err()).map(|word| ("exited", word));
+    match status.or(code) {
+        Some((key, word)) => Err(Failure::new(format!("invalid filter '{key}={word}'"))),
+        None => Ok(()),
+    }
 }
 
 /// Times that `before` and `since` stand for.
@@ -170,7 +182,6 @@ fn is_image(container: &Container, wanted: &str) -> bool {
 
 fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
     let settings = &container.settings;
-    let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
     let limit = |text: String, length| if shorten { ellipsis(&text, length) } else { text };
     let id = if shorten { container.id.get(..12).unwrap_or(&container.id) } else { &container.id };
     let labels: Vec<String> = settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -188,7 +199,7 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
     json!({
         "ID": id,
         "Image": image(container, shorten),
-        "Command": quote(&limit(words.join(" "), 20)),
+        "Command": quote(&limit(docker_json::container::command_line(settings), 20)),
         "CreatedAt": elapsed::go(&container.created_at),
         "RunningFor": elapsed::ago(&container.created_at, now),
         "Ports": ports::column(container),

@@ -10,7 +10,7 @@
 
 use super::lock;
 use super::options::{NetworkMode, PublishedPort};
-use super::record::Run;
+use super::record::{Run, Status};
 use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -46,6 +46,9 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let Some(lock) = self.claim_stopped(&entry.id)? else {
+            if self.inspect(&entry.id)?.status == Status::Paused {
+                return Err(Error::new(Kind::Conflict, "cannot start a paused container, try unpause instead"));
+            }
             return Err(Error::new(Kind::NotModified, format!("container {wanted} is already running")));
         };
         self.make_directories(&entry)?;
