@@ -21,12 +21,15 @@ mod oci;
 mod ports;
 mod restart;
 mod rootless;
+mod rootless_networks;
 mod run;
 mod security;
 mod services;
 mod sharing;
 mod storage;
+mod store_faults;
 mod transfer;
+mod trust;
 mod usage;
 mod volumes;
 mod watch;
@@ -57,9 +60,12 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         rootless::CASES,
+        rootless_networks::CASES,
         images::CASES,
         image_store::CASES,
+        store_faults::CASES,
         transfer::CASES,
+        trust::CASES,
         wrong_input::CASES,
         services::CASES,
         docker_api::CASES,
