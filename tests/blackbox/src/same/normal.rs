@@ -15,7 +15,12 @@ pub fn text(raw: &str, directory: &str) -> Vec<String> {
 pub fn errors(mut lines: Vec<String>) -> Vec<String> {
     let usage = lines.iter().position(|line| line.starts_with("Usage:")).unwrap_or(lines.len());
     lines.truncate(usage);
-    lines.retain(|line| !["See 'docker", "Run 'docker"].iter().any(|start| line.starts_with(start)));
+    lines.retain(|line| {
+        let manual = ["See 'docker", "Run 'docker"].iter().any(|start| line.starts_with(start));
+        // Docker 20.10 says so now and then, when a container is gone before it waits for it.
+        let late = line.ends_with("level=error msg=\"error waiting for container: context canceled\"");
+        !manual && !late
+    });
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
