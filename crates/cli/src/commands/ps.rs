@@ -156,7 +156,7 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
                     }
             })
         })
-        && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
+        && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.host_port, &p.protocol)))
         && filters.any("expose", |wanted| {
             let published = container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
             let named = settings.exposed_ports.iter().map(|text| ports::with_protocol(text));

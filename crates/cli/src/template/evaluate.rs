@@ -236,6 +236,9 @@ const OPTIONAL: &[&str] = &[
     "Volumes",
 ];
 
+/// The same, of a text.
+static EMPTY: Value = Value::String(String::new());
+
 fn field<'d>(value: &'d Value, name: &str) -> Result<Option<&'d Value>, String> {
     match value {
         Value::Object(map) => {
@@ -247,6 +250,7 @@ fn field<'d>(value: &'d Value, name: &str) -> Result<Option<&'d Value>, String> 
             });
             match found {
                 None if OPTIONAL.contains(&name) => Ok(Some(&Value::Null)),
+                None if name == "StopSignal" => Ok(Some(&EMPTY)),
                 None if value::is_struct(map) => Err(format!("at <.{name}>: map has no entry for key {name:?}")),
                 found => Ok(found),
             }
