@@ -15,8 +15,10 @@ use crate::paths::{self, Staging};
 use crate::{images, setup, test};
 
 mod cage;
+mod limit;
 mod load;
 mod peers;
+mod room;
 mod start;
 mod table;
 
