@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod command_line;
 mod commits;
 mod copying;
 mod docker_api;
@@ -9,6 +10,7 @@ mod docker_clients;
 mod events;
 mod hardening;
 mod health;
+mod hostile_images;
 mod image_store;
 mod images;
 mod leaks;
@@ -23,6 +25,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod secrets;
 mod security;
 mod services;
 mod sharing;
@@ -45,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         usage::CASES,
         copying::CASES,
         commits::CASES,
+        command_line::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -53,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         log_drivers::CASES,
         sharing::CASES,
         limits::CASES,
+        secrets::CASES,
         security::CASES,
         network::CASES,
         networks::CASES,
@@ -62,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless::CASES,
         rootless_networks::CASES,
         images::CASES,
+        hostile_images::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,

@@ -1,6 +1,7 @@
 //! `images`, `image ls`
 
 use super::verb;
+use crate::configuration;
 use crate::display::amount;
 use crate::failure::Failure;
 use crate::filter::{Filters, describes};
@@ -81,12 +82,13 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
             && filters.any("dangling", |value| crate::values::boolean::parse(value) == Ok(dangling))
     });
     let rows: Vec<Value> = kept.flat_map(|image| rows(image, &filters, flags, now)).collect();
-    if flags.quiet && flags.format.is_none() {
+    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.images_format);
+    if flags.quiet && format.is_none() {
         // As in Docker, an image with several names is there several times.
         return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
     }
     let table = if flags.digests { WITH_DIGESTS } else { TABLE };
-    output::text(&format::list(flags.format.as_deref(), table, COLUMNS, &rows)?)
+    output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
 }
 
 fn bound(filters: &Filters, key: &str, images: &[ImageSummary]) -> Result<Option<String>, Failure> {

@@ -3,6 +3,8 @@
 mod attach;
 mod boot;
 mod commit;
+mod completion;
+mod context;
 mod cp;
 mod create;
 mod diff;
@@ -22,6 +24,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod man;
 mod manifest;
 mod network_connect;
 mod network_create;
@@ -45,6 +48,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod serve;
 mod start;
 mod stats;
@@ -86,6 +90,7 @@ pub const VERBS: &[Entry] = &[
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
     (&["commit"], &commit::VERB),
+    (&["completion"], &completion::VERB),
     (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
     (&["diff"], &diff::VERB),
@@ -99,6 +104,7 @@ pub const VERBS: &[Entry] = &[
     (&["login"], &login::VERB),
     (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
+    (&["man"], &man::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
     (&["push"], &push::VERB),
@@ -121,6 +127,7 @@ pub const VERBS: &[Entry] = &[
 
 /// The groups.
 pub const GROUPS: &[Group] = &[
+    secret::CONFIG_GROUP,
     Group {
         name: "container",
         about: "Manage containers",
@@ -152,6 +159,7 @@ pub const GROUPS: &[Group] = &[
             (&["wait"], &wait::VERB),
         ],
     },
+    context::GROUP,
     Group {
         name: "image",
         about: "Manage images",
@@ -197,6 +205,7 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     registry::GROUP,
+    secret::GROUP,
     Group {
         name: "system",
         about: "Manage dhow",
