@@ -192,7 +192,6 @@ struct HostConfig {
     ulimits: Vec<Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<bool>,
-    device_requests: Option<Vec<Empty>>,
     cpu_count: u64,
     cpu_percent: u64,
     #[serde(rename = "IOMaximumIOps")]
@@ -432,7 +431,6 @@ fn host_config(settings: &Settings) -> HostConfig {
         pids_limit: limits.pids,
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init.then_some(true),
-        device_requests: None,
         cpu_count: 0,
         cpu_percent: 0,
         io_maximum_iops: 0,
