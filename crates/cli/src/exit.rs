@@ -1,7 +1,7 @@
 //! Exit statuses. The only place where a kind of failure becomes a number.
 //!
 //! Docker's: a mistake in a flag is 125 everywhere, a wrong number of arguments or an unknown verb is 1. `run` ends
-//! with 125 when dhow itself fails, 126 when the program cannot be executed and 127 when it does not exist; `exec`
+//! and `create` end with 125 when what is asked of dhow itself is wrong; `run` when dhow fails, with 126 when the program cannot be executed and 127 when it does not exist; `exec`
 //! has the last two; other verbs end with 1. A container's own status is passed on.
 
 use crate::failure::Failure;
@@ -12,6 +12,8 @@ use engine::Kind;
 pub enum Class {
     /// `run`
     Run,
+    /// `create`
+    Create,
     /// `exec`
     Exec,
     /// All others.
@@ -26,6 +28,8 @@ const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 /// Any failure of another verb.
 const GENERAL: u8 = 1;
+/// A template of `inspect` or `events` that cannot be read.
+const TEMPLATE: u8 = 64;
 /// What a shell reports for a program that SIGPIPE ended.
 const BROKEN_PIPE: u8 = 128 + 13;
 
@@ -36,7 +40,9 @@ pub fn code(class: Class, failure: &Failure) -> u8 {
         Failure::Usage(_) | Failure::Shown => GENERAL,
         Failure::Engine(error) => kind(class, error.kind()),
         Failure::Local(local) if local.outside => GENERAL,
+        Failure::Local(_) if class == Class::Create => OWN,
         Failure::Local(_) => own(class),
+        Failure::Template(_) => TEMPLATE,
         Failure::Ended(status) => u8::try_from(*status).unwrap_or(GENERAL),
         Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => BROKEN_PIPE,
         Failure::Output(_) => GENERAL,
@@ -45,8 +51,8 @@ pub fn code(class: Class, failure: &Failure) -> u8 {
 
 fn kind(class: Class, kind: Kind) -> u8 {
     match kind {
-        Kind::CommandNotFound if class != Class::Other => NOT_FOUND,
-        Kind::CommandNotExecutable if class != Class::Other => NOT_EXECUTABLE,
+        Kind::CommandNotFound if runs(class) => NOT_FOUND,
+        Kind::CommandNotExecutable if runs(class) => NOT_EXECUTABLE,
         Kind::CommandNotFound
         | Kind::CommandNotExecutable
         | Kind::NotFound
@@ -61,10 +67,15 @@ fn kind(class: Class, kind: Kind) -> u8 {
     }
 }
 
+/// Whether the verb executes a program.
+fn runs(class: Class) -> bool {
+    matches!(class, Class::Run | Class::Exec)
+}
+
 fn own(class: Class) -> u8 {
     match class {
         Class::Run => OWN,
-        Class::Exec | Class::Other => GENERAL,
+        Class::Create | Class::Exec | Class::Other => GENERAL,
     }
 }
 
@@ -92,6 +103,9 @@ mod tests {
             (Class::Run, Failure::outside("the input device is not a TTY"), 1),
             (Class::Other, Failure::new("x"), 1),
             (Class::Run, Failure::Ended(137), 137),
+            (Class::Create, Failure::new("x"), 125),
+            (Class::Create, engine(Kind::InvalidArgument), 1),
+            (Class::Other, Failure::Template("x".into()), 64),
             (Class::Other, Failure::Shown, 1),
         ] {
             assert_eq!(code(class, &failure), status, "{class:?} {failure:?}");

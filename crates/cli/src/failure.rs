@@ -12,6 +12,8 @@ pub enum Failure {
     Engine(engine::Error),
     /// The front end refused or failed before, or besides, the engine.
     Local(Local),
+    /// The template of `inspect` or `events` cannot be read.
+    Template(String),
     /// Nothing to say: the container's program ended with this status.
     Ended(i32),
     /// Nothing more to say: each failure has been shown when it happened.
@@ -68,6 +70,7 @@ impl Failure {
                 let source = local.source.as_deref().map(|source| source as &dyn StdError);
                 block(&local.message, source, None)
             }
+            Failure::Template(message) => block(message, None, None),
             Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => String::new(),
             Failure::Output(error) => block("standard output cannot be written", Some(error), None),
         }

@@ -1,6 +1,8 @@
 //! `--filter KEY=VALUE`: values of one key are alternatives, keys must all hold; several labels must all hold.
 
 pub use docker_json::pattern::{describes, found};
+
+use crate::failure::{Failure, Usage};
 use std::collections::BTreeMap;
 
 /// The filters of a command line, checked against the keys that a list knows.
@@ -11,15 +13,13 @@ pub struct Filters {
 
 impl Filters {
     /// Reads the flags.
-    pub fn new(flags: &[String], known: &[&str]) -> Result<Filters, String> {
+    pub fn new(flags: &[String], known: &[&str]) -> Result<Filters, Failure> {
         let mut values = Vec::new();
         for flag in flags {
-            let (key, value) = flag
-                .split_once('=')
-                .ok_or("invalid argument for --filter: bad format of filter (expected name=value)")?;
+            let Some((key, value)) = flag.split_once('=') else { return Err(malformed(flag)) };
             let key = key.trim().to_ascii_lowercase();
             if !known.contains(&key.as_str()) {
-                return Err(format!("invalid filter '{key}'"));
+                return Err(Failure::new(format!("invalid filter '{key}'")));
             }
             values.push((key, value.trim().to_owned()));
         }
@@ -51,6 +51,16 @@ impl Filters {
     }
 }
 
+fn malformed(flag: &str) -> Failure {
+    Failure::Usage(Usage {
+        message: format!(
+            "invalid argument {flag:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)"
+        ),
+        usage: "for example --filter name=web".into(),
+        flag: true,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +76,8 @@ mod tests {
         assert!(filters.labels(&labels(&[("a", "b"), ("c", "")])));
         assert!(!filters.labels(&labels(&[("a", "b")])));
         assert!(!filters.labels(&labels(&[("a", "x"), ("c", "")])));
-        assert_eq!(Filters::new(&["foo=1".into()], &[]).unwrap_err(), "invalid filter 'foo'");
+        let unknown = Filters::new(&["foo=1".into()], &[]).unwrap_err();
+        assert_eq!(unknown.render(), "dhow: error: invalid filter 'foo'\n");
         assert!(Filters::new(&["foo".into()], &["foo"]).is_err());
     }
 }

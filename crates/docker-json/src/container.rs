@@ -9,6 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Seconds that `stop` waits where nobody said anything: what Docker does not show.
+const DEFAULT_STOP_TIMEOUT: i64 = 10;
+
 /// The container as a JSON value.
 pub fn value(container: &Container) -> Result<Value, Error> {
     let mut value = crate::to_value(&Inspect::new(container))?;
@@ -35,6 +38,14 @@ pub fn network_names(container: &Container) -> Vec<String> {
         NetworkMode::None => vec!["none".to_owned()],
         NetworkMode::Container(_) => Vec::new(),
     }
+}
+
+/// The command as lists show it: arguments with a blank in them stand in quotes.
+pub fn command_line(settings: &Settings) -> String {
+    let words = settings.entrypoint.iter().chain(&settings.command).enumerate();
+    let quoted =
+        words.map(|(number, word)| if number > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Docker's word for a container's health.
@@ -146,6 +157,7 @@ struct HostConfig {
     publish_all_ports: bool,
     readonly_rootfs: bool,
     security_opt: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
     uts_mode: String,
@@ -154,6 +166,7 @@ struct HostConfig {
     annotations: BTreeMap<String, String>,
     device_cgroup_rules: Option<Vec<String>>,
     shm_size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sysctls: BTreeMap<String, String>,
     runtime: &'static str,
     isolation: &'static str,
@@ -177,7 +190,14 @@ struct HostConfig {
     oom_kill_disable: Option<bool>,
     pids_limit: Option<i64>,
     ulimits: Vec<Limit>,
-    init: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<bool>,
+    cpu_count: u64,
+    cpu_percent: u64,
+    #[serde(rename = "IOMaximumIOps")]
+    io_maximum_iops: u64,
+    #[serde(rename = "IOMaximumBandwidth")]
+    io_maximum_bandwidth: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -230,6 +250,7 @@ struct Config {
     attach_stdin: bool,
     attach_stdout: bool,
     attach_stderr: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     exposed_ports: BTreeMap<String, Empty>,
     tty: bool,
     open_stdin: bool,
@@ -240,9 +261,12 @@ struct Config {
     volumes: Option<BTreeMap<String, Empty>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
+    on_build: Option<Vec<String>>,
     labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     stop_signal: String,
-    stop_timeout: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<oci::image::Healthcheck>,
 }
@@ -364,7 +388,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         dns_search: settings.dns_search.clone(),
         extra_hosts: some(&settings.extra_hosts),
         group_add: some(&settings.group_add),
-        ipc_mode: settings.ipc_mode.clone(),
+        ipc_mode: if settings.ipc_mode.is_empty() { "private".into() } else { settings.ipc_mode.clone() },
         cgroup: "",
         links: None,
         oom_score_adj: settings.oom_score_adj.unwrap_or(0),
@@ -393,7 +417,12 @@ fn host_config(settings: &Settings) -> HostConfig {
         devices: settings.devices.iter().filter(|text| text.starts_with('/')).map(|text| device(text)).collect(),
         device_requests: device_requests(settings),
         memory_reservation: limits.memory_reservation.unwrap_or(0),
-        memory_swap: limits.memory_swap.unwrap_or(0),
+        // As much swap as memory, which Docker counts together.
+        memory_swap: limits
+            .memory_swap
+            .filter(|swap| *swap != 0)
+            .or(limits.memory.map(|memory| memory * 2))
+            .unwrap_or(0),
         memory_swappiness: limits.memory_swappiness,
         block_io: block_io(&limits.io),
         cpu_realtime_period: limits.cpu_realtime_period.unwrap_or(0),
@@ -401,7 +430,11 @@ fn host_config(settings: &Settings) -> HostConfig {
         oom_kill_disable: limits.oom_kill_disable.then_some(true),
         pids_limit: limits.pids,
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
-        init: settings.init,
+        init: settings.init.then_some(true),
+        cpu_count: 0,
+        cpu_percent: 0,
+        io_maximum_iops: 0,
+        io_maximum_bandwidth: 0,
     }
 }
 
@@ -436,22 +469,23 @@ fn config(settings: &Settings) -> Config {
         hostname: settings.hostname.clone(),
         domainname: settings.domainname.clone(),
         user: settings.user.clone(),
-        attach_stdin: false,
+        attach_stdin: settings.stdin_once.unwrap_or(settings.open_stdin),
         attach_stdout: true,
         attach_stderr: true,
         exposed_ports: exposed.map(|port| (port, Empty {})).collect(),
         tty: settings.terminal,
         open_stdin: settings.open_stdin,
-        stdin_once: settings.open_stdin,
+        stdin_once: settings.stdin_once.unwrap_or(settings.open_stdin),
         env: settings.env.clone(),
         cmd: some(&settings.command),
         image: settings.image_name.clone(),
         volumes: (!volumes.is_empty()).then_some(volumes),
         working_dir: settings.working_directory.clone(),
         entrypoint: some(&settings.entrypoint),
+        on_build: None,
         labels: settings.labels.clone(),
-        stop_signal: if settings.stop_signal.is_empty() { "SIGTERM".into() } else { settings.stop_signal.clone() },
-        stop_timeout: settings.stop_timeout,
+        stop_signal: settings.stop_signal.clone(),
+        stop_timeout: Some(settings.stop_timeout).filter(|seconds| *seconds != DEFAULT_STOP_TIMEOUT),
         healthcheck: settings.health.clone(),
     }
 }

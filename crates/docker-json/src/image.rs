@@ -70,6 +70,8 @@ struct Config {
     on_build: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shell: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<oci::image::Healthcheck>,
 }
 
 impl Inspect {
@@ -114,6 +116,7 @@ fn container_config(image: &Image) -> Config {
         stop_signal: config.stop_signal.clone(),
         on_build: (!config.on_build.is_empty()).then(|| config.on_build.clone()),
         shell: config.shell.clone(),
+        healthcheck: config.healthcheck.clone(),
     }
 }
 

@@ -41,6 +41,9 @@ fn mode(mount: &Mount) -> String {
         words.push("ro".to_owned());
     }
     words.extend(mount.relabel.map(String::from));
+    if let MountSource::Bind { propagation, .. } = &mount.source {
+        words.extend(propagation.clone());
+    }
     words.join(",")
 }
 

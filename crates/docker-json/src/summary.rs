@@ -10,13 +10,12 @@ use serde_json::{Value, json};
 pub fn value(container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Error> {
     let settings = &container.settings;
     let full = crate::to_value(&Inspect::new(container))?;
-    let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
     let mut line = json!({
         "Id": container.id,
         "Names": [format!("/{}", container.name)],
         "Image": settings.image_name,
         "ImageID": settings.image_id,
-        "Command": words.join(" "),
+        "Command": crate::container::command_line(settings),
         "Created": seconds(&container.created_at),
         "Ports": ports(container),
         "Labels": settings.labels,

@@ -136,6 +136,11 @@ fn random(bytes: &mut [u8]) -> Result<()> {
     }
 }
 
+/// A name without the slash that Docker shows and takes before it.
+pub(crate) fn bare(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}
+
 /// Checks a name that the user chose, by Docker's rule `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub(crate) fn check(name: &str) -> Result<()> {
     let body = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');

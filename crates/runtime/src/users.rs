@@ -46,7 +46,8 @@ struct Group<'a> {
 
 /// Finds `user`, `user:group`, numbers in place of names, or nothing (root), as Docker does: a number is always that
 /// number and never a name (CVE-2016-3697); without a group it is the user's own, and the supplementary groups are those
-/// that list the user. `additional` are groups beside them, names or numbers.
+/// that list the user. `additional` are groups beside them, names or numbers. The user's own group is the first of them: a
+/// process that is in no list of groups could give its own up and pass by a file that denies it something (CVE-2022-36109).
 ///
 /// # Errors
 /// [`Error::Refused`] for a name that the files do not have, an id above 2147483647, or a file that is none or too large.
@@ -75,8 +76,8 @@ pub fn resolve(root: BorrowedFd<'_>, user: &str, additional: &[String]) -> Resul
     for each in additional {
         supplementary.push(find_group(&groups_text, each)?);
     }
-    let mut groups: Vec<u32> = Vec::with_capacity(supplementary.len());
-    for each in supplementary {
+    let mut groups: Vec<u32> = Vec::with_capacity(supplementary.len() + 1);
+    for each in std::iter::once(gid).chain(supplementary) {
         if !groups.contains(&each) {
             groups.push(each);
         }
@@ -231,15 +232,15 @@ mod tests {
             home: Some(home.to_owned()),
         };
         assert_eq!(root.find("").unwrap(), user(0, 0, &[0, 26], "/root"));
-        assert_eq!(root.find("redis").unwrap(), user(999, 998, &[26], "/data"));
-        assert_eq!(root.find("redis:tape").unwrap(), user(999, 26, &[], "/data"));
-        assert_eq!(root.find("999").unwrap(), user(999, 998, &[26], "/data"));
-        assert_eq!(root.find("5:6").unwrap(), user(5, 6, &[], "/"));
+        assert_eq!(root.find("redis").unwrap(), user(999, 998, &[998, 26], "/data"));
+        assert_eq!(root.find("redis:tape").unwrap(), user(999, 26, &[26], "/data"));
+        assert_eq!(root.find("999").unwrap(), user(999, 998, &[998, 26], "/data"));
+        assert_eq!(root.find("5:6").unwrap(), user(5, 6, &[6], "/"));
         // CVE-2016-3697: digits are a number although the image has an account of that name.
-        assert_eq!(root.find("1000").unwrap(), user(1000, 0, &[], "/"));
+        assert_eq!(root.find("1000").unwrap(), user(1000, 0, &[0], "/"));
         assert_eq!(root.find("5:1001").unwrap().gid, 1001);
         let more = resolve(root.fd().as_fd(), "redis", &["tape".to_owned(), "7".to_owned()]).unwrap();
-        assert_eq!(more.groups, [26, 7]);
+        assert_eq!(more.groups, [998, 26, 7]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use engine::{PullProgress, Quiet};
 use serde_json::json;
 
 /// Create a new container
-pub const VERB: Verb = verb!(Flags, execute, Other, "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container");
+pub const VERB: Verb = verb!(Flags, execute, Create, "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container");
 
 #[derive(Args)]
 struct Flags {

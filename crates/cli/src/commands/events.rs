@@ -49,7 +49,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let format = flags.format.as_deref().map(str::trim).filter(|format| !format.is_empty());
     let template = match format {
         None | Some("json" | "{{json .}}") => None,
-        Some(format) => Some(Template::new(&unescape(format))?),
+        Some(format) => Some(Template::new(&unescape(format)).map_err(Failure::Template)?),
     };
     let options = EventOptions { since: time(&flags.since, "since")?, until: time(&flags.until, "until")?, filter };
     let mut reader = session.engine()?.events(options)?;

@@ -3,6 +3,7 @@
 use super::verb;
 use crate::failure::Failure;
 use crate::flags::attachment;
+use crate::output;
 use crate::session::Session;
 use crate::streams::{self, JoinFlags, Target};
 use crate::values::environment;
@@ -64,7 +65,15 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     };
     let engine = session.engine()?;
     let container = engine.inspect(name)?;
-    let exec = engine.exec(&container.id, &options)?;
+    let exec = match engine.exec(name, &options) {
+        Ok(exec) => exec,
+        // Docker's client hears of it only as of any other failure.
+        Err(error) if flags.detach => {
+            output::failure(&error.into());
+            return Err(Failure::Shown);
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (Some(attachment), Some(streams)) = (exec.stream, streams) else { return Ok(()) };
     let target = Target {
         id: &container.id,

@@ -84,15 +84,8 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let rows: Vec<Value> = kept.flat_map(|image| rows(image, &filters, flags, now)).collect();
     let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.images_format);
     if flags.quiet && format.is_none() {
-        let mut seen = Vec::new();
-        for id in rows.iter().filter_map(|row| row["ID"].as_str()) {
-            // An image with several names is one image.
-            if !seen.contains(&id) {
-                seen.push(id);
-                output::line(id)?;
-            }
-        }
-        return Ok(());
+        // As in Docker, an image with several names is there several times.
+        return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
     }
     let table = if flags.digests { WITH_DIGESTS } else { TABLE };
     output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)

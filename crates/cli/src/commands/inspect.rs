@@ -125,14 +125,29 @@ pub fn several(
     }
     match template {
         None => output::json(&found)?,
-        Some(template) => {
-            for value in &found {
-                output::line(&format::object(template, value)?)?;
-            }
-        }
+        Some(template) => rendered(template, &found)?,
     }
     failures.iter().for_each(output::failure);
     if failures.is_empty() { Ok(()) } else { Err(Failure::Shown) }
+}
+
+/// A line for each object. As in Docker, whoever gets none gets an empty one.
+fn rendered(template: &str, found: &[Value]) -> Result<(), Failure> {
+    if template != "json" {
+        crate::template::Template::new(template).map_err(Failure::Template)?;
+    }
+    for (number, value) in found.iter().enumerate() {
+        match format::object(template, value) {
+            Ok(text) => output::line(&text)?,
+            Err(failure) => {
+                if number == 0 {
+                    output::line("")?;
+                }
+                return Err(failure);
+            }
+        }
+    }
+    if found.is_empty() { output::line("") } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -22,8 +22,5 @@ struct Flags {
 fn execute(_session: &Session, flags: &Flags) -> Result<(), Failure> {
     let domain = registries::registry_named(&flags.server)?;
     output::line(&format!("Removing login credentials for {}", super::login::shown(&domain)))?;
-    match registries::logout(&domain)? {
-        true => Ok(()),
-        false => output::line(&format!("Not logged in to {}", super::login::shown(&domain))),
-    }
+    registries::logout(&domain).map(drop).map_err(Failure::from)
 }

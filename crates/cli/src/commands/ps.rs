@@ -75,6 +75,7 @@ const WITH_SIZE: &str =
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filters = Filters::new(&flags.filter, FILTERS)?;
+    check(&filters)?;
     let last = match flags.last {
         _ if flags.latest => Some(1),
         // Docker: a number below one is no limit.
@@ -116,6 +117,17 @@ fn size(engine: &Engine, container: &Container) -> Result<String, Failure> {
         0 => own,
         all => format!("{own} (virtual {})", amount::decimal(all)),
     })
+}
+
+/// Refuses values that no container can have.
+fn check(filters: &Filters) -> Result<(), Failure> {
+    const STATUSES: &[&str] = &["created", "dead", "exited", "paused", "removing", "restarting", "running"];
+    let status = filters.of("status").find(|word| !STATUSES.contains(word)).map(|word| ("status", word));
+    let code = filters.of("exited").find(|word| word.parse::<i32>().is_err()).map(|word| ("exited", word));
+    match status.or(code) {
+        Some((key, word)) => Err(Failure::new(format!("invalid filter '{key}={word}'"))),
+        None => Ok(()),
+    }
 }
 
 /// Times that `before` and `since` stand for.
@@ -172,7 +184,7 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
                     }
             })
         })
-        && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol)))
+        && filters.any("publish", |wanted| container.ports.iter().any(|p| port(wanted, p.host_port, &p.protocol)))
         && filters.any("expose", |wanted| {
             let published = container.ports.iter().any(|p| port(wanted, p.container_port, &p.protocol));
             let named = settings.exposed_ports.iter().map(|text| ports::with_protocol(text));
@@ -198,7 +210,6 @@ fn is_image(container: &Container, wanted: &str) -> bool {
 
 fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
     let settings = &container.settings;
-    let words: Vec<&str> = settings.entrypoint.iter().chain(&settings.command).map(String::as_str).collect();
     let limit = |text: String, length| if shorten { ellipsis(&text, length) } else { text };
     let id = if shorten { container.id.get(..12).unwrap_or(&container.id) } else { &container.id };
     let labels: Vec<String> = settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -216,7 +227,7 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
     json!({
         "ID": id,
         "Image": image(container, shorten),
-        "Command": quote(&limit(words.join(" "), 20)),
+        "Command": quote(&limit(docker_json::container::command_line(settings), 20)),
         "CreatedAt": elapsed::go(&container.created_at),
         "RunningFor": elapsed::ago(&container.created_at, now),
         "Ports": ports::column(container),

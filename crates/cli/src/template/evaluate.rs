@@ -219,6 +219,26 @@ fn fields<'d>(mut datum: Datum<'d>, names: &[String]) -> Result<Datum<'d>, Strin
     Ok(datum)
 }
 
+/// Fields that Docker's JSON leaves out when they are empty, and that a template may name all the same.
+const OPTIONAL: &[&str] = &[
+    "Annotations",
+    "ExposedPorts",
+    "Health",
+    "Healthcheck",
+    "Init",
+    "Mounts",
+    "OnBuild",
+    "Shell",
+    "StopTimeout",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// The same, of a text.
+static EMPTY: Value = Value::String(String::new());
+
 fn field<'d>(value: &'d Value, name: &str) -> Result<Option<&'d Value>, String> {
     match value {
         Value::Object(map) => {
@@ -229,6 +249,8 @@ fn field<'d>(value: &'d Value, name: &str) -> Result<Option<&'d Value>, String> 
                     .map(|(_, value)| value)
             });
             match found {
+                None if OPTIONAL.contains(&name) => Ok(Some(&Value::Null)),
+                None if name == "StopSignal" => Ok(Some(&EMPTY)),
                 None if value::is_struct(map) => Err(format!("at <.{name}>: map has no entry for key {name:?}")),
                 found => Ok(found),
             }

@@ -16,9 +16,9 @@ pub fn parse(text: &str) -> Result<RestartPolicy, String> {
     };
     match name {
         "on-failure" => Ok(RestartPolicy::OnFailure { maximum }),
-        _ if maximum > 0 => {
-            Err("invalid restart policy: maximum retry count can only be used with 'on-failure'".into())
-        }
+        _ if maximum > 0 => Err(format!(
+            "invalid restart policy: maximum retry count cannot be used with '{name}', only with 'on-failure'"
+        )),
         "" | "no" => Ok(RestartPolicy::No),
         "always" => Ok(RestartPolicy::Always),
         "unless-stopped" => Ok(RestartPolicy::UnlessStopped),

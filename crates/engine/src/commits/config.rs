@@ -4,14 +4,9 @@ use super::CommitOptions;
 use crate::containers::record::Settings;
 use oci::image::{ContainerConfig, History};
 
-/// What the engine gives every container, whatever its image says.
-const GIVEN: &[&str] = &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"];
-
 /// Puts what the container was run with over what its image says.
 pub(super) fn of_container(config: &mut ContainerConfig, settings: &Settings) {
-    let of_image = std::mem::take(&mut config.env);
-    let own = |entry: &&String| of_image.contains(entry) || !GIVEN.contains(&entry.as_str());
-    config.env = settings.env.iter().filter(own).cloned().collect();
+    config.env.clone_from(&settings.env);
     config.user.clone_from(&settings.user);
     config.working_dir.clone_from(&settings.working_directory);
     config.entrypoint = (!settings.entrypoint.is_empty()).then(|| settings.entrypoint.clone());

@@ -77,7 +77,7 @@ impl Engine {
         let settings = self.settings(options, progress)?;
         let id = "0".repeat(64);
         let entry = Entry {
-            name: options.name.clone().unwrap_or_default(),
+            name: options.name.as_deref().map(names::bare).unwrap_or_default().to_owned(),
             created_at: crate::clock::now(),
             settings: with_identity(settings, &id),
             run: None,
@@ -102,7 +102,7 @@ impl Engine {
 
     fn settings(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<Settings> {
         if let Some(name) = &options.name {
-            names::check(name)?;
+            names::check(names::bare(name))?;
         }
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;

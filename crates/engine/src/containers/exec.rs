@@ -52,6 +52,9 @@ impl Engine {
             return Err(Error::new(Kind::InvalidArgument, "no exec command specified"));
         }
         let container = self.ready(wanted, Step::Exec)?;
+        if options.working_directory.as_ref().is_some_and(|path| !path.starts_with('/')) {
+            return Err(Error::new(Kind::CommandNotExecutable, "the working directory must be an absolute path"));
+        }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let process = self.with_unrecorded(process, &container.settings)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
@@ -97,6 +100,7 @@ fn failure(program: &str, error: monitor::Error) -> Error {
         monitor::Kind::Gone | monitor::Kind::NotRunning => {
             Error::caused(Kind::Conflict, "the container is not running", error)
         }
-        _ => Error::caused(Kind::Internal, format!("cannot execute {program:?}"), error),
+        // Docker's answer to everything that is in the way of the program: its directory, its user.
+        _ => Error::caused(Kind::CommandNotExecutable, format!("cannot execute {program:?}"), error),
     }
 }

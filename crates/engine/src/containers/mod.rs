@@ -40,7 +40,7 @@ use crate::error::Result;
 /// The chosen name, or the next random one.
 fn names_for(chosen: Option<&str>, attempt: u32) -> Result<String> {
     match chosen {
-        Some(name) => Ok(name.to_owned()),
+        Some(name) => Ok(crate::names::bare(name).to_owned()),
         None => crate::names::random_name(attempt),
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         layers: image.layers.clone(),
         entrypoint,
         command,
-        env: environment(&image.env, &options.env, options.terminal)?,
+        env: environment(&image.env, &options.env)?,
         user: clean("user", options.user.as_deref().unwrap_or(&image.user))?,
         group_add: options.group_add.clone(),
         working_directory: working_directory(options, image)?,
@@ -131,9 +131,8 @@ fn conflicts(options: &Options) -> Result<()> {
     {
         return Err(invalid("conflicting options: --cpus cannot be used with --cpu-period or --cpu-quota"));
     }
-    if options.network == NetworkMode::Host && options.hostname.is_some() && options.uts_mode.as_deref() == Some("host")
-    {
-        return Err(invalid("conflicting options: --hostname cannot be used with --uts host"));
+    if options.hostname.is_some() && options.uts_mode.as_deref() == Some("host") {
+        return Err(invalid("conflicting options: hostname and the UTS mode"));
     }
     if options.network != NetworkMode::Bridge && !options.networks.is_empty() {
         return Err(invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes"));
@@ -147,8 +146,9 @@ fn conflicts(options: &Options) -> Result<()> {
     if options.auto_remove && options.restart != super::options::RestartPolicy::No {
         return Err(invalid("conflicting options: cannot specify both --restart and --rm"));
     }
-    if !matches!(options.oom_score_adj.unwrap_or(0), -1000..=1000) {
-        return Err(invalid("--oom-score-adj must be between -1000 and 1000"));
+    let score = options.oom_score_adj.unwrap_or(0);
+    if !matches!(score, -1000..=1000) {
+        return Err(invalid(format!("invalid value {score}, range for oom score adj is [-1000, 1000]")));
     }
     Ok(())
 }
@@ -185,37 +185,45 @@ fn program(options: &Options, image: &ImageDefaults) -> Result<(Vec<String>, Vec
     Ok((entrypoint, command))
 }
 
-/// Image first, then the caller's; a later value replaces an earlier one in its place.
+/// The caller's first, then what the image has beside them, as `inspect` shows it in Docker. What every container gets is not
+/// here: `lower` adds it.
 ///
 /// An entry without `=` never reaches the container (CVE-2026-57231: it must not pull the host's value in).
-fn environment(image: &[String], own: &[String], terminal: bool) -> Result<Vec<String>> {
-    const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let mut result: Vec<String> = vec![PATH.into()];
-    if terminal {
-        result.push("TERM=xterm".into());
-    }
-    for (entry, from_image) in image.iter().map(|e| (e, true)).chain(own.iter().map(|e| (e, false))) {
-        let Some((key, _)) = entry.split_once('=') else {
-            if !from_image {
-                // `-e KEY` of a variable that the caller does not have removes the image's.
-                result.retain(|old| old.split_once('=').map(|(k, _)| k) != Some(entry));
-            }
-            continue;
-        };
+fn environment(image: &[String], own: &[String]) -> Result<Vec<String>> {
+    let mut result: Vec<String> = Vec::with_capacity(own.len() + image.len());
+    for entry in own {
+        let Some((key, _)) = entry.split_once('=') else { continue };
         if key.is_empty() || entry.contains('\0') {
-            if from_image {
-                continue;
-            }
             return Err(invalid(format!(
                 "invalid environment variable {entry:?}: the name is empty or it has a NUL byte"
             )));
         }
-        match result.iter_mut().find(|old| old.split_once('=').map(|(k, _)| k) == Some(key)) {
-            Some(old) => old.clone_from(entry),
-            None => result.push(entry.clone()),
+        put(&mut result, key, entry);
+    }
+    let given = result.len();
+    for entry in image {
+        let Some((key, _)) = entry.split_once('=').filter(|(key, _)| !key.is_empty() && !entry.contains('\0')) else {
+            continue;
+        };
+        // `-e KEY` of a variable that the caller does not have removes the image's.
+        let is_own = own.contains(&key.to_owned()) || result[..given].iter().any(|each| key_of(each) == key);
+        if !is_own {
+            put(&mut result, key, entry);
         }
     }
     Ok(result)
+}
+
+fn key_of(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(key, _)| key)
+}
+
+/// Replaces the entry of that name in its place, or adds one.
+pub(crate) fn put(entries: &mut Vec<String>, key: &str, entry: &str) {
+    match entries.iter_mut().find(|old| key_of(old) == key) {
+        Some(old) => entry.clone_into(old),
+        None => entries.push(entry.to_owned()),
+    }
 }
 
 /// No value that ends up as a line of a file may contain a line break (CVE-2022-4318).
@@ -385,6 +393,16 @@ pub(crate) fn capabilities(options: &Options) -> Result<Vec<String>> {
     Ok(result)
 }
 
+/// Numbers and ranges with commas between them. The kernel knows at most 8192 processors (x86's `NR_CPUS`), as Docker has it.
+fn is_set(text: &str) -> bool {
+    let number = |text: &str| text.parse::<u16>().ok().filter(|number| *number <= 8192);
+    text.is_empty()
+        || text.split(',').all(|part| match part.split_once('-') {
+            Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
+            None => number(part).is_some(),
+        })
+}
+
 pub(super) fn limits(limits: &Limits) -> Result<Limits> {
     let memory = limits.memory.unwrap_or(0);
     if memory < 0 {
@@ -413,6 +431,18 @@ pub(super) fn limits(limits: &Limits) -> Result<Limits> {
     if limits.nano_cpus.is_some_and(|cpus| cpus > online * 1_000_000_000) {
         return Err(invalid(format!("--cpus is more than this machine has: it has {online}"))
             .hint(format!("choose a value from 0.01 to {online}.00")));
+    }
+    if limits.cpu_period.is_some_and(|period| period != 0 && !(1_000..=1_000_000).contains(&period)) {
+        return Err(invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"));
+    }
+    if limits.cpu_quota.is_some_and(|quota| quota > 0 && quota < 1_000) {
+        return Err(invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
+    }
+    for (what, set) in [("cpus", &limits.cpuset_cpus), ("mems", &limits.cpuset_mems)] {
+        if let Some(text) = set.as_deref().filter(|text| !is_set(text)) {
+            return Err(invalid(format!("invalid value {text} for cpuset {what}"))
+                .hint("expected numbers and ranges, as in 0-2,7"));
+        }
     }
     if limits.memory_swappiness.is_some_and(|value| value > 100) {
         return Err(invalid("invalid memory swappiness: valid memory swappiness range is 0-100"));

@@ -85,6 +85,7 @@ impl Engine {
 
     /// Gives a container another name.
     pub fn rename(&self, wanted: &str, name: &str) -> Result<()> {
+        let name = crate::names::bare(name);
         crate::names::check(name)?;
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;

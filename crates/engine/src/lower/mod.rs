@@ -105,15 +105,10 @@ fn process(settings: &Settings, confinement: &Confinement) -> Result<Process> {
     if settings.init {
         args.splice(0..0, [mounts::INIT_PATH.to_owned(), "--".to_owned()]);
     }
-    let mut env = settings.env.clone();
-    if !env.iter().any(|entry| entry.starts_with("HOSTNAME=")) {
-        // Docker's position, right behind PATH.
-        env.insert(1.min(env.len()), format!("HOSTNAME={}", settings.hostname));
-    }
     Ok(Process {
         terminal: settings.terminal,
         args,
-        env,
+        env: environment(settings),
         cwd: if settings.working_directory.is_empty() { "/".into() } else { settings.working_directory.clone() },
         capabilities: Some(security::capabilities(settings)),
         rlimits: settings.ulimits.iter().map(rlimit).collect::<Result<_>>()?,
@@ -123,6 +118,18 @@ fn process(settings: &Settings, confinement: &Confinement) -> Result<Process> {
         oom_score_adj: settings.oom_score_adj,
         ..Process::default()
     })
+}
+
+/// What every container gets, in Docker's order, with what this one has in its place or behind it.
+fn environment(settings: &Settings) -> Vec<String> {
+    const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut env = vec![PATH.to_owned(), format!("HOSTNAME={}", settings.hostname)];
+    env.extend(settings.terminal.then(|| "TERM=xterm".to_owned()));
+    for entry in &settings.env {
+        let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key);
+        crate::containers::settle::put(&mut env, key, entry);
+    }
+    env
 }
 
 fn rlimit(limit: &crate::Ulimit) -> Result<POSIXRlimit> {
@@ -222,9 +229,6 @@ pub(crate) fn exec_process(settings: &Settings, options: &crate::ExecOptions, ho
         if entry.contains('=') {
             settings.env.push(entry.clone());
         }
-    }
-    if options.terminal && !settings.env.iter().any(|entry| entry.starts_with("TERM=")) {
-        settings.env.push("TERM=xterm".into());
     }
     if let Some(directory) = &options.working_directory {
         settings.working_directory = directory.clone();

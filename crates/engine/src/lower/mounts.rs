@@ -20,6 +20,12 @@ pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Res
     // What the caller puts on /dev/shm, /sys/fs/cgroup or /tmp replaces ours.
     mounts.retain(|own| !asked.iter().any(|mount| mount.target.trim_end_matches('/') == own.destination));
     let mut result = mounts;
+    // A volume on /etc would hide the generated files.
+    let (below, asked): (Vec<&Asked>, Vec<&Asked>) =
+        asked.into_iter().partition(|mount| mount.target.trim_end_matches('/') == "/etc");
+    for mount in below {
+        result.push(lower(mount, place.sources)?);
+    }
     for (target, file) in [("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts")]
     {
         if !asked.iter().any(|mount| mount.target.trim_end_matches('/') == target) {

@@ -334,7 +334,7 @@ fn login_and_logout(sandbox: &Sandbox) -> Result<()> {
         ]))?;
     }
     contains!(sandbox.ok(["logout", &registry.address])?, "Removing login credentials for");
-    contains!(sandbox.ok(["logout", &registry.address])?, "Not logged in to");
+    contains!(sandbox.ok(["logout", &registry.address])?, "Removing login credentials for");
     sandbox.dhow(["pull", &name])?.fails(1, &["login"])
 }
 
