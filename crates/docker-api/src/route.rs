@@ -31,9 +31,11 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["auth"] if post => system::auth(context).await,
         ["images", rest @ ..] => images(method, rest, context).await,
         ["commit"] if post => became::commit(context).await,
-        ["distribution", ..] if get => Err(Failure::unsupported("asking a registry about an image")),
+        ["distribution", name @ .., "json"] if get && !name.is_empty() => images::ask::distribution(context, &name.join("/")).await,
         ["build"] if post => Err(Failure::unsupported("building images")),
-        ["build", "prune"] if post => Err(Failure::unsupported("a build cache")),
+        // There is none, so there is nothing to remove from it.
+        ["build", "prune"] if post => crate::reply::ok(&serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })),
+        ["metrics"] if get => crate::metrics::metrics(context).await,
         ["session" | "grpc"] if post => Err(Failure::missing("page not found: there is no BuildKit in this server")),
         ["nodes" | "services" | "tasks" | "secrets" | "configs", ..] if get || post || delete => {
             Err(system::no_swarm())
@@ -64,7 +66,7 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         [id, "update"] if post => update::update(context, id).await,
         [id, "attach"] if post => attach::attach(context, id).await,
         [id, "exec"] if post => exec::create(context, id).await,
-        [_, "attach", "ws"] if get => Err(Failure::unsupported("attaching by a websocket")),
+        [id, "attach", "ws"] if get => attach::attach_web(context, id).await,
         [id, "changes"] if get => became::changes(context, id).await,
         [id, "export"] if get => became::export(context, id).await,
         [id, "kill"] if post => life::kill(context, id).await,

@@ -4,8 +4,10 @@ use crate::case::Case;
 
 mod commits;
 mod copying;
+mod docker_access;
 mod docker_api;
 mod docker_clients;
+mod docker_streams;
 mod events;
 mod hardening;
 mod health;
@@ -62,8 +64,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         transfer::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_access::CASES,
         docker_api::CASES,
         docker_clients::CASES,
+        docker_streams::CASES,
         xray::CASES,
         leaks::CASES,
     ]

@@ -5,6 +5,7 @@ mod boot;
 mod commit;
 mod cp;
 mod create;
+mod dial_stdio;
 mod diff;
 mod events;
 mod exec;
@@ -202,6 +203,7 @@ pub const GROUPS: &[Group] = &[
             (&["boot"], &boot::VERB),
             (&["check"], &system_check::VERB),
             (&["df"], &system::df::VERB),
+            (&["dial-stdio"], &dial_stdio::VERB),
             (&["events"], &events::VERB),
             (&["info"], &info::VERB),
             (&["prune"], &system::prune::VERB),

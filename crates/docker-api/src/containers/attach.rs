@@ -3,6 +3,7 @@
 use super::life::leave;
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
+use crate::query::Query;
 use crate::reply::Reply;
 use crate::runs::{End, Joined};
 use crate::streams::{self, Client, Ended, Joining};
@@ -20,6 +21,8 @@ struct Asked {
     logs: bool,
     /// What is said from now on.
     stream: bool,
+    /// Pieces with headers.
+    multiplexed: bool,
 }
 
 /// `POST /containers/{id}/attach`
@@ -29,21 +32,12 @@ pub async fn attach(context: Context, wanted: &str) -> Result<Reply, Failure> {
     if container.status == Status::Paused {
         return Err(Failure::conflict(format!("container {wanted} is paused, unpause the container before attach")));
     }
-    let query = &context.query;
-    let asked = Asked {
-        streams: Streams {
-            stdin: query.switch("stdin") && container.settings.open_stdin,
-            stdout: query.switch("stdout"),
-            stderr: query.switch("stderr"),
-        },
-        logs: query.switch("logs"),
-        stream: query.switch("stream"),
-    };
+    let asked = asked(&context.query, &container, false);
     let terminal = container.settings.terminal;
-    let keys = super::detach_keys(query.text("detachKeys"))?;
+    let keys = super::detach_keys(context.query.text("detachKeys"))?;
     let joining = Joining {
         streams: asked.streams,
-        multiplexed: !terminal,
+        multiplexed: asked.multiplexed,
         keys: (terminal && asked.streams.stdin).then_some(keys),
     };
     let source = source(&context.shared, &container, asked).await?;
@@ -56,6 +50,44 @@ pub async fn attach(context: Context, wanted: &str) -> Result<Reply, Failure> {
         }
     });
     Ok(streams::upgraded(media_type))
+}
+
+/// `GET /containers/{id}/attach/ws`: the same in the frames of a websocket, both streams as one.
+pub async fn attach_web(context: Context, wanted: &str) -> Result<Reply, Failure> {
+    let accept = crate::websocket::accept(&context.headers)?;
+    let name = wanted.to_owned();
+    let container = context.workers().quick(move |engine| engine.inspect(&name)).await?;
+    if container.status == Status::Paused {
+        return Err(Failure::conflict(format!("container {wanted} is paused, unpause the container before attach")));
+    }
+    let asked = asked(&context.query, &container, true);
+    let keys = super::detach_keys(context.query.text("detachKeys"))?;
+    let keys = (container.settings.terminal && asked.streams.stdin).then_some(keys);
+    let joining = Joining { streams: asked.streams, multiplexed: asked.multiplexed, keys };
+    let source = source(&context.shared, &container, asked).await?;
+    let (shared, upgrade) = (context.shared, context.upgrade);
+    // Before 1.28 frames were text.
+    let binary = context.version >= crate::version::Version(28);
+    tokio::spawn(async move {
+        if let Ok(mut client) = Client::take_web(upgrade, binary).await {
+            serve(&shared, &container, source, &mut client, joining, asked).await;
+            client.close().await;
+        }
+    });
+    streams::upgraded_web(&accept)
+}
+
+fn asked(query: &Query, container: &Container, web: bool) -> Asked {
+    Asked {
+        multiplexed: !container.settings.terminal && !web,
+        streams: Streams {
+            stdin: query.switch("stdin") && container.settings.open_stdin,
+            stdout: query.switch("stdout"),
+            stderr: query.switch("stderr"),
+        },
+        logs: query.switch("logs"),
+        stream: query.switch("stream"),
+    }
 }
 
 /// Where the streams come from.
@@ -166,7 +198,7 @@ async fn replay_log(
         let entry = if reached { Ok(None) } else { reader.next_entry() };
         let more = match entry {
             Ok(Some(entry)) => {
-                if container.settings.terminal {
+                if !asked.multiplexed {
                     bytes.extend_from_slice(entry.text);
                 } else {
                     streams::piece(entry.stream, entry.text, &mut bytes);

@@ -1,5 +1,6 @@
 //! What a container became: its changes, its tree as an archive, an image of it.
 
+use crate::access::Tier;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::piped;
@@ -55,7 +56,16 @@ pub async fn commit(mut context: Context) -> Result<Reply, Failure> {
         changes: instructions(query.all("changes")),
         pause: query.switch_or("pause", true),
     };
-    let committed = context.workers().patient(move |engine| engine.commit(&container, &options)).await?;
+    let peer = context.peer.clone();
+    if peer.is_confined() && options.reference.is_some() {
+        return Err(peer.denied("names of images are shared: a commit without one is allowed"));
+    }
+    let work = context.workers().patient_translate(move |engine| {
+        let container =
+            if peer.tier == Tier::Full { container } else { crate::access::usable(engine, &peer, &container)? };
+        Ok(engine.commit(&container, &options)?)
+    });
+    let committed = work.await?;
     reply::json(StatusCode::CREATED, &json!({ "Id": committed.id }))
 }
 

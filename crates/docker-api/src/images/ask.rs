@@ -86,20 +86,38 @@ pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
 /// `GET /images/{name}/history`
 pub async fn history(context: Context, name: &str) -> Result<Reply, Failure> {
     let wanted = name.to_owned();
-    let image = context.workers().quick(move |engine| engine.image(&wanted)).await?;
-    let history = &image.config.history;
-    let last = history.len().saturating_sub(1);
-    let steps = history.iter().enumerate().rev().map(|(at, step)| {
+    let steps = context.workers().quick(move |engine| engine.history(&wanted)).await?;
+    let steps = steps.iter().map(|step| {
         json!({
-            "Id": if at == last { image.summary.id.as_str() } else { "<missing>" },
+            "Id": step.id.as_deref().unwrap_or("<missing>"),
             "Created": docker_json::summary::seconds(&step.created),
             "CreatedBy": step.created_by,
-            "Tags": (at == last).then_some(&image.summary.names),
-            "Size": 0,
+            "Tags": (!step.names.is_empty()).then_some(&step.names),
+            "Size": step.size,
             "Comment": step.comment,
         })
     });
     reply::ok(&steps.collect::<Vec<_>>())
+}
+
+/// `GET /distribution/{name}/json`: what the image's registry has under a name, asked with the client's account.
+pub async fn distribution(context: Context, name: &str) -> Result<Reply, Failure> {
+    let account = super::transfer::account(&context.headers, name)?;
+    let wanted = name.to_owned();
+    let work = context.workers().patient(move |engine| {
+        engine.use_registry_account(account);
+        engine.distribution(&wanted)
+    });
+    let found = work.await?;
+    let descriptor = &found.descriptor;
+    reply::ok(&json!({
+        "Descriptor": {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest.to_string(),
+            "size": descriptor.size,
+        },
+        "Platforms": found.platforms,
+    }))
 }
 
 /// Docker's number of answers where none is asked for.

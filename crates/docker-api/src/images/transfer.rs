@@ -25,6 +25,9 @@ pub async fn create(context: Context) -> Result<Reply, Failure> {
                 "fetching an archive (fromSrc={source}): send it, with fromSrc=-"
             )));
         }
+        if context.peer.is_confined() {
+            return Err(context.peer.denied("names of images are shared: importing is not allowed"));
+        }
         return import(context).await;
     }
     let name = context.query.text("fromImage").unwrap_or_default();
@@ -236,7 +239,7 @@ struct Sent {
 }
 
 /// The account in `X-Registry-Auth`, for the registry that the image is in and no other.
-fn account(headers: &HeaderMap, reference: &str) -> Result<Option<Account>, Failure> {
+pub fn account(headers: &HeaderMap, reference: &str) -> Result<Option<Account>, Failure> {
     let Some(text) = headers.get("x-registry-auth") else { return Ok(None) };
     let invalid = || Failure::bad("invalid X-Registry-Auth header: it is not base64 of a JSON object");
     let text = text.to_str().map_err(|_| invalid())?.trim_end_matches('=');
