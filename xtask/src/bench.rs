@@ -1,4 +1,4 @@
-//! `cargo xtask bench start|load`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench api|start|load`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::paths::{self, Staging};
 use crate::{images, setup, test};
 
+mod api;
 mod cage;
 mod load;
 mod peers;
@@ -38,9 +39,11 @@ impl Bench {
 /// Runs `bench start` or `bench load`; builds and installs what that needs first.
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
+        // Its figures are times, not rounds.
+        Some(&"api") => ("api", 1),
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
-        _ => bail!("bench: start or load"),
+        _ => bail!("bench: api, start or load"),
     };
     let rounds = match words[1..] {
         [] => usual,
@@ -62,6 +65,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     let bench =
         Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
+        "api" => api::run(&bench)?,
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,
     };

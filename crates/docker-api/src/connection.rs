@@ -100,6 +100,7 @@ async fn answer(shared: Arc<Shared>, peer: Peer, kind: Kind, request: Request<In
     if head && !reply.headers().contains_key(hyper::header::CONTENT_LENGTH) {
         // Go's client waits for a length, or takes none for "unknown".
         reply.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        *reply.body_mut() = reply::Content::Whole(None);
     }
     reply
 }

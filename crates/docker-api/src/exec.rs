@@ -170,6 +170,7 @@ fn random_id() -> Result<String, Failure> {
 #[serde(rename_all = "PascalCase", default)]
 struct Start {
     detach: Option<bool>,
+    tty: Option<bool>,
     console_size: Option<[u16; 2]>,
 }
 
@@ -182,7 +183,8 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
     }
     let mut options = session.options.clone();
     let detach = asked.detach.unwrap_or(false);
-    let terminal = options.terminal;
+    // Whether the stream is raw is said here once more, and it is this word that counts.
+    let raw = asked.tty.unwrap_or(false);
     options.size = size(asked.console_size).or(options.size);
     options.streams = (!detach).then_some(session.streams);
     let container = session.container.clone();
@@ -202,9 +204,9 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
             Err(error) => Err(failed(&context.shared, id, &error)),
         };
     }
-    let media_type = streams::media_type(terminal, context.version);
-    let keys = (terminal && session.streams.stdin).then(|| crate::containers::detach_keys(session.keys.as_deref()));
-    let joining = Joining { streams: session.streams, multiplexed: !terminal, keys: keys.transpose()? };
+    let media_type = streams::media_type(raw, context.version);
+    let keys = (session.options.terminal && session.streams.stdin).then(|| crate::containers::detach_keys(session.keys.as_deref()));
+    let joining = Joining { streams: session.streams, multiplexed: !raw, keys: keys.transpose()? };
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {
         // Started when the client has the answer's head: some read it through a buffer that they then throw away, and

@@ -5,7 +5,6 @@ use crate::failure::Failure;
 use crate::reply::{self, Reply};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -78,12 +77,11 @@ struct Text(String);
 
 impl Text {
     fn about(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        drop(writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"));
+        self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
     fn line(&mut self, name: &str, value: f64) {
-        drop(writeln!(self.0, "{name} {value}"));
+        self.0.push_str(&format!("{name} {value}\n"));
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) {

@@ -43,7 +43,11 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["swarm", "init" | "join"] if post => Err(Failure::unsupported("a swarm")),
         ["swarm", ..] if get || post => Err(system::no_swarm()),
         ["plugins"] if get => crate::reply::ok(&serde_json::json!([])),
-        ["plugins", ..] if get || post || delete => Err(Failure::unsupported("a plugin")),
+        ["plugins", "privileges"] | ["plugins", "pull" | "create"] if get || post => Err(Failure::unsupported("a plugin")),
+        ["plugins", name @ .., "json" | "enable" | "disable" | "upgrade" | "push" | "set"] if get || post => {
+            Err(Failure::missing(format!("plugin {:?} not found", name.join("/"))))
+        }
+        ["plugins", name @ ..] if delete => Err(Failure::missing(format!("plugin {:?} not found", name.join("/")))),
         _ => Err(Failure::missing("page not found")),
     }
 }
@@ -106,6 +110,8 @@ async fn on_volumes(method: &Method, segments: &[&str], context: Context) -> Res
         ["prune"] if post => volumes::prune(context).await,
         [name] if get => volumes::inspect(context, name).await,
         [name] if *method == Method::DELETE => volumes::remove(context, name).await,
+        // Only a volume of a swarm can be changed.
+        [_] if *method == Method::PUT => Err(system::no_swarm()),
         _ => Err(Failure::missing("page not found")),
     }
 }

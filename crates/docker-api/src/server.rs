@@ -63,6 +63,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Errors
 /// When an address cannot be used, or the kernel gives no event loop.
 pub fn serve(options: &Options, listening: impl FnOnce()) -> Result<(), Error> {
+    engine::roles::raise_descriptor_limit();
     let policy = match &options.policy {
         Some(path) => Policy::read(path)?,
         None => Policy::open(),

@@ -7,6 +7,8 @@ mod copying;
 mod docker_access;
 mod docker_api;
 mod docker_clients;
+mod docker_limits;
+mod docker_newer;
 mod docker_streams;
 mod events;
 mod hardening;
@@ -67,6 +69,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_access::CASES,
         docker_api::CASES,
         docker_clients::CASES,
+        docker_limits::CASES,
+        docker_newer::CASES,
         docker_streams::CASES,
         xray::CASES,
         leaks::CASES,

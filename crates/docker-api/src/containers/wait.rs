@@ -52,7 +52,7 @@ pub async fn wait(context: Context, wanted: &str) -> Result<Reply, Failure> {
 }
 
 /// How often it is looked at what others than this server do: first soon, then seldom.
-fn pauses() -> impl Iterator<Item = Duration> {
+pub fn pauses() -> impl Iterator<Item = Duration> {
     (0_u32..).map(|step| Duration::from_millis(200 << step.min(6)))
 }
 
@@ -73,7 +73,7 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
             Ok(Waiting::Ended(now)) if now.run.finished_at != before.run.finished_at => return now.run.exit_code,
             Ok(Waiting::Ended(_)) => {}
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {
-                return end.try_recv().map_or(0, |end| end.exit_code);
+                return last_word(shared, &before.id, end).await.unwrap_or(0);
             }
             Err(_) => {}
         }
@@ -84,6 +84,19 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
         }
     }
     0
+}
+
+/// How long the end of a run that this server started may take to be told after its container has gone: as long as the last
+/// of its output needs.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// The exit code of a container that is gone, if its last run was started here.
+async fn last_word(shared: &Shared, id: &str, end: oneshot::Receiver<End>) -> Option<i32> {
+    if shared.runs.is_awaited(id) {
+        // Nobody here has started it.
+        return None;
+    }
+    tokio::time::timeout(LAST_WORD, end).await.ok()?.ok().map(|end| end.exit_code)
 }
 
 async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Receiver<End>) -> i32 {
@@ -102,7 +115,7 @@ async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Rec
             }
             Ok(Waiting::Ended(now)) => code = if ended { code } else { now.run.exit_code },
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {
-                return if ended { code } else { end.try_recv().map_or(code, |end| end.exit_code) };
+                return if ended { code } else { last_word(shared, &before.id, end).await.unwrap_or(code) };
             }
             Err(_) => {}
         }

@@ -9,6 +9,7 @@ use docker_json::pattern::describes;
 use engine::ImageSummary;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
 
@@ -22,6 +23,12 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let dangling = filters.switch("dangling")?;
     let until = crate::containers::list::until(&filters)?;
     let images = context.workers().quick(|engine| engine.images()).await?;
+    let shared: BTreeMap<String, u64> = if context.query.switch("shared-size") {
+        let usage = context.workers().patient(|engine| engine.images_usage()).await?;
+        usage.images.into_iter().map(|used| (used.image.id, used.shared.min(used.image.size))).collect()
+    } else {
+        BTreeMap::new()
+    };
     let bound = |key: &str| -> Result<Option<&str>, Failure> {
         let Some(wanted) = filters.of(key).last() else { return Ok(None) };
         let hex = wanted.trim_start_matches("sha256:");
@@ -41,7 +48,15 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
             && since.is_none_or(|time| image.created.as_str() > time)
             && until.is_none_or(|until| image.created.parse::<Timestamp>().is_ok_and(|time| time <= until))
     });
-    let lines: Vec<Value> = kept.map(|image| line(image, context.version)).collect();
+    let lines: Vec<Value> = kept
+        .map(|image| {
+            let mut line = line(image, context.version);
+            if let Some(size) = shared.get(&image.id) {
+                line["SharedSize"] = (*size).into();
+            }
+            line
+        })
+        .collect();
     reply::ok(&lines)
 }
 
@@ -55,6 +70,10 @@ fn is_named(image: &ImageSummary, pattern: &str) -> bool {
 /// A line in the shape of a version.
 fn line(image: &ImageSummary, version: Version) -> Value {
     let mut line = docker_json::summary::image(image);
+    if version >= Version(51) {
+        // Before, a list did not count.
+        line["Containers"] = image.containers.into();
+    }
     if version < Version(44) {
         line["VirtualSize"] = line["Size"].clone();
     }

@@ -114,8 +114,8 @@ fn dial_stdio(sandbox: &Sandbox) -> Result<()> {
     let address = format!("unix://{}", sandbox.path("run/docker.sock").display());
     let server = Server::start_with(sandbox, &["--host", &address])?;
     let answer = sandbox.dhow_with_input(
-        ["system", "dial-stdio"],
         "GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+        ["system", "dial-stdio"],
     )?;
     contains!(answer.success()?, "\r\n\r\nOK");
     // What docker's command line does with ssh://, through a program that plays ssh.
@@ -198,7 +198,7 @@ fn sizes(sandbox: &Sandbox) -> Result<()> {
 fn what_a_registry_has(sandbox: &Sandbox) -> Result<()> {
     let registry = Registry::start(sandbox, &["busybox"], None)?;
     let server = Server::start(sandbox)?;
-    let (code, found) = server.ask(&format!("GET /distribution/{}/busybox/json", registry.address), "")?;
+    let (code, found) = server.ask(&format!("GET /distribution/{}/library/busybox/json", registry.address), "")?;
     same!(code, 200, "{found}");
     let descriptor = &found["Descriptor"];
     ensure!(descriptor["digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{found}");
