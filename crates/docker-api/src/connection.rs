@@ -35,10 +35,12 @@ pub async fn serve(
     kind: Kind,
     mut ending: tokio::sync::watch::Receiver<bool>,
 ) {
-    tokio::select! {
-        true = socket.look() => {}
-        () = crate::server::told(&mut ending) => return,
-        else => return,
+    let came = tokio::select! {
+        came = socket.look() => came,
+        () = crate::server::told(&mut ending) => false,
+    };
+    if !came {
+        return;
     }
     let service = hyper::service::service_fn(move |request| {
         let (shared, peer) = (shared.clone(), peer.clone());

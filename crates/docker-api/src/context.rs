@@ -28,6 +28,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Where the server tells of itself.
     pub log: Log,
+    /// Rung when a client has gone.
+    pub left: tokio::sync::Notify,
 }
 
 /// One request.

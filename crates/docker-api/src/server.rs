@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// What `dhow serve` is told.
 #[derive(Clone, Debug)]
@@ -84,6 +84,18 @@ pub fn serve(options: &Options, listening: impl FnOnce()) -> Result<(), Error> {
     runtime.block_on(run(options, listeners, access, listening)).map_err(Error::EventLoop)
 }
 
+/// How long after the last client has gone memory is given back: threads that call the engine have ended by then.
+const QUIET: Duration = Duration::from_secs(6);
+
+/// Gives memory back to the kernel when it has become quiet. Without, a burst of clients stays in the allocator.
+async fn give_back(shared: Arc<Shared>) {
+    loop {
+        shared.left.notified().await;
+        while tokio::time::timeout(QUIET, shared.left.notified()).await.is_ok() {}
+        kernel::heap::trim();
+    }
+}
+
 /// What is served at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -136,7 +148,9 @@ async fn run(
         execs: crate::exec::Sessions::default(),
         metrics: Metrics::default(),
         log: options.log.clone(),
+        left: Notify::new(),
     });
+    tokio::spawn(give_back(shared.clone()));
     let (end, ending) = watch::channel(false);
     let room = Arc::new(Semaphore::new(CLIENTS));
     let mut files = Vec::new();
@@ -262,6 +276,7 @@ impl Door {
                 connection::serve(shared, socket, peer, kind, ending).await;
             }
             counted.metrics.clients.fetch_sub(1, Relaxed);
+            counted.left.notify_one();
             drop(place);
         });
     }

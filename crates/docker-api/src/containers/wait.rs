@@ -56,7 +56,20 @@ pub fn pauses() -> impl Iterator<Item = Duration> {
     (0_u32..).map(|step| Duration::from_millis(200 << step.min(6)))
 }
 
-async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Receiver<End>) -> i32 {
+/// The end, when it is told; never, when whoever could tell has gone.
+async fn heard(end: &mut Option<oneshot::Receiver<End>>) -> End {
+    if let Some(receiver) = end {
+        let told = receiver.await;
+        *end = None;
+        if let Ok(told) = told {
+            return told;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn next_exit(shared: &Arc<Shared>, before: &Container, end: oneshot::Receiver<End>) -> i32 {
+    let mut end = Some(end);
     for pause in pauses() {
         let id = before.id.clone();
         match shared.workers.quick(move |engine| engine.begin_wait(&id)).await {
@@ -66,7 +79,7 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
                         Ok(exit) => return exit.exit_code,
                         Err(_) => return end_of(shared, &before.id).await.unwrap_or(0),
                     },
-                    Ok(end) = &mut end => return end.exit_code,
+                    end = heard(&mut end) => return end.exit_code,
                 }
             }
             // Others than this server started it, and it has ended already.
@@ -78,7 +91,7 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
             Err(_) => {}
         }
         tokio::select! {
-            Ok(end) = &mut end => return end.exit_code,
+            end = heard(&mut end) => return end.exit_code,
             () = shared.runs.rung() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -91,7 +104,8 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
 const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// The exit code of a container that is gone, if its last run was started here.
-async fn last_word(shared: &Shared, id: &str, end: oneshot::Receiver<End>) -> Option<i32> {
+async fn last_word(shared: &Shared, id: &str, end: Option<oneshot::Receiver<End>>) -> Option<i32> {
+    let end = end?;
     if shared.runs.is_awaited(id) {
         // Nobody here has started it.
         return None;
@@ -99,7 +113,8 @@ async fn last_word(shared: &Shared, id: &str, end: oneshot::Receiver<End>) -> Op
     tokio::time::timeout(LAST_WORD, end).await.ok()?.ok().map(|end| end.exit_code)
 }
 
-async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Receiver<End>) -> i32 {
+async fn removed(shared: &Arc<Shared>, before: &Container, end: oneshot::Receiver<End>) -> i32 {
+    let mut end = Some(end);
     let mut code = before.run.exit_code;
     let mut ended = false;
     for pause in pauses() {
@@ -107,9 +122,8 @@ async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Rec
         match shared.workers.quick(move |engine| engine.begin_wait(&id)).await {
             Ok(Waiting::Running(pending)) => {
                 tokio::select! {
-                    Ok(exit) = polled::exit(pending) => code = exit.exit_code,
-                    Ok(end) = &mut end, if !ended => (code, ended) = (end.exit_code, true),
-                    else => {}
+                    exit = polled::exit(pending) => code = exit.map_or(code, |exit| exit.exit_code),
+                    end = heard(&mut end), if !ended => (code, ended) = (end.exit_code, true),
                 }
                 continue;
             }
@@ -120,7 +134,7 @@ async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Rec
             Err(_) => {}
         }
         tokio::select! {
-            Ok(end) = &mut end, if !ended => (code, ended) = (end.exit_code, true),
+            end = heard(&mut end), if !ended => (code, ended) = (end.exit_code, true),
             () = shared.runs.rung() => {}
             () = tokio::time::sleep(pause) => {}
         }

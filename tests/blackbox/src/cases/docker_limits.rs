@@ -157,8 +157,10 @@ fn ten_thousand_connections(sandbox: &Sandbox) -> Result<()> {
     ensure!(began.elapsed() < sandbox.seconds(2), "{:?}", began.elapsed());
     drop(clients);
     rests(&server, sandbox, before)?;
-    let after = held(&server)?;
-    ensure!(after.2 < before.2 + (48 << 10), "memory stays: {before:?}, {after:?}");
+    host::until("memory is given back", sandbox.seconds(20), || {
+        Ok((held(&server)?.2 < before.2 + (24 << 10)).then_some(()))
+    })
+    .with_context(|| format!("before: {before:?}, now: {:?}", held(&server)))?;
     Ok(())
 }
 
@@ -172,7 +174,7 @@ fn rlimit() -> Result<u64> {
 
 fn slow_readers(sandbox: &Sandbox) -> Result<()> {
     let server = ready(sandbox)?;
-    let talk = "dd if=/dev/zero bs=1024 count=16384 2>/dev/null | tr '\\0' 'x' | fold -w 1000";
+    let talk = "dd if=/dev/zero bs=1024 count=4096 2>/dev/null | tr '\\0' 'x' | fold -w 1000";
     // Not through docker, whose output would be the test's.
     sandbox.ok(["run", "-d", "--name", "talker", "--network", "none", "busybox", "sh", "-c", talk])?;
     sandbox.ok(["wait", "talker"])?;
