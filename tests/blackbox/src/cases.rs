@@ -25,6 +25,7 @@ mod oci;
 mod ports;
 mod restart;
 mod rootless;
+mod rootless_networks;
 mod run;
 mod security;
 mod services;
@@ -61,6 +62,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         rootless::CASES,
+        rootless_networks::CASES,
         images::CASES,
         image_store::CASES,
         transfer::CASES,
