@@ -40,7 +40,9 @@ pub fn run() -> Result<()> {
     }
     let made = run_command(command("python3", ["-m", "venv"]).arg(&directory)).and_then(|()| {
         let pip = directory.join("bin/pip").display().to_string();
-        run_command(command(&pip, ["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]).args(PACKAGES))
+        run_command(
+            command(&pip, ["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]).args(PACKAGES),
+        )
     });
     match made {
         Ok(()) => fs::write(stamp, wanted)?,

@@ -205,7 +205,8 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
         };
     }
     let media_type = streams::media_type(raw, context.version);
-    let keys = (session.options.terminal && session.streams.stdin).then(|| crate::containers::detach_keys(session.keys.as_deref()));
+    let keys = (session.options.terminal && session.streams.stdin)
+        .then(|| crate::containers::detach_keys(session.keys.as_deref()));
     let joining = Joining { streams: session.streams, multiplexed: !raw, keys: keys.transpose()? };
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {

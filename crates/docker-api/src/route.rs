@@ -31,10 +31,14 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["auth"] if post => system::auth(context).await,
         ["images", rest @ ..] => images(method, rest, context).await,
         ["commit"] if post => became::commit(context).await,
-        ["distribution", name @ .., "json"] if get && !name.is_empty() => images::ask::distribution(context, &name.join("/")).await,
+        ["distribution", name @ .., "json"] if get && !name.is_empty() => {
+            images::ask::distribution(context, &name.join("/")).await
+        }
         ["build"] if post => Err(Failure::unsupported("building images")),
         // There is none, so there is nothing to remove from it.
-        ["build", "prune"] if post => crate::reply::ok(&serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })),
+        ["build", "prune"] if post => {
+            crate::reply::ok(&serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+        }
         ["metrics"] if get => crate::metrics::metrics(context).await,
         ["session" | "grpc"] if post => Err(Failure::missing("page not found: there is no BuildKit in this server")),
         ["nodes" | "services" | "tasks" | "secrets" | "configs", ..] if get || post || delete => {
@@ -43,7 +47,9 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["swarm", "init" | "join"] if post => Err(Failure::unsupported("a swarm")),
         ["swarm", ..] if get || post => Err(system::no_swarm()),
         ["plugins"] if get => crate::reply::ok(&serde_json::json!([])),
-        ["plugins", "privileges"] | ["plugins", "pull" | "create"] if get || post => Err(Failure::unsupported("a plugin")),
+        ["plugins", "privileges"] | ["plugins", "pull" | "create"] if get || post => {
+            Err(Failure::unsupported("a plugin"))
+        }
         ["plugins", name @ .., "json" | "enable" | "disable" | "upgrade" | "push" | "set"] if get || post => {
             Err(Failure::missing(format!("plugin {:?} not found", name.join("/"))))
         }

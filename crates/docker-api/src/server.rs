@@ -1,21 +1,21 @@
 //! The server's life: it listens, serves, reaps, and ends when it is told to.
 
+use crate::access::{Policy, PolicyError, Who};
 use crate::connection;
 use crate::context::Shared;
-use crate::access::{Policy, PolicyError, Who};
 use crate::listen::{self, Address, Listener, Way};
 use crate::log::{Level, Log};
 use crate::metrics::Metrics;
 use crate::old_style::Socket;
 use crate::runs::Runs;
 use crate::workers::Workers;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use serde_json::json;
 use tokio::sync::{Notify, Semaphore, watch};
 
 /// What `dhow serve` is told.
@@ -72,7 +72,8 @@ pub fn serve(options: &Options, listening: impl FnOnce()) -> Result<(), Error> {
     let way = Way { group: options.group.as_deref(), everybody: options.policy.is_some(), tls: tls.is_some() };
     let mut listeners = Vec::new();
     for address in &options.addresses {
-        listeners.extend(listen::open(address, &way).map_err(Error::Listen)?.into_iter().map(|one| (one, Kind::Everything)));
+        listeners
+            .extend(listen::open(address, &way).map_err(Error::Listen)?.into_iter().map(|one| (one, Kind::Everything)));
     }
     if let Some(address) = options.metrics {
         // Numbers only, so that a scraper of another machine may have them without TLS.
@@ -125,7 +126,9 @@ impl Access {
                 *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
                 log.tell(Level::Info, "the policy was read again", || json!({ "path": path }));
             }
-            Err(error) => log.tell(Level::Error, "the old policy stays in force", || json!({ "error": error.to_string() })),
+            Err(error) => {
+                log.tell(Level::Error, "the old policy stays in force", || json!({ "error": error.to_string() }))
+            }
         }
     }
 }

@@ -66,8 +66,7 @@ fn sha1(data: &[u8]) -> [u8; 20] {
                 40..60 => ((b & c) | (b & d) | (c & d), 0x8f1b_bcdc),
                 _ => (b ^ c ^ d, 0xca62_c1d6_u32),
             };
-            let next =
-                a.rotate_left(5).wrapping_add(mixed).wrapping_add(e).wrapping_add(constant).wrapping_add(*word);
+            let next = a.rotate_left(5).wrapping_add(mixed).wrapping_add(e).wrapping_add(constant).wrapping_add(*word);
             (e, d, c, b, a) = (d, c, b.rotate_left(30), a, next);
         }
         for (value, added) in state.iter_mut().zip([a, b, c, d, e]) {
@@ -331,9 +330,13 @@ mod tests {
             let found = header(bytes).unwrap().map(|header| (header.kind, header.length, header.size));
             assert_eq!(found, *wanted, "{bytes:?}");
         }
-        for bad in [&[0x81, 5, 1, 2, 3, 4][..], &[0xc1, 0x85, 1, 2, 3, 4], &[0x83, 0x80, 1, 2, 3, 4], &[0x09, 0x80, 1, 2, 3, 4],
-            &[0x89, 0xfe, 1, 0, 1, 2, 3, 4]]
-        {
+        for bad in [
+            &[0x81, 5, 1, 2, 3, 4][..],
+            &[0xc1, 0x85, 1, 2, 3, 4],
+            &[0x83, 0x80, 1, 2, 3, 4],
+            &[0x09, 0x80, 1, 2, 3, 4],
+            &[0x89, 0xfe, 1, 0, 1, 2, 3, 4],
+        ] {
             assert!(header(bad).is_err(), "{bad:?}");
         }
     }
@@ -344,7 +347,10 @@ mod tests {
         let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
         // A ping, "he" and "llo" in two frames, the first of which came with the request.
         let mut web = WebSocket::new(ours.into(), &[0x89, 0x81, 0, 0, 0, 0, b'p', 0x02], true);
-        theirs.write_all(&[0x82, 1, 1, 1, 1, b'h' ^ 1, b'e' ^ 1, 0x80, 0x83, 0, 0, 0, 0, b'l', b'l', b'o']).await.unwrap();
+        theirs
+            .write_all(&[0x82, 1, 1, 1, 1, b'h' ^ 1, b'e' ^ 1, 0x80, 0x83, 0, 0, 0, 0, b'l', b'l', b'o'])
+            .await
+            .unwrap();
         let mut text = [0; 5];
         web.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"hello");

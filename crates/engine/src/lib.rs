@@ -73,8 +73,8 @@ pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
 pub use images::{
-    Distribution, HistoryStep, Image, ImageSummary, Loaded, PrunedImages, PullEvent, PullProgress, Pulled, PushEvent, PushOptions,
-    PushProgress, PushedName, Quiet, Removed, SaveFormat, SaveOptions,
+    Distribution, HistoryStep, Image, ImageSummary, Loaded, PrunedImages, PullEvent, PullProgress, Pulled, PushEvent,
+    PushOptions, PushProgress, PushedName, Quiet, Removed, SaveFormat, SaveOptions,
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};

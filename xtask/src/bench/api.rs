@@ -107,7 +107,8 @@ pub fn run(bench: &Bench) -> Result<Value> {
         .iter()
         .map(|subject| {
             let of = |result: &Value| result["name"].as_str().is_some_and(|name| name.ends_with(subject.engine.name));
-            let peak = results.iter().filter(|result| of(result)).filter_map(|result| result["peak_kib"].as_u64()).max();
+            let peak =
+                results.iter().filter(|result| of(result)).filter_map(|result| result["peak_kib"].as_u64()).max();
             let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
             vec![subject.engine.name.to_owned(), mib(subject.idle), mib(peak.unwrap_or(0))]
         })
@@ -174,7 +175,9 @@ fn ready(mut subject: Subject) -> Result<Subject> {
 fn asked(subject: &Subject) -> String {
     let limits = match subject.engine.name {
         // Its defaults are above what this machine allows.
-        "podman" => json!([{"Name": "nofile", "Soft": 2000, "Hard": 2000}, {"Name": "nproc", "Soft": 1000, "Hard": 1000}]),
+        "podman" => {
+            json!([{"Name": "nofile", "Soft": 2000, "Hard": 2000}, {"Name": "nproc", "Soft": 1000, "Hard": 1000}])
+        }
         _ => json!([]),
     };
     json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none", "Ulimits": limits}}).to_string()
@@ -288,7 +291,8 @@ impl Client {
             self.0.read_exact(&mut body)?;
         }
         // A list is not taken apart: this process should not be what is measured.
-        let document = if body.len() < 4096 { serde_json::from_slice(&body).unwrap_or(Value::Null) } else { Value::Null };
+        let document =
+            if body.len() < 4096 { serde_json::from_slice(&body).unwrap_or(Value::Null) } else { Value::Null };
         Ok((status, document))
     }
 

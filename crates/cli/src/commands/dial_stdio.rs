@@ -20,9 +20,8 @@ struct Flags {}
 
 fn execute(session: &Session, _flags: &Flags) -> Result<(), Failure> {
     let path = session.engine()?.directories().run.join("docker.sock");
-    let failed = |error| {
-        Failure::caused(format!("cannot connect to {}: is `dhow serve` running there?", path.display()), error)
-    };
+    let failed =
+        |error| Failure::caused(format!("cannot connect to {}: is `dhow serve` running there?", path.display()), error);
     let mut socket = UnixStream::connect(&path).map_err(failed)?;
     let mut incoming = socket.try_clone().map_err(failed)?;
     // Ends with the process: what is typed after the server has closed is nobody's.

@@ -7,7 +7,8 @@ use super::peer::Peer;
 use super::policy::Tier;
 use crate::failure::Failure;
 use engine::{
-    Driver, Engine, Mount, MountSource, NetworkMode, NetworkOptions, NewVolume, Options, Settings, VolumeMount, VolumesFrom,
+    Driver, Engine, Mount, MountSource, NetworkMode, NetworkOptions, NewVolume, Options, Settings, VolumeMount,
+    VolumesFrom,
 };
 use std::collections::BTreeMap;
 
@@ -117,8 +118,20 @@ impl<'a> Powers<'a> {
 /// Docker's default capabilities: who adds one of them adds nothing.
 fn is_default(name: &str) -> bool {
     const DEFAULT: &[&str] = &[
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP",
-        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "NET_RAW",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
     ];
     let name = name.to_ascii_uppercase();
     DEFAULT.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
@@ -369,8 +382,13 @@ mod tests {
         assert!(found(|o| o.mounts = vec![volume(&disguised)]).is_some());
         let nfs = [("type", "nfs"), ("o", "addr=1.2.3.4"), ("device", ":/")];
         assert!(found(|o| o.mounts = vec![volume(&nfs)]).is_some());
-        let bind =
-            MountSource::Bind { path: "/".into(), create: false, propagation: None, recursive: true, below: Default::default() };
+        let bind = MountSource::Bind {
+            path: "/".into(),
+            create: false,
+            propagation: None,
+            recursive: true,
+            below: Default::default(),
+        };
         let bind = Mount { source: bind, target: "/host".into(), read_only: true, relabel: None };
         assert!(found(|o| o.mounts = vec![bind]).is_some());
     }

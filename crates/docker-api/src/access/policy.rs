@@ -128,11 +128,13 @@ impl Policy {
             let number = at + 1;
             let (whom, words) = match (written.user, written.group, written.certificate) {
                 (Some(user), None, None) => {
-                    let (id, shown) = resolve(user, "/etc/passwd", "user").map_err(|why| format!("rule {number}: {why}"))?;
+                    let (id, shown) =
+                        resolve(user, "/etc/passwd", "user").map_err(|why| format!("rule {number}: {why}"))?;
                     (Whom::User(id), format!("user {shown}"))
                 }
                 (None, Some(group), None) => {
-                    let (id, shown) = resolve(group, "/etc/group", "group").map_err(|why| format!("rule {number}: {why}"))?;
+                    let (id, shown) =
+                        resolve(group, "/etc/group", "group").map_err(|why| format!("rule {number}: {why}"))?;
                     (Whom::Group(id), format!("group {shown}"))
                 }
                 (None, None, Some(digest)) => {

@@ -41,14 +41,18 @@ fn need(method: &Method, segments: &[&str]) -> Need {
     let delete = *method == Method::DELETE;
     match segments {
         ["_ping" | "version"] if get => Need::Greeting,
-        ["info" | "metrics" | "events"] | ["containers" | "images", "json"] | ["volumes" | "networks"] if get => Need::Look,
+        ["info" | "metrics" | "events"] | ["containers" | "images", "json"] | ["volumes" | "networks"] if get => {
+            Need::Look
+        }
         ["system", "df"] if get => Need::LookAtAll,
         ["images", "search"] | ["distribution", ..] if get => Need::Pull,
         ["images", .., "json" | "history"] if get => Need::Look,
         ["images", .., "get"] if get => Need::Share,
         ["volumes" | "networks", _] if get => Need::Look,
         ["containers", "create"] | ["volumes" | "networks", "create"] if post => Need::Make,
-        ["volumes" | "networks", "prune"] | ["containers" | "images", "prune"] | ["build", "prune"] if post => Need::Share,
+        ["volumes" | "networks", "prune"] | ["containers" | "images", "prune"] | ["build", "prune"] if post => {
+            Need::Share
+        }
         ["volumes" | "networks", _] if delete => Need::Make,
         ["networks", _, "connect" | "disconnect"] if post => Need::Make,
         ["images", "create"] if post => Need::Pull,

@@ -224,13 +224,7 @@ enum Span {
 }
 
 /// Writes a part of what the log has. False when the client has gone.
-async fn replay_log(
-    shared: &Shared,
-    container: &Container,
-    asked: Asked,
-    span: Span,
-    client: &mut Client,
-) -> bool {
+async fn replay_log(shared: &Shared, container: &Container, asked: Asked, span: Span, client: &mut Client) -> bool {
     let id = container.id.clone();
     let Ok(place) = shared.workers.quick(move |engine| engine.log_place(&id)).await else { return true };
     let (since, until) = match span {

@@ -82,7 +82,9 @@ pub fn instructions<'a>(parameters: impl Iterator<Item = &'a str>) -> Vec<String
 
 /// The body's configuration as instructions; what is empty in it stays as the container has it.
 fn from_config(config: &Value) -> Result<Vec<String>, Failure> {
-    let Some(fields) = config.as_object() else { return Err(Failure::bad("invalid JSON: a configuration is an object")) };
+    let Some(fields) = config.as_object() else {
+        return Err(Failure::bad("invalid JSON: a configuration is an object"));
+    };
     let mut lines = Vec::new();
     for (name, value) in fields.iter().filter(|(_, value)| is_said(value)) {
         let wrong = || Failure::bad(format!("invalid JSON: {name} is not of its type"));

@@ -101,7 +101,9 @@ fn tiers(sandbox: &Sandbox) -> Result<()> {
     // Whom no rule is about may not even ask who is there; root needs no rule.
     guarded.denied(STRANGER, "GET /_ping", &none, "the default of ")?;
     same!(guarded.server.ask("GET /info", "")?.0, 200);
-    for line in ["GET /_ping", "GET /info", "GET /containers/json", "GET /containers/roots/json", "GET /v1.41/images/json"] {
+    for line in
+        ["GET /_ping", "GET /info", "GET /containers/json", "GET /containers/roots/json", "GET /v1.41/images/json"]
+    {
         same!(guarded.ask(READER, line, &none)?.0, 200, "{line}");
     }
     for line in [
@@ -135,7 +137,19 @@ fn tiers(sandbox: &Sandbox) -> Result<()> {
     let id = guarded.run(SAFE, "theirs", &json!({}))?;
     same!(guarded.ask(SAFE, "POST /containers/roots/exec", &json!({"Cmd": ["true"]}))?.0, 201);
     guarded.denied(SAFE, "POST /containers/roots/exec", &json!({"Cmd": ["true"], "Privileged": true}), "privileged")?;
-    guarded.server.ok(&["run", "-d", "--name", "mighty", "-v", "/:/host", "--network", "none", "busybox", "sleep", "1000"])?;
+    guarded.server.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "mighty",
+        "-v",
+        "/:/host",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])?;
     guarded.server.ok(&["run", "-d", "--name", "near", "--network", "container:mighty", "busybox", "sleep", "1000"])?;
     for line in [
         "POST /containers/mighty/exec",
@@ -192,8 +206,14 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
     guarded.denied(OWNER, &format!("GET /exec/{session}/json"), &none, "is not yours")?;
     // What all share is not changed, and what others have is not looked at.
     for line in [
-        "POST /containers/prune", "POST /volumes/prune", "POST /images/prune", "GET /system/df", "DELETE /images/busybox",
-        "POST /images/busybox/tag?repo=debian&tag=12", "POST /images/load", "POST /images/create?fromSrc=-&repo=debian",
+        "POST /containers/prune",
+        "POST /volumes/prune",
+        "POST /images/prune",
+        "GET /system/df",
+        "DELETE /images/busybox",
+        "POST /images/busybox/tag?repo=debian&tag=12",
+        "POST /images/load",
+        "POST /images/create?fromSrc=-&repo=debian",
         "POST /commit?container=mine&repo=debian&tag=12",
     ] {
         guarded.denied(OWNER, line, &none, "tier own")?;
@@ -204,7 +224,12 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
     let forged = json!({"Name": "x", "Labels": {"io.dhow.owner": "uid:4102"}});
     guarded.denied(OTHER, "POST /volumes/create", &forged, "not yours to set")?;
     guarded.denied(OTHER, "POST /networks/create", &forged, "not yours to set")?;
-    for line in ["GET /volumes/rootsvolume", "DELETE /volumes/rootsvolume", "GET /networks/rootsnet", "DELETE /networks/rootsnet"] {
+    for line in [
+        "GET /volumes/rootsvolume",
+        "DELETE /volumes/rootsvolume",
+        "GET /networks/rootsnet",
+        "DELETE /networks/rootsnet",
+    ] {
         guarded.denied(OWNER, line, &none, "is not yours")?;
     }
     let (_, volumes) = guarded.ask(OWNER, "GET /volumes", &none)?;
@@ -221,7 +246,19 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
 fn ways_round(sandbox: &Sandbox) -> Result<()> {
     let guarded = Guarded::start(sandbox)?;
     let bind = json!({"type": "none", "o": "bind", "device": "/"});
-    guarded.server.ok(&["run", "-d", "--name", "mighty", "-v", "/etc:/host", "--network", "none", "busybox", "sleep", "1000"])?;
+    guarded.server.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "mighty",
+        "-v",
+        "/etc:/host",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])?;
     guarded.server.ok(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/", "hostvolume"])?;
     let ways = [
         json!({"Binds": ["/:/host"]}),
@@ -365,8 +402,22 @@ fn certificates(sandbox: &Sandbox) -> Result<()> {
     // Docker's command line, and a stream that is taken over.
     sandbox.load("busybox")?;
     let mut docker = server.docker_command(&[
-        "--tlsverify", "--tlscacert", &ca, "--tlscert", &path("client.pem"), "--tlskey", &path("client.key"), "-H",
-        &format!("tcp://{address}"), "run", "-i", "--rm", "--network", "none", "busybox", "cat",
+        "--tlsverify",
+        "--tlscacert",
+        &ca,
+        "--tlscert",
+        &path("client.pem"),
+        "--tlskey",
+        &path("client.key"),
+        "-H",
+        &format!("tcp://{address}"),
+        "run",
+        "-i",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "cat",
     ])?;
     docker.env_remove("DOCKER_HOST");
     contains!(sandbox.finish_command(docker, "through TLS\n")?.success()?, "through TLS");

@@ -49,18 +49,11 @@ fn rests(server: &Server<'_>, sandbox: &Sandbox, before: (usize, usize, u64)) ->
 fn bodies_of_all_lengths(sandbox: &Sandbox) -> Result<()> {
     let server = ready(sandbox)?;
     const MIB: usize = 1 << 20;
-    for (length, wanted) in [
-        (0, 400),
-        (MIB - 1, 404),
-        (MIB, 404),
-        (MIB + 1, 404),
-        (4 * MIB - 1, 404),
-        (4 * MIB, 404),
-        (4 * MIB + 1, 413),
-    ] {
+    for (length, wanted) in
+        [(0, 400), (MIB - 1, 404), (MIB, 404), (MIB + 1, 404), (4 * MIB - 1, 404), (4 * MIB, 404), (4 * MIB + 1, 413)]
+    {
         let asked = "{\"Image\": \"nosuch\"}";
-        let document =
-            if length == 0 { String::new() } else { format!("{asked}{}", " ".repeat(length - asked.len())) };
+        let document = if length == 0 { String::new() } else { format!("{asked}{}", " ".repeat(length - asked.len())) };
         let path = "POST /containers/create";
         let mut plain = server.send(path, "Connection: close\r\n", &document)?;
         same!(status(&read_head(&mut plain)?)?, wanted, "{length} bytes");
@@ -102,7 +95,10 @@ fn two_lengths(sandbox: &Sandbox) -> Result<()> {
         ensure!(answer.matches("HTTP/1.1 ").count() <= 1, "{fields:?}: {answer}");
     }
     // In pieces, whatever the length says; a half of a piece is no content.
-    raw(format!("{head}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()))?;
+    raw(format!(
+        "{head}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n",
+        hidden.len()
+    ))?;
     raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{hidden}"))?;
     same!(server.ask("GET /containers/victim/json", "")?.0, 200);
     // Paths that are another's in disguise are nobody's.
@@ -196,9 +192,11 @@ fn slow_readers(sandbox: &Sandbox) -> Result<()> {
     ensure!(now.2 < before.2 + (64 << 10), "{} KiB for those who take nothing", now.2);
     same!(server.ask("GET /containers/json?all=1", "")?.0, 200);
     drop(clients);
-    host::until("descriptors are closed", sandbox.seconds(30), || {
-        Ok((held(&server)?.0 <= before.0 + 8).then_some(()))
-    })?;
+    host::until(
+        "descriptors are closed",
+        sandbox.seconds(30),
+        || Ok((held(&server)?.0 <= before.0 + 8).then_some(())),
+    )?;
     Ok(())
 }
 

@@ -113,10 +113,8 @@ fn dial_stdio(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let address = format!("unix://{}", sandbox.path("run/docker.sock").display());
     let server = Server::start_with(sandbox, &["--host", &address])?;
-    let answer = sandbox.dhow_with_input(
-        "GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
-        ["system", "dial-stdio"],
-    )?;
+    let answer = sandbox
+        .dhow_with_input("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", ["system", "dial-stdio"])?;
     contains!(answer.success()?, "\r\n\r\nOK");
     // What docker's command line does with ssh://, through a program that plays ssh.
     let dhow = sandbox.command(["system", "dial-stdio"]);
