@@ -319,16 +319,15 @@ mod tests {
 
     #[test]
     fn headers() {
-        let table: &[(&[u8], Option<(u8, u64, usize)>)] = &[
-            (&[0x81], None),
+        for (bytes, wanted) in [
+            (&[0x81][..], None),
             (&[0x81, 0x85, 1, 2, 3], None),
             (&[0x81, 0x85, 1, 2, 3, 4], Some((TEXT, 5, 6))),
             (&[0x82, 0xfe, 1, 0, 1, 2, 3, 4], Some((BINARY, 256, 8))),
             (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4], Some((BINARY, 65_536, 14))),
-        ];
-        for (bytes, wanted) in table {
+        ] {
             let found = header(bytes).unwrap().map(|header| (header.kind, header.length, header.size));
-            assert_eq!(found, *wanted, "{bytes:?}");
+            assert_eq!(found, wanted, "{bytes:?}");
         }
         for bad in [
             &[0x81, 5, 1, 2, 3, 4][..],

@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 use crate::server::Server;
 
 cases![docker_access:
-    tiers [Root], own_things [Root], ways_round [Root], policy_is_read_again [Root], bad_policies [Root], certificates,
+    tiers [Root], safe_tier [Root], own_things [Root], shared_things [Root], ways_round [Root], policy_is_read_again [Root], bad_policies [Root], certificates,
 ];
 
 const READER: u32 = 4101;
@@ -133,6 +133,13 @@ fn tiers(sandbox: &Sandbox) -> Result<()> {
         let code = guarded.ask(READER, line, &none)?.0;
         ensure!(code == 403, "{line}: {code}");
     }
+    Ok(())
+}
+
+fn safe_tier(sandbox: &Sandbox) -> Result<()> {
+    let guarded = Guarded::start(sandbox)?;
+    let none = Value::Null;
+    guarded.server.ok(&["run", "-d", "--name", "roots", "--network", "none", "busybox", "sleep", "1000"])?;
     // The tier `safe` works on all containers, as long as they have no power over the host.
     let id = guarded.run(SAFE, "theirs", &json!({}))?;
     same!(guarded.ask(SAFE, "POST /containers/roots/exec", &json!({"Cmd": ["true"]}))?.0, 201);
@@ -172,8 +179,6 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
     let guarded = Guarded::start(sandbox)?;
     let none = Value::Null;
     guarded.server.ok(&["run", "-d", "--name", "roots", "--network", "none", "busybox", "sleep", "1000"])?;
-    guarded.server.ok(&["volume", "create", "rootsvolume"])?;
-    guarded.server.ok(&["network", "create", "rootsnet"])?;
     let own = guarded.run(OWNER, "mine", &json!({}))?;
     let others = guarded.run(OTHER, "others", &json!({}))?;
     // Each sees its own.
@@ -204,6 +209,16 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
     let session = session["Id"].as_str().context("no Id")?;
     guarded.denied(OWNER, &format!("POST /exec/{session}/start"), &json!({"Detach": true}), "is not yours")?;
     guarded.denied(OWNER, &format!("GET /exec/{session}/json"), &none, "is not yours")?;
+    Ok(())
+}
+
+fn shared_things(sandbox: &Sandbox) -> Result<()> {
+    let guarded = Guarded::start(sandbox)?;
+    let none = Value::Null;
+    guarded.server.ok(&["volume", "create", "rootsvolume"])?;
+    guarded.server.ok(&["network", "create", "rootsnet"])?;
+    let own = guarded.run(OWNER, "mine", &json!({}))?;
+    let others = guarded.run(OTHER, "others", &json!({}))?;
     // What all share is not changed, and what others have is not looked at.
     for line in [
         "POST /containers/prune",
@@ -243,24 +258,10 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-fn ways_round(sandbox: &Sandbox) -> Result<()> {
-    let guarded = Guarded::start(sandbox)?;
+/// Host configurations that would give power over the host.
+fn ways() -> Vec<Value> {
     let bind = json!({"type": "none", "o": "bind", "device": "/"});
-    guarded.server.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "mighty",
-        "-v",
-        "/etc:/host",
-        "--network",
-        "none",
-        "busybox",
-        "sleep",
-        "1000",
-    ])?;
-    guarded.server.ok(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/", "hostvolume"])?;
-    let ways = [
+    vec![
         json!({"Binds": ["/:/host"]}),
         json!({"Binds": ["/:/host:ro"]}),
         json!({"Binds": ["//etc/../:/host"]}),
@@ -292,8 +293,27 @@ fn ways_round(sandbox: &Sandbox) -> Result<()> {
         json!({"OomScoreAdj": -1000}),
         json!({"LogConfig": {"Type": "syslog", "Config": {"syslog-address": "unixgram:///run/x"}}}),
         json!({"Annotations": {"a": "b"}}),
-    ];
-    for way in &ways {
+    ]
+}
+
+fn ways_round(sandbox: &Sandbox) -> Result<()> {
+    let guarded = Guarded::start(sandbox)?;
+    let bind = json!({"type": "none", "o": "bind", "device": "/"});
+    guarded.server.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "mighty",
+        "-v",
+        "/etc:/host",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])?;
+    guarded.server.ok(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/", "hostvolume"])?;
+    for way in &ways() {
         for user in [OWNER, SAFE] {
             let (code, answer) = guarded.ask(user, "POST /containers/create", &asked(way))?;
             same!(code, 403, "{way}: {answer}");
