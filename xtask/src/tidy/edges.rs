@@ -11,6 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cgroup", &["kernel", "oci"]),
     ("network", &["kernel"]),
     ("registry", &["oci"]),
+    ("signature", &["oci"]),
     ("store", &["kernel", "oci", "archive"]),
     ("runtime", &["kernel", "cgroup", "seccomp", "oci"]),
     ("monitor", &["kernel", "oci", "cgroup", "network", "runtime"]),
@@ -18,7 +19,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("oci-runtime", &["kernel", "oci", "cgroup", "runtime"]),
     (
         "engine",
-        &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],
+        &[
+            "kernel",
+            "oci",
+            "seccomp",
+            "cgroup",
+            "runtime",
+            "monitor",
+            "archive",
+            "store",
+            "registry",
+            "signature",
+            "network",
+        ],
     ),
     ("docker-json", &["engine", "oci"]),
     // Beside the engine: who is at the other end of a socket, rootless start (kernel), the streams that the engine hands out
@@ -36,7 +49,9 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hyper", &["docker-api", "registry"]),
     ("libc", &["kernel"]),
     ("linux-raw-sys", &["kernel"]),
+    ("ring", &["signature"]),
     ("rusqlite", &["engine"]),
+    ("rustls-webpki", &["signature"]),
     ("tokio", &["docker-api", "registry"]),
 ];
 
