@@ -21,7 +21,7 @@ pub struct Metrics {
     microseconds: AtomicU64,
     /// Clients at this moment.
     pub clients: AtomicU64,
-    /// Requests that the policy denied.
+    /// Operations that the policy denied by their kind.
     pub denied: AtomicU64,
 }
 
@@ -47,9 +47,6 @@ impl Metrics {
         let bucket = BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(BUCKETS.len());
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.microseconds.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-        if status == StatusCode::FORBIDDEN {
-            self.denied.fetch_add(1, Relaxed);
-        }
     }
 
     fn text(&self, out: &mut Text) {
@@ -66,7 +63,7 @@ impl Metrics {
         out.line("dhow_http_request_duration_seconds_sum", self.microseconds.load(Relaxed) as f64 / 1e6);
         out.line("dhow_http_request_duration_seconds_count", sum as f64);
         out.gauge("dhow_clients", "Connections at this moment.", self.clients.load(Relaxed) as f64);
-        out.about("dhow_denied_total", "counter", "Requests that the policy denied.");
+        out.about("dhow_denied_total", "counter", "Operations that the policy denied by their kind.");
         out.line("dhow_denied_total", self.denied.load(Relaxed) as f64);
     }
 }
@@ -156,7 +153,7 @@ mod tests {
             "dhow_http_request_duration_seconds_bucket{le=\"30\"} 2",
             "dhow_http_request_duration_seconds_bucket{le=\"+Inf\"} 3",
             "dhow_http_request_duration_seconds_count 3",
-            "dhow_denied_total 1",
+            "dhow_denied_total 0",
         ] {
             assert!(out.0.lines().any(|found| found == line), "{line} in {}", out.0);
         }

@@ -105,6 +105,7 @@ pub async fn admit(
         (Tier::Own | Tier::Safe | Tier::Full, _) => true,
     };
     if !allowed {
+        shared.metrics.denied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         return Err(peer.denied(&format!("{operation} is not allowed")));
     }
     let concerned = matches!((peer.tier, need), (Tier::Own, Need::LookAt | Need::Steer) | (_, Need::Enter));

@@ -72,6 +72,12 @@ async fn import(context: Context) -> Result<Reply, Failure> {
     Ok(reply::text(StatusCode::OK, "application/json", format!("{}\r\n", json!({ "status": id? }))))
 }
 
+/// A failure as the last object of a stream.
+fn last_object(failure: &Failure) -> String {
+    let message = &failure.message;
+    format!("{}\r\n", json!({ "errorDetail": { "message": message }, "error": message }))
+}
+
 /// Runs something long that tells how it goes. A failure before the first word is the answer's status; one after it is the
 /// last object, as the status has been sent.
 async fn stream(
@@ -104,9 +110,7 @@ async fn stream(
             next = said.recv().await;
         }
         if let Ok(failure) = (&mut failure).await {
-            let message = &failure.message;
-            let line = json!({ "errorDetail": { "message": message }, "error": message });
-            drop(sender.send(format!("{line}\r\n").into()).await);
+            drop(sender.send(last_object(&failure).into()).await);
         }
     });
     Ok(reply)
@@ -185,8 +189,16 @@ pub async fn load(context: Context) -> Result<Reply, Failure> {
     let workers = context.shared.workers.clone();
     let work = workers.patient(move |engine| engine.load(source, "the archive", &mut Quiet));
     let (loaded, ()) = tokio::join!(work, feed);
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        // Docker has sent its status by then, and clients look for the failure in the content.
+        Err(failure) if failure.status == StatusCode::INTERNAL_SERVER_ERROR => {
+            return Ok(reply::text(StatusCode::OK, "application/json", last_object(&failure)));
+        }
+        Err(failure) => return Err(failure),
+    };
     let mut text = String::new();
-    for image in &loaded? {
+    for image in &loaded {
         let mut say = |line: String| text.push_str(&format!("{}\r\n", json!({ "stream": line })));
         if image.names.is_empty() {
             say(format!("Loaded image ID: {}\n", image.id));
