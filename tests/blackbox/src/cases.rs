@@ -79,6 +79,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_newer::CASES,
         docker_streams::CASES,
         xray::CASES,
+        crate::same::CASES,
         leaks::CASES,
     ]
     .into_iter()
