@@ -208,6 +208,15 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
     let keys = (session.options.terminal && session.streams.stdin)
         .then(|| crate::containers::detach_keys(session.keys.as_deref()));
     let joining = Joining { streams: session.streams, multiplexed: !raw, keys: keys.transpose()? };
+    if !context.headers.contains_key(hyper::header::UPGRADE) {
+        let (mut client, reply) = Client::within(media_type, context.body)?;
+        let (shared, id) = (context.shared.clone(), id.to_owned());
+        tokio::spawn(async move {
+            run(&shared, &id, session.container, options, joining, &mut client).await;
+            client.close().await;
+        });
+        return Ok(reply);
+    }
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {
         // Started when the client has the answer's head: some read it through a buffer that they then throw away, and

@@ -13,6 +13,7 @@ use crate::version::Version;
 use crate::websocket::WebSocket;
 use bytes::Bytes;
 use engine::Streams;
+use http_body_util::BodyExt;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -152,6 +153,55 @@ impl Client {
         let web = WebSocket::new(socket, &parts.read_buf, binary);
         let (input, output) = tokio::io::split(Wire::Web(Box::new(web)));
         Ok(Client { input, output, socket: copy, ahead: Bytes::new() })
+    }
+
+    /// A client that does not take its connection over, as those that use one for several requests: what the process says is
+    /// the answer's content, and the request's content, if it comes in pieces, is the input.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn within(media_type: &'static str, mut body: crate::content::Content) -> Result<(Client, Reply), Failure> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let socket = Socket::from(ours);
+        let copy = socket.as_fd().try_clone_to_owned()?;
+        let (input, output) = tokio::io::split(Wire::Plain(socket));
+        let (sender, reply) = crate::reply::stream(media_type);
+        let (mut said, mut typed) = theirs.into_split();
+        let feed = async move {
+            let mut any = false;
+            while let Some(Ok(frame)) = body.frame().await {
+                let Ok(data) = frame.into_data() else { continue };
+                any |= !data.is_empty();
+                if typed.write_all(&data).await.is_err() {
+                    break;
+                }
+            }
+            if any {
+                // The end of the input; a request without content has none that could end.
+                drop(typed.shutdown().await);
+            }
+            // Held open until the process's last word has been sent.
+            std::future::pending::<()>().await;
+        };
+        let tell = async move {
+            loop {
+                let mut chunk = bytes::BytesMut::with_capacity(GATHERED);
+                let read = tokio::select! {
+                    read = said.read_buf(&mut chunk) => read,
+                    () = sender.closed() => return,
+                };
+                if !read.is_ok_and(|n| n > 0) || sender.send(chunk.freeze()).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tell => {}
+                () = feed => {}
+            }
+        });
+        Ok((Client { input, output, socket: copy, ahead: Bytes::new() }, reply))
     }
 
     /// Writes something that no process has said.

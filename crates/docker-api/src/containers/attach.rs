@@ -45,6 +45,15 @@ pub async fn attach(context: Context, wanted: &str) -> Result<Reply, Failure> {
     };
     let source = source(&context.shared, &container, asked).await?;
     let media_type = streams::media_type(terminal, context.version);
+    if !context.headers.contains_key(hyper::header::UPGRADE) {
+        let (mut client, reply) = Client::within(media_type, context.body)?;
+        let shared = context.shared;
+        tokio::spawn(async move {
+            serve(&shared, &container, source, &mut client, joining, asked).await;
+            client.close().await;
+        });
+        return Ok(reply);
+    }
     let (shared, upgrade) = (context.shared, context.upgrade);
     tokio::spawn(async move {
         if let Ok(mut client) = Client::take(upgrade).await {
