@@ -16,8 +16,10 @@ use crate::{images, setup, test};
 
 mod api;
 mod cage;
+mod limit;
 mod load;
 mod peers;
+mod room;
 mod start;
 mod table;
 
