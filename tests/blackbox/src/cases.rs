@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod command_line;
 mod commits;
 mod copying;
 mod docker_access;
@@ -13,6 +14,7 @@ mod docker_streams;
 mod events;
 mod hardening;
 mod health;
+mod hostile_images;
 mod image_store;
 mod images;
 mod leaks;
@@ -27,6 +29,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod secrets;
 mod security;
 mod services;
 mod sharing;
@@ -49,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         usage::CASES,
         copying::CASES,
         commits::CASES,
+        command_line::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -57,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         log_drivers::CASES,
         sharing::CASES,
         limits::CASES,
+        secrets::CASES,
         security::CASES,
         network::CASES,
         networks::CASES,
@@ -66,6 +71,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless::CASES,
         rootless_networks::CASES,
         images::CASES,
+        hostile_images::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,
