@@ -1,4 +1,4 @@
-//! `cargo xtask bench api|start|load`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench api|start|load|network`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -18,6 +18,7 @@ mod api;
 mod cage;
 mod limit;
 mod load;
+mod network;
 mod peers;
 mod room;
 mod start;
@@ -38,15 +39,19 @@ impl Bench {
     }
 }
 
-/// Runs `bench start` or `bench load`; builds and installs what that needs first.
+/// Runs `bench start`, `bench load` or `bench network`; builds and installs what that needs first.
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
         // Its figures are times, not rounds.
         Some(&"api") => ("api", 1),
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
-        _ => bail!("bench: api, start or load"),
+        Some(&"network") => ("network", 3),
+        _ => bail!("bench: api, start, load or network"),
     };
+    if let ["network", "--ask", address] = words {
+        return network::client(address);
+    }
     let rounds = match words[1..] {
         [] => usual,
         ["--rounds", number] => number.parse()?,
@@ -68,6 +73,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
         "api" => api::run(&bench)?,
+        "network" => network::run(&bench)?,
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,
     };

@@ -7,6 +7,7 @@
 //! - [`archives`]: files in and out of containers
 //! - [`check`]: is what is on disk what it should be?
 //! - [`engine`]: where things are, and what is opened when
+//! - [`cni`]: networks of pods, by plugins
 //! - [`commits`]: what a container became
 //! - [`containers`]: one file for each verb; [`containers::options`] is what can be asked for
 //! - [`events`]: what happened, for whoever wants to know
@@ -29,6 +30,7 @@ mod apparmor;
 pub mod archives;
 pub mod check;
 mod clock;
+pub mod cni;
 pub mod commits;
 pub mod containers;
 mod database;

@@ -118,6 +118,16 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
     Err(refused("nftables transaction(inet dhow)")(Errno::AGAIN.into()))
 }
 
+/// Whose rules stand in the table (see [`Ruleset::owner`]); `None` where there are none, or nobody's.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn rules_owner() -> Result<Option<String>, Error> {
+    let found = nft::chain_rules(&mut nft::open()?, nft::INET, TABLE, rules::OWNER);
+    let found = found.map_err(refused("NFT_MSG_GETRULE(inet dhow owner)"))?;
+    Ok(found.into_iter().next().map(|rule| rule.comment))
+}
+
 /// Whether the table knows the bridge and was made by this version of dhow: two questions to the kernel. If not, call
 /// [`ensure_rules`] with the whole ruleset.
 ///
@@ -171,7 +181,12 @@ pub fn unpublish(publication: &Publication) -> Result<(), Error> {
         let mut keys = Vec::new();
         for (set, elements) in &sets {
             for element in elements {
-                let Element::Value(key, value) = element else { continue };
+                let (key, value) = match element {
+                    Element::Value(key, value) => (key, value),
+                    // Of the sets without values those are looked at that belong to no map.
+                    Element::Key(key) if rules::map_of(set) == *set => (key, &Vec::new()),
+                    _ => continue,
+                };
                 let found =
                     nft::element(&mut socket, TABLE, set, key).map_err(refused("NFT_MSG_GETSETELEM(inet dhow)"))?;
                 if found.as_ref() == Some(value) {

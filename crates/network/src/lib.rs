@@ -34,14 +34,15 @@ pub use bridge::{ensure_bridge, remove_bridge};
 pub use cidr::{Cidr, InvalidCidr};
 pub use error::{Error, Refusal};
 pub use firewall::{
-    Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_present,
-    unpublish,
+    Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_owner,
+    rules_present, unpublish,
 };
 pub use links::{Link, Traffic, Upper, check_name, list as links};
 pub use namespace::within;
 pub use observe::{Observed, observe, observe_here};
 pub use plan::{
-    Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
+    Attachment, Bridge, GatewayMode, InvalidGatewayMode, Mac, OpenPort, Protocol, Publication, PublishedPort, Ruleset,
+    Subnet, bridge_interface, host_interface,
 };
 pub use relay::{Relay, RelayedPort, prepare_for_relays};
 pub use reserve::{hold, reserve};

@@ -30,7 +30,57 @@ pub struct Bridge {
     /// What leaves by another interface gets the host's address.
     #[serde(default = "yes")]
     pub masquerade: bool,
+    /// How its IPv4 and its IPv6 addresses are joined to the world.
+    #[serde(default)]
+    pub modes: [GatewayMode; 2],
 }
+
+/// How a family of addresses of a bridge is joined to the world; Docker's option `gateway_mode_ipv4` and `_ipv6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Out with the host's address, in by published ports.
+    #[default]
+    Nat,
+    /// The same, and whoever has a route to a container reaches all its ports.
+    NatUnprotected,
+    /// Nothing is translated: containers go out with their own address, and who has a route reaches their published ports.
+    Routed,
+    /// The host itself has no address on the bridge; for internal networks.
+    Isolated,
+}
+
+impl GatewayMode {
+    /// Docker's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GatewayMode::Nat => "nat",
+            GatewayMode::NatUnprotected => "nat-unprotected",
+            GatewayMode::Routed => "routed",
+            GatewayMode::Isolated => "isolated",
+        }
+    }
+
+    /// Whether the host's address stands for the containers' outside.
+    pub fn translates(self) -> bool {
+        matches!(self, GatewayMode::Nat | GatewayMode::NatUnprotected)
+    }
+}
+
+impl FromStr for GatewayMode {
+    type Err = InvalidGatewayMode;
+
+    fn from_str(text: &str) -> Result<GatewayMode, InvalidGatewayMode> {
+        use GatewayMode::{Isolated, Nat, NatUnprotected, Routed};
+        let found = [Nat, NatUnprotected, Routed, Isolated].into_iter().find(|mode| mode.name() == text);
+        found.ok_or_else(|| InvalidGatewayMode(text.to_owned()))
+    }
+}
+
+/// Text that is no gateway mode.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no gateway mode (nat, nat-unprotected, routed, isolated)")]
+pub struct InvalidGatewayMode(String);
 
 fn yes() -> bool {
     true
@@ -39,7 +89,15 @@ fn yes() -> bool {
 impl Bridge {
     /// A bridge with Docker's defaults: a way out, masqueraded, containers reach one another.
     pub fn new(interface: impl Into<String>, subnets: Vec<Subnet>) -> Bridge {
-        Bridge { interface: interface.into(), subnets, mtu: None, internal: false, icc: true, masquerade: true }
+        Bridge {
+            interface: interface.into(),
+            subnets,
+            mtu: None,
+            internal: false,
+            icc: true,
+            masquerade: true,
+            modes: Default::default(),
+        }
     }
 
     /// The gateway's address for the family, if the bridge has one.
@@ -155,6 +213,20 @@ pub struct Publication {
     pub addresses: Vec<IpAddr>,
     /// The ports. A port whose host address is of a family that the container does not have is left out.
     pub ports: Vec<PublishedPort>,
+    /// Ports that are reached by the container's own address, where that is routed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<OpenPort>,
+}
+
+/// A port of a container that may be reached by its own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OpenPort {
+    /// The container.
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The container's port.
+    pub port: u16,
 }
 
 /// Everything that our table is to hold.
@@ -167,6 +239,9 @@ pub struct Ruleset {
     /// Ports are published by [`crate::Relay`]: the namespace is a user's own, and nothing comes in but through it.
     #[serde(default)]
     pub relays: bool,
+    /// Whose it is: the directories of the engine. In at most 127 bytes; empty for nobody's.
+    #[serde(default)]
+    pub owner: String,
 }
 
 /// The name of the host's end for a container: `dh`, 11 hexadecimal digits of the container's id, and for further

@@ -145,6 +145,10 @@ impl Relay {
             rustix::io::ioctl_fionbio(&socket, true)
                 .map_err(|errno| failed(format!("ioctl({}, FIONBIO)", what()), errno))?;
             if port.protocol == Protocol::Tcp {
+                // For its connections, which inherit it: those that have just ended must not keep the port from the next
+                // container. The port itself was taken without, and a socket that listens gives nobody else a share.
+                sockopt::set_socket_reuseaddr(&socket, true)
+                    .map_err(|errno| failed(format!("setsockopt({}, SO_REUSEADDR)", what()), errno))?;
                 rustix::net::listen(&socket, 4096)
                     .map_err(|errno| failed(format!("listen({}, 4096)", what()), errno))?;
             }

@@ -34,8 +34,9 @@ fn the_table_in_the_documentation_is_the_kernels() {
             PublishedPort { host_ip: "::".parse().unwrap(), ..port(8080, false) },
             port(8081, true),
         ],
+        open: Vec::new(),
     };
-    let ruleset = Ruleset { bridges: vec![bridge(0), internal], publications: vec![publication], relays: false };
+    let ruleset = Ruleset { bridges: vec![bridge(0), internal], publications: vec![publication], ..Ruleset::default() };
     host.run(|| network::ensure_rules(&ruleset).unwrap());
     let listing = host.sh("nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/; s/\\(device [0-9]+\\)/(device N)/; /type mark/,/}/s/0x[0-9a-f]+/0x…/'");
 

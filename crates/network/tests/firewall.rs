@@ -17,11 +17,15 @@ fn port(host_ip: &str, host_port: u16) -> PublishedPort {
 }
 
 fn publication(ports: Vec<PublishedPort>) -> Publication {
-    Publication { addresses: vec!["10.88.0.2".parse().unwrap(), "fd00:88::2".parse().unwrap()], ports }
+    Publication {
+        addresses: vec!["10.88.0.2".parse().unwrap(), "fd00:88::2".parse().unwrap()],
+        ports,
+        open: Vec::new(),
+    }
 }
 
 fn ruleset(bridges: Vec<Bridge>, publications: Vec<Publication>) -> Ruleset {
-    Ruleset { bridges, publications, relays: false }
+    Ruleset { bridges, publications, ..Ruleset::default() }
 }
 
 #[test]
@@ -55,7 +59,11 @@ fn published_ports_reach_the_container_with_the_clients_address() {
         network::publish(&publication(ports.clone())).unwrap();
         // Again is nothing; for another container it is an error.
         network::publish(&publication(ports.clone())).unwrap();
-        let other = Publication { addresses: vec!["10.88.0.3".parse().unwrap()], ports: vec![port("0.0.0.0", 8080)] };
+        let other = Publication {
+            addresses: vec!["10.88.0.3".parse().unwrap()],
+            ports: vec![port("0.0.0.0", 8080)],
+            open: Vec::new(),
+        };
         let error = network::publish(&other).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod cni;
 mod command_line;
 mod commits;
 mod copying;
@@ -35,6 +36,7 @@ mod services;
 mod sharing;
 mod storage;
 mod store_faults;
+mod testbed;
 mod transfer;
 mod trust;
 mod usage;
@@ -66,6 +68,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         networks::CASES,
         ports::CASES,
+        testbed::CASES,
+        cni::CASES,
         oci::CASES,
         hardening::CASES,
         rootless::CASES,

@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod cni;
 mod commit;
 mod completion;
 mod context;
@@ -179,6 +180,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    cni::GROUP,
     volume::GROUP,
     Group {
         name: "manifest",

@@ -145,6 +145,13 @@ pub(crate) fn published(
     way_out: Option<&Network>,
 ) -> Result<Published> {
     let bypass_firewall = way_out.is_some_and(Network::bypasses_firewall);
+    let mode = |ipv6| way_out.map_or(network::GatewayMode::Nat, |network| network.mode(ipv6));
+    let (addresses, routed): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.into_iter().partition(|address| mode(address.is_ipv6()) != network::GatewayMode::Routed);
+    let mut open = Vec::new();
+    for (port, address) in held.iter().flat_map(|port| routed.iter().map(move |address| (port, *address))) {
+        open.push(network::OpenPort { address, protocol: protocol(port)?, port: port.container_port });
+    }
     let mut ports = Vec::new();
     for port in held {
         let both = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
@@ -159,7 +166,7 @@ pub(crate) fn published(
             });
         }
     }
-    Ok(Published { publication: network::Publication { addresses, ports }, ports: held.to_vec() })
+    Ok(Published { publication: network::Publication { addresses, ports, open }, ports: held.to_vec() })
 }
 
 /// Lets this process have as many descriptors as it may: each published port is one. Where that fails, the port does.

@@ -1,7 +1,7 @@
 //! What the database remembers of networks, and what it says of containers on them.
 
 use super::options::NetworkRequest;
-use network::{Bridge, Cidr, Upper};
+use network::{Bridge, Cidr, GatewayMode, Upper};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -129,6 +129,12 @@ impl Network {
         self.option("bridge.host_binding_ipv4").and_then(|value| value.parse().ok())
     }
 
+    /// How its addresses of a family are joined to the world.
+    pub(crate) fn mode(&self, ipv6: bool) -> GatewayMode {
+        let name = if ipv6 { "bridge.gateway_mode_ipv6" } else { "bridge.gateway_mode_ipv4" };
+        self.option(name).and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
     /// The bridge that must be there.
     pub(crate) fn bridge(&self) -> Option<Bridge> {
         if self.settings.driver != Driver::Bridge {
@@ -144,6 +150,7 @@ impl Network {
             internal: self.settings.internal,
             icc: self.icc(),
             masquerade: self.is("bridge.enable_ip_masquerade", true),
+            modes: [false, true].map(|ipv6| self.mode(ipv6)),
             ..Bridge::new(self.interface.clone(), subnets.collect())
         })
     }

@@ -5,11 +5,23 @@ use super::join::Joined;
 use super::record::Network;
 use super::table;
 use crate::engine::Engine;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use network::Ruleset;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+
+/// Between the two directories in what the table says of its owner.
+const AND_RUN: &str = " --run-dir ";
+
+/// Whether a monitor of the engine with this run directory watches over the rules: so one of its containers has a bridge.
+fn is_watched(run: &str) -> bool {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let lock = rustix::fs::open(format!("{run}/networks/guard"), flags, Mode::empty());
+    lock.is_ok_and(|lock| {
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+    })
+}
 
 fn filter_failed() -> String {
     "cannot set up the packet filter".to_owned()
@@ -23,8 +35,9 @@ impl Engine {
             return Ok(());
         }
         let mut present = true;
+        let is_own = self.check_owner()?;
         present &= self.in_networks(|| -> Result<bool> {
-            let mut present = true;
+            let mut present = is_own;
             for bridge in &bridges {
                 network::ensure_bridge(bridge).internal(|| format!("cannot set up the bridge {}", bridge.interface))?;
                 present &= network::rules_present(bridge).internal(filter_failed)?;
@@ -49,14 +62,41 @@ impl Engine {
         bridges.map(|bridge| Ok(network::Bridge { mtu: self.usual_mtu(bridge.mtu)?, ..bridge })).collect()
     }
 
+    /// What the table says of its owner; nothing where the names of its directories are too long for that.
+    fn owner(&self) -> String {
+        let directories = self.directories();
+        let text = format!("--root {}{AND_RUN}{}", directories.data.display(), directories.run.display());
+        if text.len() > 127 { String::new() } else { text }
+    }
+
+    /// Two engines in one network namespace would undo each other's rules, and both have a bridge `dhow0`. So the table belongs
+    /// to one as long as its containers run. Returns whether it is this one's.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] while another's containers run.
+    pub(crate) fn check_owner(&self) -> Result<bool> {
+        let own = self.owner();
+        let owner = self.in_networks(network::rules_owner)?.internal(filter_failed)?;
+        let Some(owner) = owner.filter(|owner| *owner != own && !own.is_empty()) else { return Ok(true) };
+        if owner.split_once(AND_RUN).is_some_and(|(_, run)| is_watched(run)) {
+            let message =
+                format!("the networks of this machine are in use by another dhow, which was called with {owner}");
+            return Err(Error::new(Kind::Conflict, message).hint(
+                "stop its containers that have a bridge network, use its directories, or `--network host` or `none`",
+            ));
+        }
+        Ok(false)
+    }
+
     /// Makes the packet filter hold exactly what the records say. The caller holds the lock of the networks.
     pub(crate) fn ensure_rules(&self) -> Result<()> {
+        self.check_owner()?;
         let ruleset = {
             let database = self.database()?;
             let bridges = self.bridges(table::all(database.read())?.iter())?;
             let published = table::all_published(database.read())?;
             let publications = published.into_iter().map(|(_, each)| each.publication).collect();
-            Ruleset { bridges, publications, relays: self.host()?.user_namespace }
+            Ruleset { bridges, publications, relays: self.host()?.user_namespace, owner: self.owner() }
         };
         self.in_networks(|| network::ensure_rules(&ruleset))?.internal(filter_failed)?;
         Ok(())
@@ -67,11 +107,15 @@ impl Engine {
         Ok(if self.host()?.user_namespace { asked.or(Some(super::user::MTU)) } else { asked })
     }
 
-    /// The same, unless the networks are an ordinary user's and nobody uses them: then there is no packet filter.
+    /// [`Self::ensure_rules`], unless the networks are an ordinary user's and nobody uses them: then there is no packet filter.
     pub(crate) fn rules_of_present_networks(&self) -> Result<()> {
-        match self.in_present_networks(|| ())? {
-            Some(()) => self.ensure_rules(),
-            None => Ok(()),
+        if self.in_present_networks(|| ())?.is_none() {
+            return Ok(());
+        }
+        match self.ensure_rules() {
+            // The rules are another's, and nothing of this one stands in them.
+            Err(error) if error.kind() == Kind::Conflict => Ok(()),
+            other => other,
         }
     }
 

@@ -3,8 +3,8 @@
 use super::options::{NetworkOptions, PoolRequest};
 use super::record::{Driver, NetworkSettings, Subnet};
 use crate::error::{Context, Error, Kind, Result};
-use network::Cidr;
 use network::pools::{self, Pool, Used};
+use network::{Cidr, GatewayMode};
 use std::net::IpAddr;
 
 /// What of the host matters for the choice of ranges.
@@ -133,7 +133,7 @@ fn check_options(options: &NetworkOptions) -> Result<()> {
         let good = match key.as_str() {
             "com.docker.network.bridge.host_binding_ipv4" => value.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()),
             "com.docker.network.bridge.gateway_mode_ipv4" | "com.docker.network.bridge.gateway_mode_ipv6" => {
-                value == "nat"
+                value.parse::<GatewayMode>().is_ok_and(|mode| options.internal || mode != GatewayMode::Isolated)
             }
             "com.docker.network.bridge.name" => network::check_name(value).is_ok(),
             "com.docker.network.container_iface_prefix" => network::check_name(&format!("{value}99")).is_ok(),
@@ -188,15 +188,19 @@ fn asked_subnet(pool: &PoolRequest, used: &[Used], options: &NetworkOptions) -> 
     let gateway = pool.gateway.or_else(|| first_free(subnet, pool));
     Ok(Subnet {
         subnet,
-        gateway: gateway.filter(|_| has_gateway(options) || pool.gateway.is_some()),
+        gateway: gateway.filter(|_| has_gateway(options, subnet.is_ipv6()) || pool.gateway.is_some()),
         ip_range: pool.ip_range.map(|range| range.network()),
         auxiliary: pool.auxiliary.clone(),
         asked: true,
     })
 }
 
-/// ipvlan on layer 3 knows no gateway: everything goes to the device.
-fn has_gateway(options: &NetworkOptions) -> bool {
+/// ipvlan on layer 3 knows no gateway: everything goes to the device. And from an isolated bridge the host is absent.
+fn has_gateway(options: &NetworkOptions, ipv6: bool) -> bool {
+    let name = if ipv6 { "gateway_mode_ipv6" } else { "gateway_mode_ipv4" };
+    if options.options.get(&format!("com.docker.network.bridge.{name}")).is_some_and(|mode| mode == "isolated") {
+        return false;
+    }
     !matches!(options.options.get("ipvlan_mode").map(String::as_str), Some("l3" | "l3s"))
 }
 
@@ -211,7 +215,7 @@ fn first_free(subnet: Cidr, pool: &PoolRequest) -> Option<IpAddr> {
 fn chosen_subnet(subnet: Cidr, options: &NetworkOptions) -> Subnet {
     Subnet {
         subnet,
-        gateway: subnet.nth(1).filter(|_| has_gateway(options)),
+        gateway: subnet.nth(1).filter(|_| has_gateway(options, subnet.is_ipv6())),
         ip_range: None,
         auxiliary: Default::default(),
         asked: false,

@@ -38,6 +38,15 @@ impl Engine {
                 format!("a network with the driver {name} puts containers on a device of the host, which is root's");
             return Err(Error::new(Kind::Unavailable, message).hint("use the driver bridge, or run dhow as root"));
         }
+        if self.host()?.user_namespace
+            && settings.options.iter().any(|(key, value)| key.contains("gateway_mode") && value == "routed")
+        {
+            return Err(Error::new(
+                Kind::Unavailable,
+                "nobody has a route to the networks of an ordinary user: routed makes no sense",
+            )
+            .hint("use the gateway mode nat, or run dhow as root"));
+        }
         let id = crate::names::identifier()?;
         let named = settings.options.get("com.docker.network.bridge.name").cloned();
         let interface = match settings.driver {
@@ -80,6 +89,7 @@ impl Engine {
 
     fn make_network(&self, network: &Network) -> Result<()> {
         let Some(bridge) = network.bridge() else { return Ok(()) };
+        self.check_owner()?;
         let bridge = network::Bridge { mtu: self.usual_mtu(bridge.mtu)?, ..bridge };
         let made = self.in_networks(|| network::ensure_bridge(&bridge))?;
         made.internal(|| format!("cannot make the network {}", network.name))?;

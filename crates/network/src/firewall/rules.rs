@@ -21,13 +21,16 @@ use crate::links::check_name;
 use crate::nft::{
     Chain, DEVICE, Element, Expression, Hook, IPV4, IPV6, KEY, Load, Operator, Rule, Set, SetKind, Verdict, data_type,
 };
-use crate::plan::{Bridge, Publication, Ruleset};
+use crate::plan::{Bridge, GatewayMode, Publication, Ruleset};
 use crate::relay;
 
 /// The table, family `inet`.
 pub(super) const TABLE: &str = "dhow";
 /// The set of our bridges.
 pub(super) const BRIDGES: &str = "bridges";
+
+/// A chain that no packet comes to: the comment of its rule says whose the table is.
+pub(super) const OWNER: &str = "owner";
 
 /// The set that holds the version of the rules.
 pub(super) const VERSION: &str = "version";
@@ -40,6 +43,8 @@ const ASKED4: &str = "asked4";
 const ASKED4_ANY: &str = "asked4_any";
 const ASKED6: &str = "asked6";
 const ASKED6_ANY: &str = "asked6_any";
+const OPEN4: &str = "open4";
+const OPEN6: &str = "open6";
 const PUBLISHED4: &str = "published4";
 const PUBLISHED4_ANY: &str = "published4_any";
 const PUBLISHED6: &str = "published6";
@@ -74,6 +79,13 @@ pub(super) fn contents(ruleset: &Ruleset, gate: bool) -> Result<Contents, Error>
         contents.rules.extend(asking_rules());
     }
     contents.rules.extend(prerouting_end());
+    if ruleset.bridges.iter().any(is_routed) {
+        contents.sets.extend(open_sets(ruleset)?);
+    }
+    if !ruleset.owner.is_empty() {
+        contents.chains.push(Chain { name: OWNER.to_owned(), hook: None });
+        contents.rules.push(Writer::new(OWNER, ruleset.owner.clone()).add([Expression::Counter]).rule);
+    }
     if ruleset.relays {
         contents.chains.extend(relay_chains());
         contents.rules.extend(relay_rules());
@@ -132,7 +144,15 @@ pub(super) fn interface_key(name: &str) -> Vec<u8> {
 pub(super) fn version() -> Vec<u8> {
     let bridge = Bridge::new("dhow", Vec::new());
     let internal = Bridge { internal: true, icc: false, ..bridge.clone() };
-    let rules = [base_rules(), asking_rules(), relay_rules(), bridge_rules(&bridge), bridge_rules(&internal)];
+    let other = Bridge { modes: [GatewayMode::Routed, GatewayMode::NatUnprotected], ..bridge.clone() };
+    let rules = [
+        base_rules(),
+        asking_rules(),
+        relay_rules(),
+        bridge_rules(&bridge),
+        bridge_rules(&internal),
+        bridge_rules(&other),
+    ];
     let text = format!("{rules:?} {:?} {:?} {:?}", base_chains(), relay_chains(), published_sets());
     // FNV-1a.
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -193,6 +213,23 @@ fn published_sets() -> [Set; 8] {
     ]
 }
 
+fn is_routed(bridge: &Bridge) -> bool {
+    bridge.modes.contains(&GatewayMode::Routed)
+}
+
+/// The published ports of containers whose own addresses are routed.
+fn open_sets(ruleset: &Ruleset) -> Result<Vec<(Set, Vec<Element>)>, Error> {
+    use data_type::{IPV4, IPV6, PORT, PROTOCOL, row};
+    let elements = published(&ruleset.publications)?;
+    let set = |name, key_type, key_length| Set { name, key_type, key_length, kind: SetKind::Set, interval: false };
+    let sets = [set(OPEN4, row(&[IPV4, PROTOCOL, PORT]), 12), set(OPEN6, row(&[IPV6, PROTOCOL, PORT]), 24)];
+    let of = |set: Set| {
+        let own = elements.iter().find(|(name, _)| *name == set.name).map(|(_, elements)| elements.clone());
+        (set, own.unwrap_or_default())
+    };
+    Ok(sets.map(of).into())
+}
+
 /// The beginnings and ends of the subnets. An end is the first address that is outside; the subnet at the very end of all
 /// addresses has none.
 fn ranges(ruleset: &Ruleset, ipv6: bool) -> Vec<Element> {
@@ -242,6 +279,12 @@ pub(super) fn published(publications: &[Publication]) -> Result<Vec<(&'static st
                 push(&mut maps, asked, Element::Key(key.clone()));
             }
             push(&mut maps, name, Element::Value(key, value));
+        }
+        for port in &publication.open {
+            let mut key = octets(port.address);
+            key.extend_from_slice(&[port.protocol.number(), 0, 0, 0]);
+            key.extend_from_slice(&padded(port.port));
+            push(&mut maps, if port.address.is_ipv6() { OPEN6 } else { OPEN4 }, Element::Key(key));
         }
     }
     Ok(maps)
@@ -313,7 +356,29 @@ fn relay_rules() -> Vec<Rule> {
     ]
 }
 
+/// What comes in by the containers' own addresses: everything, or published ports and pings.
+fn direct_rules(bridge: &Bridge, into: &str) -> Vec<Rule> {
+    // Protocol, type of an echo request, offset and length of the destination, set.
+    let families = [(IPV4, 1_u8, 8_u8, (DESTINATION4, 4), OPEN4), (IPV6, 58, 128, (DESTINATION6, 16), OPEN6)];
+    let mut rules = Vec::new();
+    for (mode, (family, icmp, echo, address, set)) in bridge.modes.into_iter().zip(families) {
+        if mode == GatewayMode::NatUnprotected {
+            let writer = Writer::new(into, "unprotected: who has a route reaches every port");
+            rules.push(writer.protocol(family).end(Verdict::Accept));
+        }
+        if mode == GatewayMode::Routed {
+            let key = key_of(Writer::new(into, "routed: to a published port"), family, Some(address));
+            rules.push(key.add([Expression::InSet(set.to_owned())]).end(Verdict::Accept));
+            let is = |load, value: u8| [Expression::Load(load, KEY), Expression::Compare(Operator::Equal, vec![value])];
+            let ping = Writer::new(into, "routed: pings").protocol(family).add(is(Load::TransportProtocol, icmp));
+            rules.push(ping.add(is(Load::Transport(0, 1), echo)).end(Verdict::Accept));
+        }
+    }
+    rules
+}
+
 /// A rule being written.
+#[derive(Clone)]
 struct Writer {
     rule: Rule,
 }
@@ -499,6 +564,9 @@ fn bridge_rules(bridge: &Bridge) -> Vec<Rule> {
         }
         rules.push(writer.any_bit(Load::ConnectionStatus, TRANSLATED).end(Verdict::Accept));
     }
+    if !bridge.internal {
+        rules.extend(direct_rules(bridge, &into));
+    }
     rules.push(Writer::new(&into, "nothing else comes in").end(Verdict::Drop));
     if bridge.internal {
         rules.push(Writer::new(&out_of, "internal: nothing goes out").end(Verdict::Drop));
@@ -516,9 +584,18 @@ fn bridge_rules(bridge: &Bridge) -> Vec<Rule> {
             .any_bit(Load::ConnectionStatus, TRANSLATED)
             .statement(Expression::Masquerade),
     );
-    if bridge.masquerade && !bridge.internal {
+    let translated = bridge.modes.map(GatewayMode::translates);
+    let families: &[Option<u8>] = match translated {
+        [true, true] => &[None],
+        [true, false] => &[Some(IPV4)],
+        [false, true] => &[Some(IPV6)],
+        [false, false] => &[],
+    };
+    for family in families.iter().filter(|_| bridge.masquerade && !bridge.internal) {
+        let writer = Writer::new(&nat, "out into the world with the address of this host");
         rules.push(
-            Writer::new(&nat, "out into the world with the address of this host")
+            family
+                .map_or(writer.clone(), |family| writer.protocol(family))
                 .add([Expression::Load(Load::OutputInterface, KEY), Expression::NotInSet(BRIDGES.to_owned())])
                 .statement(Expression::Masquerade),
         );
@@ -546,6 +623,7 @@ mod tests {
         let publication = Publication {
             addresses: vec!["10.88.0.2".parse().unwrap()],
             ports: vec![port("0.0.0.0", 8080), port("127.0.0.1", 8081), port("::", 8080)],
+            open: Vec::new(),
         };
         let maps = published(&[publication]).unwrap();
         let of = |name: &str| maps.iter().find(|(map, _)| *map == name).map(|(_, elements)| elements.clone());
@@ -559,7 +637,7 @@ mod tests {
     #[test]
     fn a_subnet_at_the_end_of_all_addresses_has_no_end() {
         let bridge = Bridge::new("b", vec![Subnet::new("255.255.255.0/24".parse().unwrap())]);
-        let ruleset = Ruleset { bridges: vec![bridge], publications: vec![], relays: false };
+        let ruleset = Ruleset { bridges: vec![bridge], publications: vec![], ..Ruleset::default() };
         // 256.0.0.0 does not fit into four bytes: the end would wrap to 0.0.0.0.
         assert_eq!(ranges(&ruleset, false).len(), 1);
     }

@@ -16,10 +16,10 @@ cases![ports:
     restarts_keep_everything [Root], at_the_same_time [Root],
 ];
 
-const SERVE: &str = "echo here >/index.html; exec httpd -f -vv -p 80 -h /";
+pub const SERVE: &str = "echo here >/index.html; exec httpd -f -vv -p 80 -h /";
 
 /// The LAN: this machine is 192.0.2.1 and 2001:db8::1, the neighbour `.2` and `::2`.
-fn lan() -> Result<Lan> {
+pub fn lan() -> Result<Lan> {
     let lan = Lan::new()?;
     let ip = |words: &str| host::succeed(Command::new("ip").args(words.split(' ')));
     ip("link set lo up")?;
@@ -45,7 +45,7 @@ fn get(from: Option<&Lan>, address: &str) -> String {
     host::succeed(command).unwrap_or_default().trim().to_owned()
 }
 
-fn has_curl() -> Result<()> {
+pub fn has_curl() -> Result<()> {
     if host::program("curl").is_none() {
         return crate::case::skip("no curl for the neighbour");
     }
