@@ -1,4 +1,4 @@
-//! `cargo xtask bench engine|load|network|start`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench api|engine|load|network|start`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::paths::{self, Staging};
 use crate::{images, setup, test};
 
+mod api;
 mod cage;
 mod engine;
 mod limit;
@@ -43,10 +44,12 @@ impl Bench {
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
         Some(&"engine") => ("engine", 8),
+        // Its figures are times, not rounds.
+        Some(&"api") => ("api", 1),
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
         Some(&"network") => ("network", 3),
-        _ => bail!("bench: engine, load, network or start"),
+        _ => bail!("bench: api, engine, load, network or start"),
     };
     if let ["network", "--ask", address] = words {
         return network::client(address);
@@ -72,6 +75,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
         "engine" => engine::run(&bench)?,
+        "api" => api::run(&bench)?,
         "network" => network::run(&bench)?,
         "start" => start::run(&bench)?,
         _ => load::run(&bench)?,

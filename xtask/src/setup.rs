@@ -35,6 +35,7 @@ const PACKAGES: &[(&str, Set, &str)] = &[
     ("nftables", Set::Test, "nft: a second opinion on the firewall rules"),
     ("passt", Set::Test, "pasta: the network of an ordinary user's containers"),
     ("python3-docker", Set::Test, "a client of the Docker API"),
+    ("python3-venv", Set::Test, "newer clients of the Docker API, from PyPI"),
     ("skopeo", Set::Test, "pushes images to the registry, and makes archives as others make them"),
     ("procps", Set::Test, "ps, which the API's `top` asks"),
     ("strace", Set::Test, "system calls that fail on purpose"),

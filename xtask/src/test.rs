@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{command, output, run as run_command, text};
 use crate::disk;
 use crate::paths::{self, Staging};
-use crate::{elf, images, registry, setup, tidy, vm};
+use crate::{clients, elf, images, registry, setup, tidy, vm};
 
 /// Names of the parts, as `cargo xtask test PART...` takes them.
 pub const PARTS: &[&str] = &["tidy", "fmt", "clippy", "unit", "native", "user", "vm"];
@@ -103,6 +103,7 @@ fn prepare() -> Result<()> {
     setup::run(&[setup::Set::Test])?;
     images::run(None)?;
     registry::storage()?;
+    clients::run()?;
     Ok(())
 }
 
@@ -243,6 +244,7 @@ impl Stage {
             format!("DHOW_BIN={}", self.path("dhow").display()),
             format!("DHOW_IMAGES={}", cache.join("images").display()),
             format!("DHOW_REGISTRY={}", cache.join("registry").display()),
+            format!("DHOW_CLIENTS={}", clients::directory()?.display()),
         ];
         let blackbox = self.path("blackbox").display().to_string();
         let mut words: Vec<String> = std::iter::once("env".to_owned()).chain(variables).chain([blackbox]).collect();

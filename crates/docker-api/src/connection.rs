@@ -1,20 +1,24 @@
 //! One client: its limits, its requests one after the other, and every answer's headers.
 
+use crate::access::Peer;
 use crate::content::Content;
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
+use crate::log::Level;
 use crate::old_style::Socket;
 use crate::query::{Query, decode};
 use crate::reply::{self, Reply};
+use crate::server::Kind;
 use crate::version::{self, NEWEST};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER};
 use hyper::server::conn::http1;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a client may take to send the head of a request, the time between two requests included.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -24,15 +28,23 @@ const HEAD_LIMIT: usize = 64 << 10;
 const HEAD_FIELDS: usize = 128;
 
 /// Serves one client until it goes or the server ends.
-pub async fn serve(shared: Arc<Shared>, mut socket: Socket, mut ending: tokio::sync::watch::Receiver<bool>) {
-    tokio::select! {
-        true = socket.look() => {}
-        () = crate::server::told(&mut ending) => return,
-        else => return,
+pub async fn serve(
+    shared: Arc<Shared>,
+    mut socket: Socket,
+    peer: Peer,
+    kind: Kind,
+    mut ending: tokio::sync::watch::Receiver<bool>,
+) {
+    let came = tokio::select! {
+        came = socket.look() => came,
+        () = crate::server::told(&mut ending) => false,
+    };
+    if !came {
+        return;
     }
     let service = hyper::service::service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(answer(shared, request).await) }
+        let (shared, peer) = (shared.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(answer(shared, peer, kind, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -52,12 +64,34 @@ pub async fn serve(shared: Arc<Shared>, mut socket: Socket, mut ending: tokio::s
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Reply {
-    let head = request.method() == Method::HEAD;
-    let mut reply = match dispatch(shared, request).await {
-        Ok(reply) => reply,
-        Err(failure) => reply::failure(&failure),
+async fn answer(shared: Arc<Shared>, peer: Peer, kind: Kind, request: Request<Incoming>) -> Reply {
+    let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let head = method == Method::HEAD;
+    let result = if kind == Kind::Metrics && path != "/metrics" {
+        Err(Failure::missing("page not found: only /metrics is served here"))
+    } else {
+        dispatch(shared.clone(), peer.clone(), kind, request).await
     };
+    let (mut reply, said) = match result {
+        Ok(reply) => (reply, None),
+        Err(failure) => (reply::failure(&failure), Some(failure.message)),
+    };
+    let (status, took) = (reply.status(), began.elapsed());
+    shared.metrics.answered(&method, status, took);
+    let level = match status {
+        StatusCode::FORBIDDEN => Level::Info,
+        // Said on purpose, and the client has been told.
+        StatusCode::NOT_IMPLEMENTED | StatusCode::SERVICE_UNAVAILABLE => Level::Debug,
+        status if status.is_server_error() => Level::Error,
+        _ => Level::Debug,
+    };
+    // Queries are left out: they hold what people type.
+    shared.log.tell(level, "request", || {
+        json!({
+            "method": method.as_str(), "path": path, "status": status.as_u16(), "seconds": took.as_secs_f64(),
+            "peer": peer.who.to_string(), "pid": peer.who.pid(), "tier": peer.tier.name(), "said": said,
+        })
+    });
     let headers = reply.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static(concat!("dhow/", env!("CARGO_PKG_VERSION"), " (linux)")));
     headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
@@ -68,17 +102,28 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Reply {
     if head && !reply.headers().contains_key(hyper::header::CONTENT_LENGTH) {
         // Go's client waits for a length, or takes none for "unknown".
         reply.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        *reply.body_mut() = reply::Content::Whole(None);
     }
     reply
 }
 
-async fn dispatch(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<Reply, Failure> {
+async fn dispatch(
+    shared: Arc<Shared>,
+    peer: Peer,
+    kind: Kind,
+    mut request: Request<Incoming>,
+) -> Result<Reply, Failure> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let (version, path) = version::split(parts.uri.path())?;
     let segments: Vec<String> = path.split('/').skip(1).map(|segment| decode(segment, false)).collect();
+    let segments = match kind {
+        Kind::Everything => crate::access::admit(&peer, &shared, &parts.method, segments).await?,
+        Kind::Metrics => segments,
+    };
     let context = Context {
         shared,
+        peer,
         version,
         query: Query::parse(parts.uri.query().unwrap_or_default()),
         headers: parts.headers,

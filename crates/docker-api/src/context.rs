@@ -1,7 +1,10 @@
 //! What a handler has: the server, and the request taken apart.
 
+use crate::access::Peer;
 use crate::content::Content;
 use crate::failure::Failure;
+use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::query::Query;
 use crate::runs::Runs;
 use crate::version::Version;
@@ -21,6 +24,12 @@ pub struct Shared {
     pub runs: Runs,
     /// Exec sessions that were made here.
     pub execs: crate::exec::Sessions,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where the server tells of itself.
+    pub log: Log,
+    /// Rung when a client has gone.
+    pub left: tokio::sync::Notify,
 }
 
 /// One request.
@@ -28,6 +37,8 @@ pub struct Shared {
 pub struct Context {
     /// The server.
     pub shared: Arc<Shared>,
+    /// Who asks, and what they may.
+    pub peer: Peer,
     /// The version that was asked.
     pub version: Version,
     /// What stands behind the question mark.

@@ -1,12 +1,15 @@
 //! `GET /events`: what happened, and what happens, a line of JSON each. Headers are sent before anything happens.
 
-use crate::context::Context;
+use crate::access::Peer;
+use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
 use bytes::Bytes;
-use engine::{EventFilter, EventOptions, EventReader};
+use engine::{Event, EventFilter, EventOptions, EventReader};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc::Sender;
@@ -22,9 +25,10 @@ pub async fn events(context: Context) -> Result<Reply, Failure> {
     let options = EventOptions { since, until, filter };
     let reader = context.workers().quick(move |engine| engine.events(options)).await?;
     let (sender, reply) = reply::stream("application/json");
+    let mut seen = Seen { shared: context.shared, peer: context.peer, own: BTreeMap::new() };
     tokio::spawn(async move {
         tokio::select! {
-            () = copy(reader, &sender, until) => {}
+            () = copy(reader, &sender, until, &mut seen) => {}
             () = sender.closed() => {}
         }
     });
@@ -53,7 +57,41 @@ fn filter(text: Option<&str>) -> Result<EventFilter, Failure> {
 /// Bytes that are sent at once.
 const CHUNK: usize = 32 << 10;
 
-async fn copy(mut reader: EventReader, sender: &Sender<Bytes>, until: Option<i64>) {
+/// What a client may hear of: a confined one of its own containers and nothing else.
+struct Seen {
+    shared: Arc<Shared>,
+    peer: Peer,
+    /// Containers that were asked about, and whether they are its own.
+    own: BTreeMap<String, bool>,
+}
+
+/// Containers that are remembered at most.
+const REMEMBERED: usize = 4096;
+
+impl Seen {
+    async fn may_hear(&mut self, event: &Event) -> bool {
+        if !self.peer.is_confined() {
+            return true;
+        }
+        if event.kind != engine::events::Type::Container {
+            return false;
+        }
+        if let Some(own) = self.own.get(&event.actor) {
+            return *own;
+        }
+        // One that is gone already is nobody's.
+        let (id, peer) = (event.actor.clone(), self.peer.clone());
+        let asked = self.shared.workers.quick(move |engine| Ok(peer.made(&engine.inspect(&id)?))).await;
+        let own = asked.unwrap_or(false);
+        if self.own.len() >= REMEMBERED {
+            self.own.clear();
+        }
+        self.own.insert(event.actor.clone(), own);
+        own
+    }
+}
+
+async fn copy(mut reader: EventReader, sender: &Sender<Bytes>, until: Option<i64>, seen: &mut Seen) {
     let watched = reader.descriptor().and_then(|fd| fd.try_clone_to_owned().ok());
     let watched = watched.and_then(|fd| pipe::Receiver::from_file_unchecked(std::fs::File::from(fd)).ok());
     let mut gathered = Vec::new();
@@ -61,6 +99,7 @@ async fn copy(mut reader: EventReader, sender: &Sender<Bytes>, until: Option<i64
         // Asked before reading: what is written in the last moment is read by the reading that follows.
         let over = reader.is_over();
         let more = match reader.try_next() {
+            Ok(Some(event)) if !seen.may_hear(&event).await => continue,
             Ok(Some(event)) => {
                 gathered.extend_from_slice(docker_json::event::value(&event).to_string().as_bytes());
                 gathered.push(b'\n');

@@ -1,5 +1,6 @@
 //! Exec sessions: made first, started later, asked about afterwards. Docker keeps them in the daemon's memory; so does this.
 
+use crate::access::{Peer, Tier};
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 struct Session {
     container: String,
+    /// Who made it, as records name clients.
+    owner: String,
     options: ExecOptions,
     streams: Streams,
     keys: Option<String>,
@@ -42,6 +45,15 @@ impl Sessions {
 
     fn find(&self, id: &str) -> Result<Session, Failure> {
         self.lock().get(id).cloned().ok_or_else(|| Failure::missing(format!("No such exec instance: {id}")))
+    }
+
+    /// The same for a client: those below the full tier have only the sessions that they made.
+    fn find_for(&self, id: &str, peer: &Peer) -> Result<Session, Failure> {
+        let session = self.find(id)?;
+        if peer.tier != Tier::Full && session.owner != peer.owner() {
+            return Err(peer.denied(&format!("the exec session {id} is not yours")));
+        }
+        Ok(session)
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Session)) {
@@ -105,6 +117,9 @@ pub async fn create(mut context: Context, wanted: &str) -> Result<Reply, Failure
     if command.is_empty() {
         return Err(Failure::bad("No exec command specified"));
     }
+    if asked.privileged.unwrap_or(false) && context.peer.tier != Tier::Full {
+        return Err(context.peer.denied("a privileged exec is not allowed"));
+    }
     if let Some(keys) = &asked.detach_keys {
         crate::containers::detach_keys(Some(keys))?;
     }
@@ -112,6 +127,7 @@ pub async fn create(mut context: Context, wanted: &str) -> Result<Reply, Failure
     let session_id = random_id()?;
     let session = Session {
         container: container.id.clone(),
+        owner: context.peer.owner(),
         options: ExecOptions {
             command,
             env: asked.env.unwrap_or_default(),
@@ -154,19 +170,21 @@ fn random_id() -> Result<String, Failure> {
 #[serde(rename_all = "PascalCase", default)]
 struct Start {
     detach: Option<bool>,
+    tty: Option<bool>,
     console_size: Option<[u16; 2]>,
 }
 
 /// `POST /exec/{id}/start`
 pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
     let asked: Start = context.optional_document().await?.unwrap_or_default();
-    let session = context.shared.execs.find(id)?;
+    let session = context.shared.execs.find_for(id, &context.peer)?;
     if session.started {
         return Err(Failure::conflict(format!("exec command {id} has already run")));
     }
     let mut options = session.options.clone();
     let detach = asked.detach.unwrap_or(false);
-    let terminal = options.terminal;
+    // Whether the stream is raw is said here once more, and it is this word that counts.
+    let raw = asked.tty.unwrap_or(false);
     options.size = size(asked.console_size).or(options.size);
     options.streams = (!detach).then_some(session.streams);
     let container = session.container.clone();
@@ -186,9 +204,19 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
             Err(error) => Err(failed(&context.shared, id, &error)),
         };
     }
-    let media_type = streams::media_type(terminal, context.version);
-    let keys = (terminal && session.streams.stdin).then(|| crate::containers::detach_keys(session.keys.as_deref()));
-    let joining = Joining { streams: session.streams, multiplexed: !terminal, keys: keys.transpose()? };
+    let media_type = streams::media_type(raw, context.version);
+    let keys = (session.options.terminal && session.streams.stdin)
+        .then(|| crate::containers::detach_keys(session.keys.as_deref()));
+    let joining = Joining { streams: session.streams, multiplexed: !raw, keys: keys.transpose()? };
+    if !context.headers.contains_key(hyper::header::UPGRADE) {
+        let (mut client, reply) = Client::within(media_type, context.body)?;
+        let (shared, id) = (context.shared.clone(), id.to_owned());
+        tokio::spawn(async move {
+            run(&shared, &id, session.container, options, joining, &mut client).await;
+            client.close().await;
+        });
+        return Ok(reply);
+    }
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {
         // Started when the client has the answer's head: some read it through a buffer that they then throw away, and
@@ -251,7 +279,7 @@ fn failed(shared: &Shared, id: &str, error: &engine::Error) -> Failure {
 
 /// `GET /exec/{id}/json`
 pub async fn inspect(context: Context, id: &str) -> Result<Reply, Failure> {
-    let mut session = context.shared.execs.find(id)?;
+    let mut session = context.shared.execs.find_for(id, &context.peer)?;
     if session.started && session.exit_code.is_none() {
         let (container, wanted) = (session.container.clone(), id.to_owned());
         let known = context.workers().quick(move |engine| engine.exec_state(&container, &wanted)).await;
@@ -293,7 +321,7 @@ pub async fn inspect(context: Context, id: &str) -> Result<Reply, Failure> {
 
 /// `POST /exec/{id}/resize`
 pub async fn resize(context: Context, id: &str) -> Result<Reply, Failure> {
-    let session = context.shared.execs.find(id)?;
+    let session = context.shared.execs.find_for(id, &context.peer)?;
     let (rows, columns) = crate::containers::size(&context.query)?;
     if !session.started {
         context.shared.execs.change(id, |session| session.options.size = Some(monitor::Size { rows, columns }));

@@ -9,16 +9,18 @@
 //!                                               └────── monitors' sockets and logs, polled: no thread waits for a container
 //! ```
 //!
+//! - `access`: who may do what; [`log`], `metrics`: what the server tells of itself; [`tls`]: clients over a network
 //! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header
 //! - `route`, `version`, `query`: from a request to a handler; `reply`, `failure`: and back
 //! - `workers`: the engine blocks and belongs to one thread; here is who calls it
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
-//! - `streams`, `polled`: between a hijacked connection and a monitor
+//! - `streams`, `websocket`, `polled`: between a hijacked connection and a monitor
 //! - `create`: Docker's container configuration as the engine's options
 //! - `piped`: archives between a thread and a client
 //! - `containers`, `exec`, `events`, `images`, `networks`, `volumes`, `system`: the operations
 #![forbid(unsafe_code)]
 
+mod access;
 mod connection;
 mod containers;
 mod content;
@@ -30,6 +32,8 @@ mod failure;
 mod filters;
 mod images;
 pub mod listen;
+pub mod log;
+mod metrics;
 mod networks;
 mod old_style;
 mod piped;
@@ -41,10 +45,13 @@ mod runs;
 mod server;
 mod streams;
 mod system;
+pub mod tls;
 mod version;
 mod volumes;
+mod websocket;
 mod workers;
 
+pub use access::{Policy, PolicyError};
 pub use listen::Address;
 pub use server::{Error, Options, serve};
 pub use system::document as info;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub enum Address {
     /// `unix:///run/dhow.sock`
     Unix(PathBuf),
-    /// `tcp://127.0.0.1:2375`; without TLS only on loopback.
+    /// `tcp://127.0.0.1:2375`; without TLS only on loopback, which [`open`] sees to.
     Tcp(SocketAddr),
     /// `fd://`: all sockets that systemd has passed.
     Inherited,
@@ -41,11 +41,6 @@ impl std::str::FromStr for Address {
                 let address = rest.replace("localhost", "127.0.0.1");
                 let address: SocketAddr =
                     address.parse().map_err(|_| invalid("write an IP address and a port, as tcp://127.0.0.1:2375"))?;
-                if !address.ip().is_loopback() {
-                    return Err(invalid(
-                        "without TLS everybody who reaches it would be root here: use a loopback address",
-                    ));
-                }
                 Ok(Address::Tcp(address))
             }
             "fd" => Ok(Address::Inherited),
@@ -80,13 +75,29 @@ impl Drop for Made {
     }
 }
 
+/// How places are opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way<'a> {
+    /// The group that may connect to Unix sockets beside their owner.
+    pub group: Option<&'a str>,
+    /// Everybody may connect to Unix sockets, as a policy decides who may do what.
+    pub everybody: bool,
+    /// TCP is spoken with TLS and clients' certificates.
+    pub tls: bool,
+}
+
 /// Opens a place. Must be called while there is one thread: the mode of a Unix socket is made by the umask.
 ///
 /// # Errors
 /// A sentence about the address.
-pub fn open(address: &Address, group: Option<&str>) -> Result<Vec<Listener>, String> {
+pub fn open(address: &Address, way: &Way<'_>) -> Result<Vec<Listener>, String> {
+    let tls = way.tls;
     match address {
-        Address::Unix(path) => Ok(vec![unix(path, group)?]),
+        Address::Unix(path) => Ok(vec![unix(path, way)?]),
+        Address::Tcp(address) if !tls && !address.ip().is_loopback() => Err(format!(
+            "cannot listen at tcp://{address}: without TLS everybody who reaches it would be root here: use a loopback \
+             address, or --tlsverify with --tlscacert, --tlscert and --tlskey"
+        )),
         Address::Tcp(address) => {
             let listener = std::net::TcpListener::bind(address)
                 .map_err(|error| format!("cannot listen at tcp://{address}: {error}"))?;
@@ -96,7 +107,7 @@ pub fn open(address: &Address, group: Option<&str>) -> Result<Vec<Listener>, Str
     }
 }
 
-fn unix(path: &Path, group: Option<&str>) -> Result<Listener, String> {
+fn unix(path: &Path, way: &Way<'_>) -> Result<Listener, String> {
     let failed = |error: std::io::Error| format!("cannot listen at unix://{}: {error}", path.display());
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;
@@ -108,13 +119,14 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener, String> {
         std::fs::remove_file(path).map_err(failed)?;
     }
     // Docker's mode: its owner and its group.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o117));
+    let mask = if way.everybody { 0o111 } else { 0o117 };
+    let before = rustix::process::umask(Mode::from_raw_mode(mask));
     let bound = std::os::unix::net::UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound.map_err(failed)?;
     let inode = std::fs::symlink_metadata(path).map_err(failed)?.ino();
     let made = Made { path: path.to_owned(), inode };
-    if let Some(name) = group {
+    if let Some(name) = way.group {
         let gid = group_id(name)?;
         let group = Some(Gid::from_raw(gid));
         rustix::fs::chown(path, None, group)
@@ -177,9 +189,11 @@ mod tests {
         assert_eq!("unix:///run/x".parse(), Ok(Address::Unix("/run/x".into())));
         assert_eq!("tcp://localhost:1".parse(), Ok(Address::Tcp(([127, 0, 0, 1], 1).into())));
         assert_eq!("fd://".parse(), Ok(Address::Inherited));
-        for bad in ["", "unix://x", "tcp://0.0.0.0:2375", "tcp://x", "http://x", "/run/x"] {
+        for bad in ["", "unix://x", "tcp://x", "http://x", "/run/x"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+        let everywhere = "tcp://0.0.0.0:0".parse().unwrap();
+        assert!(open(&everywhere, &Way::default()).unwrap_err().contains("without TLS"));
     }
 
     #[test]
@@ -187,14 +201,14 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let first = open(&Address::Unix(path.clone()), None).unwrap();
+        let first = open(&Address::Unix(path.clone()), &Way::default()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(open(&Address::Unix(path.clone()), None).unwrap_err().contains("another server"));
+        assert!(open(&Address::Unix(path.clone()), &Way::default()).unwrap_err().contains("another server"));
         drop(first);
         assert!(!path.exists());
         // One that a killed server left.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        open(&Address::Unix(path), None).unwrap();
+        open(&Address::Unix(path), &Way::default()).unwrap();
     }
 }

@@ -104,7 +104,8 @@ fn options(asked: Asked) -> Result<NetworkOptions, Failure> {
 
 /// `POST /networks/create`
 pub async fn create(mut context: Context) -> Result<Reply, Failure> {
-    let options = options(context.document().await?)?;
+    let mut options = options(context.document().await?)?;
+    context.peer.check_network(&mut options)?;
     let network = context.workers().quick(move |engine| engine.create_network(&options)).await?;
     reply::json(StatusCode::CREATED, &json!({ "Id": network.id, "Warning": "" }))
 }
@@ -115,13 +116,15 @@ const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope",
 pub async fn list(context: Context) -> Result<Reply, Failure> {
     let filters = Filters::parse(context.query.text("filters"), FILTERS)?;
     let dangling = filters.switch("dangling")?;
+    let peer = context.peer.clone();
     let all = context
         .workers()
         .translate(move |engine| {
             let uses = engine.network_uses()?;
             let kept = engine.networks()?.into_iter().filter(|network| {
                 let unused = !network.is_predefined() && !uses.contains_key(&network.id);
-                dangling.is_none_or(|wanted| wanted == unused) && keep(network, &filters)
+                let seen = network.is_predefined() || peer.owns(&network.settings.labels);
+                seen && dangling.is_none_or(|wanted| wanted == unused) && keep(network, &filters)
             });
             kept.map(|network| Ok(docker_json::network::value(&network, &[])?)).collect::<Result<Vec<Value>, Failure>>()
         })
@@ -141,15 +144,28 @@ fn keep(network: &Network, filters: &Filters) -> bool {
 
 /// `GET /networks/{id}`
 pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
-    let wanted = wanted.to_owned();
-    let (network, members) = context.workers().quick(move |engine| engine.network(&wanted)).await?;
+    let (wanted, peer) = (wanted.to_owned(), context.peer.clone());
+    let found = context.workers().translate(move |engine| {
+        peer.check_network_use(engine, &wanted)?;
+        let (network, mut members) = engine.network(&wanted)?;
+        if peer.is_confined() {
+            // Who else is on a network that all share is not for everybody.
+            members.retain(|member| engine.inspect(&member.container).is_ok_and(|container| peer.made(&container)));
+        }
+        Ok((network, members))
+    });
+    let (network, members) = found.await?;
     reply::ok(&docker_json::network::value(&network, &members)?)
 }
 
 /// `DELETE /networks/{id}`
 pub async fn remove(context: Context, wanted: &str) -> Result<Reply, Failure> {
-    let wanted = wanted.to_owned();
-    context.workers().quick(move |engine| engine.remove_network(&wanted)).await?;
+    let (wanted, peer) = (wanted.to_owned(), context.peer.clone());
+    let removed = context.workers().translate(move |engine| {
+        peer.check_network_use(engine, &wanted)?;
+        Ok(engine.remove_network(&wanted)?)
+    });
+    removed.await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -173,8 +189,13 @@ pub async fn connect(mut context: Context, wanted: &str) -> Result<Reply, Failur
     let asked: Joining = context.document().await?;
     let container = asked.container()?;
     let request = asked.endpoint_config.unwrap_or_default().request(wanted)?;
-    let (wanted, options) = (wanted.to_owned(), ConnectOptions { container, request });
-    context.workers().quick(move |engine| engine.connect_network(&wanted, &options)).await?;
+    let (wanted, peer) = (wanted.to_owned(), context.peer.clone());
+    let connected = context.workers().translate(move |engine| {
+        peer.check_network_use(engine, &wanted)?;
+        let container = peer.check_connected(engine, container)?;
+        Ok(engine.connect_network(&wanted, &ConnectOptions { container, request })?)
+    });
+    connected.await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
@@ -182,7 +203,13 @@ pub async fn connect(mut context: Context, wanted: &str) -> Result<Reply, Failur
 pub async fn disconnect(mut context: Context, wanted: &str) -> Result<Reply, Failure> {
     let asked: Joining = context.document().await?;
     let (wanted, container, force) = (wanted.to_owned(), asked.container()?, asked.force.unwrap_or(false));
-    context.workers().quick(move |engine| engine.disconnect_network(&wanted, &container, force)).await?;
+    let peer = context.peer.clone();
+    let disconnected = context.workers().translate(move |engine| {
+        peer.check_network_use(engine, &wanted)?;
+        let container = peer.check_connected(engine, container)?;
+        Ok(engine.disconnect_network(&wanted, &container, force)?)
+    });
+    disconnected.await?;
     Ok(reply::empty(StatusCode::OK))
 }
 

@@ -13,12 +13,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// The kinds of sockets.
 #[derive(Debug)]
 enum Raw {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A client's socket.
@@ -52,11 +54,19 @@ impl From<TcpStream> for Socket {
     }
 }
 
+impl From<TlsStream<TcpStream>> for Socket {
+    fn from(stream: TlsStream<TcpStream>) -> Socket {
+        drop(stream.get_ref().0.set_nodelay(true));
+        Socket { raw: Raw::Tls(Box::new(stream)), ahead: Bytes::new(), behind: Bytes::new(), old_style: false }
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.raw {
             Raw::Unix(stream) => stream.as_fd(),
             Raw::Tcp(stream) => stream.as_fd(),
+            Raw::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
 }
@@ -93,6 +103,7 @@ impl Socket {
             let n = match &mut self.raw {
                 Raw::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, &self.behind))?,
                 Raw::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, &self.behind))?,
+                Raw::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, &self.behind))?,
             };
             self.behind.advance(n);
         }
@@ -170,6 +181,7 @@ impl AsyncRead for Socket {
         match &mut socket.raw {
             Raw::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Raw::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Raw::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -192,12 +204,18 @@ impl AsyncWrite for Socket {
         match &mut socket.raw {
             Raw::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Raw::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Raw::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Neither kind of socket keeps anything back.
-        self.get_mut().poll_behind(cx)
+        let socket = self.get_mut();
+        ready!(socket.poll_behind(cx))?;
+        match &mut socket.raw {
+            // Only TLS keeps anything back.
+            Raw::Unix(_) | Raw::Tcp(_) => Poll::Ready(Ok(())),
+            Raw::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -206,6 +224,7 @@ impl AsyncWrite for Socket {
         match &mut socket.raw {
             Raw::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Raw::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Raw::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

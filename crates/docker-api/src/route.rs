@@ -31,9 +31,15 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["auth"] if post => system::auth(context).await,
         ["images", rest @ ..] => images(method, rest, context).await,
         ["commit"] if post => became::commit(context).await,
-        ["distribution", ..] if get => Err(Failure::unsupported("asking a registry about an image")),
+        ["distribution", name @ .., "json"] if get && !name.is_empty() => {
+            images::ask::distribution(context, &name.join("/")).await
+        }
         ["build"] if post => Err(Failure::unsupported("building images")),
-        ["build", "prune"] if post => Err(Failure::unsupported("a build cache")),
+        // There is none, so there is nothing to remove from it.
+        ["build", "prune"] if post => {
+            crate::reply::ok(&serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+        }
+        ["metrics"] if get => crate::metrics::metrics(context).await,
         ["session" | "grpc"] if post => Err(Failure::missing("page not found: there is no BuildKit in this server")),
         ["nodes" | "services" | "tasks" | "secrets" | "configs", ..] if get || post || delete => {
             Err(system::no_swarm())
@@ -41,7 +47,13 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["swarm", "init" | "join"] if post => Err(Failure::unsupported("a swarm")),
         ["swarm", ..] if get || post => Err(system::no_swarm()),
         ["plugins"] if get => crate::reply::ok(&serde_json::json!([])),
-        ["plugins", ..] if get || post || delete => Err(Failure::unsupported("a plugin")),
+        ["plugins", "privileges"] | ["plugins", "pull" | "create"] if get || post => {
+            Err(Failure::unsupported("a plugin"))
+        }
+        ["plugins", name @ .., "json" | "enable" | "disable" | "upgrade" | "push" | "set"] if get || post => {
+            Err(Failure::missing(format!("plugin {:?} not found", name.join("/"))))
+        }
+        ["plugins", name @ ..] if delete => Err(Failure::missing(format!("plugin {:?} not found", name.join("/")))),
         _ => Err(Failure::missing("page not found")),
     }
 }
@@ -64,7 +76,7 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         [id, "update"] if post => update::update(context, id).await,
         [id, "attach"] if post => attach::attach(context, id).await,
         [id, "exec"] if post => exec::create(context, id).await,
-        [_, "attach", "ws"] if get => Err(Failure::unsupported("attaching by a websocket")),
+        [id, "attach", "ws"] if get => attach::attach_web(context, id).await,
         [id, "changes"] if get => became::changes(context, id).await,
         [id, "export"] if get => became::export(context, id).await,
         [id, "kill"] if post => life::kill(context, id).await,
@@ -104,6 +116,8 @@ async fn on_volumes(method: &Method, segments: &[&str], context: Context) -> Res
         ["prune"] if post => volumes::prune(context).await,
         [name] if get => volumes::inspect(context, name).await,
         [name] if *method == Method::DELETE => volumes::remove(context, name).await,
+        // Only a volume of a swarm can be changed.
+        [_] if *method == Method::PUT => Err(system::no_swarm()),
         _ => Err(Failure::missing("page not found")),
     }
 }

@@ -79,6 +79,11 @@ impl Runs {
         waiting
     }
 
+    /// Whether nobody has started a container since somebody began to wait for the end of its next run.
+    pub fn is_awaited(&self, id: &str) -> bool {
+        self.lock().get(id).is_some_and(|list| !list.ends.is_empty())
+    }
+
     /// Puts those back whose container was not started.
     pub fn put_back(&self, id: &str, waiting: Waiting) {
         if !waiting.is_empty() {

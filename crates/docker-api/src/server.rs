@@ -1,15 +1,22 @@
 //! The server's life: it listens, serves, reaps, and ends when it is told to.
 
+use crate::access::{Policy, PolicyError, Who};
 use crate::connection;
 use crate::context::Shared;
-use crate::listen::{self, Address, Listener};
+use crate::listen::{self, Address, Listener, Way};
+use crate::log::{Level, Log};
+use crate::metrics::Metrics;
 use crate::old_style::Socket;
 use crate::runs::Runs;
 use crate::workers::Workers;
-use std::sync::Arc;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// What `dhow serve` is told.
 #[derive(Clone, Debug)]
@@ -20,14 +27,25 @@ pub struct Options {
     pub addresses: Vec<Address>,
     /// The group that may connect to Unix sockets beside their owner.
     pub group: Option<String>,
+    /// The file that says who may do what; without one, whoever may connect may do everything.
+    pub policy: Option<PathBuf>,
+    /// For TCP that does not stay on loopback.
+    pub tls: Option<crate::tls::Files>,
+    /// Where everybody gets `/metrics`, and nothing else, without TLS.
+    pub metrics: Option<SocketAddr>,
+    /// Where the server tells of itself.
+    pub log: Log,
 }
 
 /// Why the server did not begin, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address cannot be used.
+    /// An address, or a file of TLS, cannot be used.
     #[error("{0}")]
     Listen(String),
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The kernel gives no event loop.
     #[error("cannot start the event loop")]
     EventLoop(#[source] std::io::Error),
@@ -45,30 +63,103 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Errors
 /// When an address cannot be used, or the kernel gives no event loop.
 pub fn serve(options: &Options, listening: impl FnOnce()) -> Result<(), Error> {
+    engine::roles::raise_descriptor_limit();
+    let policy = match &options.policy {
+        Some(path) => Policy::read(path)?,
+        None => Policy::open(),
+    };
+    let tls = options.tls.as_ref().map(crate::tls::acceptor).transpose().map_err(Error::Listen)?;
+    let way = Way { group: options.group.as_deref(), everybody: options.policy.is_some(), tls: tls.is_some() };
     let mut listeners = Vec::new();
     for address in &options.addresses {
-        listeners.extend(listen::open(address, options.group.as_deref()).map_err(Error::Listen)?);
+        listeners
+            .extend(listen::open(address, &way).map_err(Error::Listen)?.into_iter().map(|one| (one, Kind::Everything)));
     }
+    if let Some(address) = options.metrics {
+        // Numbers only, so that a scraper of another machine may have them without TLS.
+        let open = listen::open(&Address::Tcp(address), &Way { tls: true, ..way }).map_err(Error::Listen)?;
+        listeners.extend(open.into_iter().map(|one| (one, Kind::Metrics)));
+    }
+    let access = Arc::new(Access { policy: Mutex::new(Arc::new(policy)), tls });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::EventLoop)?;
-    runtime.block_on(run(options, listeners, listening)).map_err(Error::EventLoop)
+    runtime.block_on(run(options, listeners, access, listening)).map_err(Error::EventLoop)
 }
 
-async fn run(options: &Options, listeners: Vec<Listener>, listening: impl FnOnce()) -> std::io::Result<()> {
+/// How long after the last client has gone memory is given back: threads that call the engine have ended by then.
+const QUIET: Duration = Duration::from_secs(6);
+
+/// Gives memory back to the kernel when it has become quiet. Without, a burst of clients stays in the allocator.
+async fn give_back(shared: Arc<Shared>) {
+    loop {
+        shared.left.notified().await;
+        while tokio::time::timeout(QUIET, shared.left.notified()).await.is_ok() {}
+        kernel::heap::trim();
+    }
+}
+
+/// What is served at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// All operations.
+    Everything,
+    /// `/metrics` alone.
+    Metrics,
+}
+
+/// Who may come in, and how.
+struct Access {
+    policy: Mutex<Arc<Policy>>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+}
+
+impl Access {
+    fn policy(&self) -> Arc<Policy> {
+        // Nothing that can panic happens while it is held.
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the policy again; one that cannot be used leaves the old one in force.
+    fn reload(&self, path: Option<&PathBuf>, log: &Log) {
+        let Some(path) = path else { return };
+        match Policy::read(path) {
+            Ok(policy) => {
+                *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+                log.tell(Level::Info, "the policy was read again", || json!({ "path": path }));
+            }
+            Err(error) => {
+                log.tell(Level::Error, "the old policy stays in force", || json!({ "error": error.to_string() }))
+            }
+        }
+    }
+}
+
+async fn run(
+    options: &Options,
+    listeners: Vec<(Listener, Kind)>,
+    access: Arc<Access>,
+    listening: impl FnOnce(),
+) -> std::io::Result<()> {
     let mut signals = Signals {
         child: signal(SignalKind::child())?,
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
     };
     let shared = Arc::new(Shared {
         workers: Workers::new(&options.engine),
         runs: Runs::default(),
         execs: crate::exec::Sessions::default(),
+        metrics: Metrics::default(),
+        log: options.log.clone(),
+        left: Notify::new(),
     });
+    tokio::spawn(give_back(shared.clone()));
     let (end, ending) = watch::channel(false);
     let room = Arc::new(Semaphore::new(CLIENTS));
     let mut files = Vec::new();
-    for listener in listeners {
-        let door = Door { shared: shared.clone(), room: room.clone(), ending: ending.clone() };
+    for (listener, kind) in listeners {
+        let (shared, room, ending) = (shared.clone(), room.clone(), ending.clone());
+        let door = Door { shared, room, ending, access: access.clone(), kind };
         match listener {
             Listener::Unix(listener, made) => {
                 listener.set_nonblocking(true)?;
@@ -82,7 +173,8 @@ async fn run(options: &Options, listeners: Vec<Listener>, listening: impl FnOnce
         }
     }
     listening();
-    signals.told().await;
+    signals.told(|| access.reload(options.policy.as_ref(), &options.log)).await;
+    options.log.tell(Level::Info, "told to end", || json!({}));
     // No new client finds us, and those that there are finish what they are at.
     drop(files);
     end.send_replace(true);
@@ -95,14 +187,16 @@ struct Signals {
     child: Signal,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
-    /// Reaps until a signal tells to end.
-    async fn told(&mut self) {
+    /// Reaps, and reads its files again when told so, until a signal tells to end.
+    async fn told(&mut self, reload: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.child.recv() => engine::roles::reap(),
+                _ = self.hangup.recv() => reload(),
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }
@@ -116,11 +210,36 @@ pub async fn told(ending: &mut watch::Receiver<bool>) {
     drop(ending.wait_for(|ending| *ending).await);
 }
 
+/// A client that has connected.
+enum Incoming {
+    Unix(tokio::net::UnixStream),
+    Tcp(tokio::net::TcpStream),
+}
+
+impl Incoming {
+    /// Finds out who it is. `None` for one that is not who it says.
+    async fn greet(self, access: &Access, kind: Kind) -> Option<(Socket, Who)> {
+        match (self, &access.tls) {
+            (Incoming::Unix(stream), _) => {
+                let who = Who::at(&stream);
+                Some((stream.into(), who))
+            }
+            (Incoming::Tcp(stream), Some(acceptor)) if kind == Kind::Everything => {
+                let (stream, who) = crate::tls::greet(acceptor, stream).await?;
+                Some((stream.into(), who))
+            }
+            (Incoming::Tcp(stream), _) => Some((stream.into(), Who::Anonymous)),
+        }
+    }
+}
+
 /// A listener's surroundings.
 struct Door {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
     ending: watch::Receiver<bool>,
+    access: Arc<Access>,
+    kind: Kind,
 }
 
 impl Door {
@@ -128,7 +247,7 @@ impl Door {
         let mut ending = self.ending.clone();
         loop {
             tokio::select! {
-                accepted = listener.accept() => self.admit(accepted.map(|(stream, _)| stream.into())).await,
+                accepted = listener.accept() => self.admit(accepted.map(|(stream, _)| Incoming::Unix(stream))).await,
                 () = told(&mut ending) => return,
             }
         }
@@ -138,22 +257,29 @@ impl Door {
         let mut ending = self.ending.clone();
         loop {
             tokio::select! {
-                accepted = listener.accept() => self.admit(accepted.map(|(stream, _)| stream.into())).await,
+                accepted = listener.accept() => self.admit(accepted.map(|(stream, _)| Incoming::Tcp(stream))).await,
                 () = told(&mut ending) => return,
             }
         }
     }
 
-    async fn admit(&self, accepted: std::io::Result<Socket>) {
-        let Ok(socket) = accepted else {
+    async fn admit(&self, accepted: std::io::Result<Incoming>) {
+        let Ok(incoming) = accepted else {
             // No descriptor left: it would be reported again at once.
             tokio::time::sleep(Duration::from_millis(50)).await;
             return;
         };
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
-        let (shared, ending) = (self.shared.clone(), self.ending.clone());
+        let (shared, ending, access, kind) = (self.shared.clone(), self.ending.clone(), self.access.clone(), self.kind);
         tokio::spawn(async move {
-            connection::serve(shared, socket, ending).await;
+            shared.metrics.clients.fetch_add(1, Relaxed);
+            let counted = shared.clone();
+            if let Some((socket, who)) = incoming.greet(&access, kind).await {
+                let peer = access.policy().of(who);
+                connection::serve(shared, socket, peer, kind, ending).await;
+            }
+            counted.metrics.clients.fetch_sub(1, Relaxed);
+            counted.left.notify_one();
             drop(place);
         });
     }

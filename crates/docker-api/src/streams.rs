@@ -10,9 +10,11 @@ use crate::old_style::Socket;
 use crate::polled::{self, is_ready};
 use crate::reply::{Content, Reply};
 use crate::version::Version;
+use crate::websocket::WebSocket;
 use bytes::Bytes;
 use engine::Streams;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use http_body_util::BodyExt;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use monitor::client::{Connection, Event};
@@ -22,9 +24,12 @@ use monitor::{Exit, Stream};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
 
 /// Media type of a stream as it is.
@@ -48,6 +53,18 @@ pub fn upgraded(media_type: &'static str) -> Reply {
     reply
 }
 
+/// The same for a websocket.
+pub fn upgraded_web(accept: &str) -> Result<Reply, Failure> {
+    let mut reply = Response::new(Content::Whole(None));
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::from_str(accept).map_err(|_| Failure::internal("the handshake cannot be answered"))?;
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(reply)
+}
+
 /// One piece of a multiplexed stream.
 pub fn piece(stream: Stream, data: &[u8], out: &mut Vec<u8>) {
     let kind = match stream {
@@ -58,11 +75,50 @@ pub fn piece(stream: Stream, data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(data);
 }
 
+/// What carries a stream: the socket itself, or frames in it.
+#[derive(Debug)]
+enum Wire {
+    Plain(Socket),
+    Web(Box<WebSocket>),
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Wire::Web(web) => Pin::new(web).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Wire::Web(web) => Pin::new(web).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Wire::Web(web) => Pin::new(web).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Wire::Web(web) => Pin::new(web).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A connection that has stopped being HTTP.
 #[derive(Debug)]
 pub struct Client {
-    input: ReadHalf<Socket>,
-    output: WriteHalf<Socket>,
+    input: ReadHalf<Wire>,
+    output: WriteHalf<Wire>,
     /// To ask whether the other side has gone altogether.
     socket: OwnedFd,
     /// What came with the request.
@@ -80,8 +136,72 @@ impl Client {
         let parts = upgraded.downcast::<TokioIo<Socket>>().map_err(|_| gone())?;
         let socket = parts.io.into_inner();
         let copy = socket.as_fd().try_clone_to_owned()?;
-        let (input, output) = tokio::io::split(socket);
+        let (input, output) = tokio::io::split(Wire::Plain(socket));
         Ok(Client { input, output, socket: copy, ahead: parts.read_buf })
+    }
+
+    /// The same for a websocket.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub async fn take_web(upgrade: hyper::upgrade::OnUpgrade, binary: bool) -> Result<Client, Failure> {
+        let gone = || Failure::bad("the connection cannot be taken over");
+        let upgraded = upgrade.await.map_err(|_| gone())?;
+        let parts = upgraded.downcast::<TokioIo<Socket>>().map_err(|_| gone())?;
+        let socket = parts.io.into_inner();
+        let copy = socket.as_fd().try_clone_to_owned()?;
+        let web = WebSocket::new(socket, &parts.read_buf, binary);
+        let (input, output) = tokio::io::split(Wire::Web(Box::new(web)));
+        Ok(Client { input, output, socket: copy, ahead: Bytes::new() })
+    }
+
+    /// A client that does not take its connection over, as those that use one for several requests: what the process says is
+    /// the answer's content, and the request's content, if it comes in pieces, is the input.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn within(media_type: &'static str, mut body: crate::content::Content) -> Result<(Client, Reply), Failure> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let socket = Socket::from(ours);
+        let copy = socket.as_fd().try_clone_to_owned()?;
+        let (input, output) = tokio::io::split(Wire::Plain(socket));
+        let (sender, reply) = crate::reply::stream(media_type);
+        let (mut said, mut typed) = theirs.into_split();
+        let feed = async move {
+            let mut any = false;
+            while let Some(Ok(frame)) = body.frame().await {
+                let Ok(data) = frame.into_data() else { continue };
+                any |= !data.is_empty();
+                if typed.write_all(&data).await.is_err() {
+                    break;
+                }
+            }
+            if any {
+                // The end of the input; a request without content has none that could end.
+                drop(typed.shutdown().await);
+            }
+            // Held open until the process's last word has been sent.
+            std::future::pending::<()>().await;
+        };
+        let tell = async move {
+            loop {
+                let mut chunk = bytes::BytesMut::with_capacity(GATHERED);
+                let read = tokio::select! {
+                    read = said.read_buf(&mut chunk) => read,
+                    () = sender.closed() => return,
+                };
+                if !read.is_ok_and(|n| n > 0) || sender.send(chunk.freeze()).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tell => {}
+                () = feed => {}
+            }
+        });
+        Ok((Client { input, output, socket: copy, ahead: Bytes::new() }, reply))
     }
 
     /// Writes something that no process has said.
@@ -154,7 +274,7 @@ pub async fn join(client: &mut Client, connection: &mut Connection, joining: Joi
 /// Bytes that are gathered for one write.
 const GATHERED: usize = 64 << 10;
 
-async fn output(to: &mut WriteHalf<Socket>, connection: &mut Connection, multiplexed: bool) -> Ended {
+async fn output(to: &mut WriteHalf<Wire>, connection: &mut Connection, multiplexed: bool) -> Ended {
     let Ok(watched) = polled::watch(connection.as_fd()) else { return Ended::Lost };
     let mut gathered = Vec::new();
     loop {
@@ -202,7 +322,7 @@ const INPUT: usize = 4 << 10;
 
 impl Input {
     /// Passes input on. Returns when the client has left by its keys or is gone; never when it only sends no more.
-    async fn run(mut self, from: &mut ReadHalf<Socket>, ahead: Bytes) {
+    async fn run(mut self, from: &mut ReadHalf<Wire>, ahead: Bytes) {
         let Ok(socket) = polled::watch(self.socket.as_fd()) else { return };
         let mut out = Vec::new();
         let mut left = feed(&mut self.keys, &ahead, &mut out);

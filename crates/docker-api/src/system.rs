@@ -234,7 +234,7 @@ pub async fn usage(context: Context) -> Result<Reply, Failure> {
     if let Some(other) = types.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(Failure::bad(format!("unknown object type: {other}")));
     }
-    let mut document = context.workers().translate(move |engine| used(engine, &types)).await?;
+    let mut document = context.workers().patient_translate(move |engine| used(engine, &types)).await?;
     if context.version < Version(42) {
         document["BuilderSize"] = 0.into();
     }
@@ -244,22 +244,26 @@ pub async fn usage(context: Context) -> Result<Reply, Failure> {
 /// What the wanted types use; all of them when none is named.
 fn used(engine: &engine::Engine, types: &[String]) -> Result<Value, Failure> {
     let wants = |name: &str| types.is_empty() || types.iter().any(|wanted| wanted == name);
-    let mut document = json!({ "BuildCache": [] });
+    let mut document = json!({});
+    if wants("build-cache") {
+        document["BuildCache"] = json!([]);
+    }
     if wants("image") {
-        let images = engine.images()?;
-        // What images share is counted with each; so is this sum.
-        document["LayersSize"] = images.iter().map(|image| image.size).sum::<u64>().into();
-        let line = |image: &engine::ImageSummary| {
-            let mut line = docker_json::summary::image(image);
-            line["Containers"] = image.containers.into();
+        let usage = engine.images_usage()?;
+        document["LayersSize"] = usage.layers.into();
+        let line = |used: &engine::ImageUsage| {
+            let mut line = docker_json::summary::image(&used.image);
+            line["Containers"] = used.image.containers.into();
+            // Measured in blocks; a part is not more than the whole.
+            line["SharedSize"] = used.shared.min(used.image.size).into();
             line
         };
-        document["Images"] = images.iter().map(line).collect::<Vec<_>>().into();
+        document["Images"] = usage.images.iter().map(line).collect::<Vec<_>>().into();
     }
     if wants("container") {
         let now = jiff::Timestamp::now();
         let all = engine.list(true)?;
-        let lines = all.iter().map(|container| docker_json::summary::value(container, now, true));
+        let lines = all.iter().map(|container| crate::containers::list::line(engine, container, now, true));
         document["Containers"] = lines.collect::<Result<Vec<_>, _>>()?.into();
     }
     if wants("volume") {

@@ -26,13 +26,17 @@ pub async fn create(mut context: Context) -> Result<Reply, Failure> {
     if asked.cluster_volume_spec.is_some() {
         return Err(Failure::unsupported("a volume of a swarm (ClusterVolumeSpec)"));
     }
-    let new = NewVolume {
+    let mut new = NewVolume {
         name: asked.name.filter(|name| !name.is_empty()),
         driver: asked.driver.unwrap_or_default(),
         options: asked.driver_opts.unwrap_or_default(),
         labels: asked.labels.unwrap_or_default(),
     };
+    context.peer.check_volume(&mut new)?;
     let volume = context.workers().quick(move |engine| engine.create_volume(&new)).await?;
+    if !context.peer.owns(&volume.labels) {
+        return Err(context.peer.denied(&format!("the volume {} is not yours", volume.name)));
+    }
     reply::json(StatusCode::CREATED, &docker_json::volume::value(&volume)?)
 }
 
@@ -46,6 +50,7 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
             && filters.any("driver", |driver| driver == "local")
             && filters.any("name", |name| volume.name.contains(name))
             && filters.labels(&volume.labels)
+            && context.peer.owns(&volume.labels)
     });
     let all = kept.map(|volume| Ok(docker_json::volume::value(volume)?)).collect::<Result<Vec<Value>, Failure>>()?;
     reply::ok(&json!({ "Volumes": all, "Warnings": null }))
@@ -55,13 +60,25 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
 pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
     let wanted = name.to_owned();
     let volume = context.workers().quick(move |engine| engine.volume(&wanted)).await?;
+    if !context.peer.owns(&volume.labels) {
+        return Err(context.peer.denied(&format!("the volume {name} is not yours")));
+    }
     reply::ok(&docker_json::volume::value(&volume)?)
 }
 
 /// `DELETE /volumes/{name}`
 pub async fn remove(context: Context, name: &str) -> Result<Reply, Failure> {
     let (wanted, force) = (name.to_owned(), context.query.switch("force"));
-    context.workers().patient(move |engine| engine.remove_volume(&wanted, force)).await?;
+    let peer = context.peer.clone();
+    context
+        .workers()
+        .patient_translate(move |engine| {
+            if peer.is_confined() && !engine.volume(&wanted).is_ok_and(|volume| peer.owns(&volume.labels)) {
+                return Err(peer.denied(&format!("the volume {wanted} is not yours")));
+            }
+            Ok(engine.remove_volume(&wanted, force)?)
+        })
+        .await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -65,6 +65,25 @@ impl Workers {
     ) -> Result<T, Failure> {
         Group::run(&self.quick, work).await
     }
+
+    /// The same for work that may take minutes.
+    ///
+    /// # Errors
+    /// As [`Self::quick`], and those of the work.
+    pub async fn patient_translate<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        Group::run(&self.patient, work).await
+    }
+
+    /// Threads and waiting jobs of both groups, by name.
+    pub fn load(&self) -> [(&'static str, usize, usize); 2] {
+        [&self.quick, &self.patient].map(|group| {
+            let state = group.lock();
+            (group.name, state.threads, state.jobs.len())
+        })
+    }
 }
 
 #[derive(Debug)]

@@ -21,6 +21,9 @@ pub fn value(container: &Container) -> Result<Value, Error> {
 
 /// What the front end noted at the creation stands above what the settings say: it is nearer to what was asked.
 fn overlay(value: &mut Value, noted: &Value) {
+    if let (Some(shown), Some(names)) = (value["Config"]["Env"].as_array_mut(), noted["Removed"].as_array()) {
+        shown.extend(names.iter().cloned());
+    }
     for part in ["Config", "HostConfig"] {
         let Some(fields) = noted.get(part).and_then(Value::as_object) else { continue };
         for (name, field) in fields {

@@ -129,7 +129,7 @@ fn endpoint(container: &Container, endpoint: &engine::Endpoint) -> Endpoint {
         }),
         links: some(&request.links),
         aliases: some(&request.aliases),
-        mac_address: place.mac,
+        mac_address: if place.mac.is_empty() { request.mac.clone().unwrap_or_default() } else { place.mac },
         driver_opts: (!request.driver_options.is_empty()).then(|| request.driver_options.clone()),
         gw_priority: request.gateway_priority,
         network_id: endpoint.network_id.clone(),

@@ -97,6 +97,17 @@ impl Engine {
         Ok(usage)
     }
 
+    /// Measures images and layers alone; nothing of it counts as needed by containers.
+    ///
+    /// # Errors
+    /// When files cannot be looked at.
+    pub fn images_usage(&self) -> Result<DiskUsage> {
+        self.put_right();
+        let mut usage = DiskUsage::default();
+        self.measure_images(&mut usage)?;
+        Ok(usage)
+    }
+
     fn measure_images(&self, usage: &mut DiskUsage) -> Result<()> {
         let mut images = Vec::new();
         let mut sizes: BTreeMap<Digest, (u64, usize)> = BTreeMap::new();

@@ -72,7 +72,7 @@ pub use containers::options::{
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
-    Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Started, Streams, Top,
+    Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Started, Streams, Top,
     UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
@@ -81,8 +81,8 @@ pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
 pub use images::{
-    HistoryStep, Image, ImageSummary, Loaded, PrunedImages, PullEvent, PullProgress, Pulled, PushEvent, PushOptions,
-    PushProgress, PushedName, Quiet, Removed, SaveFormat, SaveOptions,
+    Distribution, HistoryStep, Image, ImageSummary, Loaded, PrunedImages, PullEvent, PullProgress, Pulled, PushEvent,
+    PushOptions, PushProgress, PushedName, Quiet, Removed, SaveFormat, SaveOptions,
 };
 pub use info::{Info, VERSION};
 pub use monitor::{Health, HealthStatus, Probe};

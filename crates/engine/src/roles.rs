@@ -8,12 +8,13 @@ use crate::engine::{Config, Engine};
 use crate::error::{Context, Result};
 use monitor::client::Connection;
 use monitor::{Exit, Monitor, MonitorPlan};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 pub(crate) const MONITOR: &str = "dhow-monitor";
 const HEALER: &str = "dhow-healer";
@@ -49,6 +50,9 @@ pub(crate) fn spawn_monitor(
     let directories = engine.directories();
     let mut command = Command::new(program.path());
     command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
+    if let Some(Some(soft)) = DESCRIPTORS.get() {
+        command.arg(soft.to_string());
+    }
     // An ordinary user's systemd is asked for a cgroup there.
     if engine.host()?.user_namespace
         && let Some(value) = std::env::var_os("XDG_RUNTIME_DIR")
@@ -65,6 +69,25 @@ pub(crate) fn spawn_monitor(
 pub(crate) fn leave(child: Child) {
     if let Ok(mut started) = STARTED.lock() {
         started.push(child);
+    }
+}
+
+/// The soft limit of descriptors as it was before this process raised its own.
+static DESCRIPTORS: OnceLock<Option<u64>> = OnceLock::new();
+
+/// Descriptors that a server of many clients has at most.
+const MOST_DESCRIPTORS: u64 = 1 << 16;
+
+/// Lets this process have many descriptors: as many as its hard limit allows, up to 65,536. Containers that it starts get
+/// the limit that was there before, as if it had not been raised.
+pub fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok() {
+        DESCRIPTORS.get_or_init(|| current);
     }
 }
 
@@ -93,6 +116,11 @@ fn monitor_role() -> Result<()> {
     let (Some(data), Some(run), Some(program)) = (arguments.next(), arguments.next(), arguments.next()) else {
         return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
     };
+    if let Some(soft) = arguments.next().and_then(|text| text.to_str()?.parse().ok()) {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // It only goes down, which is always allowed.
+        setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum }).ok();
+    }
     let failed = || "cannot monitor the container".to_owned();
     // It was executed by a descriptor's number, which would be its name in ps(1).
     rustix::thread::set_name(c"dhow-monitor").internal(failed)?;

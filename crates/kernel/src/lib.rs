@@ -16,6 +16,7 @@ pub mod lsm;
 pub mod mount;
 pub mod namespaces;
 pub mod netlink;
+pub mod peers;
 pub mod prctl;
 pub mod private_umask;
 pub mod reaper;

@@ -13,6 +13,8 @@
 //! ```
 //! In place of any answer the child may send `Failed` and end.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,7 +34,11 @@ const MAXIMUM: usize = 16 * 1024;
 
 /// One end of the socket pair.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    /// What the child said before its forerunner said that it was born.
+    early: RefCell<VecDeque<Up>>,
+}
 
 /// What the child says.
 #[derive(Debug)]
@@ -74,12 +80,12 @@ pub(crate) fn pair() -> Result<(Channel, Channel)> {
     let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| SystemCall::new("socketpair(AF_UNIX, SOCK_SEQPACKET)", errno))
         .during(|| "make the channel between the runtime and the container")?;
-    Ok((Channel(one), Channel(other)))
+    Ok((Channel::of(one), Channel::of(other)))
 }
 
 impl Channel {
     pub(crate) fn of(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self { socket, early: RefCell::default() }
     }
 
     pub(crate) fn send_up(&self, message: &Up) -> Result<()> {
@@ -105,7 +111,31 @@ impl Channel {
         self.send(&[byte], None)
     }
 
+    /// The birth that a forerunner tells of. The child is as fast as its forerunner and may say something before; that is
+    /// kept for [`Self::receive_up`].
+    pub(crate) fn receive_born(&self) -> Result<Up> {
+        let mut early = VecDeque::new();
+        loop {
+            match self.next_up()? {
+                born @ Up::Born { .. } => {
+                    *self.early.borrow_mut() = early;
+                    return Ok(born);
+                }
+                // Nobody was born: why, the forerunner has said before.
+                end @ (Up::Closed | Up::Lost) => {
+                    return Ok(early.into_iter().find(|said| matches!(said, Up::Failed(_))).unwrap_or(end));
+                }
+                said => early.push_back(said),
+            }
+        }
+    }
+
     pub(crate) fn receive_up(&self) -> Result<Up> {
+        let early = self.early.borrow_mut().pop_front();
+        early.map_or_else(|| self.next_up(), Ok)
+    }
+
+    fn next_up(&self) -> Result<Up> {
         let mut buffer = vec![0; MAXIMUM];
         let received = match self.receive(&mut buffer) {
             // The child ended without having read all that it was told. The kernel reports that once, and before the
@@ -155,7 +185,7 @@ impl Channel {
             let _ = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
         rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(&self.0, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL)
+            rustix::net::sendmsg(&self.socket, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL)
         })
         .map(drop)
         .map_err(|errno| SystemCall::new("sendmsg(<channel>)", errno))
@@ -166,7 +196,7 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
-            rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+            rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
         })?;
         let mut descriptor = None;
         for message in ancillary.drain() {

@@ -354,7 +354,7 @@ fn spawn(plan: &Plan, outside: Outside<'_>, ours: Channel, theirs: Channel) -> R
     if !forerunner {
         return Ok(Unstarted::new(first, ours));
     }
-    let born = ours.receive_up();
+    let born = ours.receive_born();
     reap(first.pid);
     adopt(born?, ours)
 }

@@ -69,7 +69,7 @@ pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Std
     drop(theirs);
     drop(stdio);
     let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
-    let born = ours.receive_up();
+    let born = ours.receive_born();
     reap(forerunner.pid);
     let supervisor = Supervisor::of(plan.process.filter.as_ref(), ContainerState::Running, target_pid);
     create::adopt(born?, ours)?.until_executed(None, supervisor.as_ref())

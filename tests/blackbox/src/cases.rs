@@ -9,8 +9,12 @@ mod copying;
 #[cfg(target_arch = "x86_64")]
 mod crash;
 mod crowd;
+mod docker_access;
 mod docker_api;
 mod docker_clients;
+mod docker_limits;
+mod docker_newer;
+mod docker_streams;
 mod events;
 mod hardening;
 mod health;
@@ -83,8 +87,12 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         trust::CASES,
         wrong_input::CASES,
         services::CASES,
+        docker_access::CASES,
         docker_api::CASES,
         docker_clients::CASES,
+        docker_limits::CASES,
+        docker_newer::CASES,
+        docker_streams::CASES,
         xray::CASES,
         crowd::CASES,
         #[cfg(target_arch = "x86_64")]

@@ -24,9 +24,14 @@ pub struct Server<'a> {
 impl<'a> Server<'a> {
     /// Starts one and waits until it listens.
     pub fn start(sandbox: &'a Sandbox) -> Result<Self> {
+        Self::start_with(sandbox, &[])
+    }
+
+    /// The same with further words.
+    pub fn start_with(sandbox: &'a Sandbox, words: &[&str]) -> Result<Self> {
         let socket = sandbox.path("docker.sock");
         let address = format!("unix://{}", socket.display());
-        let mut command = sandbox.command(["serve", "--host", &address]);
+        let mut command = sandbox.command([&["serve", "--host", &address], words].concat());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
         let server = Self { sandbox, child, socket };
         host::until("the server listens", sandbox.seconds(20), || Ok(UnixStream::connect(&server.socket).ok()))?;

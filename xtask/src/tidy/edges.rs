@@ -35,8 +35,9 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("docker-json", &["engine", "oci"]),
-    // Beside the engine: rootless start (kernel), the streams that the engine hands out (monitor), other people's formats.
-    ("docker-api", &["docker-json", "engine", "monitor", "oci"]),
+    // Beside the engine: who is at the other end of a socket, rootless start (kernel), the streams that the engine hands out
+    // (monitor), other people's formats.
+    ("docker-api", &["docker-json", "engine", "kernel", "monitor", "oci"]),
     ("cli", &["docker-api", "docker-json", "engine", "kernel", "runtime", "monitor", "oci", "oci-runtime"]),
     ("blackbox", &[]),
     ("xtask", &[]),

@@ -8,6 +8,7 @@ mod completion;
 mod context;
 mod cp;
 mod create;
+mod dial_stdio;
 mod diff;
 mod events;
 mod exec;
@@ -215,6 +216,7 @@ pub const GROUPS: &[Group] = &[
             (&["boot"], &boot::VERB),
             (&["check"], &system_check::VERB),
             (&["df"], &system::df::VERB),
+            (&["dial-stdio"], &dial_stdio::VERB),
             (&["events"], &events::VERB),
             (&["info"], &info::VERB),
             (&["prune"], &system::prune::VERB),

@@ -3,10 +3,12 @@
 use super::life::leave;
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
+use crate::query::Query;
 use crate::reply::Reply;
 use crate::runs::{End, Joined};
 use crate::streams::{self, Client, Ended, Joining};
 use engine::{Container, Status, Streams};
+use jiff::Timestamp;
 use monitor::client::Connection;
 use monitor::logs::{Options, Reader};
 use std::sync::Arc;
@@ -20,6 +22,10 @@ struct Asked {
     logs: bool,
     /// What is said from now on.
     stream: bool,
+    /// Pieces with headers.
+    multiplexed: bool,
+    /// When it was asked: what a run that begins later says is newer, and what others said is older.
+    came: Timestamp,
 }
 
 /// `POST /containers/{id}/attach`
@@ -29,25 +35,25 @@ pub async fn attach(context: Context, wanted: &str) -> Result<Reply, Failure> {
     if container.status == Status::Paused {
         return Err(Failure::conflict(format!("container {wanted} is paused, unpause the container before attach")));
     }
-    let query = &context.query;
-    let asked = Asked {
-        streams: Streams {
-            stdin: query.switch("stdin") && container.settings.open_stdin,
-            stdout: query.switch("stdout"),
-            stderr: query.switch("stderr"),
-        },
-        logs: query.switch("logs"),
-        stream: query.switch("stream"),
-    };
+    let asked = asked(&context.query, &container, false);
     let terminal = container.settings.terminal;
-    let keys = super::detach_keys(query.text("detachKeys"))?;
+    let keys = super::detach_keys(context.query.text("detachKeys"))?;
     let joining = Joining {
         streams: asked.streams,
-        multiplexed: !terminal,
+        multiplexed: asked.multiplexed,
         keys: (terminal && asked.streams.stdin).then_some(keys),
     };
     let source = source(&context.shared, &container, asked).await?;
     let media_type = streams::media_type(terminal, context.version);
+    if !context.headers.contains_key(hyper::header::UPGRADE) {
+        let (mut client, reply) = Client::within(media_type, context.body)?;
+        let shared = context.shared;
+        tokio::spawn(async move {
+            serve(&shared, &container, source, &mut client, joining, asked).await;
+            client.close().await;
+        });
+        return Ok(reply);
+    }
     let (shared, upgrade) = (context.shared, context.upgrade);
     tokio::spawn(async move {
         if let Ok(mut client) = Client::take(upgrade).await {
@@ -56,6 +62,49 @@ pub async fn attach(context: Context, wanted: &str) -> Result<Reply, Failure> {
         }
     });
     Ok(streams::upgraded(media_type))
+}
+
+/// `GET /containers/{id}/attach/ws`: the same in the frames of a websocket, both streams as one.
+pub async fn attach_web(context: Context, wanted: &str) -> Result<Reply, Failure> {
+    let accept = crate::websocket::accept(&context.headers)?;
+    let name = wanted.to_owned();
+    let container = context.workers().quick(move |engine| engine.inspect(&name)).await?;
+    if container.status == Status::Paused {
+        return Err(Failure::conflict(format!("container {wanted} is paused, unpause the container before attach")));
+    }
+    let mut asked = asked(&context.query, &container, true);
+    if context.version < crate::version::Version(42) {
+        // Before 1.42 a websocket had all streams, whatever was asked.
+        asked.streams = Streams { stdin: container.settings.open_stdin, ..Streams::ALL };
+    }
+    let keys = super::detach_keys(context.query.text("detachKeys"))?;
+    let keys = (container.settings.terminal && asked.streams.stdin).then_some(keys);
+    let joining = Joining { streams: asked.streams, multiplexed: asked.multiplexed, keys };
+    let source = source(&context.shared, &container, asked).await?;
+    let (shared, upgrade) = (context.shared, context.upgrade);
+    // Before 1.28 frames were text.
+    let binary = context.version >= crate::version::Version(28);
+    tokio::spawn(async move {
+        if let Ok(mut client) = Client::take_web(upgrade, binary).await {
+            serve(&shared, &container, source, &mut client, joining, asked).await;
+            client.close().await;
+        }
+    });
+    streams::upgraded_web(&accept)
+}
+
+fn asked(query: &Query, container: &Container, web: bool) -> Asked {
+    Asked {
+        came: Timestamp::now(),
+        multiplexed: !container.settings.terminal && !web,
+        streams: Streams {
+            stdin: query.switch("stdin") && container.settings.open_stdin,
+            stdout: query.switch("stdout"),
+            stderr: query.switch("stderr"),
+        },
+        logs: query.switch("logs"),
+        stream: query.switch("stream"),
+    }
 }
 
 /// Where the streams come from.
@@ -90,25 +139,34 @@ async fn serve(
     let id = &container.id;
     let (mut connection, ends, replay) = match source {
         Source::Log => {
-            replay_log(shared, container, asked, None, client).await;
+            replay_log(shared, container, asked, Span::All, client).await;
             return;
         }
-        Source::Running(connection) => (connection, Vec::new(), asked.logs),
-        Source::Next(receiver) => {
-            if asked.logs && !replay_log(shared, container, asked, None, client).await {
+        Source::Running(connection) => (connection, Vec::new(), asked.logs.then_some(None)),
+        Source::Next(mut receiver) => {
+            if asked.logs && !replay_log(shared, container, asked, Span::All, client).await {
                 return;
             }
             let joined = tokio::select! {
-                joined = receiver => joined,
+                joined = &mut receiver => joined,
                 () = client.gone() => return,
+                is_there = started_by_others(shared, container) => {
+                    if !is_there {
+                        return;
+                    }
+                    // It may have been sent in this very moment, and with it those who want to hear of the end.
+                    receiver.close();
+                    Ok(receiver.try_recv().unwrap_or(Joined::Later))
+                }
             };
             match joined {
-                Ok(Joined::First(connection, ends)) => (connection, ends, false),
+                Ok(Joined::First(connection, ends)) => (connection, ends, None),
                 Ok(Joined::Later) => match attach_now(shared, id, asked.streams).await {
-                    Some(connection) => (connection, Vec::new(), true),
+                    // Its run began without us: what it has said since is in the log.
+                    Some(connection) => (connection, Vec::new(), Some(Some(asked.came))),
                     None => {
                         // It has ended already; the log has all of it.
-                        replay_log(shared, container, asked, None, client).await;
+                        replay_log(shared, container, asked, Span::Since(asked.came), client).await;
                         return;
                     }
                 },
@@ -117,14 +175,29 @@ async fn serve(
             }
         }
     };
-    if replay {
-        let until = connection.log_position();
-        if !replay_log(shared, container, asked, until, client).await {
+    if let Some(since) = replay {
+        let span = Span::Until(since, connection.log_position());
+        if !replay_log(shared, container, asked, span, client).await {
             return;
         }
     }
     let ended = streams::join(client, &mut connection, joining).await;
     finish(shared, id, ended, connection, ends);
+}
+
+/// Waits until somebody else than this server has started the container, or somebody here in the moment in which we came.
+/// False when the container has gone.
+async fn started_by_others(shared: &Shared, before: &Container) -> bool {
+    for pause in super::wait::pauses() {
+        tokio::time::sleep(pause).await;
+        let id = before.id.clone();
+        match shared.workers.quick(move |engine| engine.inspect(&id)).await {
+            Ok(now) if now.run.started_at != before.run.started_at => return true,
+            Err(failure) if failure.status == hyper::StatusCode::NOT_FOUND => return false,
+            Ok(_) | Err(_) => {}
+        }
+    }
+    false
 }
 
 async fn attach_now(shared: &Shared, id: &str, streams: Streams) -> Option<Connection> {
@@ -148,17 +221,28 @@ fn finish(shared: &Arc<Shared>, id: &str, ended: Ended, connection: Connection, 
     }
 }
 
-/// Writes what the log has, up to a place. False when the client has gone.
-async fn replay_log(
-    shared: &Shared,
-    container: &Container,
-    asked: Asked,
-    until: Option<monitor::wire::LogPosition>,
-    client: &mut Client,
-) -> bool {
+/// A part of a log.
+#[derive(Clone, Copy)]
+enum Span {
+    /// All that there is.
+    All,
+    /// What was said since.
+    Since(Timestamp),
+    /// What was said since, up to a place from which on it comes over the connection.
+    Until(Option<Timestamp>, Option<monitor::wire::LogPosition>),
+}
+
+/// Writes a part of what the log has. False when the client has gone.
+async fn replay_log(shared: &Shared, container: &Container, asked: Asked, span: Span, client: &mut Client) -> bool {
     let id = container.id.clone();
     let Ok(place) = shared.workers.quick(move |engine| engine.log_place(&id)).await else { return true };
-    let options = Options { stdout: asked.streams.stdout, stderr: asked.streams.stderr, ..Options::all(place.path) };
+    let (since, until) = match span {
+        Span::All => (None, None),
+        Span::Since(since) => (Some(since), None),
+        Span::Until(since, until) => (since, until),
+    };
+    let (stdout, stderr) = (asked.streams.stdout, asked.streams.stderr);
+    let options = Options { stdout, stderr, since, ..Options::all(place.path) };
     let Ok(mut reader) = Reader::open(options) else { return true };
     let mut bytes = Vec::new();
     loop {
@@ -166,7 +250,7 @@ async fn replay_log(
         let entry = if reached { Ok(None) } else { reader.next_entry() };
         let more = match entry {
             Ok(Some(entry)) => {
-                if container.settings.terminal {
+                if !asked.multiplexed {
                     bytes.extend_from_slice(entry.text);
                 } else {
                     streams::piece(entry.stream, entry.text, &mut bytes);

@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
-use serde_json::Value;
 
 /// `GET /containers/{id}/json`
 pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
@@ -15,13 +14,9 @@ pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
         document["ExecIDs"] = sessions.into();
     }
     if context.query.switch("size") {
-        sizes(&mut document);
+        let sizes = context.workers().patient(move |engine| engine.container_sizes(&container)).await?;
+        document["SizeRw"] = sizes.written.into();
+        document["SizeRootFs"] = sizes.root.into();
     }
     reply::ok(&document)
-}
-
-/// The writable layer is not measured: zero, as Docker says of one that nobody has written to.
-fn sizes(document: &mut Value) {
-    document["SizeRw"] = 0.into();
-    document["SizeRootFs"] = 0.into();
 }

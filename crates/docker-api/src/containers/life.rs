@@ -10,6 +10,7 @@ use engine::{Kind, PruneFilter, Status, Streams, Waiting};
 use hyper::StatusCode;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// `POST /containers/{id}/start`
@@ -194,11 +195,24 @@ pub async fn restart(context: Context, wanted: &str) -> Result<Reply, Failure> {
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
+/// How long the end of what was killed is waited for.
+const DYING: Duration = Duration::from_secs(10);
+
 /// `POST /containers/{id}/kill`
 pub async fn kill(context: Context, wanted: &str) -> Result<Reply, Failure> {
     let name = wanted.to_owned();
     let signal = context.query.text("signal").unwrap_or("KILL").to_owned();
-    context.workers().quick(move |engine| engine.kill(&name, &signal)).await?;
+    let deadly = matches!(signal.to_ascii_uppercase().trim_start_matches("SIG"), "KILL" | "9");
+    let work = context.workers().quick(move |engine| {
+        let id = engine.inspect(&name)?.id;
+        engine.kill(&id, &signal)?;
+        Ok(id)
+    });
+    let id = work.await?;
+    if deadly {
+        // As with Docker, whoever asks afterwards finds it ended. One that is removed by then has ended, too.
+        drop(tokio::time::timeout(DYING, end_of(&context.shared, &id)).await);
+    }
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::Filters;
 use crate::reply::{self, Reply};
-use engine::{Container, MountSource, Status};
+use engine::{Container, Engine, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -43,10 +43,14 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let limit = context.query.number::<i64>("limit")?.filter(|limit| *limit > 0);
     let all = context.query.switch("all") || limit.is_some() || filters.has("status") || filters.has("exited");
     let sizes = context.query.switch("size");
+    let peer = context.peer.clone();
     let documents = context
         .workers()
         .translate(move |engine| {
-            let everything = engine.list(true)?;
+            let mut everything = engine.list(true)?;
+            if peer.is_confined() {
+                everything.retain(|container| peer.made(container));
+            }
             let bounds = Bounds::new(&filters, &everything)?;
             let now = Timestamp::now();
             let kept = everything
@@ -55,11 +59,23 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
                 .filter(|container| keep(container, &filters, &bounds));
             let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
             kept.take(limit)
-                .map(|container| Ok(docker_json::summary::value(container, now, sizes)?))
+                .map(|container| line(engine, container, now, sizes))
                 .collect::<Result<Vec<Value>, Failure>>()
         })
         .await?;
     reply::ok(&documents)
+}
+
+/// A line of the list, with what the container takes if that was asked for.
+pub fn line(engine: &Engine, container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Failure> {
+    let mut line = docker_json::summary::value(container, now, sizes)?;
+    if sizes {
+        // One that is removed meanwhile takes nothing.
+        let sizes = engine.container_sizes(container).unwrap_or_default();
+        line["SizeRw"] = sizes.written.into();
+        line["SizeRootFs"] = sizes.root.into();
+    }
+    Ok(line)
 }
 
 /// The filter `until` of prunes: a time, or a duration before now.

@@ -16,13 +16,15 @@ pub async fn create(mut context: Context) -> Result<Reply, Failure> {
     options.name = context.query.text("name").map(|name| name.trim_start_matches('/').to_owned());
     options.platform = context.query.text("platform").map(str::to_owned);
     let keeps_command = asked.keeps_command;
+    let peer = context.peer.clone();
     let created = context
         .workers()
-        .quick(move |engine| {
+        .translate(move |engine| {
+            peer.check_container(engine, &mut options)?;
             if keeps_command && options.command.is_empty() {
                 options.command = engine.image(&options.image)?.config.config.cmd.unwrap_or_default();
             }
-            engine.create(&options, &mut Quiet)
+            Ok(engine.create(&options, &mut Quiet)?)
         })
         .await?;
     reply::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": created.warnings }))

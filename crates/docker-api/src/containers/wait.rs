@@ -52,11 +52,24 @@ pub async fn wait(context: Context, wanted: &str) -> Result<Reply, Failure> {
 }
 
 /// How often it is looked at what others than this server do: first soon, then seldom.
-fn pauses() -> impl Iterator<Item = Duration> {
+pub fn pauses() -> impl Iterator<Item = Duration> {
     (0_u32..).map(|step| Duration::from_millis(200 << step.min(6)))
 }
 
-async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Receiver<End>) -> i32 {
+/// The end, when it is told; never, when whoever could tell has gone.
+async fn heard(end: &mut Option<oneshot::Receiver<End>>) -> End {
+    if let Some(receiver) = end {
+        let told = receiver.await;
+        *end = None;
+        if let Ok(told) = told {
+            return told;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn next_exit(shared: &Arc<Shared>, before: &Container, end: oneshot::Receiver<End>) -> i32 {
+    let mut end = Some(end);
     for pause in pauses() {
         let id = before.id.clone();
         match shared.workers.quick(move |engine| engine.begin_wait(&id)).await {
@@ -66,19 +79,19 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
                         Ok(exit) => return exit.exit_code,
                         Err(_) => return end_of(shared, &before.id).await.unwrap_or(0),
                     },
-                    Ok(end) = &mut end => return end.exit_code,
+                    end = heard(&mut end) => return end.exit_code,
                 }
             }
             // Others than this server started it, and it has ended already.
             Ok(Waiting::Ended(now)) if now.run.finished_at != before.run.finished_at => return now.run.exit_code,
             Ok(Waiting::Ended(_)) => {}
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {
-                return end.try_recv().map_or(0, |end| end.exit_code);
+                return last_word(shared, &before.id, end).await.unwrap_or(0);
             }
             Err(_) => {}
         }
         tokio::select! {
-            Ok(end) = &mut end => return end.exit_code,
+            end = heard(&mut end) => return end.exit_code,
             () = shared.runs.rung() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -86,7 +99,22 @@ async fn next_exit(shared: &Arc<Shared>, before: &Container, mut end: oneshot::R
     0
 }
 
-async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Receiver<End>) -> i32 {
+/// How long the end of a run that this server started may take to be told after its container has gone: as long as the last
+/// of its output needs.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// The exit code of a container that is gone, if its last run was started here.
+async fn last_word(shared: &Shared, id: &str, end: Option<oneshot::Receiver<End>>) -> Option<i32> {
+    let end = end?;
+    if shared.runs.is_awaited(id) {
+        // Nobody here has started it.
+        return None;
+    }
+    tokio::time::timeout(LAST_WORD, end).await.ok()?.ok().map(|end| end.exit_code)
+}
+
+async fn removed(shared: &Arc<Shared>, before: &Container, end: oneshot::Receiver<End>) -> i32 {
+    let mut end = Some(end);
     let mut code = before.run.exit_code;
     let mut ended = false;
     for pause in pauses() {
@@ -94,20 +122,19 @@ async fn removed(shared: &Arc<Shared>, before: &Container, mut end: oneshot::Rec
         match shared.workers.quick(move |engine| engine.begin_wait(&id)).await {
             Ok(Waiting::Running(pending)) => {
                 tokio::select! {
-                    Ok(exit) = polled::exit(pending) => code = exit.exit_code,
-                    Ok(end) = &mut end, if !ended => (code, ended) = (end.exit_code, true),
-                    else => {}
+                    exit = polled::exit(pending) => code = exit.map_or(code, |exit| exit.exit_code),
+                    end = heard(&mut end), if !ended => (code, ended) = (end.exit_code, true),
                 }
                 continue;
             }
             Ok(Waiting::Ended(now)) => code = if ended { code } else { now.run.exit_code },
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {
-                return if ended { code } else { end.try_recv().map_or(code, |end| end.exit_code) };
+                return if ended { code } else { last_word(shared, &before.id, end).await.unwrap_or(code) };
             }
             Err(_) => {}
         }
         tokio::select! {
-            Ok(end) = &mut end, if !ended => (code, ended) = (end.exit_code, true),
+            end = heard(&mut end), if !ended => (code, ended) = (end.exit_code, true),
             () = shared.runs.rung() => {}
             () = tokio::time::sleep(pause) => {}
         }

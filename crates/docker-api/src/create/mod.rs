@@ -144,12 +144,21 @@ pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
 /// Fields without an effect of their own, which clients expect to find as they wrote them.
 fn noted(document: &Value) -> Value {
     const CONFIG: &[&str] = &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];
-    const HOST: &[&str] = &["Binds", "ContainerIDFile", "Mounts", "PortBindings", "Tmpfs", "VolumeDriver"];
+    const HOST: &[&str] =
+        &["Binds", "ContainerIDFile", "Isolation", "Mounts", "PortBindings", "Runtime", "Tmpfs", "VolumeDriver"];
     let pick = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let given = names.iter().filter_map(|name| Some((*name, from.get(*name).filter(|value| !value.is_null())?)));
         given.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     };
-    json!({ "Config": pick(document, CONFIG), "HostConfig": pick(&document["HostConfig"], HOST) })
+    // A name without a value takes a variable of the image away; clients find the name where they wrote it.
+    let names =
+        document["Env"].as_array().into_iter().flatten().filter(|word| word.as_str().is_some_and(|w| !w.contains('=')));
+    let names: Vec<&Value> = names.collect();
+    json!({
+        "Config": pick(document, CONFIG),
+        "HostConfig": pick(&document["HostConfig"], HOST),
+        "Removed": names,
+    })
 }
 
 #[cfg(test)]

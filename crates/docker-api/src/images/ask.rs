@@ -9,6 +9,7 @@ use docker_json::pattern::describes;
 use engine::ImageSummary;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
 
@@ -22,6 +23,12 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let dangling = filters.switch("dangling")?;
     let until = crate::containers::list::until(&filters)?;
     let images = context.workers().quick(|engine| engine.images()).await?;
+    let shared: BTreeMap<String, u64> = if context.query.switch("shared-size") {
+        let usage = context.workers().patient(|engine| engine.images_usage()).await?;
+        usage.images.into_iter().map(|used| (used.image.id, used.shared.min(used.image.size))).collect()
+    } else {
+        BTreeMap::new()
+    };
     let bound = |key: &str| -> Result<Option<&str>, Failure> {
         let Some(wanted) = filters.of(key).last() else { return Ok(None) };
         let hex = wanted.trim_start_matches("sha256:");
@@ -41,7 +48,15 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
             && since.is_none_or(|time| image.created.as_str() > time)
             && until.is_none_or(|until| image.created.parse::<Timestamp>().is_ok_and(|time| time <= until))
     });
-    let lines: Vec<Value> = kept.map(|image| line(image, context.version)).collect();
+    let lines: Vec<Value> = kept
+        .map(|image| {
+            let mut line = line(image, context.version);
+            if let Some(size) = shared.get(&image.id) {
+                line["SharedSize"] = (*size).into();
+            }
+            line
+        })
+        .collect();
     reply::ok(&lines)
 }
 
@@ -55,6 +70,10 @@ fn is_named(image: &ImageSummary, pattern: &str) -> bool {
 /// A line in the shape of a version.
 fn line(image: &ImageSummary, version: Version) -> Value {
     let mut line = docker_json::summary::image(image);
+    if version >= Version(51) {
+        // Before, a list did not count.
+        line["Containers"] = image.containers.into();
+    }
     if version < Version(44) {
         line["VirtualSize"] = line["Size"].clone();
     }
@@ -86,20 +105,38 @@ pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
 /// `GET /images/{name}/history`
 pub async fn history(context: Context, name: &str) -> Result<Reply, Failure> {
     let wanted = name.to_owned();
-    let image = context.workers().quick(move |engine| engine.image(&wanted)).await?;
-    let history = &image.config.history;
-    let last = history.len().saturating_sub(1);
-    let steps = history.iter().enumerate().rev().map(|(at, step)| {
+    let steps = context.workers().quick(move |engine| engine.history(&wanted)).await?;
+    let steps = steps.iter().map(|step| {
         json!({
-            "Id": if at == last { image.summary.id.as_str() } else { "<missing>" },
+            "Id": step.id.as_deref().unwrap_or("<missing>"),
             "Created": docker_json::summary::seconds(&step.created),
             "CreatedBy": step.created_by,
-            "Tags": (at == last).then_some(&image.summary.names),
-            "Size": 0,
+            "Tags": (!step.names.is_empty()).then_some(&step.names),
+            "Size": step.size,
             "Comment": step.comment,
         })
     });
     reply::ok(&steps.collect::<Vec<_>>())
+}
+
+/// `GET /distribution/{name}/json`: what the image's registry has under a name, asked with the client's account.
+pub async fn distribution(context: Context, name: &str) -> Result<Reply, Failure> {
+    let account = super::transfer::account(&context.headers, name)?;
+    let wanted = name.to_owned();
+    let work = context.workers().patient(move |engine| {
+        engine.use_registry_account(account);
+        engine.distribution(&wanted)
+    });
+    let found = work.await?;
+    let descriptor = &found.descriptor;
+    reply::ok(&json!({
+        "Descriptor": {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest.to_string(),
+            "size": descriptor.size,
+        },
+        "Platforms": found.platforms,
+    }))
 }
 
 /// Docker's number of answers where none is asked for.

@@ -25,6 +25,9 @@ pub async fn create(context: Context) -> Result<Reply, Failure> {
                 "fetching an archive (fromSrc={source}): send it, with fromSrc=-"
             )));
         }
+        if context.peer.is_confined() {
+            return Err(context.peer.denied("names of images are shared: importing is not allowed"));
+        }
         return import(context).await;
     }
     let name = context.query.text("fromImage").unwrap_or_default();
@@ -69,6 +72,12 @@ async fn import(context: Context) -> Result<Reply, Failure> {
     Ok(reply::text(StatusCode::OK, "application/json", format!("{}\r\n", json!({ "status": id? }))))
 }
 
+/// A failure as the last object of a stream.
+fn last_object(failure: &Failure) -> String {
+    let message = &failure.message;
+    format!("{}\r\n", json!({ "errorDetail": { "message": message }, "error": message }))
+}
+
 /// Runs something long that tells how it goes. A failure before the first word is the answer's status; one after it is the
 /// last object, as the status has been sent.
 async fn stream(
@@ -101,9 +110,7 @@ async fn stream(
             next = said.recv().await;
         }
         if let Ok(failure) = (&mut failure).await {
-            let message = &failure.message;
-            let line = json!({ "errorDetail": { "message": message }, "error": message });
-            drop(sender.send(format!("{line}\r\n").into()).await);
+            drop(sender.send(last_object(&failure).into()).await);
         }
     });
     Ok(reply)
@@ -182,8 +189,16 @@ pub async fn load(context: Context) -> Result<Reply, Failure> {
     let workers = context.shared.workers.clone();
     let work = workers.patient(move |engine| engine.load(source, "the archive", &mut Quiet));
     let (loaded, ()) = tokio::join!(work, feed);
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        // Docker has sent its status by then, and clients look for the failure in the content.
+        Err(failure) if failure.status == StatusCode::INTERNAL_SERVER_ERROR => {
+            return Ok(reply::text(StatusCode::OK, "application/json", last_object(&failure)));
+        }
+        Err(failure) => return Err(failure),
+    };
     let mut text = String::new();
-    for image in &loaded? {
+    for image in &loaded {
         let mut say = |line: String| text.push_str(&format!("{}\r\n", json!({ "stream": line })));
         if image.names.is_empty() {
             say(format!("Loaded image ID: {}\n", image.id));
@@ -236,7 +251,7 @@ struct Sent {
 }
 
 /// The account in `X-Registry-Auth`, for the registry that the image is in and no other.
-fn account(headers: &HeaderMap, reference: &str) -> Result<Option<Account>, Failure> {
+pub fn account(headers: &HeaderMap, reference: &str) -> Result<Option<Account>, Failure> {
     let Some(text) = headers.get("x-registry-auth") else { return Ok(None) };
     let invalid = || Failure::bad("invalid X-Registry-Auth header: it is not base64 of a JSON object");
     let text = text.to_str().map_err(|_| invalid())?.trim_end_matches('=');

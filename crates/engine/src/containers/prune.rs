@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Bytes of the files that a container wrote.
-    fn own_bytes(&self, id: &str) -> Result<u64> {
+    pub(super) fn own_bytes(&self, id: &str) -> Result<u64> {
         let failed = || format!("cannot find the files of container {id}");
         let upper = store::Writable::open(self.store()?, id).internal(failed)?.upper();
         let mut bytes = 0;

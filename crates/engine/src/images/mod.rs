@@ -2,6 +2,7 @@
 
 mod claim;
 mod diff;
+mod distribution;
 mod history;
 mod import;
 mod lists;
@@ -22,6 +23,7 @@ use oci::reference::Reference;
 use std::collections::BTreeMap;
 
 pub use diff::ImageDifference;
+pub use distribution::Distribution;
 pub use history::HistoryStep;
 pub use lists::{Annotations, ManifestFound};
 pub use load::Loaded;

@@ -47,7 +47,12 @@ fn what_a_container_became(sandbox: &Sandbox) -> Result<()> {
     same!(server.ok(&["run", "--rm", "--network", "none", "made:1"])?, "kept");
     same!(server.ask("POST /commit?container=nosuch", "")?.0, 404);
     same!(server.ask("POST /commit?container=box&changes=NOSUCH+x", "")?.0, 400);
-    same!(server.ask("POST /commit?container=box", "{\"Cmd\": [\"a\"]}")?.0, 501);
+    let asked = json!({"Cmd": ["sh", "-c", "echo \"$WORDS\""], "Env": ["WORDS=two \"words\""], "Labels": {"a b": "c"}, "User": "1"});
+    let (code, made) = server.ask("POST /commit?container=box&repo=asked", &asked.to_string())?;
+    same!((code, made["Id"].is_string()), (201, true));
+    same!(server.ok(&["run", "--rm", "--network", "none", "asked"])?, "two \"words\"");
+    same!(server.ok(&["inspect", "-f", "{{json .Config.Labels}} {{.Config.User}}", "asked"])?, "{\"a b\":\"c\"} 1");
+    same!(server.ask("POST /commit?container=box", "{\"Shell\": [\"a\"]}")?.0, 501);
 
     let archive = sandbox.path("files/box.tar");
     let archive = archive.to_str().context("UTF-8")?;
