@@ -1,4 +1,4 @@
-//! `cargo xtask bench start|load`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench start|load|oci`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -16,6 +16,7 @@ use crate::{images, setup, test};
 
 mod cage;
 mod load;
+mod oci;
 mod peers;
 mod start;
 mod table;
@@ -35,12 +36,13 @@ impl Bench {
     }
 }
 
-/// Runs `bench start` or `bench load`; builds and installs what that needs first.
+/// Runs `bench start`, `bench load` or `bench oci`; builds and installs what that needs first.
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
-        _ => bail!("bench: start or load"),
+        Some(&"oci") => ("oci", 15),
+        _ => bail!("bench: start, load or oci"),
     };
     let rounds = match words[1..] {
         [] => usual,
@@ -63,6 +65,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         Bench { disk: Disk::mount(staging.path())?, _staging: staging, dhow: test::built("release", "dhow")?, rounds };
     let result = match what {
         "start" => start::run(&bench)?,
+        "oci" => oci::run(&bench)?,
         _ => load::run(&bench)?,
     };
     let directory = paths::target().join("bench");

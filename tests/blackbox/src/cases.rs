@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod checkpoints;
 mod commits;
 mod copying;
 mod docker_api;
@@ -9,6 +10,7 @@ mod docker_clients;
 mod events;
 mod hardening;
 mod health;
+mod hostile;
 mod image_store;
 mod images;
 mod leaks;
@@ -18,6 +20,7 @@ mod log_drivers;
 mod network;
 mod networks;
 mod oci;
+mod old_kernels;
 mod ports;
 mod restart;
 mod rootless;
@@ -56,6 +59,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         ports::CASES,
         oci::CASES,
         hardening::CASES,
+        hostile::CASES,
+        checkpoints::CASES,
+        old_kernels::CASES,
         rootless::CASES,
         images::CASES,
         image_store::CASES,

@@ -9,13 +9,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("archive", &[]),
     ("seccomp", &["oci"]),
     ("cgroup", &["kernel", "oci"]),
+    ("criu", &["kernel"]),
     ("network", &["kernel"]),
     ("registry", &["oci"]),
     ("store", &["kernel", "oci", "archive"]),
-    ("runtime", &["kernel", "cgroup", "seccomp", "oci"]),
+    ("runtime", &["kernel", "cgroup", "criu", "seccomp", "oci"]),
     ("monitor", &["kernel", "oci", "cgroup", "network", "runtime"]),
     // The command line that other engines call; beside the engine, not below it.
-    ("oci-runtime", &["kernel", "oci", "cgroup", "runtime"]),
+    ("oci-runtime", &["kernel", "oci", "cgroup", "network", "runtime"]),
     (
         "engine",
         &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],

@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod checkpoint;
 mod commit;
 mod cp;
 mod create;
@@ -169,6 +170,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    checkpoint::GROUP,
     volume::GROUP,
     Group {
         name: "manifest",
