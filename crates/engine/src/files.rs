@@ -7,14 +7,15 @@ use crate::error::{Context, Result};
 use crate::networks::{Attached, names};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes all three.
-pub(crate) fn write(entry: &Entry, directory: &Path, networks: &[Attached]) -> Result<()> {
+/// Writes all three; `host` is where the container finds the host.
+pub(crate) fn write(entry: &Entry, directory: &Path, networks: &[Attached], host: &[IpAddr]) -> Result<()> {
     let settings = &entry.settings;
     put(&directory.join("hostname"), &format!("{}\n", settings.hostname))?;
-    put(&directory.join("hosts"), &hosts(entry, networks))?;
+    put(&directory.join("hosts"), &hosts(entry, networks, host))?;
     let hosts_own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let server = names::needs_server(networks, &settings.dns, &hosts_own);
     put(&directory.join("resolv.conf"), &resolver(entry, &hosts_own, server))
@@ -44,13 +45,13 @@ fn put(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).internal(failed)
 }
 
-fn hosts(entry: &Entry, networks: &[Attached]) -> String {
+fn hosts(entry: &Entry, networks: &[Attached], host: &[IpAddr]) -> String {
     let settings = &entry.settings;
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
-    let mut gateways: Vec<String> = names::host_addresses(networks).iter().map(ToString::to_string).collect();
+    let mut gateways: Vec<String> = host.iter().map(ToString::to_string).collect();
     if gateways.is_empty() && settings.network == crate::NetworkMode::Host {
         gateways.push("127.0.0.1".to_owned());
     }
@@ -70,10 +71,10 @@ fn hosts(entry: &Entry, networks: &[Attached]) -> String {
             }
         }
     }
-    let host: Vec<&str> =
+    let names: Vec<&str> =
         ["host.docker.internal", "host.dhow.internal"].into_iter().filter(|name| !own(name)).collect();
-    if !host.is_empty() {
-        gateways.iter().for_each(|gateway| line(gateway, &host.join(" ")));
+    if !names.is_empty() {
+        gateways.iter().for_each(|gateway| line(gateway, &names.join(" ")));
     }
     own_lines(entry, networks).iter().for_each(|own| text.push_str(&format!("{own}\n")));
     text

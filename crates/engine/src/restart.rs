@@ -146,7 +146,7 @@ impl Engine {
         self.leave_networks(id)?;
         self.forget_volatile(&entry)?;
         let kept = Some(entry.published.take().unwrap_or_default());
-        self.prepare(&mut entry, None, kept).map(|(plan, _)| plan)
+        self.prepare(&mut entry, None, kept).map(|(plan, _, _)| plan)
     }
 
     /// overlayfs marks a `volatile` upper directory, and refuses to mount it a second time: a power cut may have come in

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
-const MONITOR: &str = "dhow-monitor";
+pub(crate) const MONITOR: &str = "dhow-monitor";
 const HEALER: &str = "dhow-healer";
+pub(crate) const HOLDER: &str = "dhow-network";
 
 /// Runs the role that `argv[0]` names; `None` for the command line.
 ///
@@ -26,6 +27,7 @@ pub fn dispatch() -> Option<ExitCode> {
     let base = std::path::Path::new(&name).file_name().and_then(OsStr::to_str)?;
     match base {
         HEALER => Some(healer_main()),
+        HOLDER => Some(crate::networks::holder::main()),
         MONITOR => Some(monitor_main()),
         "dhow-init" => Some(runtime::init::main()),
         "hello" => Some(crate::hello::main()),
@@ -54,11 +56,16 @@ pub(crate) fn spawn_monitor(
         command.env("XDG_RUNTIME_DIR", value);
     }
     let (control, child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    leave(child);
+    control.send_sockets(sockets).internal(failed)?;
+    Ok(control)
+}
+
+/// Keeps a process that goes on by itself, to be reaped.
+pub(crate) fn leave(child: Child) {
     if let Ok(mut started) = STARTED.lock() {
         started.push(child);
     }
-    control.send_sockets(sockets).internal(failed)?;
-    Ok(control)
 }
 
 /// Monitors that this process has started and not yet reaped. A command line leaves them to init.
@@ -93,15 +100,23 @@ fn monitor_role() -> Result<()> {
     monitor::detach_from_session().internal(failed)?;
     let plan = monitor::handover::receive_plan(control.as_fd()).internal(failed)?;
     let id = plan.id.clone();
-    let (held_ports, guard) = match &plan.launch {
-        monitor::Launch::Container(container) => (container.held_ports, container.guard.clone()),
-        monitor::Launch::Command(_) => (0, None),
+    let (held_ports, guard, in_user_network) = match &plan.launch {
+        monitor::Launch::Container(container) => {
+            (container.held_ports, container.guard.clone(), container.user_network)
+        }
+        monitor::Launch::Command(_) => (0, None, false),
     };
     if held_ports > 0 {
         crate::networks::expect_sockets(held_ports);
     }
-    let sockets = monitor::receive_sockets(control.as_fd(), held_ports).internal(failed)?;
+    let further = if in_user_network { 2 } else { 0 };
+    let mut sockets = monitor::receive_sockets(control.as_fd(), held_ports + further).internal(failed)?;
+    let user_network = sockets.split_off(held_ports);
     let mut monitor = Monitor::new(plan, control, lock).internal(failed)?;
+    // The log is open by now: a server that it goes to is reached from the host.
+    if let Some(namespace) = user_network.first() {
+        kernel::namespaces::join(namespace.as_fd(), kernel::namespaces::Namespaces::NETWORK).internal(failed)?;
+    }
     monitor.hold_ports(sockets);
     if let Some(guard) = guard {
         monitor.watch_rules(&guard, healer(&data, &run, &program));

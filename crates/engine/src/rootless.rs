@@ -4,14 +4,16 @@
 //! their subordinate ids own. The mapping is `0 → the user` and `1… → the ranges of /etc/subuid and /etc/subgid`, written
 //! by the set-user-id programs `newuidmap` and `newgidmap`; where there is no range, or no such program, one id is all.
 //!
-//! Namespaces are found again through any monitor that lives in one, so that all of a user's containers are in the same.
+//! Namespaces are found again through any monitor that lives in one, the process that keeps the user's networks, or the first
+//! command in them while it runs, so that all of a user's containers are in the same.
 
 use crate::error::{Context, Error, Kind, Result};
 use kernel::clone::Clone;
 use kernel::namespaces::{self, Namespaces};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,21 +29,62 @@ pub fn enter(run_root: &Path) -> Result<()> {
     if join(run_root) {
         return Ok(());
     }
-    create()
+    // Two first commands at the same time must not make two namespaces: their containers could share no network.
+    crate::directories::make(run_root, 0o700)?;
+    let path = run_root.join("user-namespace");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o600))
+        .internal(|| format!("cannot open {}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).internal(|| format!("cannot lock {}", path.display()))?;
+    let mut file = fs::File::from(file);
+    if join(run_root) || join_noted(&mut file) {
+        return Ok(());
+    }
+    create()?;
+    note(&mut file).internal(|| format!("cannot write {}", path.display()))
 }
 
-/// Joins the namespaces of a container that runs; false when there is none, or it has just ended.
+/// This process is the first in its namespace.
+fn note(file: &mut fs::File) -> std::io::Result<()> {
+    let namespace = fs::read_link("/proc/self/ns/user")?;
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{} {}", rustix::process::getpid().as_raw_nonzero(), namespace.display())
+}
+
+/// Joins the namespace of the command that made the last one, while it runs.
+fn join_noted(file: &mut fs::File) -> bool {
+    let mut text = String::new();
+    if file.read_to_string(&mut text).is_err() {
+        return false;
+    }
+    let Some((pid, namespace)) = text.trim().split_once(' ') else { return false };
+    // By the namespace's own number it is certain that this is not another process of the same number.
+    let is_same = fs::read_link(format!("/proc/{pid}/ns/user")).is_ok_and(|link| link.as_os_str() == namespace);
+    is_same && pid.parse().is_ok_and(|pid| join_process(pid).is_ok())
+}
+
+/// Joins the namespaces of a container that runs, or of the process that keeps this user's networks; false when there is
+/// none, or it has just ended.
 fn join(run_root: &Path) -> bool {
+    if crate::networks::user::holder(run_root)
+        .is_some_and(|pid| is_role(pid, crate::roles::HOLDER) && join_process(pid).is_ok())
+    {
+        return true;
+    }
     let Ok(entries) = fs::read_dir(run_root.join("containers")) else { return false };
     entries.flatten().any(|entry| {
         let state = monitor::State::read(&entry.path()).ok().flatten();
-        state.is_some_and(|state| is_monitor(state.monitor_pid) && join_process(state.monitor_pid).is_ok())
+        state.is_some_and(|state| {
+            is_role(state.monitor_pid, crate::roles::MONITOR) && join_process(state.monitor_pid).is_ok()
+        })
     })
 }
 
 /// The number may have been given to another process since.
-fn is_monitor(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"dhow-monitor\0"))
+fn is_role(pid: i32, role: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).next() == Some(role.as_bytes())
 }
 
 fn join_process(pid: i32) -> kernel::Result<()> {

@@ -39,6 +39,7 @@ impl Engine {
                 self.start_swept(id);
             }
         }
+        self.sweep_user_network()?;
         self.sweep_volumes()?;
         self.sweep_store()
     }

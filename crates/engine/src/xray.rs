@@ -75,9 +75,41 @@ impl Engine {
             file_system(pid, &container),
             capabilities(&status, &container, &mut differences),
             filters(pid, &status, &container, &mut differences),
-            network(pid, &container, self.host()?.user_namespace, &mut differences)?,
+            self.network_section(pid, &container, &mut differences)?,
         ];
         Ok(Xray { id: container.id, name: container.name, pid, sections, differences })
+    }
+
+    fn network_section(&self, pid: i32, container: &Container, differences: &mut Vec<String>) -> Result<Section> {
+        let mut section = Section::new("Network");
+        let observed = seen_inside(pid, container, self.host()?.user_namespace)?;
+        for link in &observed.links {
+            let mac = link.mac.map(|mac| format!(" {mac}")).unwrap_or_default();
+            let state = if link.up { "up" } else { "down" };
+            section.note(
+                link.name.clone(),
+                format!("{}{mac} mtu {} {state}", link.kind.as_deref().unwrap_or("device"), link.mtu),
+                format!("received {} B, sent {} B", link.traffic.rx_bytes, link.traffic.tx_bytes),
+            );
+            for address in observed.addresses.iter().filter(|address| address.index == link.index) {
+                section.add(format!("{} address", link.name), address.address.to_string());
+            }
+        }
+        for route in &observed.routes {
+            let way = route.gateway.map_or_else(|| "on the link".into(), |gateway| format!("by {gateway}"));
+            section.add(format!("route {}", route.destination), way);
+        }
+        if container.settings.network == crate::NetworkMode::Bridge {
+            let outside = self.in_networks(network::observe_here)?;
+            let outside = outside.internal(|| "cannot look at the host's network".into())?;
+            host_side(container, &observed, &outside, &mut section);
+        }
+        if let Some(address) = &container.address
+            && !observed.addresses.iter().any(|seen| seen.address.address().to_string() == address.ipv4)
+        {
+            differences.push(format!("the records give the container {}; the kernel does not", address.ipv4));
+        }
+        Ok(section)
     }
 
     fn control_group(&self, container: &Container, differences: &mut Vec<String>) -> Result<Section> {
@@ -221,41 +253,15 @@ fn filters(pid: i32, status: &str, container: &Container, differences: &mut Vec<
     section
 }
 
-fn network(pid: i32, container: &Container, one_way: bool, differences: &mut Vec<String>) -> Result<Section> {
-    let mut section = Section::new("Network");
+/// What the kernel says of a container's network.
+fn seen_inside(pid: i32, container: &Container, one_way: bool) -> Result<network::Observed> {
     let failed = || "cannot look into the container's network namespace".to_owned();
-    let observed = if container.settings.network == crate::NetworkMode::Host {
-        network::observe_here().internal(failed)?
-    } else {
-        let path = format!("/proc/{pid}/ns/net");
-        let namespace = fs::File::open(&path).map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
-        if one_way { observe_one_way(&namespace)? } else { network::observe(namespace.as_fd()).internal(failed)? }
-    };
-    for link in &observed.links {
-        let mac = link.mac.map(|mac| format!(" {mac}")).unwrap_or_default();
-        let state = if link.up { "up" } else { "down" };
-        section.note(
-            link.name.clone(),
-            format!("{}{mac} mtu {} {state}", link.kind.as_deref().unwrap_or("device"), link.mtu),
-            format!("received {} B, sent {} B", link.traffic.rx_bytes, link.traffic.tx_bytes),
-        );
-        for address in observed.addresses.iter().filter(|address| address.index == link.index) {
-            section.add(format!("{} address", link.name), address.address.to_string());
-        }
+    if container.settings.network == crate::NetworkMode::Host {
+        return network::observe_here().internal(failed);
     }
-    for route in &observed.routes {
-        let way = route.gateway.map_or_else(|| "on the link".into(), |gateway| format!("by {gateway}"));
-        section.add(format!("route {}", route.destination), way);
-    }
-    if container.settings.network == crate::NetworkMode::Bridge {
-        host_side(container, &observed, &mut section)?;
-    }
-    if let Some(address) = &container.address
-        && !observed.addresses.iter().any(|seen| seen.address.address().to_string() == address.ipv4)
-    {
-        differences.push(format!("the records give the container {}; the kernel does not", address.ipv4));
-    }
-    Ok(section)
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = fs::File::open(&path).map_err(|error| Error::caused(Kind::Internal, failed(), error))?;
+    if one_way { observe_one_way(&namespace) } else { network::observe(namespace.as_fd()).internal(failed) }
 }
 
 /// By a process that ends there: root of a user namespace could not return from the container's network to the host's.
@@ -279,12 +285,11 @@ fn observe_one_way(namespace: &fs::File) -> Result<network::Observed> {
 }
 
 /// From the container's end of the veth pair over the host's end to the bridge.
-fn host_side(container: &Container, inside: &network::Observed, section: &mut Section) -> Result<()> {
-    let outside = network::observe_here().internal(|| "cannot look at the host's network".into())?;
+fn host_side(container: &Container, inside: &network::Observed, outside: &network::Observed, section: &mut Section) {
     let name = network::host_interface(&container.id, 0);
     let Some(end) = outside.links.iter().find(|link| link.name == name) else {
         section.note("host side", name, "missing");
-        return Ok(());
+        return;
     };
     let peer = inside.links.iter().find(|link| Some(link.index) == end.link).map_or("?", |link| &link.name);
     section.note("host side", name, format!("the other end of {peer}"));
@@ -301,5 +306,4 @@ fn host_side(container: &Container, inside: &network::Observed, section: &mut Se
         let device = outside.links.iter().find(|link| Some(link.index) == route.index).map_or("?", |link| &link.name);
         section.note("wire", device, route.gateway.map(|gateway| format!("by {gateway}")).unwrap_or_default());
     }
-    Ok(())
 }

@@ -21,6 +21,7 @@ pub mod private_umask;
 pub mod reaper;
 pub mod seccomp;
 pub mod signals;
+pub mod sockets;
 pub mod terminal;
 
 pub use error::{Error, Result};

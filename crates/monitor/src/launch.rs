@@ -158,6 +158,9 @@ fn join_networks(
     for attachment in &container.direct {
         network::attach_direct(attachment, namespace.as_fd())?;
     }
+    if let Some(plan) = &container.relay {
+        networks.relay = Some(network::Relay::open(&networks.ports, &plan.ports, plan.targets.clone())?);
+    }
     if let Some(plan) = &container.names {
         networks.names = Some(NameServer::open(namespace.as_fd(), plan.clone())?);
     }

@@ -63,7 +63,9 @@ pub use handover::{receive_plan, receive_sockets, take_standard_streams};
 pub use health::{Health, HealthPlan, HealthStatus, OnFailure, Probe};
 pub use log_file::Stream;
 pub use names::{NameEntry, NamePlace, NamePlan};
-pub use plan::{CgroupLaunch, ContainerLaunch, ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan, NetworkChange};
+pub use plan::{
+    CgroupLaunch, ContainerLaunch, ExecLaunch, Launch, LogDriver, LogPlan, MonitorPlan, NetworkChange, RelayPlan,
+};
 pub use record::{Exit, State, process_start_time};
 pub use run_directory::lock;
 pub use supervisor::{Monitor, Observer, Occurrence, Wake, detach_from_session, supervise};

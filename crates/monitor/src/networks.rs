@@ -17,6 +17,8 @@ use crate::supervisor::{CONTAINER, Monitor};
 pub(crate) struct Networks {
     /// Host ports that are taken.
     pub(crate) ports: Vec<OwnedFd>,
+    /// Who passes on what comes to them, where the kernel does not.
+    pub(crate) relay: Option<network::Relay>,
     /// Who answers names.
     pub(crate) names: Option<NameServer>,
     /// Who watches over the rules.
@@ -59,6 +61,9 @@ impl Monitor {
             // resolv.conf of a container that runs still says that it is here.
             (_, None) => {}
         }
+        if let (Some(relay), Some(targets)) = (&mut self.networks.relay, &change.relay_targets) {
+            relay.set_targets(targets.clone());
+        }
         // For a restart under this monitor.
         if let Launch::Container(container) = &mut self.plan.launch {
             container.attachments.retain(|each| !change.detach.contains(&each.host_interface));
@@ -68,6 +73,9 @@ impl Monitor {
             launch::set_gateways(container, &change.routes);
             if change.names.is_some() {
                 container.names = change.names;
+            }
+            if let (Some(relay), Some(targets)) = (&mut container.relay, change.relay_targets) {
+                relay.targets = targets;
             }
         }
         Ok(())

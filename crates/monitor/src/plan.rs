@@ -101,10 +101,26 @@ pub struct ContainerLaunch {
     /// Set its loopback device up. Not with the host's network namespace.
     #[serde(default)]
     pub loopback: bool,
+    /// The ports are relayed from the host's sockets by this monitor: an ordinary user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayPlan>,
+    /// Its networks are in a namespace of the user's own: two more descriptors follow the sockets, the namespace, and one
+    /// that keeps it in use.
+    #[serde(default)]
+    pub user_network: bool,
     /// Enter its network namespace with a process for nothing else: root of a user namespace may enter what it made, but
     /// could not return to the host's network.
     #[serde(default)]
     pub one_way: bool,
+}
+
+/// What the published ports lead to where they are relayed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RelayPlan {
+    /// One for each of the sockets that hold them.
+    pub ports: Vec<network::RelayedPort>,
+    /// The container's addresses.
+    pub targets: Vec<std::net::IpAddr>,
 }
 
 /// What is different about the networks of a running container.
@@ -123,6 +139,8 @@ pub struct NetworkChange {
     pub routes: Vec<(String, std::net::IpAddr)>,
     /// The name server from now on; none leaves it as it is.
     pub names: Option<NamePlan>,
+    /// Where relayed ports lead to from now on; none leaves it as it is.
+    pub relay_targets: Option<Vec<std::net::IpAddr>>,
 }
 
 /// A container's cgroup.

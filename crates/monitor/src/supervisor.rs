@@ -502,6 +502,7 @@ impl Monitor {
         self.sessions.clear();
         // Its sockets are in a namespace that ends with them.
         self.networks.names = None;
+        self.networks.relay = None;
         exit
     }
 

@@ -36,6 +36,7 @@ enum Source {
     Input(u32),
     Peer(usize),
     Orphan(usize),
+    Relay,
     Compressor,
     Forward,
 }
@@ -56,12 +57,13 @@ impl<'a> PollSet<'a> {
 impl Monitor {
     /// One round. `until` bounds the waiting.
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> Result<(), Error> {
-        let (mut process_ended, mut names, mut guard) = (false, false, false);
+        let (mut process_ended, mut names, mut guard, mut relay) = (false, false, false, false);
         for (source, flags) in self.wait(until)? {
             match source {
                 Source::Guard => guard = true,
                 Source::Listener => self.accept(),
                 Source::Names => names = true,
+                Source::Relay => relay = true,
                 Source::Signals => self.take_signals(),
                 Source::Process => process_ended = true,
                 Source::Output(session, stream) => self.pump(session, stream),
@@ -82,7 +84,7 @@ impl Monitor {
         }
         self.keep_deadlines();
         self.keep_health();
-        self.serve_networks(names, guard);
+        self.serve_networks(names, guard, relay);
         self.end_exec_sessions();
         self.drop_peers();
         Ok(())
@@ -126,6 +128,9 @@ impl Monitor {
                 flags.set(PollFlags::OUT, interest.write);
                 set.add(Source::Names, PollFd::from_borrowed_fd(fd, flags));
             }
+        }
+        if let Some(relay) = &self.networks.relay {
+            set.add(Source::Relay, PollFd::new(relay, PollFlags::IN));
         }
         for fd in self.networks.guard.iter().flat_map(crate::guard::Guard::fds) {
             set.add(Source::Guard, PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -181,13 +186,17 @@ impl Monitor {
         let networks = [
             self.networks.names.as_ref().and_then(crate::names::NameServer::deadline),
             self.networks.guard.as_ref().and_then(crate::guard::Guard::deadline),
+            self.networks.relay.as_ref().and_then(|relay| {
+                let now = Instant::now();
+                Some(now + relay.timeout(now)?)
+            }),
         ];
         let own = drains.chain(patience).chain(self.stop_deadline).chain(self.health_deadline()).chain(until);
         own.chain(networks.into_iter().flatten()).min()
     }
 
-    /// The name server and the guard over the rules: when a descriptor of theirs is ready, or their time has come.
-    fn serve_networks(&mut self, names: bool, guard: bool) {
+    /// The name server, the guard over the rules and the relay of ports: when a descriptor of theirs is ready, or their time has come.
+    fn serve_networks(&mut self, names: bool, guard: bool, relay: bool) {
         let now = Instant::now();
         if let Some(server) = &mut self.networks.names
             && (names || server.deadline().is_some_and(|time| now >= time))
@@ -198,6 +207,11 @@ impl Monitor {
             && (guard || each.deadline().is_some_and(|time| now >= time))
         {
             each.look();
+        }
+        if let Some(each) = &mut self.networks.relay
+            && (relay || each.timeout(now).is_some_and(|time| time.is_zero()))
+        {
+            each.handle_ready(now);
         }
     }
 

@@ -43,6 +43,8 @@ fn container(name: &str, arguments: &[&str]) -> Option<Fixture> {
         held_ports: 0,
         guard: None,
         loopback: true,
+        relay: None,
+        user_network: false,
         one_way: false,
     }));
     Some(fixture)

@@ -25,6 +25,7 @@ mod namespace;
 mod netlink;
 mod nft;
 mod observe;
+mod relay;
 mod reserve;
 mod routes;
 mod sweep;
@@ -44,6 +45,7 @@ pub use observe::{Observed, observe, observe_here};
 pub use plan::{
     Attachment, Bridge, Mac, Protocol, Publication, PublishedPort, Ruleset, Subnet, bridge_interface, host_interface,
 };
+pub use relay::{Relay, RelayedPort, prepare_for_relays};
 pub use reserve::{hold, reserve};
 pub use routes::{Address, Route};
 pub use sweep::{is_ours, sweep};

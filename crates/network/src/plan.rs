@@ -164,6 +164,9 @@ pub struct Ruleset {
     pub bridges: Vec<Bridge>,
     /// The published ports of every running container.
     pub publications: Vec<Publication>,
+    /// Ports are published by [`crate::Relay`]: the namespace is a user's own, and nothing comes in but through it.
+    #[serde(default)]
+    pub relays: bool,
 }
 
 /// The name of the host's end for a container: `dh`, 11 hexadecimal digits of the container's id, and for further

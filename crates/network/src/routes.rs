@@ -2,7 +2,7 @@
 
 use crate::cidr::{Cidr, from_octets, octets};
 use crate::error::{Error, refused};
-use crate::netlink::{Attributes, CREATE, REPLACE, Request, Socket, byte_at, u32_at};
+use crate::netlink::{Attributes, CREATE, EXCLUSIVE, REPLACE, Request, Socket, byte_at, u32_at};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -130,6 +130,30 @@ pub(crate) fn add_route(destination: Cidr, gateway: Option<IpAddr>, index: u32) 
     }
     request.u32(RTA_OIF, index);
     request
+}
+
+/// Everything that has the mark is for this host, whatever address it is for: a rule and a table with one route.
+pub(crate) fn for_this_host(ipv6: bool, mark: u32, loopback: u32) -> [Request; 2] {
+    const RTM_NEWRULE: u16 = 32;
+    const FRA_PRIORITY: u16 = 6;
+    const FRA_FWMARK: u16 = 10;
+    const FRA_TABLE: u16 = 15;
+    const FR_ACT_TO_TBL: u8 = 1;
+    const RTN_LOCAL: u8 = 2;
+    const RT_SCOPE_HOST: u8 = 254;
+    /// Before the main table (32766), behind the local one (0).
+    const PRIORITY: u32 = 100;
+    /// A table of no other use.
+    const TABLE: u32 = 25_704;
+    let mut rule = Request::new(RTM_NEWRULE, CREATE | EXCLUSIVE);
+    // `struct fib_rule_hdr`.
+    rule.raw(&[family(ipv6), 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL]).raw(&[0; 4]);
+    rule.u32(FRA_PRIORITY, PRIORITY).u32(FRA_FWMARK, mark).u32(FRA_TABLE, TABLE);
+    let mut route = Request::new(RTM_NEWROUTE, CREATE | REPLACE);
+    let scope = if ipv6 { 0 } else { RT_SCOPE_HOST };
+    route.raw(&[family(ipv6), 0, 0, 0, 0, RTPROT_BOOT, scope, RTN_LOCAL]).raw(&[0; 4]);
+    route.u32(RTA_TABLE, TABLE).u32(RTA_OIF, loopback);
+    [rule, route]
 }
 
 /// Takes a route of the main table away; `None` for one without a device.

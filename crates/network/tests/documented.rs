@@ -35,7 +35,7 @@ fn the_table_in_the_documentation_is_the_kernels() {
             port(8081, true),
         ],
     };
-    let ruleset = Ruleset { bridges: vec![bridge(0), internal], publications: vec![publication] };
+    let ruleset = Ruleset { bridges: vec![bridge(0), internal], publications: vec![publication], relays: false };
     host.run(|| network::ensure_rules(&ruleset).unwrap());
     let listing = host.sh("nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/; s/\\(device [0-9]+\\)/(device N)/; /type mark/,/}/s/0x[0-9a-f]+/0x…/'");
 

@@ -21,7 +21,7 @@ fn publication(ports: Vec<PublishedPort>) -> Publication {
 }
 
 fn ruleset(bridges: Vec<Bridge>, publications: Vec<Publication>) -> Ruleset {
-    Ruleset { bridges, publications }
+    Ruleset { bridges, publications, relays: false }
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub enum Need {
     Root,
     /// Not to be root.
     User,
+    /// A network that only root could have made: a wire to another machine (`crate::neighbour`).
+    Lan,
     /// No other test at the same time: it looks at things that all share, or measures.
     Alone,
     /// A quarter of an hour in place of a minute.

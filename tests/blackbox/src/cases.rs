@@ -24,6 +24,7 @@ mod old_kernels;
 mod ports;
 mod restart;
 mod rootless;
+mod rootless_networks;
 mod run;
 mod security;
 mod services;
@@ -63,6 +64,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         checkpoints::CASES,
         old_kernels::CASES,
         rootless::CASES,
+        rootless_networks::CASES,
         images::CASES,
         image_store::CASES,
         transfer::CASES,

@@ -15,6 +15,7 @@ mod audit;
 mod case;
 mod cases;
 mod host;
+mod neighbour;
 mod registry;
 mod runner;
 mod sandbox;

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use crate::case::{Case, Need, Skip};
 use crate::cases;
 use crate::host;
+use crate::neighbour;
 use crate::sandbox::Sandbox;
 
 pub const USAGE: &str = "\
@@ -38,13 +39,16 @@ pub struct Options {
     report: Option<PathBuf>,
     /// The process of one test.
     one: Option<String>,
+    /// The process of another machine.
+    neighbour: Option<PathBuf>,
 }
 
 impl Options {
     /// Reads the command line.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let jobs = thread::available_parallelism().map_or(2, usize::from);
-        let mut options = Self { filters: vec![], list: false, jobs, user: None, slow: 1, report: None, one: None };
+        let mut options =
+            Self { filters: vec![], list: false, jobs, user: None, slow: 1, report: None, one: None, neighbour: None };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
@@ -55,6 +59,7 @@ impl Options {
                 "--slow" => options.slow = number(value()?)? as u32,
                 "--report" => options.report = Some(value()?.into()),
                 "--one" => options.one = Some(value()?),
+                "--neighbour" => options.neighbour = Some(value()?.into()),
                 _ if word.starts_with("--") => return Err(format!("unknown option {word}")),
                 _ => options.filters.push(word),
             }
@@ -77,6 +82,9 @@ impl Options {
 pub fn main(options: &Options) -> ExitCode {
     if let Some(name) = &options.one {
         return run_here(name);
+    }
+    if let Some(socket) = &options.neighbour {
+        return neighbour::main(socket);
     }
     let chosen: Vec<&Case> = cases::all().filter(|case| options.chooses(case.name)).collect();
     if options.list {
@@ -173,13 +181,16 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
         match need {
             Need::Root if !options.is_root() => return Ok(Outcome::Skipped("needs root".into())),
             Need::User if options.is_root() => return Ok(Outcome::Skipped("is about ordinary users".into())),
+            Need::Lan if !host::is_root() => {
+                return Ok(Outcome::Skipped("needs a runner that is root (--as USER)".into()));
+            }
             _ => {}
         }
     }
     let limit = Duration::from_secs(if case.needs.contains(&Need::Long) { 900 } else { 90 }) * options.slow;
     let directory = tempfile::Builder::new().prefix("dhow-test-").tempdir()?;
     let log = directory.path().join("log");
-    let mut command = cage(options, directory.path())?;
+    let mut command = cage(options, directory.path(), case.needs.contains(&Need::Lan))?;
     command.args(["--one", case.name]).stdin(Stdio::null());
     command.env("BLACKBOX_DIRECTORY", directory.path()).env("BLACKBOX_SLOW", options.slow.to_string());
     command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
@@ -209,7 +220,7 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
 }
 
 /// The start of the command line of a test's process: its namespaces and its user.
-fn cage(options: &Options, directory: &std::path::Path) -> Result<Command> {
+fn cage(options: &Options, directory: &std::path::Path, lan: bool) -> Result<Command> {
     let own = std::env::current_exe().context("find this program")?;
     if !host::is_root() {
         return Ok(Command::new(own));
@@ -219,7 +230,7 @@ fn cage(options: &Options, directory: &std::path::Path) -> Result<Command> {
     command
         .args(["--pdeathsig", "KILL", "unshare"])
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-c", "ip link set lo up && exec \"$@\"", "cage"]);
+        .args(["sh", "-c", &neighbour::cage(&own, directory, options.user.is_some(), lan), "cage"]);
     if let Some(user) = &options.user {
         let home = directory.join("home");
         fs::create_dir(&home)?;

@@ -213,6 +213,7 @@ impl Sandbox {
 
     /// Fails unless everything is soon as it was: processes may take a moment to be gone.
     pub fn settles_to(&self, before: &Snapshot, scope: Scope) -> Result<()> {
+        self.end_user_network();
         let mut leaks = vec![];
         let settled = host::until("as before", self.seconds(5), || {
             leaks = self.snapshot(scope)?.leaks_since(before);
@@ -222,6 +223,18 @@ impl Sandbox {
             bail!("left behind:\n  {}", leaks.join("\n  "));
         }
         Ok(())
+    }
+
+    /// The process that keeps an ordinary user's network stays for a moment after the last container; SIGTERM says that
+    /// nobody will come.
+    fn end_user_network(&self) {
+        let Ok(text) = std::fs::read(self.path("run/user-network/record.json")) else { return };
+        let pid = serde_json::from_slice::<Value>(&text).ok().and_then(|record| record["holder"].as_i64());
+        let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) = pid {
+            // Gone already.
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        }
     }
 
     /// The test's directory.

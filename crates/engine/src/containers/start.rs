@@ -135,28 +135,30 @@ impl Engine {
         if attach.is_some() {
             self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
         }
-        let (mut plan, sockets) = self.prepare(entry, attach, None)?;
+        let (mut plan, sockets, remarks) = self.prepare(entry, attach, None)?;
         if let monitor::Launch::Container(container) = &mut plan.launch {
             container.restore = files;
         }
         let control = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
         // The monitor holds the ports from here on.
         drop(sockets);
-        let (pid, warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
+        let (pid, mut warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
+        warnings.extend(remarks);
         let stream = attach.is_some().then_some(control);
         Ok(Started { id: entry.id.clone(), pid, stream, warnings })
     }
 
     /// Everything that is made before a run, and the plan of what its monitor makes, with the sockets that hold its ports:
-    /// none when its monitor holds those that it has `kept` from the run before.
+    /// none when its monitor holds those that it has `kept` from the run before. And what the user should know.
     pub(crate) fn prepare(
         &self,
         entry: &mut Entry,
         attach: Option<Streams>,
         kept: Option<Vec<PublishedPort>>,
-    ) -> Result<(MonitorPlan, Vec<OwnedFd>)> {
-        let network = self.join_network(entry, kept)?;
-        crate::files::write(entry, &self.directories().container(&entry.id), &network.all)?;
+    ) -> Result<(MonitorPlan, Vec<OwnedFd>, Option<String>)> {
+        let mut network = self.join_network(entry, kept)?;
+        let host = self.host_addresses(&network.all);
+        crate::files::write(entry, &self.directories().container(&entry.id), &network.all, &host)?;
         let mut spec = self.specification(entry)?;
         self.share(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
@@ -167,7 +169,11 @@ impl Engine {
         if let Some(label) = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()) {
             crate::relabel::apply(&entry.settings, label, &self.directories().container(&entry.id))?;
         }
-        Ok((self.monitor_plan(entry, &spec, &network, attach)?, network.sockets))
+        let plan = self.monitor_plan(entry, &spec, &network, attach)?;
+        let mut sockets = network.sockets;
+        let warning = network.user.as_mut().and_then(|user| user.warning.take());
+        sockets.extend(network.user.into_iter().flat_map(networks::UserNetwork::for_monitor));
+        Ok((plan, sockets, warning))
     }
 
     /// The container's places on its networks, and the networks themselves.
@@ -196,6 +202,7 @@ impl Engine {
         let settings = &entry.settings;
         let directory = self.directories().container(&entry.id);
         let (attachments, direct) = network.links(&entry.id)?;
+        let is_user = self.host()?.user_namespace;
         Ok(MonitorPlan {
             id: entry.id.clone(),
             launch: monitor::Launch::Container(Box::new(monitor::plan::ContainerLaunch {
@@ -203,8 +210,8 @@ impl Engine {
                 cgroup: Some(CgroupLaunch {
                     path: crate::lower::cgroup_path(settings, &entry.id),
                     resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
-                    optional: self.host()?.user_namespace && !settings.limits.any(),
-                    delegated: self.host()?.user_namespace,
+                    optional: is_user && !settings.limits.any(),
+                    delegated: is_user,
                 }),
                 attachments,
                 direct,
@@ -213,7 +220,10 @@ impl Engine {
                 guard: self.guard(&network.all),
                 restore: None,
                 loopback: matches!(settings.network, NetworkMode::Bridge | NetworkMode::None),
-                one_way: self.host()?.user_namespace,
+                relay: network.relay().filter(|_| is_user),
+                user_network: network.user.is_some(),
+                // On a network of the user's own its monitor is in the user's own namespace.
+                one_way: is_user && network.all.is_empty(),
             })),
             terminal: settings.terminal,
             size: settings.terminal_size.map(|(rows, columns)| monitor::wire::Size { rows, columns }),

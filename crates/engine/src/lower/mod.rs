@@ -32,10 +32,6 @@ pub(crate) struct Place<'a> {
 
 /// The specification of a container. User names stay for the runtime, which alone sees the container's passwd file.
 pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>) -> Result<Spec> {
-    if host.user_namespace && settings.network == crate::NetworkMode::Bridge {
-        return Err(Error::new(Kind::Unavailable, "an ordinary user's containers cannot have a bridge network yet")
-            .hint("use --network host (the host's own network) or --network none (no network)"));
-    }
     let confinement = confinement(settings, host)?;
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount)];
     if settings.pid_mode != "host" {

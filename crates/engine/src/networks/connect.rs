@@ -204,7 +204,12 @@ impl Engine {
         let new_routes = routes(after);
         // A way out that stays as it is is not touched: connections go on.
         let routes = new_routes.into_iter().filter(|route| !old.contains(route)).collect();
-        let change = NetworkChange { routes, names: self.name_plan(entry, after), ..change };
+        let change = NetworkChange {
+            routes,
+            names: self.name_plan(entry, after),
+            relay_targets: Some(Joined::addresses(after)),
+            ..change
+        };
         let directory = self.directories().container_run(&entry.id);
         monitor::client::change_network(&directory, change)
             .internal(|| format!("cannot change the networks of container {}", entry.name))?;

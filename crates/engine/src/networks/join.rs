@@ -6,12 +6,13 @@ use super::ports::{self, Held};
 use super::record::{Driver, Endpoint, Network, NetworkSettings, Place, Subnet};
 use super::settle::Surroundings;
 use super::table::{self, Published};
+use super::user::UserNetwork;
 use super::{DEFAULT, DEFAULT_INTERFACE};
 use crate::containers::options::PublishedPort;
 use crate::containers::table::Entry;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
-use monitor::NamePlan;
+use monitor::{NamePlan, RelayPlan};
 use network::pools::{self, Used};
 use network::{Attachment, Cidr, DirectAttachment, Mac};
 use rusqlite::Transaction;
@@ -29,6 +30,8 @@ pub(crate) struct Joined {
     pub sockets: Vec<OwnedFd>,
     /// What its name server is told.
     pub names: Option<NamePlan>,
+    /// The namespace in which its networks are, where that is not the host's.
+    pub user: Option<UserNetwork>,
 }
 
 impl Joined {
@@ -40,6 +43,16 @@ impl Joined {
             (if ipv6 { place.ipv6 } else { place.ipv4 }).map(|address| address.address())
         };
         address(four, false).into_iter().chain(address(six, true)).collect()
+    }
+
+    /// Where published ports lead to, for the monitor of an ordinary user's container.
+    pub(crate) fn relay(&self) -> Option<RelayPlan> {
+        let port = |port: &PublishedPort| {
+            let protocol = ports::protocol(port).ok()?;
+            Some(network::RelayedPort { protocol, container_port: port.container_port })
+        };
+        let ports: Vec<_> = self.published.ports.iter().filter_map(port).collect();
+        (!ports.is_empty()).then(|| RelayPlan { ports, targets: self.published.publication.addresses.clone() })
     }
 
     /// What the monitor makes.
@@ -103,6 +116,8 @@ impl Engine {
     /// unless it has `kept` those of its run before.
     pub(crate) fn join_networks(&self, entry: &Entry, kept: Option<Vec<PublishedPort>>) -> Result<Joined> {
         self.begin_networks()?;
+        // First, since it may take longest; a monitor that starts its container again is there already.
+        let user = if kept.is_some() { None } else { self.user_network()? };
         if entry.endpoints.iter().any(|endpoint| endpoint.network == DEFAULT || endpoint.network_id.is_empty()) {
             self.default_network()?;
         }
@@ -129,7 +144,7 @@ impl Engine {
             self.record_of_network(&each.network, "connect", Some(&entry.id));
         }
         let names = self.name_plan(entry, &all);
-        Ok(Joined { all, published, sockets: held.sockets, names })
+        Ok(Joined { all, published, sockets: held.sockets, names, user })
     }
 
     fn networks_of(&self, entry: &Entry) -> Result<Vec<(Network, NetworkRequest)>> {

@@ -6,6 +6,7 @@
 //! - `verbs`: create, list, look up, remove, prune; `connect`: join and leave
 //! - `join`: what a container's start needs; `ports`: its published ports; `names`: what its name server knows
 //! - `rules`: bridges and the packet filter
+//! - `user`: where an ordinary user's networks are, and `holder`: the process that keeps them
 //! - [`xray`]: the way of a packet
 //!
 //! A network's ranges are chosen once, from pools that the host's routes do not touch, and stay. Addresses belong to
@@ -15,6 +16,7 @@
 
 mod connect;
 mod gateway;
+pub(crate) mod holder;
 mod join;
 pub(crate) mod names;
 pub mod options;
@@ -23,6 +25,7 @@ pub mod record;
 mod rules;
 mod settle;
 pub(crate) mod table;
+pub(crate) mod user;
 mod verbs;
 pub mod xray;
 
@@ -32,6 +35,7 @@ pub(crate) use join::Joined;
 pub use network::{Cidr, InvalidCidr};
 pub use options::{ConnectOptions, NetworkOptions, NetworkRequest, PoolRequest};
 pub use record::{Driver, Endpoint, Member, Network, NetworkSettings, Place, Subnet};
+pub(crate) use user::UserNetwork;
 pub use verbs::gather;
 
 /// Name of the network that containers are on by default, as Docker calls it.

@@ -66,6 +66,31 @@ pub(crate) fn needs_server(all: &[Attached], own_servers: &[String], hosts_own: 
 }
 
 impl Engine {
+    /// A name server as the monitor reaches it: an ordinary user's monitor is not on the host's loopback.
+    fn server(&self, text: &str) -> Option<SocketAddr> {
+        if is_loopback(text) && self.host().is_ok_and(|host| host.user_namespace) {
+            return Some(SocketAddr::new(super::user::HOSTS_RESOLVER, PORT));
+        }
+        server(text)
+    }
+
+    /// The host as a container sees it: its own gateway, or for an ordinary user's containers the address by which the host
+    /// goes out; their gateway is their own namespace.
+    pub(crate) fn host_addresses(&self, all: &[Attached]) -> Vec<IpAddr> {
+        let own = self.addresses_of_host();
+        if own.is_empty() || all.is_empty() { gateways(all) } else { own }
+    }
+
+    fn host_names(&self, all: &[Attached]) -> BTreeMap<String, Vec<IpAddr>> {
+        let addresses = self.host_addresses(all);
+        let names = ["host.docker.internal", "host.dhow.internal"];
+        if addresses.is_empty() {
+            BTreeMap::new()
+        } else {
+            names.map(|name| (name.to_owned(), addresses.clone())).into()
+        }
+    }
+
     /// The directory of what is known of a network until the next boot.
     fn names_directory(&self, network: &str) -> PathBuf {
         self.directories().run.join("networks").join(network)
@@ -123,14 +148,18 @@ impl Engine {
                     directory: self.names_directory(&each.network.id),
                 })
                 .collect(),
-            hosts: host_names(all),
+            hosts: self.host_names(all),
             links: named.iter().flat_map(|each| each.request.links.iter().map(|link| split_link(link))).collect(),
             subnets: named
                 .iter()
                 .flat_map(|each| each.network.settings.subnets.iter().map(|subnet| subnet.subnet))
                 .collect(),
             // CVE-2024-29018: no question leaves a network that nothing is to leave.
-            upstream: if is_closed { Vec::new() } else { upstream.iter().filter_map(|text| server(text)).collect() },
+            upstream: if is_closed {
+                Vec::new()
+            } else {
+                upstream.iter().filter_map(|text| self.server(text)).collect()
+            },
         })
     }
 }
@@ -141,18 +170,12 @@ fn split_link(link: &str) -> (String, String) {
     (name.to_lowercase(), container.to_lowercase())
 }
 
-/// The host as a container sees it: its own gateway.
-pub(crate) fn host_addresses(all: &[Attached]) -> Vec<IpAddr> {
+/// The gateways of a container's ways out.
+fn gateways(all: &[Attached]) -> Vec<IpAddr> {
     let [four, six] = super::ways_out(all);
     let first = |ipv6| all.iter().position(|each| each.place.gateway(ipv6).is_some());
     let gateway = |position: Option<usize>, ipv6| all.get(position.or_else(|| first(ipv6))?)?.place.gateway(ipv6);
     gateway(four, false).into_iter().chain(gateway(six, true)).collect()
-}
-
-fn host_names(all: &[Attached]) -> BTreeMap<String, Vec<IpAddr>> {
-    let addresses = host_addresses(all);
-    let names = ["host.docker.internal", "host.dhow.internal"];
-    if addresses.is_empty() { BTreeMap::new() } else { names.map(|name| (name.to_owned(), addresses.clone())).into() }
 }
 
 impl Container {

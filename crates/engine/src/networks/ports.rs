@@ -44,7 +44,7 @@ fn wanted(settings: &Settings) -> Result<Vec<PublishedPort>> {
     Ok(all)
 }
 
-fn protocol(port: &PublishedPort) -> Result<Protocol> {
+pub(crate) fn protocol(port: &PublishedPort) -> Result<Protocol> {
     match port.protocol.as_str() {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
@@ -83,6 +83,13 @@ impl Engine {
                 port.host_ip = binding.to_string();
             }
             let (kind, at) = (protocol(&port)?, address(&port)?);
+            if kind == Protocol::Sctp && self.host()?.user_namespace {
+                return Err(Error::new(
+                    Kind::Unavailable,
+                    "an ordinary user cannot publish SCTP ports: they are not relayed",
+                )
+                .hint("use --network host, or run dhow as root"));
+            }
             let last = port.host_port_end.max(port.host_port);
             let mut attempt = network::hold(kind, at, port.host_port);
             for number in port.host_port.saturating_add(1)..=last {

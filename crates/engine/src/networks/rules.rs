@@ -2,6 +2,7 @@
 
 use super::gateway::Attached;
 use super::join::Joined;
+use super::record::Network;
 use super::table;
 use crate::engine::Engine;
 use crate::error::{Context, Kind, Result};
@@ -17,14 +18,21 @@ fn filter_failed() -> String {
 impl Engine {
     /// Sees to it that bridges and rules are there, whatever was done to them since, and publishes the ports.
     pub(crate) fn set_up_networks(&self, joined: &Joined) -> Result<()> {
-        let bridges: Vec<_> = joined.all.iter().filter_map(|each| each.network.bridge()).collect();
-        let mut present = true;
-        for bridge in &bridges {
-            network::ensure_bridge(bridge).internal(|| format!("cannot set up the bridge {}", bridge.interface))?;
-            present &= network::rules_present(bridge).internal(filter_failed)?;
+        let bridges = self.bridges(joined.all.iter().map(|each| &each.network))?;
+        if bridges.is_empty() {
+            return Ok(());
         }
+        let mut present = true;
+        present &= self.in_networks(|| -> Result<bool> {
+            let mut present = true;
+            for bridge in &bridges {
+                network::ensure_bridge(bridge).internal(|| format!("cannot set up the bridge {}", bridge.interface))?;
+                present &= network::rules_present(bridge).internal(filter_failed)?;
+            }
+            Ok(present)
+        })??;
         let publication = &joined.published.publication;
-        if bridges.is_empty() || (present && publication.ports.is_empty()) {
+        if present && publication.ports.is_empty() {
             return Ok(());
         }
         let _alone = self.lock_networks()?;
@@ -32,19 +40,39 @@ impl Engine {
             // Ours is among the publications, so that all is done when this is.
             return self.ensure_rules();
         }
-        network::publish(publication).kind(Kind::Conflict, || "cannot publish the ports".into())
+        self.in_networks(|| network::publish(publication))?.kind(Kind::Conflict, || "cannot publish the ports".into())
+    }
+
+    /// The bridges of networks; those of an ordinary user carry packets as large as pasta takes them.
+    fn bridges<'a>(&self, networks: impl Iterator<Item = &'a Network>) -> Result<Vec<network::Bridge>> {
+        let bridges = networks.filter_map(Network::bridge);
+        bridges.map(|bridge| Ok(network::Bridge { mtu: self.usual_mtu(bridge.mtu)?, ..bridge })).collect()
     }
 
     /// Makes the packet filter hold exactly what the records say. The caller holds the lock of the networks.
     pub(crate) fn ensure_rules(&self) -> Result<()> {
         let ruleset = {
             let database = self.database()?;
-            let bridges = table::all(database.read())?.iter().filter_map(|network| network.bridge()).collect();
+            let bridges = self.bridges(table::all(database.read())?.iter())?;
             let published = table::all_published(database.read())?;
-            Ruleset { bridges, publications: published.into_iter().map(|(_, each)| each.publication).collect() }
+            let publications = published.into_iter().map(|(_, each)| each.publication).collect();
+            Ruleset { bridges, publications, relays: self.host()?.user_namespace }
         };
-        network::ensure_rules(&ruleset).internal(filter_failed)?;
+        self.in_networks(|| network::ensure_rules(&ruleset))?.internal(filter_failed)?;
         Ok(())
+    }
+
+    /// The size of packets of a bridge for which nobody said one.
+    pub(crate) fn usual_mtu(&self, asked: Option<u32>) -> Result<Option<u32>> {
+        Ok(if self.host()?.user_namespace { asked.or(Some(super::user::MTU)) } else { asked })
+    }
+
+    /// The same, unless the networks are an ordinary user's and nobody uses them: then there is no packet filter.
+    pub(crate) fn rules_of_present_networks(&self) -> Result<()> {
+        match self.in_present_networks(|| ())? {
+            Some(()) => self.ensure_rules(),
+            None => Ok(()),
+        }
     }
 
     /// Puts the packet filter right after another program changed it, and the bridges of networks that are in use.
@@ -73,7 +101,8 @@ impl Engine {
         }
         let Some(published) = published else { return Ok(()) };
         let _alone = self.lock_networks()?;
-        network::unpublish(&published.publication).internal(|| "cannot take published ports back".into())?;
+        let unpublished = self.in_present_networks(|| network::unpublish(&published.publication))?;
+        unpublished.unwrap_or(Ok(())).internal(|| "cannot take published ports back".into())?;
         self.database()?.write(|t| table::forget_published(t, container))
     }
 
@@ -82,7 +111,8 @@ impl Engine {
         let places = table::places(self.database()?.read(), container)?;
         for (_, place) in places {
             let name = network::host_interface(container, place.index);
-            network::detach(&name).internal(|| format!("cannot remove the interface {name}"))?;
+            let detached = self.in_present_networks(|| network::detach(&name))?;
+            detached.unwrap_or(Ok(())).internal(|| format!("cannot remove the interface {name}"))?;
         }
         Ok(())
     }

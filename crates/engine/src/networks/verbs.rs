@@ -32,13 +32,19 @@ impl Engine {
         self.begin_networks()?;
         let _alone = self.lock_networks()?;
         let settings = settle(options, &self.surroundings()?)?;
+        if settings.driver != Driver::Bridge && self.host()?.user_namespace {
+            let name = settings.driver.name();
+            let message =
+                format!("a network with the driver {name} puts containers on a device of the host, which is root's");
+            return Err(Error::new(Kind::Unavailable, message).hint("use the driver bridge, or run dhow as root"));
+        }
         let id = crate::names::identifier()?;
         let named = settings.options.get("com.docker.network.bridge.name").cloned();
         let interface = match settings.driver {
             Driver::Bridge => named.unwrap_or_else(|| network::bridge_interface(&id)),
             _ => String::new(),
         };
-        let links = network::links().internal(|| "cannot read the host's devices".into())?;
+        let links = self.in_networks(network::links)?.internal(|| "cannot read the host's devices".into())?;
         if links.iter().any(|link| link.name == interface) {
             return Err(Error::new(Kind::Conflict, format!("the interface {interface} exists already")));
         }
@@ -74,7 +80,9 @@ impl Engine {
 
     fn make_network(&self, network: &Network) -> Result<()> {
         let Some(bridge) = network.bridge() else { return Ok(()) };
-        network::ensure_bridge(&bridge).internal(|| format!("cannot make the network {}", network.name))?;
+        let bridge = network::Bridge { mtu: self.usual_mtu(bridge.mtu)?, ..bridge };
+        let made = self.in_networks(|| network::ensure_bridge(&bridge))?;
+        made.internal(|| format!("cannot make the network {}", network.name))?;
         self.ensure_rules()
     }
 
@@ -82,8 +90,8 @@ impl Engine {
     /// needed. Rules follow the records.
     fn unmake_network(&self, network: &Network) -> Result<()> {
         if network.bridge().is_some() {
-            network::remove_bridge(&network.interface)
-                .internal(|| format!("cannot remove the bridge {}", network.interface))?;
+            let removed = self.in_present_networks(|| network::remove_bridge(&network.interface))?;
+            removed.unwrap_or(Ok(())).internal(|| format!("cannot remove the bridge {}", network.interface))?;
         }
         self.database()?.write(|t| {
             // A container may have come since it was looked.
@@ -91,22 +99,16 @@ impl Engine {
             if members.is_empty() { table::delete(t, &network.id) } else { Err(in_use(network, &members)) }
         })?;
         self.forget_names(&network.id);
-        if network.bridge().is_some() { self.ensure_rules() } else { Ok(()) }
-    }
-
-    /// An ordinary user's containers have the networks of their user namespace; without one that can have bridges, none.
-    pub(crate) fn check_networks_can_be(&self) -> Result<()> {
-        if !self.host()?.user_namespace {
+        if network.bridge().is_none() {
             return Ok(());
         }
-        Err(Error::new(Kind::Unavailable, "an ordinary user cannot have networks of their own yet")
-            .hint("use --network host (the host's own network) or --network none (no network)"))
+        self.rules_of_present_networks()
     }
 
     /// All networks by name, the predefined ones among them.
     pub fn networks(&self) -> Result<Vec<Network>> {
         self.put_right();
-        if !self.host()?.user_namespace {
+        if self.check_networks_can_be().is_ok() {
             self.default_network()?;
         }
         table::all(self.database()?.read())
@@ -118,7 +120,7 @@ impl Engine {
     /// [`Kind::NotFound`].
     pub fn network(&self, wanted: &str) -> Result<(Network, Vec<Member>)> {
         self.put_right();
-        if wanted == super::DEFAULT && !self.host()?.user_namespace {
+        if wanted == super::DEFAULT && self.check_networks_can_be().is_ok() {
             self.default_network()?;
         }
         let database = self.database()?;

@@ -60,6 +60,13 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotFound`] when there is neither, [`Kind::Conflict`] for a container that does not run.
     pub fn network_xray(&self, wanted: &str) -> Result<NetworkXray> {
+        match self.elsewhere(|engine| engine.network_xray_here(wanted))? {
+            Some(seen) => Ok(seen),
+            None => self.network_xray_here(wanted),
+        }
+    }
+
+    fn network_xray_here(&self, wanted: &str) -> Result<NetworkXray> {
         match self.network(wanted) {
             Ok((network, members)) => self.xray_network(&network, &members),
             Err(error) if error.kind() == Kind::NotFound => match self.running(wanted, "look through") {

@@ -10,6 +10,8 @@
 //!   the two small tables `ip dhow` and `ip6 dhow` (the statement `dup` does not exist for `inet`).
 //! - `forward`: established connections pass; then one look-up of the outgoing and one of the incoming interface leads to
 //!   the chains of the bridge, if it is one of ours. What concerns none of our bridges is not judged.
+//! - `relayed` and `answers`, in a user's own namespace only: connections of a relay have their clients' addresses; what is
+//!   sent back to them is for the relay (see `relay`).
 //! - `postrouting`: one look-up of the source address leads to the chain of its subnet, which masquerades.
 
 use crate::cidr::{bits, from_bits, octets};
@@ -20,6 +22,7 @@ use crate::nft::{
     Chain, DEVICE, Element, Expression, Hook, IPV4, IPV6, KEY, Load, Operator, Rule, Set, SetKind, Verdict, data_type,
 };
 use crate::plan::{Bridge, Publication, Ruleset};
+use crate::relay;
 
 /// The table, family `inet`.
 pub(super) const TABLE: &str = "dhow";
@@ -71,6 +74,10 @@ pub(super) fn contents(ruleset: &Ruleset, gate: bool) -> Result<Contents, Error>
         contents.rules.extend(asking_rules());
     }
     contents.rules.extend(prerouting_end());
+    if ruleset.relays {
+        contents.chains.extend(relay_chains());
+        contents.rules.extend(relay_rules());
+    }
     for bridge in &ruleset.bridges {
         check_name(&bridge.interface)?;
         for name in [into_chain(bridge), out_of_chain(bridge), nat_chain(bridge)] {
@@ -125,8 +132,8 @@ pub(super) fn interface_key(name: &str) -> Vec<u8> {
 pub(super) fn version() -> Vec<u8> {
     let bridge = Bridge::new("dhow", Vec::new());
     let internal = Bridge { internal: true, icc: false, ..bridge.clone() };
-    let rules = [base_rules(), asking_rules(), bridge_rules(&bridge), bridge_rules(&internal)];
-    let text = format!("{rules:?} {:?} {:?}", base_chains(), published_sets());
+    let rules = [base_rules(), asking_rules(), relay_rules(), bridge_rules(&bridge), bridge_rules(&internal)];
+    let text = format!("{rules:?} {:?} {:?} {:?}", base_chains(), relay_chains(), published_sets());
     // FNV-1a.
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash.to_ne_bytes().to_vec()
@@ -278,6 +285,31 @@ fn base_chains() -> Vec<Chain> {
         hooked("postrouting", "nat", 4, 100),
         Chain { name: "ask".to_owned(), hook: None },
         Chain { name: "publish".to_owned(), hook: None },
+    ]
+}
+
+/// Only in a user's own namespace: before the routing of what comes in, and of what the relay sends.
+fn relay_chains() -> Vec<Chain> {
+    let hooked = |name: &str, number| Chain {
+        name: name.to_owned(),
+        hook: Some(Hook { kind: "filter", number, priority: -150 }),
+    };
+    vec![hooked("answers", 0), hooked("relayed", 3)]
+}
+
+fn relay_rules() -> Vec<Rule> {
+    let is = |load, mark: u32| {
+        [Expression::Load(load, KEY), Expression::Compare(Operator::Equal, mark.to_ne_bytes().to_vec())]
+    };
+    vec![
+        Writer::new("relayed", "a relay's connection, with its client's address")
+            .add(is(Load::Mark, relay::RELAYED))
+            .statement(Expression::SetConnectionMark),
+        Writer::new("answers", "to the client of a relay: for the relay, whatever the address")
+            .add([Expression::Load(Load::InputInterface, KEY), Expression::InSet(BRIDGES.to_owned())])
+            .add(is(Load::ConnectionMark, relay::RELAYED))
+            .add([Expression::Immediate(relay::ANSWER.to_ne_bytes().to_vec(), KEY)])
+            .statement(Expression::SetMark),
     ]
 }
 
@@ -527,7 +559,7 @@ mod tests {
     #[test]
     fn a_subnet_at_the_end_of_all_addresses_has_no_end() {
         let bridge = Bridge::new("b", vec![Subnet::new("255.255.255.0/24".parse().unwrap())]);
-        let ruleset = Ruleset { bridges: vec![bridge], publications: vec![] };
+        let ruleset = Ruleset { bridges: vec![bridge], publications: vec![], relays: false };
         // 256.0.0.0 does not fit into four bytes: the end would wrap to 0.0.0.0.
         assert_eq!(ranges(&ruleset, false).len(), 1);
     }

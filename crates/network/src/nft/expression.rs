@@ -48,6 +48,8 @@ pub(crate) enum Load {
     OutputInterface,
     /// `meta mark`, 4 bytes.
     Mark,
+    /// `ct mark`, 4 bytes.
+    ConnectionMark,
     /// `ct state`, 4 bytes.
     ConnectionState,
     /// `ct status`, 4 bytes.
@@ -88,6 +90,8 @@ pub(crate) enum Expression {
     VerdictMap(String),
     /// Counts packets and bytes.
     Counter,
+    /// Writes [`KEY`] into `ct mark`.
+    SetConnectionMark,
     /// Writes [`KEY`] into `meta mark`.
     SetMark,
     /// A constant into a register.
@@ -110,7 +114,7 @@ impl Expression {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Expression::Load(load, _) => match load {
-                Load::ConnectionState | Load::ConnectionStatus => "ct",
+                Load::ConnectionMark | Load::ConnectionState | Load::ConnectionStatus => "ct",
                 Load::DestinationType => "fib",
                 Load::Network(..) | Load::DestinationPort | Load::Transport(..) => "payload",
                 _ => "meta",
@@ -119,6 +123,7 @@ impl Expression {
             Expression::Bits(_) => "bitwise",
             Expression::InSet(_) | Expression::NotInSet(_) | Expression::Map(_) | Expression::VerdictMap(_) => "lookup",
             Expression::Counter => "counter",
+            Expression::SetConnectionMark => "ct",
             Expression::SetMark => "meta",
             Expression::Immediate(..) | Expression::Verdict(_) => "immediate",
             Expression::DestinationNat(_) => "nat",
@@ -173,6 +178,10 @@ impl Expression {
             Expression::WriteTransport { offset, length, checksum } => {
                 data.be32(2, 2).be32(3, *offset).be32(4, *length).be32(5, KEY).be32(6, 1).be32(7, *checksum);
             }
+            Expression::SetConnectionMark => {
+                // NFT_CT_MARK; the source register has a number of its own (NFTA_CT_SREG).
+                data.be32(2, 3).be32(4, KEY);
+            }
             Expression::SetMark => {
                 data.be32(2, 3).be32(3, KEY);
             }
@@ -203,6 +212,9 @@ fn load_data(load: Load, register: u32, data: &mut Request) {
         Load::OutputInterface => meta(7),
         Load::NetworkProtocol => meta(15),
         Load::TransportProtocol => meta(16),
+        Load::ConnectionMark => {
+            data.be32(1, register).be32(2, 3);
+        }
         Load::ConnectionState => {
             data.be32(1, register).be32(2, 0);
         }

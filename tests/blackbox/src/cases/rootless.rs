@@ -10,7 +10,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![rootless:
-    root_is_the_user [User], subordinate_owner [User], bridge_is_refused [User], limits_without_cgroup [User],
+    root_is_the_user [User], subordinate_owner [User], bridge_needs_pasta [User], limits_without_cgroup [User],
     host_network [User], host_processes_end_too [User], without_runtime_directory [User], terminal_group [User],
     second_command_joins [User], killed_monitor [User], private_directories,
 ];
@@ -49,9 +49,19 @@ fn subordinate_owner(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-fn bridge_is_refused(sandbox: &Sandbox) -> Result<()> {
+fn bridge_needs_pasta(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
-    sandbox.dhow(["run", "--rm", "busybox", "true"])?.fails(125, &["bridge", "--network host", "--network none"])
+    // A directory of programs that has everything but pasta, and one that has a pasta which cannot run.
+    let (without, broken) = (sandbox.path("files/without"), sandbox.path("files/broken"));
+    for directory in [&without, &broken] {
+        fs::create_dir(directory)?;
+    }
+    let _ = without;
+    sandbox.file("broken/pasta", "#!/bin/sh\nexit 1\n")?;
+    fs::set_permissions(broken.join("pasta"), fs::Permissions::from_mode(0o755))?;
+    let mut command = sandbox.command(["run", "--rm", "busybox", "true"]);
+    command.env("PATH", format!("{}:{}", broken.display(), std::env::var("PATH")?));
+    sandbox.finish_command(command, "")?.fails(125, &["pasta ended", "--network host", "--network none"])
 }
 
 fn limits_without_cgroup(sandbox: &Sandbox) -> Result<()> {
