@@ -56,7 +56,10 @@ impl Engine {
             ..CheckpointOptions::default()
         };
         let made = self.write_checkpoint(&entry, &options).and_then(|()| {
-            let about = serde_json::json!({"name": name, "created": crate::clock::now()});
+            let about = serde_json::json!({
+                "name": name, "created": crate::clock::now(),
+                "tcpEstablished": choices.tcp_established, "fileLocks": choices.file_locks,
+            });
             std::fs::write(partial.join("config.json"), about.to_string()).internal(failed)?;
             std::fs::rename(&partial, &place).internal(failed)
         });
@@ -129,14 +132,17 @@ impl Engine {
         self.put_right();
         self.only_root("restore")?;
         let images = self.known_checkpoint(wanted, name, directory)?;
+        let about = std::fs::read(images.join("config.json")).internal(|| format!("cannot read checkpoint {name}"))?;
+        let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
+        let said = |what: &str| about[what] == true;
         let program =
             runtime::criu_program().kind(Kind::Unavailable, || format!("cannot restore container {wanted}"))?;
         let files = CheckpointOptions {
             images,
             // The monitor that starts it does not have this process's $PATH.
             program: Some(program),
-            tcp_established: true,
-            file_locks: true,
+            tcp_established: said("tcpEstablished"),
+            file_locks: said("fileLocks"),
             manage_cgroups: "ignore".to_owned(),
             ..CheckpointOptions::default()
         };
