@@ -115,6 +115,12 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (network, address)
     ) WITHOUT ROWID;
     CREATE INDEX lease_container ON lease (container);",
+    "CREATE TABLE image_signature (       -- those that an image was accepted for when it was pulled
+        image TEXT NOT NULL REFERENCES image ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        body TEXT NOT NULL,              -- signature::Signature
+        PRIMARY KEY (image, position)
+    ) WITHOUT ROWID;",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets

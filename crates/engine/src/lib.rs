@@ -47,6 +47,7 @@ pub mod networks;
 mod plan;
 pub mod registries;
 mod relabel;
+pub mod remote;
 mod restart;
 pub mod roles;
 pub mod rootless;

@@ -21,6 +21,7 @@ mod mirrors;
 mod names;
 mod options;
 mod proxy;
+mod referrers;
 mod search;
 mod session;
 mod tokens;
@@ -31,10 +32,12 @@ mod upload;
 pub use blob::BlobReader;
 pub use error::{BoxError, Error};
 pub use manifests::{RawDocument, Resolved};
+pub use mirrors::Parallelism;
 pub use options::Options;
 pub use proxy::Proxies;
+pub use referrers::Referrers;
 pub use search::Found;
-pub use upload::Mounted;
+pub use upload::{Mounted, Source};
 
 use oci::image::{Descriptor, MAX_DOCUMENT};
 use oci::platform::Platform;
@@ -86,6 +89,22 @@ impl Client {
             .build()
             .map_err(Error::Start)?;
         Ok(Client { shared: Arc::new(Shared { session: Session::new(options), runtime }) })
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.shared.session
+    }
+
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.shared.handle().block_on(future)
+    }
+
+    /// How many layers are to be transferred at once; the caller's threads keep to it.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when a file about registries cannot be used.
+    pub fn parallelism(&self) -> Result<Parallelism, Error> {
+        self.session().mirrors().parallelism()
     }
 
     /// The image that `reference` means on `platform`: by digest if it has one, else by tag.

@@ -97,19 +97,17 @@ impl Session {
         let mut headers = HeaderMap::new();
         let accept = HeaderValue::from_str(&accept_manifests()).unwrap_or_else(|_| HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT, accept);
-        let response = self
-            .call(&Call {
-                method: Method::GET,
-                path: format!("/v2/{}/manifests/{}", reference.path(), reference.version()),
-                headers,
-                body: Bytes::new(),
-                scope: &pull_scope(reference),
-                what: &name,
-            })
-            .await?;
-        let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let call = Call {
+            method: Method::GET,
+            path: format!("/v2/{}/manifests/{}", reference.path(), reference.version()),
+            headers,
+            body: Bytes::new(),
+            scope: &pull_scope(reference),
+            what: &name,
+        };
+        let (headers, bytes) = self.fetch(&call, &what, MAX_DOCUMENT).await?;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (announced, content_type) = (header("docker-content-digest"), header(CONTENT_TYPE.as_str()));
-        let bytes = response.body.bytes(&what, MAX_DOCUMENT).await?;
         let digest = check_digest(reference, &what, announced.as_deref(), &bytes)?;
         if let Some(expected) = expected.filter(|expected| expected.size != bytes.len() as u64) {
             return Err(Error::Size { what, expected: expected.size, actual: bytes.len() as u64, at_least: false });

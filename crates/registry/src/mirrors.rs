@@ -19,6 +19,7 @@ use hyper::HeaderMap;
 use oci::reference::DEFAULT_DOMAIN;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,6 +70,23 @@ pub(crate) struct Plan {
     pub(crate) trust: Vec<(Origin, Trust)>,
 }
 
+/// How many layers of an image are transferred at once; Docker's numbers unless its `daemon.json` has others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parallelism {
+    /// `max-concurrent-downloads`.
+    pub downloads: NonZeroUsize,
+    /// `max-concurrent-uploads`.
+    pub uploads: NonZeroUsize,
+}
+
+impl Default for Parallelism {
+    /// Three down, as Docker; three up, where Docker has five: more do not go faster.
+    fn default() -> Parallelism {
+        let three = NonZeroUsize::MIN.saturating_add(2);
+        Parallelism { downloads: three, uploads: three }
+    }
+}
+
 /// All configuration, read when it is first needed.
 pub(crate) struct Mirrors {
     options: Arc<Options>,
@@ -88,6 +106,10 @@ impl Mirrors {
             return hosts.plan(domain, repository, purpose, registries.is_insecure(domain));
         }
         registries.plan(domain, repository, purpose)
+    }
+
+    pub(crate) fn parallelism(&self) -> Result<Parallelism, Error> {
+        Ok(self.registries()?.parallelism)
     }
 
     fn registries(&self) -> Result<Arc<Registries>, Error> {

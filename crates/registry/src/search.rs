@@ -58,8 +58,7 @@ impl Client {
             what: "a search",
         };
         self.shared.handle().block_on(async {
-            let response = self.shared.session.call(&call).await?;
-            let bytes = response.body.bytes("the answer to a search", MAX_DOCUMENT).await?;
+            let (_, bytes) = self.shared.session.fetch(&call, "the answer to a search", MAX_DOCUMENT).await?;
             let problem =
                 || Error::Protocol { host: host.to_owned(), problem: "a malformed answer to a search".into() };
             let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| problem())?;

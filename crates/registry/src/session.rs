@@ -48,6 +48,10 @@ impl Session {
         Session { options, transport, tokens, mirrors, origins: Mutex::default() }
     }
 
+    pub(crate) fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
+    }
+
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }
@@ -72,6 +76,21 @@ impl Session {
             }
             attempt += 1;
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Makes the request and reads the whole answer, from the beginning if it breaks off.
+    pub(crate) async fn fetch(&self, call: &Call<'_>, what: &str, limit: u64) -> Result<(HeaderMap, Vec<u8>), Error> {
+        let mut attempt = 0;
+        loop {
+            let response = self.call(call).await?;
+            match response.body.bytes(what, limit).await {
+                Ok(bytes) => return Ok((response.headers, bytes)),
+                Err(Error::Unreachable { .. }) if attempt < self.options.retries => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(pause(attempt)).await;
+            attempt += 1;
         }
     }
 
@@ -276,6 +295,8 @@ fn purpose(call: &Call<'_>) -> Purpose {
     match version {
         _ if !is_read || call.scope.repository.is_empty() || call.path.contains("/tags/list") => Purpose::Own,
         Some(version) if !version.contains(':') => Purpose::ByTag,
+        // A list that changes, like a tag's meaning.
+        None if call.path.contains("/referrers/") => Purpose::ByTag,
         _ => Purpose::ByDigest,
     }
 }

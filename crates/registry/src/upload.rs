@@ -36,6 +36,9 @@ pub enum Mounted {
     No,
 }
 
+/// What is to be sent, from its beginning.
+pub type Source<'s> = Box<dyn Read + 's>;
+
 fn push_scope(reference: &Reference) -> Scope {
     Scope { domain: reference.domain().to_owned(), repository: reference.path().to_owned(), actions: "pull,push" }
 }
@@ -57,17 +60,20 @@ impl Client {
         self.shared.handle().block_on(self.shared.session.mount(reference, digest, from))
     }
 
-    /// Sends a blob of any length, read once, and returns its digest and size. `told` hears of the bytes taken so far.
+    /// Sends a blob of any length and returns its digest and size. `told` hears of the bytes taken so far.
+    ///
+    /// `open` gives the stream from its beginning. A connection that breaks costs one piece where the registry can go on with
+    /// a session; Debian's and Docker's cannot when a piece was cut in two, and then everything is sent again.
     ///
     /// # Errors
     /// [`Error::Source`] when it cannot be read, any other [`Error`] of the registry; the session is then given up. With
     /// `expected`, [`Error::Corrupt`] when the stream had another digest.
-    pub fn upload(
+    pub fn upload<'s>(
         &self,
         reference: &Reference,
         algorithm: Algorithm,
         expected: Option<&Digest>,
-        source: &mut dyn Read,
+        open: &mut dyn FnMut() -> std::io::Result<Source<'s>>,
         told: &mut dyn FnMut(u64),
     ) -> Result<(Digest, u64), Error> {
         let upload = Upload {
@@ -77,7 +83,27 @@ impl Client {
             repository: reference.path(),
         };
         // Only the network is asynchronous: the stream may be one of our own, which must not be read inside.
-        upload.run(self.shared.handle(), algorithm, expected, source, told)
+        let network = self.shared.handle();
+        let mut attempt = 0;
+        loop {
+            let mut source = open().map_err(Error::Source)?;
+            match upload.run(network, algorithm, expected, &mut *source, told) {
+                Ok(sent) => return Ok(sent),
+                Err(Ended::InSession(error)) if is_lost(&error) && attempt < self.shared.session.options.retries => {}
+                Err(Ended::InSession(error) | Ended::Before(error)) => return Err(error),
+            }
+            network.block_on(async { tokio::time::sleep(pause(attempt)).await });
+            attempt += 1;
+        }
+    }
+
+    /// Sends a blob that is in memory: see [`Client::upload`].
+    ///
+    /// # Errors
+    /// As for [`Client::upload`].
+    pub fn upload_bytes(&self, reference: &Reference, bytes: &[u8]) -> Result<(Digest, u64), Error> {
+        let digest = Digest::sha256(bytes);
+        self.upload(reference, Algorithm::Sha256, Some(&digest), &mut || Ok(Box::new(bytes)), &mut |_| ())
     }
 
     /// Stores a manifest or index under the reference's tag or digest and returns its digest.
@@ -157,6 +183,20 @@ impl Session {
     }
 
     async fn put_manifest(&self, reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Digest, Error> {
+        let (digest, knows_subjects) = self.put_document(reference, media_type, bytes).await?;
+        if !knows_subjects {
+            self.record_referrer(reference, media_type, bytes, &digest).await?;
+        }
+        Ok(digest)
+    }
+
+    /// Stores a document; its digest, and whether the registry keeps lists of referrers itself.
+    pub(crate) async fn put_document(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(Digest, bool), Error> {
         let scope = push_scope(reference);
         let name = reference.familiar();
         let mut call =
@@ -168,13 +208,14 @@ impl Session {
         let response = self.call(&call).await?;
         let announced = response.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
         let announced: Option<Digest> = announced.and_then(|text| text.trim().parse().ok());
+        let knows_subjects = response.headers.contains_key("oci-subject");
         response.body.discard().await;
         let digest = Digest::sha256(bytes);
         match announced {
             Some(actual) if actual != digest && actual.algorithm() == digest.algorithm() => {
                 Err(Error::Corrupt { what: format!("the manifest of {name}"), expected: digest, actual })
             }
-            _ => Ok(digest),
+            _ => Ok((digest, knows_subjects)),
         }
     }
 
@@ -192,11 +233,8 @@ impl Session {
         let first = format!("/v2/{}/tags/list", reference.path());
         let (mut tags, mut path) = (Vec::new(), first.clone());
         for _ in 0..MAX_PAGES {
-            let response = self.call(&call(Method::GET, path, &scope, &what)).await?;
-            // `</v2/a/tags/list?last=x&n=100>; rel="next"`: only the query is taken, so that it leads nowhere else.
-            let next = response.headers.get(LINK).and_then(|value| value.to_str().ok());
-            let next = next.and_then(|text| text.split_once('?')?.1.split_once('>')).map(|(query, _)| query.to_owned());
-            let bytes = response.body.bytes(&what, MAX_DOCUMENT).await?;
+            let (headers, bytes) = self.fetch(&call(Method::GET, path, &scope, &what), &what, MAX_DOCUMENT).await?;
+            let next = next_page(&headers);
             let problem = || Error::Protocol { host: scope.domain.clone(), problem: "a malformed list of tags".into() };
             let page: TagList = serde_json::from_slice(&bytes).map_err(|_| problem())?;
             tags.extend(page.tags.into_iter().filter(|tag| oci::reference::is_tag(tag)));
@@ -207,6 +245,12 @@ impl Session {
         }
         Ok(tags)
     }
+}
+
+/// `</v2/a/tags/list?last=x&n=100>; rel="next"`: only the query is taken, so that it leads nowhere else.
+pub(crate) fn next_page(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(LINK)?.to_str().ok()?;
+    Some(text.split_once('?')?.1.split_once('>')?.0.to_owned())
 }
 
 fn call<'a>(method: Method, path: String, scope: &'a Scope, what: &'a str) -> Call<'a> {
@@ -229,13 +273,13 @@ impl Upload<'_> {
         expected: Option<&Digest>,
         source: &mut dyn Read,
         told: &mut dyn FnMut(u64),
-    ) -> Result<(Digest, u64), Error> {
-        let opened = network.block_on(self.begin())?;
+    ) -> Result<(Digest, u64), Ended> {
+        let opened = network.block_on(self.begin()).map_err(Ended::Before)?;
         let result = self.pieces(network, &opened, algorithm, expected, source, told);
         if let Err((_, place)) = &result {
             network.block_on(self.give_up(place));
         }
-        result.map_err(|(error, _)| error)
+        result.map_err(|(error, _)| Ended::InSession(error))
     }
 
     async fn begin(&self) -> Result<Opened, Error> {
@@ -404,6 +448,13 @@ impl Upload<'_> {
     }
 }
 
+/// Where an upload failed.
+enum Ended {
+    /// There was no session.
+    Before(Error),
+    InSession(Error),
+}
+
 struct Opened {
     place: Address,
     /// Bytes in each piece but the last.
@@ -424,6 +475,11 @@ fn read_piece(source: &mut dyn Read, length: usize) -> std::io::Result<Vec<u8>> 
     }
     piece.truncate(filled);
     Ok(piece)
+}
+
+/// Whether a session is gone, or of no more use, while another may do.
+fn is_lost(error: &Error) -> bool {
+    may_go_on(error) || matches!(error, Error::NotFound { .. })
 }
 
 /// Whether the session may still be there, and asking it makes sense.

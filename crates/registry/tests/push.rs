@@ -22,7 +22,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn upload(client: &Client, name: &Reference, bytes: &[u8]) -> Result<(Digest, u64), Error> {
-    client.upload(name, Algorithm::Sha256, None, &mut &bytes[..], &mut |_| ())
+    client.upload(name, Algorithm::Sha256, None, &mut || Ok(Box::new(bytes)), &mut |_| ())
 }
 
 #[test]
@@ -40,7 +40,8 @@ fn a_real_registry_takes_everything() {
         assert_eq!(client.has_blob(&name, &digest).unwrap(), None);
         let mut last = 0;
         let told = &mut |done| last = done;
-        let sent = client.upload(&name, Algorithm::Sha256, Some(&digest), &mut &bytes[..], told).unwrap();
+        let sent =
+            client.upload(&name, Algorithm::Sha256, Some(&digest), &mut || Ok(Box::new(&bytes[..])), told).unwrap();
         assert_eq!((sent.0.clone(), sent.1, last), (digest.clone(), length as u64, length as u64));
         assert_eq!(client.has_blob(&name, &digest).unwrap(), Some(length as u64));
         let descriptor = Descriptor::of(media_type::OCI_LAYER, &bytes);
@@ -79,10 +80,12 @@ fn a_source_that_fails_or_lies_leaves_nothing() {
     let server = RealRegistry::plain();
     let client = Client::new(Options::default()).unwrap();
     let name = reference(&format!("{}/app:1", server.domain()));
-    let error = client.upload(&name, Algorithm::Sha256, None, &mut Broken(0), &mut |_| ()).unwrap_err();
+    let error =
+        client.upload(&name, Algorithm::Sha256, None, &mut || Ok(Box::new(Broken(0))), &mut |_| ()).unwrap_err();
     assert!(matches!(error, Error::Source(_)), "{error}");
     let expected = Digest::sha256(b"something else");
-    let wrong = client.upload(&name, Algorithm::Sha256, Some(&expected), &mut &b"this"[..], &mut |_| ());
+    let wrong =
+        client.upload(&name, Algorithm::Sha256, Some(&expected), &mut || Ok(Box::new(&b"this"[..])), &mut |_| ());
     assert!(matches!(wrong, Err(Error::Corrupt { .. })));
     assert_eq!(client.has_blob(&name, &Digest::sha256(b"this")).unwrap(), None);
 }

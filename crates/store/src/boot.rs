@@ -4,8 +4,10 @@ use crate::Store;
 use crate::blobs::digest_of_hex;
 use crate::directory::Directory;
 use crate::error::{During, StoreError, SystemError};
+use oci::digest::Digest;
 use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,6 +133,20 @@ pub(crate) fn settle(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Removes marks of what is gone: with `gone` of these, otherwise of whatever is not in its place.
+pub(crate) fn forget(store: &Store, gone: Option<&[Digest]>) -> Result<(), StoreError> {
+    let system = |source| StoreError::System { doing: "forget what is gone", source };
+    let names: Option<HashSet<&str>> = gone.map(|gone| gone.iter().map(Digest::hex).collect());
+    for (mark, _) in marks(store).map_err(system)? {
+        let what = mark.split('.').next().unwrap_or_default();
+        let hex = what.rsplit('-').next().unwrap_or_default();
+        if names.as_ref().is_none_or(|names| names.contains(hex)) && !is_in_place(store, &mark) {
+            unmark(store, &mark).map_err(system)?;
+        }
+    }
+    Ok(())
+}
+
 fn is_in_place(store: &Store, mark: &str) -> bool {
     let what = mark.split('.').next().unwrap_or_default();
     let hex = what.rsplit('-').next().unwrap_or_default();
@@ -145,7 +161,6 @@ fn is_in_place(store: &Store, mark: &str) -> bool {
 mod tests {
     use super::*;
     use crate::Ownership;
-    use oci::digest::Digest;
     use std::path::Path;
 
     /// One file `f` with ten bytes, as GNU tar would write it.
@@ -211,6 +226,23 @@ mod tests {
         std::fs::write(layer.path.join("a"), "changed").unwrap();
         let store = open(base.path(), "second");
         assert!(store.layers().contains(&layer.diff_id).unwrap() && store.blobs().contains(&blob).unwrap());
+    }
+
+    #[test]
+    fn marks_go_with_what_they_are_of() {
+        let base = tempfile::tempdir().unwrap();
+        let store = open(base.path(), "first");
+        let [a, b] = [b'a', b'b'].map(|name| store.layers().import(None, &archive(name)[..]).unwrap().diff_id);
+        let blob = store.blobs().put(b"blob").unwrap();
+        mark(&store, &format!("layer-{}", Digest::sha256(b"never made").hex())).unwrap();
+        store.layers().remove(&a).unwrap();
+        store.blobs().remove(&blob).unwrap();
+        // What is still there keeps its mark, whoever calls it gone.
+        store.forget_marks(Some(&[a, b.clone()])).unwrap();
+        assert_eq!(marks_left(base.path()), 3);
+        store.forget_marks(None).unwrap();
+        assert_eq!(marks_left(base.path()), 1);
+        assert!(store.layers().contains(&b).unwrap());
     }
 
     #[test]

@@ -29,7 +29,7 @@
 //! # Crash of the process
 //! Whatever is not finished lies in `staging` with no lock on it; [`Store::sweep`] removes it. A layer appears in
 //! `layers` by one rename of a directory that holds tree and record, so it is complete or absent. Removal is the same
-//! rename backwards. A mark in `unsettled` without its layer means nothing and is removed at the next boot.
+//! rename backwards. A mark in `unsettled` without its layer means nothing and goes with [`Store::forget_marks`], or at the next boot.
 //!
 //! # Power cut
 //! Nothing on the way of a pull waits for the disk: no fsync per file, no syncfs. Instead each new layer and blob first
@@ -166,6 +166,15 @@ impl Store {
             Some(parent) => writable::take_and_discard(self, &parent, name).map_err(system),
             None => Ok(()),
         }
+    }
+
+    /// Removes the marks (module head, "Power cut") of what was removed: with `gone` of these, otherwise of whatever is not in
+    /// its place. Whoever calls it knows that nobody is storing anything: a mark comes before what it is of.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn forget_marks(&self, gone: Option<&[oci::digest::Digest]>) -> Result<(), StoreError> {
+        boot::forget(self, gone)
     }
 
     /// Waits until everything stored so far is on stable storage, and notes it, so that the check after the next boot has

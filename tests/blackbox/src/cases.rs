@@ -30,7 +30,9 @@ mod security;
 mod services;
 mod sharing;
 mod storage;
+mod store_faults;
 mod transfer;
+mod trust;
 mod usage;
 mod volumes;
 mod watch;
@@ -67,7 +69,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless_networks::CASES,
         images::CASES,
         image_store::CASES,
+        store_faults::CASES,
         transfer::CASES,
+        trust::CASES,
         wrong_input::CASES,
         services::CASES,
         docker_api::CASES,

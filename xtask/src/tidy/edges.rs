@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("criu", &["kernel"]),
     ("network", &["kernel"]),
     ("registry", &["oci"]),
+    ("signature", &["oci"]),
     ("store", &["kernel", "oci", "archive"]),
     ("runtime", &["kernel", "cgroup", "criu", "seccomp", "oci"]),
     ("monitor", &["kernel", "oci", "cgroup", "network", "runtime"]),
@@ -19,7 +20,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("oci-runtime", &["kernel", "oci", "cgroup", "network", "runtime"]),
     (
         "engine",
-        &["kernel", "oci", "seccomp", "cgroup", "runtime", "monitor", "archive", "store", "registry", "network"],
+        &[
+            "kernel",
+            "oci",
+            "seccomp",
+            "cgroup",
+            "runtime",
+            "monitor",
+            "archive",
+            "store",
+            "registry",
+            "signature",
+            "network",
+        ],
     ),
     ("docker-json", &["engine", "oci"]),
     // Beside the engine: rootless start (kernel), the streams that the engine hands out (monitor), other people's formats.
@@ -36,7 +49,9 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hyper", &["docker-api", "registry"]),
     ("libc", &["kernel"]),
     ("linux-raw-sys", &["kernel"]),
+    ("ring", &["signature"]),
     ("rusqlite", &["engine"]),
+    ("rustls-webpki", &["signature"]),
     ("tokio", &["docker-api", "registry"]),
 ];
 

@@ -38,6 +38,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod registry;
 mod rename;
 mod restart;
 mod rm;
@@ -197,6 +198,7 @@ pub const GROUPS: &[Group] = &[
             (&["xray"], &network_xray::VERB),
         ],
     },
+    registry::GROUP,
     Group {
         name: "system",
         about: "Manage dhow",

@@ -1,5 +1,6 @@
 //! `search`
 
+use super::registry::list_tags;
 use super::verb;
 use crate::failure::Failure;
 use crate::filter::Filters;
@@ -23,9 +24,12 @@ struct Flags {
     /// A Go template
     #[arg(long, value_name = "string")]
     format: Option<String>,
-    /// Most results, 1 to 100
-    #[arg(long, value_name = "int", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
-    limit: u32,
+    /// Most results, 1 to 100 [default: 25]
+    #[arg(long, value_name = "int", value_parser = clap::value_parser!(u32).range(1..=100))]
+    limit: Option<u32>,
+    /// List the tags of the repository TERM, all without --limit
+    #[arg(long)]
+    list_tags: bool,
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
@@ -45,13 +49,17 @@ const COLUMNS: &[Column] = &[
 const TABLE: &str = "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}";
 
 fn execute(_session: &Session, flags: &Flags) -> Result<(), Failure> {
+    if flags.list_tags {
+        let limit = flags.limit.map(|limit| limit as usize);
+        return list_tags(&flags.term, limit, flags.format.as_deref(), false);
+    }
     let filters = Filters::new(&flags.filter, &["is-automated", "is-official", "stars"])?;
     let mut least = 0;
     for text in filters.of("stars") {
         let stars: u64 = text.parse().map_err(|_| format!("invalid filter 'stars={text}'"))?;
         least = least.max(stars);
     }
-    let found = registries::search(&flags.term, flags.limit)?;
+    let found = registries::search(&flags.term, flags.limit.unwrap_or(25))?;
     let is = |key: &str, value: bool| filters.any(key, |text| boolean::parse(text) == Ok(value));
     let kept = found.iter().filter(|found| {
         found.stars >= least && is("is-official", found.is_official) && is("is-automated", found.is_automated)

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use store::Store;
 
-/// Layers that are fetched and unpacked at once, Docker's number.
-const PARALLEL: usize = 3;
+/// Layers that are unpacked at once where nobody says otherwise, Docker's number.
+pub(crate) const PARALLEL: usize = 3;
 
 /// Opens a layer's stream, compressed or not.
 pub(crate) type Open<'a> = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Sync + 'a>;
@@ -47,6 +47,8 @@ pub(crate) struct Incoming<'a> {
     pub layers: Vec<IncomingLayer<'a>>,
     /// Canonical names that shall mean the image.
     pub names: Vec<String>,
+    /// Layers that are fetched and unpacked at once.
+    pub parallel: usize,
 }
 
 impl Engine {
@@ -74,7 +76,7 @@ impl Engine {
         let store = self.store()?;
         // Opened before anything is made, since it may fail.
         drop(self.database()?);
-        import_layers(store, &incoming.layers, progress)?;
+        import_layers(store, &incoming.layers, incoming.parallel, progress)?;
         let id = Digest::sha256(&incoming.config);
         let manifest = Digest::sha256(&incoming.manifest);
         for (digest, bytes) in [(&id, &incoming.config), (&manifest, &incoming.manifest)] {
@@ -103,7 +105,12 @@ impl Engine {
 }
 
 /// Reads the missing layers, several at once, each once however often the image has it.
-fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn PullProgress) -> Result<()> {
+fn import_layers(
+    store: &Store,
+    layers: &[IncomingLayer<'_>],
+    parallel: usize,
+    progress: &mut dyn PullProgress,
+) -> Result<()> {
     let mut seen = BTreeSet::new();
     let mut missing = Vec::new();
     for layer in layers {
@@ -121,7 +128,7 @@ fn import_layers(store: &Store, layers: &[IncomingLayer<'_>], progress: &mut dyn
     let (sender, events) = mpsc::channel();
     let (warn, warnings) = mpsc::channel();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..PARALLEL.min(missing.len()))
+        let workers: Vec<_> = (0..parallel.min(missing.len()))
             .map(|_| {
                 let (sender, warn, missing, next) = (sender.clone(), warn.clone(), &missing, &next);
                 scope.spawn(move || {

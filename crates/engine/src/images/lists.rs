@@ -265,8 +265,10 @@ fn copy(
                 || client.has_blob(to, &blob.digest)?.is_some()
                 || client.mount_blob(to, &blob.digest, from.path())? == Mounted::Yes;
             if !is_there {
-                let mut stream = client.blob_from(from, blob)?;
-                client.upload(to, blob.digest.algorithm(), Some(&blob.digest), &mut stream, &mut |_| ())?;
+                let mut open = || -> std::io::Result<registry::Source<'_>> {
+                    Ok(Box::new(client.blob_from(from, blob).map_err(std::io::Error::other)?))
+                };
+                client.upload(to, blob.digest.algorithm(), Some(&blob.digest), &mut open, &mut |_| ())?;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! The archive's headers are read once; layers are then read at their places, several at once. A stream that cannot be
 //! rewound goes to a nameless file first.
 
-use super::import::{Incoming, IncomingLayer, Open};
+use super::import::{Incoming, IncomingLayer, Open, PARALLEL};
 use super::pull::PullProgress;
 use super::{MAX_DOCUMENT, parse};
 use crate::engine::Engine;
@@ -13,6 +13,7 @@ use archive::{Limits, Reader};
 use oci::digest::Digest;
 use oci::image::{ArchiveImage, Descriptor, Document, ImageConfig, Manifest, annotation, media_type};
 use oci::platform::Platform;
+use signature::Transport;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -56,9 +57,11 @@ impl Engine {
             return Err(unusable("it is empty or not a tar archive"));
         }
         if index.contains_key("manifest.json") {
+            self.check_load(Transport::DockerArchive)?;
             return self.load_docker(&file, &index, progress);
         }
         if index.contains_key("index.json") {
+            self.check_load(Transport::OciArchive)?;
             return self.load_oci(&file, &index, progress);
         }
         Err(unusable("it has neither manifest.json nor index.json").hint("only archives of `docker save`, `podman save` and `skopeo` hold images; a file system goes in with `dhow import`"))
@@ -92,7 +95,8 @@ impl Engine {
                     *index.get(normal(name)).ok_or_else(|| unusable(&format!("its layer {name} is missing")))?;
                 // The archive has the plain layer, so the manifest that we make names it by its diffID.
                 descriptors.push(Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), place.1));
-                layers.push(layer(file, place, diff_id, diff_id));
+                // Others (crane, Docker's containerd store) keep it compressed here as well; the diffID is checked either way.
+                layers.push(layer(file, place, diff_id, None));
             }
             let names = image.repo_tags.iter().map(|tag| Ok(parse(tag)?.or_latest())).collect::<Result<Vec<_>>>()?;
             let incoming = Incoming {
@@ -100,6 +104,7 @@ impl Engine {
                 layers,
                 names: names.iter().map(ToString::to_string).collect(),
                 config,
+                parallel: PARALLEL,
             };
             let id = self.import_image(incoming, progress)?;
             loaded.push(Loaded { names: names.iter().map(oci::reference::Reference::familiar).collect(), id });
@@ -171,10 +176,11 @@ impl Engine {
             let name = blob_name(&descriptor.digest);
             let place =
                 *index.get(&name).ok_or_else(|| unusable(&format!("its blob {} is missing", descriptor.digest)))?;
-            layers.push(layer(file, place, diff_id, &descriptor.digest));
+            layers.push(layer(file, place, diff_id, Some(&descriptor.digest)));
         }
         let names = names.iter().map(ToString::to_string).collect();
-        self.import_image(Incoming { manifest: manifest_bytes, config, layers, names }, progress)
+        let incoming = Incoming { manifest: manifest_bytes, config, layers, names, parallel: PARALLEL };
+        self.import_image(incoming, progress)
     }
 }
 
@@ -281,12 +287,18 @@ fn blob(file: &File, index: &Index, digest: &Digest) -> Result<Vec<u8>> {
     Err(Error::new(Kind::Corrupt, format!("blob {digest} is corrupt: its actual digest is {actual}")))
 }
 
-fn layer<'a>(file: &'a File, (position, size): (u64, u64), diff_id: &Digest, blob: &Digest) -> IncomingLayer<'a> {
+fn layer<'a>(
+    file: &'a File,
+    (position, size): (u64, u64),
+    diff_id: &Digest,
+    blob: Option<&Digest>,
+) -> IncomingLayer<'a> {
     let open: Open<'a> = Box::new(move || {
         let file = file.try_clone().internal(|| "cannot open the archive again".into())?;
         Ok(Box::new(At { file, position, end: position + size }) as Box<dyn Read + Send>)
     });
-    IncomingLayer { diff_id: diff_id.clone(), blob: Some(blob.clone()), label: blob.short().to_owned(), size, open }
+    let label = blob.unwrap_or(diff_id).short().to_owned();
+    IncomingLayer { diff_id: diff_id.clone(), blob: blob.cloned(), label, size, open }
 }
 
 /// The manifest of an image that came without one.

@@ -12,6 +12,7 @@ mod push;
 mod remove;
 mod save;
 pub(crate) mod table;
+mod trust;
 
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -212,6 +213,7 @@ impl Engine {
                 self.find_image(&pulled.id)?.ok_or_else(|| no_such_image(&options.image))?
             }
         };
+        self.check_use(&row, &options.image)?;
         self.defaults(row)
     }
 

@@ -83,6 +83,7 @@ impl Engine {
         for blob in blobs {
             store.blobs().remove(&blob).internal(|| format!("cannot remove blob {blob}"))?;
         }
+        store.forget_marks(None).internal(|| "cannot forget what is gone".into())?;
         Ok((removed, reclaimed))
     }
 

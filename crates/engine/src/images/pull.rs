@@ -75,6 +75,7 @@ impl Engine {
         };
         let client = Client::new(self.registry_options()).map_err(|error| failure(name, error))?;
         let resolved = client.resolve(&reference, &platform).map_err(|error| failure(name, error))?;
+        let signatures = self.check_pull(&client, &reference, &resolved)?;
         progress.resolved(&reference.familiar_name(), &reference.version());
         let config = self.fetch_config(&client, &reference, &resolved).map_err(|error| match error {
             Fetch::Registry(error) => failure(name, error),
@@ -107,8 +108,10 @@ impl Engine {
             names.push(reference.to_string());
         }
         let before = self.find_image(&reference.to_string())?.map(|row| row.id);
-        let incoming = Incoming { manifest: resolved.raw.bytes.clone(), config, layers, names };
+        let parallel = client.parallelism().map_err(|error| failure(name, error))?.downloads.get();
+        let incoming = Incoming { manifest: resolved.raw.bytes.clone(), config, layers, names, parallel };
         let id = self.import_image(incoming, progress)?;
+        self.keep_signatures(&id, &signatures)?;
         self.record_image("pull", &reference.familiar(), &reference.familiar_name());
         Ok(Pulled {
             fresh: before.as_ref() != Some(&id),

@@ -13,16 +13,13 @@ use crate::error::{Context, Error, Kind, Result};
 use oci::digest::{Algorithm, Digest};
 use oci::image::{Descriptor, Document, media_type};
 use oci::reference::Reference;
-use registry::{Client, Mounted};
+use registry::{Client, Mounted, Source};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use store::Store;
 
-/// Layers that are sent at once.
-const PARALLEL: usize = 3;
 /// Repositories that are asked for a layer before it is made here.
 const MOST_ORIGINS: usize = 8;
 /// In a manifest that dhow made for an image that came without one: nobody knows its digest yet, so layers may be compressed.
@@ -103,6 +100,8 @@ struct Push<'a> {
     dead: Mutex<BTreeSet<String>>,
     made_here: bool,
     docker: bool,
+    /// Layers that are sent at once.
+    parallel: usize,
 }
 
 type Events = Sender<(String, PushEvent)>;
@@ -191,6 +190,7 @@ impl Engine {
             dead: Mutex::default(),
             made_here: manifest.annotations.remove(MADE_HERE).is_some(),
             docker: manifest.media_type.as_deref() == Some(media_type::DOCKER_MANIFEST),
+            parallel: client.parallelism().map_err(|error| refused(&name, error))?.uploads.get(),
         };
         let layers = push.layers(&manifest.layers, &diff_ids, progress)?;
         let recompressed = layers.iter().zip(&manifest.layers).filter(|(new, old)| new.digest != old.digest).count();
@@ -278,7 +278,7 @@ impl Push<'_> {
         let (sender, events) = mpsc::channel();
         let results: Mutex<BTreeMap<Digest, Descriptor>> = Mutex::default();
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..PARALLEL.min(unique.len()))
+            let workers: Vec<_> = (0..self.parallel.min(unique.len()))
                 .map(|_| {
                     let (sender, unique, next, results) = (sender.clone(), &unique, &next, &results);
                     scope.spawn(move || {
@@ -331,19 +331,25 @@ impl Push<'_> {
         }
         if !compress_anew {
             if layer.digest == *diff_id {
-                let rebuilt = self.store.layers().rebuild(diff_id).map_err(|error| again(diff_id, error))?;
-                return self.send(layer, Some(&layer.digest), Box::new(rebuilt), &tell);
+                let mut open = || -> std::io::Result<Source<'_>> {
+                    let rebuilt = self.store.layers().rebuild(diff_id);
+                    Ok(Box::new(rebuilt.map_err(|error| std::io::Error::other(again(diff_id, error)))?))
+                };
+                return self.send(layer, Some(&layer.digest), &mut open, &tell);
             }
             if self.pass_on(layer, &tell) {
                 tell(PushEvent::Complete);
                 return Ok(layer.clone());
             }
         }
-        let rebuilt = self.store.layers().rebuild(diff_id).map_err(|error| again(diff_id, error))?;
         let is_zstd = layer.media_type.ends_with("zstd");
-        let stream: Box<dyn Read> = match is_zstd {
-            true => Box::new(archive::compress::zstd(rebuilt).internal(|| "cannot compress a layer".into())?),
-            false => Box::new(archive::compress::gzip(rebuilt)),
+        let mut open = || -> std::io::Result<Source<'_>> {
+            let rebuilt = self.store.layers().rebuild(diff_id);
+            let rebuilt = rebuilt.map_err(|error| std::io::Error::other(again(diff_id, error)))?;
+            Ok(match is_zstd {
+                true => Box::new(archive::compress::zstd(rebuilt)?),
+                false => Box::new(archive::compress::gzip(rebuilt)),
+            })
         };
         let kind = match (is_zstd, self.docker) {
             (true, _) => media_type::OCI_LAYER_ZSTD,
@@ -351,22 +357,22 @@ impl Push<'_> {
             (false, false) => media_type::OCI_LAYER_GZIP,
         };
         let renamed = Descriptor { media_type: kind.to_owned(), ..layer.clone() };
-        self.send(&renamed, None, stream, &tell)
+        self.send(&renamed, None, &mut open, &tell)
     }
 
     /// Sends a stream and says what it was: the digest and size that it turned out to have.
-    fn send(
+    fn send<'s>(
         &self,
         layer: &Descriptor,
         expected: Option<&Digest>,
-        mut stream: Box<dyn Read + '_>,
+        open: &mut dyn FnMut() -> std::io::Result<Source<'s>>,
         tell: &dyn Fn(PushEvent),
     ) -> Result<Descriptor> {
         let total = layer.size;
         let mut told = |done| tell(PushEvent::Progress { done, total });
         told(0);
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
-        let sent = self.client.upload(&self.target, algorithm, expected, &mut *stream, &mut told);
+        let sent = self.client.upload(&self.target, algorithm, expected, open, &mut told);
         let (digest, size) = sent.map_err(|error| refused(&self.target.familiar_name(), error))?;
         tell(PushEvent::Complete);
         Ok(Descriptor { digest, size, ..layer.clone() })
@@ -399,11 +405,16 @@ impl Push<'_> {
                 continue;
             }
             match self.client.blob_from(&origin, layer) {
-                Ok(mut reader) => {
+                Ok(reader) => {
                     let mut told = |done| tell(PushEvent::Progress { done, total: layer.size });
                     let algorithm = layer.digest.algorithm();
                     let expected = Some(&layer.digest);
-                    if self.client.upload(&self.target, algorithm, expected, &mut reader, &mut told).is_ok() {
+                    let mut first = Some(reader);
+                    let mut open = || -> std::io::Result<Source<'_>> {
+                        let again = || self.client.blob_from(&origin, layer).map_err(std::io::Error::other);
+                        Ok(Box::new(first.take().map_or_else(again, Ok)?))
+                    };
+                    if self.client.upload(&self.target, algorithm, expected, &mut open, &mut told).is_ok() {
                         return true;
                     }
                 }
@@ -425,7 +436,9 @@ impl Push<'_> {
         }
         let corrupt = || format!("the configuration of image {} cannot be read", row.id);
         let bytes = self.store.blobs().read(digest, MAX_DOCUMENT).kind(Kind::Corrupt, corrupt)?;
-        let sent = self.client.upload(&self.target, digest.algorithm(), Some(digest), &mut &bytes[..], &mut |_| ());
+        let algorithm = digest.algorithm();
+        let mut open = || -> std::io::Result<Source<'_>> { Ok(Box::new(&bytes[..])) };
+        let sent = self.client.upload(&self.target, algorithm, Some(digest), &mut open, &mut |_| ());
         sent.map(drop).map_err(|error| refused(&name, error))
     }
 }

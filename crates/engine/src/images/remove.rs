@@ -105,7 +105,9 @@ impl Engine {
         if !table::blob_in_use(database.read(), digest)?
             && let Ok(digest) = digest.parse::<Digest>()
         {
-            self.store()?.blobs().remove(&digest).internal(|| format!("cannot remove blob {digest}"))?;
+            let store = self.store()?;
+            store.blobs().remove(&digest).internal(|| format!("cannot remove blob {digest}"))?;
+            store.forget_marks(Some(&[digest])).internal(|| "cannot forget what is gone".into())?;
         }
         Ok(())
     }
@@ -133,13 +135,16 @@ impl Engine {
                 done.push(Removed::Deleted(diff_id.clone()));
             }
         }
+        let mut gone: Vec<Digest> = row.layers.iter().filter_map(|layer| layer.parse().ok()).collect();
         for document in [&row.manifest, &row.id] {
             if !table::blob_in_use(connection, document)?
                 && let Ok(digest) = document.parse::<Digest>()
             {
                 store.blobs().remove(&digest).internal(|| format!("cannot remove blob {document}"))?;
+                gone.push(digest);
             }
         }
+        store.forget_marks(Some(&gone)).internal(|| "cannot forget what is gone".into())?;
         Ok((done, true))
     }
 }

@@ -79,6 +79,7 @@ impl Engine {
             let row = self.find_image(&image.name)?.ok_or_else(|| {
                 crate::images::no_such_image(&image.name).hint("an image that is mounted must be pulled before")
             })?;
+            self.check_use(&row, &image.name)?;
             image.id = row.id;
             image.layers = row.layers;
         }

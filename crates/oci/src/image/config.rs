@@ -163,6 +163,10 @@ pub enum InvalidConfig {
         /// In the configuration.
         diff_ids: usize,
     },
+    /// A layer that only a key makes readable. Refused before anything is looked up: that the plain layer lies in the store
+    /// already, from another image, must not open it (CVE-2022-24778).
+    #[error("layer {0} is encrypted; dhow keeps no keys and cannot use encrypted images")]
+    Encrypted(crate::digest::Digest),
 }
 
 impl ImageConfig {
@@ -181,11 +185,14 @@ impl ImageConfig {
         }
     }
 
-    /// Checks that the manifest's layers can be the configuration's.
+    /// Checks that the manifest's layers can be the configuration's, and can be read at all.
     ///
     /// # Errors
-    /// [`InvalidConfig::LayerCount`].
+    /// [`InvalidConfig::LayerCount`], [`InvalidConfig::Encrypted`].
     pub fn check_layers(&self, manifest: &Manifest) -> Result<(), InvalidConfig> {
+        if let Some(layer) = manifest.layers.iter().find(|layer| super::media_type::is_encrypted(&layer.media_type)) {
+            return Err(InvalidConfig::Encrypted(layer.digest.clone()));
+        }
         let (layers, diff_ids) = (manifest.layers.len(), self.rootfs.diff_ids.len());
         match layers == diff_ids {
             true => Ok(()),

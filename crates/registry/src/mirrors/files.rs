@@ -1,6 +1,6 @@
 //! The files, as their own programs read them.
 
-use super::{Endpoint, Insecure, Plan, Purpose, Trust, is_hub, no_name};
+use super::{Endpoint, Insecure, Parallelism, Plan, Purpose, Trust, is_hub, no_name};
 use crate::address::{Origin, Scheme, api_host};
 use crate::error::Error;
 use crate::options::Options;
@@ -8,6 +8,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// More than any configuration.
@@ -216,6 +217,7 @@ pub(super) struct Registries {
     registries: Vec<Registry>,
     hub_mirrors: Vec<String>,
     insecure: Insecure,
+    pub(super) parallelism: Parallelism,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -258,6 +260,8 @@ struct Daemon {
     registry_mirrors: Vec<String>,
     #[serde(default)]
     insecure_registries: Vec<String>,
+    max_concurrent_downloads: Option<NonZeroUsize>,
+    max_concurrent_uploads: Option<NonZeroUsize>,
 }
 
 impl Registry {
@@ -321,6 +325,8 @@ impl Registries {
             let daemon: Daemon = serde_json::from_str(&text)
                 .map_err(|source| Error::Configuration { path: file.clone(), source: source.into() })?;
             read.hub_mirrors = daemon.registry_mirrors;
+            read.parallelism.downloads = daemon.max_concurrent_downloads.unwrap_or(read.parallelism.downloads);
+            read.parallelism.uploads = daemon.max_concurrent_uploads.unwrap_or(read.parallelism.uploads);
             read.insecure.0.extend(daemon.insecure_registries);
         }
         Ok(read)

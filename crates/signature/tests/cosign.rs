@@ -1,0 +1,280 @@
+//! Signatures as cosign makes them, made here with openssl: by keys of each kind, and by certificates with a log's promise.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oci::digest::Digest;
+use oci::reference::Reference;
+use serde_json::{Value, json};
+use signature::{Policy, Signature, Subject, Transport};
+use std::path::Path;
+use std::process::Command;
+
+const NAME: &str = "r.test/team/app";
+
+/// Runs openssl in the directory; false when it is not installed.
+fn openssl(directory: &Path, line: &str) -> bool {
+    let output = match Command::new("openssl").args(line.split_whitespace()).current_dir(directory).output() {
+        Ok(output) => output,
+        Err(_) => {
+            #[allow(clippy::print_stderr, reason = "a test that cannot run says why")]
+            {
+                eprintln!("SKIP: the program openssl is not installed");
+            }
+            return false;
+        }
+    };
+    assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+fn key(directory: &Path, name: &str, kind: &str) -> bool {
+    openssl(directory, &format!("genpkey {kind} -out {name}.key"))
+        && openssl(directory, &format!("pkey -in {name}.key -pubout -out {name}.pub"))
+}
+
+fn sign(directory: &Path, name: &str, message: &[u8]) -> Vec<u8> {
+    std::fs::write(directory.join("message"), message).unwrap();
+    let text = String::from_utf8(
+        Command::new("openssl")
+            .current_dir(directory)
+            .args(["pkey", "-noout", "-text", "-in"])
+            .arg(format!("{name}.key"))
+            .output()
+            .unwrap()
+            .stdout,
+    )
+    .unwrap();
+    match text.contains("ED25519") {
+        true => openssl(directory, &format!("pkeyutl -sign -rawin -inkey {name}.key -in message -out signed")),
+        false => openssl(directory, &format!("dgst -sha256 -sign {name}.key -out signed message")),
+    };
+    std::fs::read(directory.join("signed")).unwrap()
+}
+
+fn statement(digest: &Digest, name: &str) -> Vec<u8> {
+    let text = json!({
+        "critical": {
+            "identity": {"docker-reference": name}, "image": {"docker-manifest-digest": digest},
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    });
+    serde_json::to_vec(&text).unwrap()
+}
+
+fn by_key(directory: &Path, key: &str, statement: &[u8]) -> Signature {
+    let signature = STANDARD.encode(sign(directory, key, statement));
+    Signature { statement: STANDARD.encode(statement), signature, ..Signature::default() }
+}
+
+fn policy(directory: &Path, requirement: Value) -> Policy {
+    let text = json!({"default": [requirement]}).to_string();
+    Policy::parse(text.as_bytes(), &directory.join("policy.json")).unwrap()
+}
+
+fn check(policy: &Policy, digest: &Digest, signatures: &[Signature]) -> Result<(), String> {
+    let name: Reference = format!("{NAME}:1").parse().unwrap();
+    let subject = Subject { transport: Transport::Registry, name: Some(&name), digests: std::slice::from_ref(digest) };
+    policy.check(&subject, signatures).map_err(|refusal| refusal.to_string())
+}
+
+fn with_key(key: &str) -> Value {
+    json!({"type": "sigstoreSigned", "keyPath": format!("{key}.pub"), "signedIdentity": {"type": "matchRepository"}})
+}
+
+#[test]
+fn by_keys_of_each_kind() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let digest = Digest::sha256(b"manifest");
+    let kinds = [
+        ("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
+        ("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
+        ("ed25519", "-algorithm ED25519"),
+        ("rsa", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
+    ];
+    for (name, kind) in kinds {
+        if !key(directory, name, kind) {
+            return;
+        }
+    }
+    let good = statement(&digest, NAME);
+    for (name, _) in kinds {
+        let policy = policy(directory, with_key(name));
+        let signature = by_key(directory, name, &good);
+        check(&policy, &digest, std::slice::from_ref(&signature)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        // Bad ones beside it count for nothing, in either order.
+        let bad = Signature { statement: STANDARD.encode(b"{}"), ..signature.clone() };
+        check(&policy, &digest, &[bad.clone(), signature.clone()]).unwrap();
+        check(&policy, &digest, &[signature.clone(), bad.clone()]).unwrap();
+        let refused = |signatures: &[Signature], digest: &Digest| check(&policy, digest, signatures).unwrap_err();
+        assert!(refused(&[], &digest).contains("it has no signature"), "{name}");
+        assert!(refused(&[bad], &digest).contains("it is by another key"), "{name}");
+        let error = refused(std::slice::from_ref(&signature), &Digest::sha256(b"other"));
+        assert!(error.contains(&format!("it is for {digest}")), "{name}: {error}");
+        let other = by_key(directory, name, &statement(&digest, "r.test/team/other"));
+        assert!(refused(&[other], &digest).contains("it is for the name \"r.test/team/other\""), "{name}");
+        // One bit of the statement or of the signature.
+        let mut changed = good.clone();
+        changed[30] ^= 1;
+        let changed = Signature { statement: STANDARD.encode(changed), ..signature.clone() };
+        assert!(refused(&[changed], &digest).contains("another key"), "{name}");
+        let mut made = STANDARD.decode(&signature.signature).unwrap();
+        let last = made.len() - 1;
+        made[last] ^= 1;
+        let changed = Signature { signature: STANDARD.encode(made), ..signature.clone() };
+        assert!(refused(&[changed], &digest).contains("another key"), "{name}");
+        let long = Signature { statement: "A".repeat(1 << 20), ..signature };
+        assert!(refused(&[long], &digest).contains("too long"), "{name}");
+    }
+    // A key of one kind does not check another's, and several keys are a choice.
+    let by_rsa = by_key(directory, "rsa", &good);
+    let p256 = policy(directory, with_key("p256"));
+    assert!(check(&p256, &digest, std::slice::from_ref(&by_rsa)).unwrap_err().contains("another key"));
+    let both = policy(
+        directory,
+        json!({"type": "sigstoreSigned", "keyPaths": ["p256.pub", "rsa.pub"], "signedIdentity": {"type": "matchRepository"}}),
+    );
+    check(&both, &digest, &[by_rsa]).unwrap();
+    // A thousand signatures are not looked at (CVE-2024-29903).
+    let bad = Signature { signature: "AAAA".into(), statement: STANDARD.encode(&good), ..Signature::default() };
+    let mut many = vec![bad; 1000];
+    many.push(by_key(directory, "p256", &good));
+    assert!(check(&p256, &digest, &many).is_err());
+}
+
+#[test]
+fn material_that_cannot_be_used_is_a_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    std::fs::write(directory.join("empty.pub"), "").unwrap();
+    std::fs::write(directory.join("private.pub"), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        .unwrap();
+    std::fs::write(directory.join("noise.pub"), "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+        .unwrap();
+    let digest = Digest::sha256(b"manifest");
+    for (requirement, expected) in [
+        (with_key("empty"), "cannot be used"),
+        (with_key("private"), "cannot be used"),
+        (with_key("noise"), "cannot be used"),
+        (with_key("missing"), "cannot be used"),
+        (json!({"type": "sigstoreSigned"}), "neither a key nor fulcio"),
+        (json!({"type": "signedBy", "keyType": "GPGKeys"}), "does not verify"),
+        (json!({"type": "reject"}), "rejects it"),
+    ] {
+        let error = check(&policy(directory, requirement.clone()), &digest, &[]).unwrap_err();
+        assert!(error.contains(expected), "{requirement}: {error}");
+    }
+    check(&policy(directory, json!({"type": "insecureAcceptAnything"})), &digest, &[]).unwrap();
+}
+
+/// A little Fulcio and a little Rekor.
+fn authority(directory: &Path) -> bool {
+    const CONFIG: &str = "[req]\ndistinguished_name=dn\nprompt=no\n[dn]\n[root]\nbasicConstraints=critical,CA:true\n\
+        keyUsage=critical,keyCertSign\n[between]\nbasicConstraints=critical,CA:true,pathlen:0\nkeyUsage=critical,keyCertSign\n\
+        extendedKeyUsage=codeSigning\n\
+        [leaf]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\nsubjectAltName=critical,email:dev@r.test\n\
+        1.3.6.1.4.1.57264.1.1=DER:68:74:74:70:73:3a:2f:2f:69:64:70\n1.3.6.1.4.1.57264.1.8=ASN1:UTF8String:https\\://idp\n\
+        [server]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=critical,email:dev@r.test\n\
+        1.3.6.1.4.1.57264.1.1=DER:68:74:74:70:73:3a:2f:2f:69:64:70\n";
+    std::fs::write(directory.join("c.cnf"), CONFIG).unwrap();
+    let curve = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+    if !["root", "between", "leaf", "rekor", "other"].iter().all(|name| key(directory, name, curve)) {
+        return false;
+    }
+    openssl(directory, "req -x509 -config c.cnf -extensions root -subj /CN=root -days 30 -key root.key -out root.pem");
+    let issue = |name: &str, section: &str, subject: &str, by: &str, key: &str| {
+        openssl(directory, &format!("req -new -config c.cnf -subj {subject} -key {key}.key -out {name}.csr"));
+        let by = format!("-CA {by}.pem -CAkey {by}.key -CAcreateserial");
+        openssl(
+            directory,
+            &format!("x509 -req -days 1 -in {name}.csr {by} -extfile c.cnf -extensions {section} -out {name}.pem"),
+        );
+    };
+    issue("between", "between", "/CN=between", "root", "between");
+    issue("leaf", "leaf", "/CN=x", "between", "leaf");
+    issue("server", "server", "/CN=x", "between", "leaf");
+    true
+}
+
+fn promise(directory: &Path, statement: &[u8], signature: &str, maker: &str, time: u64) -> String {
+    let body = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+        "data": {"hash": {"algorithm": "sha256", "value": Digest::sha256(statement).hex()}},
+        "signature": {"content": signature, "publicKey": {"content": STANDARD.encode(maker)}},
+    }});
+    let body = STANDARD.encode(body.to_string());
+    let canonical = format!("{{\"body\":\"{body}\",\"integratedTime\":{time},\"logID\":\"c0ffee\",\"logIndex\":7}}");
+    let stamp = STANDARD.encode(sign(directory, "rekor", canonical.as_bytes()));
+    let payload = json!({"body": body, "integratedTime": time, "logIndex": 7, "logID": "c0ffee"});
+    json!({"SignedEntryTimestamp": stamp, "Payload": payload}).to_string()
+}
+
+#[test]
+fn by_a_certificate_and_a_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    if !authority(directory) {
+        return;
+    }
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let requirement = |issuer: &str, mail: &str| {
+        json!({
+            "type": "sigstoreSigned", "signedIdentity": {"type": "matchRepository"}, "rekorPublicKeyPath": "rekor.pub",
+            "fulcio": {"caPath": "root.pem", "oidcIssuer": issuer, "subjectEmail": mail},
+        })
+    };
+    let trusting = policy(directory, requirement("https://idp", "dev@r.test"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let digest = Digest::sha256(b"manifest");
+    let text = statement(&digest, NAME);
+    let made = |certificate: &str, key: &str, time: u64| {
+        let mut signature = by_key(directory, key, &text);
+        signature.certificate = Some(read(certificate));
+        signature.chain = Some(read("between.pem") + &read("root.pem"));
+        signature.bundle = Some(promise(directory, &text, &signature.signature, &read(certificate), time));
+        signature
+    };
+    let good = made("leaf.pem", "leaf", now);
+    check(&trusting, &digest, std::slice::from_ref(&good)).unwrap();
+    let refused = |signature: Signature| check(&trusting, &digest, &[signature]).unwrap_err();
+    assert!(refused(Signature { bundle: None, ..good.clone() }).contains("not in the log"));
+    assert!(refused(Signature { certificate: None, ..good.clone() }).contains("no certificate"));
+    assert!(refused(Signature { chain: None, ..good.clone() }).contains("not the policy's authority's"));
+    // Two days later the certificate was no longer good; two days earlier not yet.
+    for time in [now + 172_800, now - 172_800] {
+        assert!(refused(made("leaf.pem", "leaf", time)).contains("not good when it signed"));
+    }
+    // Signed by somebody who only has the certificate.
+    assert!(refused(made("leaf.pem", "other", now)).contains("not by its certificate's key"));
+    // A certificate for servers.
+    assert!(refused(made("server.pem", "leaf", now)).contains("not the policy's authority's"));
+    // The entry of another signature (CVE-2022-36056), and one that the log did not sign.
+    let other = by_key(directory, "leaf", b"something else");
+    let bundle = promise(directory, b"something else", &other.signature, &read("leaf.pem"), now);
+    assert!(refused(Signature { bundle: Some(bundle), ..good.clone() }).contains("about another signature"));
+    let mut bundle: Value = serde_json::from_str(good.bundle.as_ref().unwrap()).unwrap();
+    bundle["Payload"]["integratedTime"] = json!(now + 1);
+    assert!(refused(Signature { bundle: Some(bundle.to_string()), ..good.clone() }).contains("not the policy's log's"));
+    for text in ["", "{}", "[]", "{\"SignedEntryTimestamp\":\"\",\"Payload\":{}}"] {
+        assert!(refused(Signature { bundle: Some(text.into()), ..good.clone() }).contains("malformed"), "{text}");
+    }
+    for (issuer, mail, expected) in
+        [("https://idp", "else@r.test", "by another signer"), ("https://other", "dev@r.test", "somebody else vouched")]
+    {
+        let policy = policy(directory, requirement(issuer, mail));
+        let error = check(&policy, &digest, std::slice::from_ref(&good)).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    // A key with a log: the entry must be there and be about this key.
+    let logged = json!({
+        "type": "sigstoreSigned", "keyPath": "other.pub", "rekorPublicKeyPath": "rekor.pub",
+        "signedIdentity": {"type": "matchRepository"},
+    });
+    let logged = policy(directory, logged);
+    let mut by_other = by_key(directory, "other", &text);
+    assert!(check(&logged, &digest, std::slice::from_ref(&by_other)).unwrap_err().contains("not in the log"));
+    by_other.bundle = Some(promise(directory, &text, &by_other.signature, &read("other.pub"), now));
+    check(&logged, &digest, std::slice::from_ref(&by_other)).unwrap();
+    by_other.bundle = Some(promise(directory, &text, &by_other.signature, &read("leaf.pub"), now));
+    assert!(check(&logged, &digest, &[by_other]).unwrap_err().contains("about another signature"));
+}
