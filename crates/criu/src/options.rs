@@ -188,6 +188,11 @@ impl Options<'_> {
         }
         self.encode_lists(&mut to);
         to.number(34, self.cgroups.number());
+        if !self.tcp_established {
+            /// Without connections that live on, there is nothing to keep packets from, and no iptables is needed.
+            const SKIP: i64 = 3;
+            to.number(64, SKIP);
+        }
         if self.empty_network {
             /// `CLONE_NEWNET`.
             const NETWORK: i64 = 0x4000_0000;

@@ -145,8 +145,11 @@ impl Process {
         let path = CString::new(program.0.as_os_str().as_encoded_bytes()).map_err(|_| Error::Missing)?;
         let number = socket.as_raw_fd().to_string();
         let arguments = Strings::new(["criu", "swrk", number.as_str()])?;
+        // A monitor has none, and criu calls programs of the system.
+        let search = std::env::var_os("PATH").is_none().then(|| "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         let variables: Vec<String> = std::env::vars_os()
             .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+            .chain(search)
             .collect();
         let environment = Strings::new(variables.iter().map(String::as_str))?;
         let ignored = exe::ignored_signals();

@@ -189,14 +189,14 @@ fn run_and_exec_of_the_engine(sandbox: &Sandbox) -> Result<()> {
     for (name, number) in
         [("openat2", 437), ("clone3", 435), ("mount_setattr", 442), ("close_range", 436), ("statx", 332)]
     {
-        let command = sandbox.command(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "echo $((6*7))"]);
+        let command = sandbox.command(["run", "--rm", "--network", "none", "busybox", "sh", "-c", "echo $((6*7))"]);
         let output = sandbox.finish_command(wrapped(number, &command), "")?;
         same!(output.stdout, "42\n", "{name}: {}", output.stderr);
-        let command = sandbox.command(&["run", "-d", "--name", name, "--network", "none", "busybox", "sleep", "100"]);
+        let command = sandbox.command(["run", "-d", "--name", name, "--network", "none", "busybox", "sleep", "100"]);
         sandbox.finish_command(wrapped(number, &command), "")?.success()?;
-        let command = sandbox.command(&["exec", name, "id", "-u"]);
+        let command = sandbox.command(["exec", name, "id", "-u"]);
         same!(sandbox.finish_command(wrapped(number, &command), "")?.success()?, "0", "{name}");
-        let command = sandbox.command(&["rm", "-f", name]);
+        let command = sandbox.command(["rm", "-f", name]);
         sandbox.finish_command(wrapped(number, &command), "")?.success()?;
     }
     Ok(())
