@@ -51,6 +51,7 @@ pub mod remote;
 mod restart;
 pub mod roles;
 pub mod rootless;
+mod storage;
 mod sweep;
 mod view;
 pub mod volumes;

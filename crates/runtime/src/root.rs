@@ -164,20 +164,24 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
         RootSource::Directory { path } => directory(path),
         // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
         RootSource::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
+            if is_image(&lower[0]) {
+                return mount::erofs_image(&lower[0]).during(|| "mount the only layer");
+            }
             let tree = directory(&lower[0])?;
             let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
             mount::change(tree.as_fd(), &change).during(|| "make the only layer read-only")?;
             Ok(tree)
         }
         RootSource::Overlay { lower, upper, work, userxattr, volatile } => {
+            let layers = Layers::open(lower).during(|| format!("mount the images of {} layers", lower.len()))?;
             let overlay = Overlay {
-                lower,
+                lower: layers.paths(),
                 upper: upper.as_deref().zip(work.as_deref()),
                 userxattr: *userxattr,
                 volatile: *volatile,
                 label: root.label.as_deref(),
             };
-            overlay.mount().during(|| format!("mount the overlay of {} layers", lower.len()))
+            layers.mount(&overlay).during(|| format!("mount the overlay of {} layers", lower.len()))
         }
     }
 }
@@ -185,12 +189,70 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
 /// The layers of an image as a detached read-only mount.
 pub(crate) fn read_only_overlay(layers: &[PathBuf]) -> kernel::Result<OwnedFd> {
     if let [only] = layers {
-        return mount::copy_path(text(only)?, false);
+        return if is_image(only) { mount::erofs_image(only) } else { mount::copy_path(text(only)?, false) };
     }
     // A user namespace's marks are told by their names alone, and an image's layers here have no others.
     let own = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let userxattr = !own.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-    Overlay { lower: layers, upper: None, userxattr, volatile: false, label: None }.mount()
+    let layers = Layers::open(layers)?;
+    layers.mount(&Overlay { lower: layers.paths(), upper: None, userxattr, volatile: false, label: None })
+}
+
+/// Layers as overlayfs takes them. One that is an image of EROFS is mounted first, detached and so without a place, and named
+/// by its descriptor; overlayfs keeps a mount of its own, so this one is needed for the moment only.
+struct Layers {
+    paths: Vec<PathBuf>,
+    /// Until overlayfs has them.
+    mounts: Vec<OwnedFd>,
+}
+
+impl Layers {
+    fn open(given: &[PathBuf]) -> kernel::Result<Self> {
+        let (mut paths, mut mounts) = (Vec::with_capacity(given.len()), Vec::new());
+        for path in given {
+            if is_image(path) {
+                let mounted = mount::erofs_image(path)?;
+                paths.push(format!("/proc/self/fd/{}", mounted.as_raw_fd()).into());
+                mounts.push(mounted);
+            } else {
+                paths.push(path.clone());
+            }
+        }
+        Ok(Self { paths, mounts })
+    }
+
+    fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Linux 6.15. Before, overlayfs takes layers only from mounts of its caller's namespace (clone_private_mount: EINVAL), so
+    /// the images are attached, one over the other on the root directory of this one, and stay there: the host's root is
+    /// left anyway, and umount2(2) would wait for all processors.
+    fn mount(&self, overlay: &Overlay<'_>) -> kernel::Result<OwnedFd> {
+        if self.mounts.is_empty() {
+            return overlay.mount();
+        }
+        // Where images can be mounted from files there is `lowerdir+`.
+        let first = match overlay.mount_by_layer() {
+            Err(error) if error.errno() == Errno::INVAL => error,
+            other => return other,
+        };
+        let place = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SystemCall::new("open(\"/\", O_PATH|O_DIRECTORY)", errno))?;
+        for each in &self.mounts {
+            mount::attach(each.as_fd(), place.as_fd())?;
+        }
+        if let (Some((_, work)), true) = (overlay.upper, overlay.volatile) {
+            // The attempt left its mark, and a marked directory is refused. That there is none is as good.
+            std::fs::remove_dir(work.join("work/incompat/volatile")).ok();
+        }
+        overlay.mount_by_layer().map_err(|_| first)
+    }
+}
+
+/// By its name, since every start asks.
+fn is_image(layer: &Path) -> bool {
+    layer.extension().is_some_and(|extension| extension == "erofs")
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

@@ -173,6 +173,11 @@ pub enum StoreError {
         /// Ours.
         known: u32,
     },
+    /// New layers shall be images of EROFS, and the kernel did not mount one that was made as a trial.
+    #[error(
+        "EROFS images cannot be mounted here (Linux 6.12 can, from files on a disk): use the back end \"directories\""
+    )]
+    NoImages(#[source] SystemError),
     /// A thread could not be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),
@@ -261,4 +266,7 @@ pub enum EntryError {
     /// The data could not be read.
     #[error(transparent)]
     Archive(#[from] TarError),
+    /// The image cannot hold it.
+    #[error("{0}: unpack it into directories instead (docs/images.md)")]
+    Image(erofs::Error),
 }

@@ -24,7 +24,7 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::io::BufRead;
 
-const MOST_WARNINGS: usize = 100;
+pub(crate) const MOST_WARNINGS: usize = 100;
 /// PATH_MAX without the NUL.
 const LONGEST_PATH: usize = 4095;
 const MOST_LEVELS: usize = 256;

@@ -12,6 +12,7 @@ use crate::chunks::{Consumer, Producer, pipeline};
 use crate::directory::Directory;
 use crate::error::{EntryError, StoreError, SystemError};
 use crate::extract::{Extracted, extract};
+use crate::imager::write_image;
 use crate::record;
 use archive::decompress::{DecompressError, Decompressor};
 use archive::recipe::Recorder;
@@ -33,6 +34,15 @@ pub struct ImportOptions {
     pub archive: archive::Limits,
 }
 
+/// What a layer becomes.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// A tree in this empty directory.
+    Tree(OwnedFd),
+    /// An image in this empty file.
+    Image(File),
+}
+
 #[derive(Debug)]
 pub(crate) struct Imported {
     pub(crate) diff_id: Digest,
@@ -49,7 +59,7 @@ enum Produced {
 
 pub(crate) fn run(
     source: impl Read,
-    root: OwnedFd,
+    target: Target,
     scratch: Directory,
     ownership: Ownership,
     expected: Option<&Digest>,
@@ -62,7 +72,7 @@ pub(crate) fn run(
         let start = |name: &str| thread::Builder::new().name(name.to_owned());
         let hasher = start("hash").spawn_scoped(scope, move || hash(to_hash, algorithm)).map_err(StoreError::Thread)?;
         let writer = start("unpack")
-            .spawn_scoped(scope, move || unpack(to_unpack, limits, root, scratch, ownership))
+            .spawn_scoped(scope, move || unpack(to_unpack, limits, target, scratch, ownership))
             .map_err(StoreError::Thread)?;
         let produced = produce(source, &producer, options);
         // The end of the stream for both.
@@ -99,7 +109,7 @@ fn hash(mut chunks: Consumer, algorithm: Algorithm) -> Digest {
 fn unpack(
     chunks: Consumer,
     limits: archive::Limits,
-    root: OwnedFd,
+    target: Target,
     scratch: Directory,
     ownership: Ownership,
 ) -> Result<Extracted, StoreError> {
@@ -109,7 +119,10 @@ fn unpack(
         .map_err(|source| StoreError::System { doing: "write down how the layer is made", source })?;
     let recorder = Recorder::new(File::from(recipe)).map_err(|error| recipe_error(&error))?;
     let mut reader = Reader::new(chunks, limits).with_tape(Box::new(recorder));
-    let result = extract(&mut reader, root, scratch, ownership);
+    let result = match target {
+        Target::Tree(root) => extract(&mut reader, root, scratch, ownership),
+        Target::Image(file) => write_image(&mut reader, file, scratch),
+    };
     if result.is_ok() {
         // What follows the end mark belongs to the archive too.
         reader.finish_tape().map_err(|error| match error {
@@ -132,7 +145,7 @@ fn recipe_error(error: &io::Error) -> StoreError {
 fn worth_hashing(error: &StoreError) -> bool {
     match error {
         StoreError::Archive(error) => matches!(error, TarError::Invalid { .. } | TarError::Truncated { .. }),
-        StoreError::Entry { source, .. } => !matches!(source, EntryError::System(_)),
+        StoreError::Entry { source, .. } => !matches!(source, EntryError::System(_) | EntryError::Image(_)),
         _ => false,
     }
 }

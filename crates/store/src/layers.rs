@@ -1,9 +1,10 @@
 //! The unpacked layers, by diffID.
 
 use crate::boot;
-use crate::directory::Directory;
-use crate::error::{StoreError, SystemError};
-use crate::import::{self, ImportOptions, Imported};
+use crate::directory::{Directory, OPEN};
+use crate::error::{During, StoreError, SystemError};
+use crate::image;
+use crate::import::{self, ImportOptions, Imported, Target};
 use crate::merge::{self, Stack};
 use crate::pack;
 use crate::rebuild::Rebuilt;
@@ -12,9 +13,10 @@ use crate::staging::Staged;
 use crate::tally;
 use crate::{Store, blobs};
 use oci::digest::Digest;
-use rustix::fd::AsFd;
-use rustix::fs::OFlags;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -36,7 +38,8 @@ pub struct Layer {
     pub warnings: Vec<String>,
     /// How it is stored.
     pub backend: Backend,
-    /// Where it is: for [`Backend::Directory`] the lower directory for overlayfs.
+    /// Where it is: for [`Backend::Directory`] the lower directory for overlayfs, for [`Backend::Erofs`] the image, whose name
+    /// ends in `.erofs`.
     pub path: PathBuf,
     /// True if the archive makes the root opaque. overlayfs does not look for the mark on the root of a layer, so the
     /// layers below must be left out of the mount; [`Layers::lower`] does.
@@ -107,8 +110,14 @@ impl<'a> Layers<'a> {
         options: &ImportOptions,
         directory: &Directory,
     ) -> Result<Imported, StoreError> {
-        let tree = blobs::new_directory(directory, record::TREE)?;
-        import::run(source, tree, directory.clone(), self.store.ownership, expected, options)
+        let target = match self.store.backend {
+            Backend::Directory => Target::Tree(blobs::new_directory(directory, record::TREE)?),
+            Backend::Erofs => {
+                image::try_mount(self.store)?.map_err(StoreError::NoImages)?;
+                Target::Image(image::create(directory)?)
+            }
+        };
+        import::run(source, target, directory.clone(), self.store.ownership, expected, options)
     }
 
     /// Writes the record and moves the layer to its place.
@@ -119,7 +128,7 @@ impl<'a> Layers<'a> {
         let record = Record {
             version: 1,
             diff_id: diff_id.clone(),
-            backend: Backend::Directory,
+            backend: self.store.backend,
             size: extracted.size,
             entries: extracted.entries,
             archive_size,
@@ -159,12 +168,12 @@ impl<'a> Layers<'a> {
         self.store.root.exists(&format!("{NAME}/{}", diff_id.hex()))
     }
 
-    /// The directory of a layer, for overlayfs.
+    /// The directory or image of a layer, see [`Layer::path`].
     ///
     /// # Errors
-    /// [`StoreError::NoSuchLayer`].
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], system errors.
     pub fn path(&self, diff_id: &Digest) -> Result<PathBuf, StoreError> {
-        if self.contains(diff_id)? { Ok(self.tree(diff_id)) } else { Err(StoreError::NoSuchLayer(diff_id.clone())) }
+        Ok(self.get(diff_id)?.path)
     }
 
     /// The lower directories for a mount of these layers, topmost first: their paths, without those below a layer whose
@@ -184,8 +193,27 @@ impl<'a> Layers<'a> {
         Ok(paths)
     }
 
-    fn tree(&self, diff_id: &Digest) -> PathBuf {
-        self.store.path.join(NAME).join(diff_id.hex()).join(record::TREE)
+    fn place(&self, diff_id: &Digest, backend: Backend) -> PathBuf {
+        let name = match backend {
+            Backend::Directory => record::TREE,
+            Backend::Erofs => record::IMAGE,
+        };
+        self.store.path.join(NAME).join(diff_id.hex()).join(name)
+    }
+
+    /// The root directory of an unpacked layer; of an image it is mounted, for this descriptor alone.
+    pub(crate) fn open_tree(&self, diff_id: &Digest) -> Result<OwnedFd, SystemError> {
+        let layer = format!("{NAME}/{}", diff_id.hex());
+        match self.store.root.open_fd(&format!("{layer}/{}", record::TREE)) {
+            Err(error) if error.errno() == Errno::NOENT => {
+                let image = format!("{layer}/{}", record::IMAGE);
+                match self.store.root.exists(&image)? {
+                    true => image::mount(&self.store.path.join(image)),
+                    false => Err(error),
+                }
+            }
+            other => other,
+        }
     }
 
     /// A layer's record.
@@ -209,7 +237,7 @@ impl<'a> Layers<'a> {
 
     fn layer(&self, record: Record) -> Layer {
         Layer {
-            path: self.tree(&record.diff_id),
+            path: self.place(&record.diff_id, record.backend),
             diff_id: record.diff_id,
             backend: record.backend,
             size: record.size,
@@ -270,7 +298,10 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// [`StoreError::NoSuchLayer`], [`StoreError::NoRecipe`], system errors.
     pub fn rebuild(&self, diff_id: &Digest) -> Result<Rebuilt, StoreError> {
-        Rebuilt::open(&self.open_layer(diff_id)?, self.record(diff_id)?)
+        let (layer, record) = (self.open_layer(diff_id)?, self.record(diff_id)?);
+        let tree = self.open_tree(diff_id);
+        let tree = tree.map_err(|source| StoreError::System { doing: "open a layer", source })?;
+        Rebuilt::open(&layer, tree, record)
     }
 
     /// What differs from the `old` layers to the `new` ones, each topmost first, as overlayfs shows them.
@@ -278,22 +309,34 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// [`StoreError::NoSuchLayer`], system errors.
     pub fn compare(&self, old: &[Digest], new: &[Digest]) -> Result<Vec<crate::Change>, StoreError> {
-        crate::compare::compare(&self.stack(old)?, &self.stack(new)?, self.store.ownership)
+        // A layer that both have is opened once, so that its files are known by their inodes.
+        let mut opened = HashMap::new();
+        let (old, new) = (self.stack_with(&mut opened, old)?, self.stack_with(&mut opened, new)?);
+        crate::compare::compare(&old, &new, self.store.ownership)
             .map_err(|source| StoreError::System { doing: "compare two stacks of layers", source })
     }
 
     /// The trees of layers, topmost first.
     pub(crate) fn stack(&self, layers: &[Digest]) -> Result<Stack, StoreError> {
-        let open = |diff_id: &Digest| {
-            let path = format!("{NAME}/{}/{}", diff_id.hex(), record::TREE);
-            match self.store.root.open_fd(&path) {
-                Err(error) if error.errno() == Errno::NOENT => Err(StoreError::NoSuchLayer(diff_id.clone())),
-                other => other.map_err(|source| StoreError::System { doing: "open a layer", source }),
-            }
-        };
+        self.stack_with(&mut HashMap::new(), layers)
+    }
+
+    fn stack_with(&self, opened: &mut HashMap<Digest, OwnedFd>, layers: &[Digest]) -> Result<Stack, StoreError> {
+        let system = |source| StoreError::System { doing: "open a layer", source };
         let mut parts = Vec::with_capacity(layers.len());
         for diff_id in layers {
-            let tree = open(diff_id)?;
+            if !opened.contains_key(diff_id) {
+                let tree = match self.open_tree(diff_id) {
+                    Err(error) if error.errno() == Errno::NOENT => {
+                        return Err(StoreError::NoSuchLayer(diff_id.clone()));
+                    }
+                    other => other.map_err(system)?,
+                };
+                opened.insert(diff_id.clone(), tree);
+            }
+            // An open directory of its own, since two that list it share a position otherwise.
+            let tree = fs::openat(&opened[diff_id], c".", OPEN, Mode::empty()).during(|| "openat(<layer>, \".\")");
+            let tree = tree.map_err(system)?;
             let last = merge::is_opaque(tree.as_fd(), self.store.ownership)
                 .map_err(|source| StoreError::System { doing: "open a layer", source })?;
             parts.push(tree);
@@ -340,9 +383,13 @@ impl<'a> Layers<'a> {
         {
             return Ok(false);
         }
-        let tree = directory.open_fd(record::TREE).map_err(system)?;
-        let found = tally::measure(tree.as_fd(), directory.label()).map_err(system)?.tally;
-        Ok(found == record.tally)
+        let measured = self.open_tree(diff_id).and_then(|tree| tally::measure(tree.as_fd(), directory.label()));
+        match (measured, record.backend) {
+            (Ok(found), _) => Ok(found.tally == record.tally),
+            // What the kernel says of an image that is none, or is cut off or has a hole.
+            (Err(error), Backend::Erofs) if image::is_damage(error.errno()) => Ok(false),
+            (Err(error), _) => Err(system(error)),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //!     recipe                   with it and the tree the archive is put together again (module `rebuild`)
 //!     replaced/                files of the archive that a later member took the place of, if there are any
 //!     tree/                    the unpacked layer: a lower directory for overlayfs
+//!     image.erofs              or the layer as one file (module `image`); then `replaced.list` instead of `replaced/`
 //!   containers/<id>/{upper,work}
 //!   staging/<name>             whatever is being made or removed, locked with flock(2) by its owner
 //!   unsettled/<name>           empty marks for what is not known to be on stable storage
@@ -42,6 +43,7 @@
 //! only saves the check.
 #![forbid(unsafe_code)]
 
+mod acceptable;
 mod blobs;
 mod boot;
 mod changes;
@@ -51,6 +53,8 @@ mod copy;
 mod directory;
 mod error;
 mod extract;
+mod image;
+mod imager;
 mod import;
 mod late;
 mod layers;
@@ -101,6 +105,7 @@ pub struct Store {
     root: Directory,
     path: PathBuf,
     ownership: Ownership,
+    backend: Backend,
 }
 
 impl Store {
@@ -114,7 +119,7 @@ impl Store {
 
     fn open_in_boot(path: &Path, ownership: Ownership, boot_id: &str) -> Result<Store, StoreError> {
         let root = Directory::create_all(path)?;
-        let store = Store { root, path: path.to_owned(), ownership };
+        let store = Store { root, path: path.to_owned(), ownership, backend: Backend::Directory };
         boot::check(&store, boot_id)?;
         Ok(store)
     }
@@ -127,6 +132,21 @@ impl Store {
     /// The unpacked layers.
     pub fn layers(&self) -> Layers<'_> {
         Layers::new(self)
+    }
+
+    /// The same store, with new layers stored in another way. Those that are there stay as they are.
+    #[must_use]
+    pub fn with_backend(self, backend: Backend) -> Store {
+        Store { backend, ..self }
+    }
+
+    /// Can this kernel, and this process, mount the images of [`Backend::Erofs`] from this file system? Tried with a small one.
+    /// tmpfs, for one, is none that the kernel takes them from.
+    ///
+    /// # Errors
+    /// System errors of making it, a full disk for instance.
+    pub fn can_mount_images(&self) -> Result<bool, StoreError> {
+        Ok(image::try_mount(self)?.is_ok())
     }
 
     /// How this store keeps owners and attributes.

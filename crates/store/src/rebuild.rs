@@ -7,18 +7,21 @@
 
 use crate::directory::{Directory, OPEN};
 use crate::error::StoreError;
+use crate::image;
 use crate::places::{Missing, Places};
-use crate::record::{self, Record};
+use crate::record::{self, Backend, Record};
 use crate::replaced;
 use archive::recipe::{Player, Step};
+use erofs::{Found, Image, Kind};
 use oci::digest::{Digest, Hasher};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// A layer's archive as a stream; see [`crate::Layers::rebuild`].
 pub struct Rebuilt {
@@ -26,6 +29,8 @@ pub struct Rebuilt {
     size: u64,
     player: Player<File>,
     layer: Directory,
+    /// Of a layer that is one.
+    image: Option<Arc<Image>>,
     places: Places,
     /// Must contents be compared before they are believed?
     doubtful: bool,
@@ -36,11 +41,33 @@ pub struct Rebuilt {
     done: u64,
     now: Now,
     member: Option<(Vec<u8>, u64)>,
-    file: Option<File>,
+    file: Option<Content>,
 }
 
-/// Paths of regular files from the layer's directory, by their size.
-type BySize = HashMap<u64, Vec<Vec<u8>>>;
+/// Where content is.
+enum Content {
+    File(File),
+    Image(Arc<Image>, Box<Found>),
+}
+
+impl Content {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self {
+            Content::File(file) => file.read_at(out, offset),
+            Content::Image(image, found) => image.read(found, offset, out).map_err(io::Error::other),
+        }
+    }
+}
+
+/// Where a regular file is: its path from the layer's directory, or its inode in the image.
+#[derive(Clone)]
+enum Candidate {
+    Path(Vec<u8>),
+    Inode(u64),
+}
+
+/// Regular files by their size.
+type BySize = HashMap<u64, Vec<Candidate>>;
 
 enum Now {
     Literal { bytes: Vec<u8>, used: usize },
@@ -54,7 +81,7 @@ impl std::fmt::Debug for Rebuilt {
 }
 
 impl Rebuilt {
-    pub(crate) fn open(layer: &Directory, record: Record) -> Result<Rebuilt, StoreError> {
+    pub(crate) fn open(layer: &Directory, tree: OwnedFd, record: Record) -> Result<Rebuilt, StoreError> {
         let doing = "put the layer's archive together";
         if record.recipe.is_none() {
             return Err(StoreError::NoRecipe(record.diff_id));
@@ -62,13 +89,18 @@ impl Rebuilt {
         let system = |source| StoreError::System { doing, source };
         let recipe = layer.file(record::RECIPE, OFlags::RDONLY).map_err(system)?;
         let player = Player::new(File::from(recipe)).map_err(StoreError::Source)?;
-        let tree = layer.open_fd(record::TREE).map_err(system)?;
         Ok(Rebuilt {
             hasher: Some(Hasher::new(record.diff_id.algorithm())),
             diff_id: record.diff_id,
             size: record.archive_size,
             player,
             layer: layer.clone(),
+            image: match record.backend {
+                Backend::Directory => None,
+                Backend::Erofs => {
+                    Some(Arc::new(image::open(layer).map_err(|error| system(image::failed(layer, &error)))?))
+                }
+            },
             places: Places::new(tree),
             doubtful: record.replaced,
             by_size: None,
@@ -136,8 +168,7 @@ impl Rebuilt {
         }
         let candidates = self.by_size.as_ref().and_then(|all| all.get(&size)).cloned().unwrap_or_default();
         for candidate in candidates {
-            let top = self.layer.open_fd(".").map_err(io::Error::other)?;
-            if let Some(file) = by_name(&mut Places::new(top), &candidate)
+            if let Some(file) = self.look_into(candidate)?
                 && has(&file, offset, length, crc)?
             {
                 self.file = Some(file);
@@ -147,8 +178,30 @@ impl Rebuilt {
         Err(self.changed(&format!("the content of {} is missing", crate::error::quoted(&path))))
     }
 
+    fn look_into(&self, candidate: Candidate) -> io::Result<Option<Content>> {
+        match (candidate, &self.image) {
+            (Candidate::Path(path), _) => {
+                let top = self.layer.open_fd(".").map_err(io::Error::other)?;
+                Ok(by_name(&mut Places::new(top), &path))
+            }
+            (Candidate::Inode(inode), Some(image)) => {
+                let found = image.inode(inode).map_err(io::Error::other)?;
+                Ok(Some(Content::Image(image.clone(), Box::new(found))))
+            }
+            (Candidate::Inode(_), None) => Ok(None),
+        }
+    }
+
     fn list(&self) -> io::Result<BySize> {
         let mut all = HashMap::new();
+        if let Some(image) = &self.image {
+            in_image(image, &mut all).map_err(io::Error::other)?;
+            if self.layer.exists(replaced::LIST).map_err(io::Error::other)? {
+                let list = self.layer.file(replaced::LIST, OFlags::RDONLY).map_err(io::Error::other)?;
+                aside(BufReader::new(File::from(list)), &mut all)?;
+            }
+            return Ok(all);
+        }
         for name in [record::TREE, replaced::NAME] {
             match fs::openat(&self.layer, name, OPEN, Mode::empty()) {
                 Ok(directory) => list(&directory, &mut name.as_bytes().to_vec(), &mut all)?,
@@ -201,7 +254,7 @@ impl Read for Rebuilt {
     }
 }
 
-fn by_name(places: &mut Places, path: &[u8]) -> Option<File> {
+fn by_name(places: &mut Places, path: &[u8]) -> Option<Content> {
     let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|n| !n.is_empty() && *n != b".").collect();
     let (name, parents) = names.split_last()?;
     let parent = places.enter(parents, Missing::Fail).ok()?;
@@ -209,16 +262,16 @@ fn by_name(places: &mut Places, path: &[u8]) -> Option<File> {
 }
 
 /// Opens a regular file; anything else is none. The tree is ours, so nobody changes it between the two calls.
-fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Option<File> {
+fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Option<Content> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
-    fs::openat(parent, name, flags, Mode::empty()).ok().map(File::from)
+    fs::openat(parent, name, flags, Mode::empty()).ok().map(|fd| Content::File(File::from(fd)))
 }
 
-fn has(file: &File, mut offset: u64, length: u64, crc: u32) -> io::Result<bool> {
+fn has(file: &Content, mut offset: u64, length: u64, crc: u32) -> io::Result<bool> {
     let end = offset + length;
     let mut sum = archive::recipe::Crc32::default();
     let mut buffer = vec![0; 64 << 10];
@@ -250,11 +303,40 @@ fn list(directory: &OwnedFd, path: &mut Vec<u8>, all: &mut BySize) -> io::Result
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => list(&fs::openat(directory, name, OPEN, Mode::empty())?, path, all)?,
             FileType::RegularFile if stat.st_size > 0 => {
-                all.entry(stat.st_size.unsigned_abs()).or_default().push(path.clone());
+                all.entry(stat.st_size.unsigned_abs()).or_default().push(Candidate::Path(path.clone()));
             }
             _ => {}
         }
         path.truncate(length);
+    }
+    Ok(())
+}
+
+fn in_image(image: &Image, all: &mut BySize) -> Result<(), erofs::Error> {
+    let mut directories = vec![image.root()?];
+    while let Some(directory) = directories.pop() {
+        for entry in image.entries(&directory)? {
+            let found = image.inode(entry.inode)?;
+            match found.kind {
+                Kind::Directory => directories.push(found),
+                Kind::Regular { size } if size > 0 => {
+                    all.entry(size).or_default().push(Candidate::Inode(entry.inode));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files of an image that no name leads to, see [`replaced::LIST`].
+fn aside(list: impl BufRead, all: &mut BySize) -> io::Result<()> {
+    for line in list.lines() {
+        let line = line?;
+        let numbers = line.split_once(' ').and_then(|(inode, size)| Some((inode.parse().ok()?, size.parse().ok()?)));
+        if let Some((inode, size)) = numbers {
+            all.entry(size).or_default().push(Candidate::Inode(inode));
+        }
     }
     Ok(())
 }

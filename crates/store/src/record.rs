@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Record {
     pub(crate) version: u32,
     pub(crate) diff_id: Digest,
-    /// How the layer is stored. `directory` is the only way so far.
+    /// How the layer is stored.
     pub(crate) backend: Backend,
     /// Bytes in regular files, each hard-linked file once.
     pub(crate) size: u64,
@@ -39,15 +39,19 @@ pub(crate) struct Record {
 }
 
 /// The closed list of ways to store a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// A directory tree, used as a lower directory of overlayfs.
+    #[default]
     Directory,
+    /// One file, an image of EROFS, mounted read-only for whoever needs it. Only for root: a user namespace cannot mount it.
+    Erofs,
 }
 
 pub(crate) const FILE: &str = "layer.json";
 pub(crate) const TREE: &str = "tree";
+pub(crate) const IMAGE: &str = "image.erofs";
 pub(crate) const RECIPE: &str = "recipe";
 
 impl Record {

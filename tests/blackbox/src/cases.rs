@@ -77,6 +77,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_api::CASES,
         docker_clients::CASES,
         xray::CASES,
+        crate::same::CASES,
         leaks::CASES,
     ]
     .into_iter()

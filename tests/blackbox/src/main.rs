@@ -18,6 +18,7 @@ mod host;
 mod neighbour;
 mod registry;
 mod runner;
+mod same;
 mod sandbox;
 mod server;
 

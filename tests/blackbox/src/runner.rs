@@ -21,10 +21,13 @@ pub const USAGE: &str = "\
 usage: blackbox [OPTION...] [FILTER...]
   FILTER           run tests whose name has one of these in it; a leading - excludes
   --list           print names only
-  --jobs N         tests at a time (default: processors)
+  --jobs N         tests at a time (default: 1)
   --as USER        run each as this user (needs root)
   --slow FACTOR    multiply time limits, for emulated processors
   --report FILE    write the counts as JSON";
+
+/// Before the last line of a test that passed and has counted something.
+pub const NOTE: &str = "note: ";
 
 /// The status of a test process that cannot run here.
 const SKIPPED: i32 = 77;
@@ -46,9 +49,16 @@ pub struct Options {
 impl Options {
     /// Reads the command line.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let jobs = thread::available_parallelism().map_or(2, usize::from);
-        let mut options =
-            Self { filters: vec![], list: false, jobs, user: None, slow: 1, report: None, one: None, neighbour: None };
+        let mut options = Self {
+            filters: vec![],
+            list: false,
+            jobs: 1,
+            user: None,
+            slow: 1,
+            report: None,
+            one: None,
+            neighbour: None,
+        };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
@@ -121,7 +131,8 @@ struct Tally {
 }
 
 enum Outcome {
-    Passed,
+    /// With what the test has to say, if anything.
+    Passed(String),
     Skipped(String),
     Failed(String),
 }
@@ -137,7 +148,10 @@ fn run_all(options: &Options, chosen: &[&Case]) -> Tally {
         thread::scope(|scope| {
             for _ in 0..workers {
                 scope.spawn(|| {
-                    while let Some(case) = lock(&queue).pop_front() {
+                    loop {
+                        // A `while let` would hold the lock until the end of its body, and with it all other workers.
+                        let next = lock(&queue).pop_front();
+                        let Some(case) = next else { break };
                         let started = Instant::now();
                         let outcome =
                             run_one(options, case).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
@@ -159,9 +173,9 @@ fn print(name: &str, outcome: &Outcome, time: Duration, tally: &mut Tally) {
     let mut out = std::io::stdout().lock();
     let seconds = time.as_secs_f64();
     let printed = match outcome {
-        Outcome::Passed => {
+        Outcome::Passed(note) => {
             tally.passed += 1;
-            writeln!(out, "test {name} ... ok ({seconds:.1} s)")
+            writeln!(out, "test {name} ... ok ({seconds:.1} s){note}")
         }
         Outcome::Skipped(reason) => {
             tally.skipped += 1;
@@ -210,7 +224,10 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
     let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     host::discard(directory);
     Ok(match status {
-        Some(status) if status.success() => Outcome::Passed,
+        Some(status) if status.success() => {
+            let note = output.lines().next_back().and_then(|line| line.strip_prefix(NOTE));
+            Outcome::Passed(note.map(|note| format!(": {note}")).unwrap_or_default())
+        }
         Some(status) if status.code() == Some(SKIPPED) => {
             Outcome::Skipped(output.lines().next_back().unwrap_or("no reason given").to_owned())
         }

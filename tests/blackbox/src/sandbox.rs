@@ -69,7 +69,7 @@ impl Sandbox {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear();
-        for name in ["HOME", "PATH", "USER", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"] {
+        for name in ["HOME", "PATH", "USER", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DHOW_STORAGE_BACKEND"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

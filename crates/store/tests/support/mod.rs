@@ -30,7 +30,7 @@ impl Scratch {
 
     pub fn with(ownership: Ownership) -> Scratch {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path().join("data"), ownership).unwrap();
+        let store = Store::open(directory.path().join("data"), ownership).unwrap().with_backend(backend(ownership));
         Scratch { directory, store }
     }
 
@@ -82,7 +82,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub fn view(layer: &Layer) -> PathBuf {
     match layer.backend {
         Backend::Directory => layer.path.clone(),
+        Backend::Erofs => {
+            let mount = kernel::mount::erofs_image(&layer.path).unwrap();
+            // As long as the test's process.
+            PathBuf::from(format!("/proc/self/fd/{}/.", std::os::fd::IntoRawFd::into_raw_fd(mount)))
+        }
     }
+}
+
+/// Which back end the contract is asked of: `DHOW_TEST_BACKEND=erofs` is the other one, which only root has.
+pub fn backend(ownership: Ownership) -> Backend {
+    let erofs = std::env::var_os("DHOW_TEST_BACKEND").is_some_and(|name| name == "erofs");
+    let for_root = !ownership.user_xattr && !ownership.single_id && rustix::process::geteuid().is_root();
+    if erofs && for_root { Backend::Erofs } else { Backend::Directory }
 }
 
 /// Builds archives from header fields, hostile ones too.
@@ -280,4 +292,9 @@ pub fn is_whiteout(path: &Path) -> bool {
 
 pub fn is_opaque(path: &Path) -> bool {
     xattrs(path).get("trusted.overlay.opaque").is_some_and(|value| value == b"y")
+}
+
+/// What a directory takes on disk, in bytes.
+pub fn used(path: &Path) -> u64 {
+    store::disk_usage(path).unwrap()
 }
