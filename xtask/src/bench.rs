@@ -15,9 +15,11 @@ use crate::paths::{self, Staging};
 use crate::{images, setup, test};
 
 mod cage;
+mod limit;
 mod load;
 mod oci;
 mod peers;
+mod room;
 mod start;
 mod table;
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod bench;
 mod command;
 mod disk;
+mod docker_cli;
 mod elf;
 mod images;
 mod paths;
@@ -25,6 +26,7 @@ usage: cargo xtask VERB
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
   registry [--port PORT]        serve the test images on loopback until interrupted
+  docker-cli [DOCKER]           is all of a docker's command line in docs/docker-cli.md?
   bench start|load|oci [--rounds N] dhow beside crun, runc, podman and docker
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         ["test", words @ ..] => test::run(words),
         ["tidy"] => tidy::run(false),
         ["tidy", "--bless"] => tidy::run(true),
+        ["docker-cli"] => docker_cli::run("docker"),
+        ["docker-cli", docker] => docker_cli::run(docker),
         ["bench", words @ ..] => bench::run(words),
         ["vm", words @ ..] => match vm::run(words) {
             Ok(status) => return ExitCode::from(status),

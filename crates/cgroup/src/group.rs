@@ -299,13 +299,14 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes the groups with all child groups. Processes that are dying are waited for, at most two seconds; living
-    /// ones are not touched. What is gone already is no error.
+    /// Removes the groups with all child groups. Processes that are dying are waited for, at most ten seconds: one that was
+    /// reaped stays in its group until it has been switched out for the last time, which takes long where many want the
+    /// processor. Living ones are not touched. What is gone already is no error.
     ///
     /// # Errors
     /// [`Error::Timeout`] if there still are processes, or a failed call.
     pub fn remove(&self) -> Result<()> {
-        const LIMIT: Duration = Duration::from_secs(2);
+        const LIMIT: Duration = Duration::from_secs(10);
         let start = Instant::now();
         let mut pause = Duration::from_micros(200);
         loop {

@@ -94,7 +94,7 @@ impl From<String> for Failure {
 }
 
 fn block(message: &str, source: Option<&dyn StdError>, hint: Option<&str>) -> String {
-    let mut text = format!("dhow: error: {message}\n");
+    let mut text = format!("{}: error: {message}\n", crate::program::name());
     let mut source = source;
     while let Some(cause) = source {
         // Writing to a string does not fail.

@@ -3,13 +3,18 @@
 //! - [`verb`]: from the command line to a verb, which alone builds its flags
 //! - [`commands`]: one file for each verb
 //! - [`flags`], [`values`]: flags that verbs share, and the small languages inside them
+//! - [`completion`]: what may come next on a command line
+//! - [`configuration`]: what of it stands in `config.json`
 //! - [`template`], [`display`], [`filter`]: Go's templates, Docker's words and columns, `--filter`
+//! - [`help`], [`manual`]: what explains a verb beside its flags
 //! - [`oci_command`]: `dhow oci`, which speaks as runc does
 //! - [`exit`]: the only place where a failure becomes an exit status
-//! - [`failure`], [`output`]: what is said, and where
+//! - [`failure`], [`output`]: what is said, and where; [`program`]: under which name
 #![forbid(unsafe_code)]
 
 mod commands;
+mod completion;
+mod configuration;
 mod confirm;
 mod display;
 mod exit;
@@ -17,8 +22,10 @@ mod failure;
 mod filter;
 mod flags;
 mod help;
+mod manual;
 mod oci_command;
 mod output;
+mod program;
 mod session;
 mod streams;
 mod template;

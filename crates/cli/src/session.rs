@@ -2,6 +2,8 @@
 
 use crate::failure::Failure;
 use clap::Args;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
 /// Flags that stand before the verb.
@@ -13,6 +15,12 @@ pub struct Globals {
     /// Directory of what lives until the next boot: locks, sockets
     #[arg(long, env = "DHOW_RUN_DIR", value_name = "DIR", hide_env_values = true)]
     pub run_dir: Option<PathBuf>,
+    /// Directory of Docker's config.json: logins, formats of lists, detach keys
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Name of the context: default, the only one
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub context: Option<String>,
     /// Show the kind of a failure too; the same as --log-level debug
     #[arg(short = 'D', long)]
     pub debug: bool,
@@ -28,6 +36,48 @@ pub struct Globals {
     /// Print usage
     #[arg(short = 'h', long)]
     pub help: bool,
+}
+
+impl Globals {
+    /// Refuses what only a server could do, and begins again with `--config` as the environment has it, which is where
+    /// everything that reads `config.json` looks, the credential helpers included.
+    pub fn check(&self, arguments: &[OsString]) -> Result<(), Failure> {
+        if !self.host.is_empty() {
+            return Err(Failure::new("--host is not supported: dhow works without a server"));
+        }
+        let variable = |name: &str| std::env::var(name).unwrap_or_default();
+        let context = self.context.clone().unwrap_or_else(|| match crate::program::is_docker() {
+            true => variable("DOCKER_CONTEXT"),
+            false => String::new(),
+        });
+        if !matches!(context.as_str(), "" | "default") {
+            return Err(Failure::new(format!(
+                "context {context:?} is not supported: dhow works on this machine, which is the context default"
+            )));
+        }
+        // `docker` would talk to another machine; doing the same to this one could not be taken back.
+        let host = variable("DOCKER_HOST");
+        let elsewhere = ["tcp://", "ssh://", "http://", "https://"].iter().any(|way| host.starts_with(way));
+        if crate::program::is_docker() && elsewhere {
+            return Err(Failure::new(format!(
+                "DOCKER_HOST is {host}, but dhow, called as docker, works on this machine only: unset it"
+            )));
+        }
+        self.with_configuration(arguments)
+    }
+
+    fn with_configuration(&self, arguments: &[OsString]) -> Result<(), Failure> {
+        let Some(directory) = &self.config else { return Ok(()) };
+        let directory = absolute(directory)?;
+        if std::env::var_os("DOCKER_CONFIG").as_deref() == Some(directory.as_os_str()) {
+            return Ok(());
+        }
+        let mut words = arguments.iter();
+        let name = words.next().map_or_else(|| "dhow".into(), OsString::clone);
+        let mut again = std::process::Command::new("/proc/self/exe");
+        let error = again.arg0(name).args(words).env("DOCKER_CONFIG", directory).exec();
+        Err(Failure::caused("cannot begin again with --config", error))
+    }
 }
 
 /// How much is said on standard error.

@@ -1,5 +1,6 @@
 //! Our terminal or pipes joined to a process in a container; the work is the monitor's client's.
 
+use crate::configuration::Configuration;
 use crate::failure::Failure;
 use crate::output;
 use clap::Args;
@@ -39,13 +40,20 @@ pub fn join(
     flags: &JoinFlags,
     mut connection: Connection,
 ) -> Result<Option<i32>, Failure> {
+    let detach_keys = match &flags.detach_keys {
+        Some(keys) => keys.clone(),
+        // They are looked for in what a terminal sends, and only there.
+        None if target.terminal && target.streams.stdin => Configuration::read().detach_keys()?,
+        None => DetachKeys::default(),
+    };
+    let session = target.session.clone();
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let options = foreground::Options {
         stdin: target.streams.stdin.then(|| stdin.as_fd()),
         stdout: stdout.as_fd(),
         stderr: stderr.as_fd(),
         terminal: target.terminal,
-        detach_keys: flags.detach_keys.clone().unwrap_or_default(),
+        detach_keys,
         // Docker: with a terminal the keys arrive as they are, and signals are this program's own.
         signal_proxy: target.signal_proxy && !target.terminal,
         run_directory: engine.directories().container_run(target.id),
@@ -53,6 +61,7 @@ pub fn join(
     };
     match foreground::join(&mut connection, &options) {
         Ok(Ended::Detached) => {
+            engine.record_detach(target.id, session.as_deref());
             output::remark("read escape sequence");
             Ok(None)
         }

@@ -56,17 +56,16 @@ struct Start {
 }
 
 fn start(arguments: impl IntoIterator<Item = OsString>) -> Result<Start, Failure> {
-    let matches = root().try_get_matches_from(arguments).map_err(|error| root_failure(&error))?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = root().try_get_matches_from(&arguments).map_err(|error| root_failure(&error))?;
     let globals = Globals::from_arg_matches(&matches).map_err(|error| root_failure(&error))?;
     if globals.version {
-        return shown(&format!("dhow version {}\n", engine::VERSION));
+        return shown(&crate::program::version_line());
     }
     let Some((name, rest)) = matches.subcommand().filter(|_| !globals.help) else {
         return shown(&crate::help::root());
     };
-    if !globals.host.is_empty() {
-        return Err(Failure::new("--host is not supported: dhow works without a server"));
-    }
+    globals.check(&arguments)?;
     let mut rest: Vec<OsString> = rest.get_many::<OsString>("").into_iter().flatten().cloned().collect();
     let mut name = name.to_owned();
     if name == "help" {
@@ -76,6 +75,10 @@ fn start(arguments: impl IntoIterator<Item = OsString>) -> Result<Start, Failure
         // `dhow help VERB` is `dhow VERB --help`.
         name = rest.remove(0).to_string_lossy().into_owned();
         rest.push("--help".into());
+    }
+    if let Some(bare) = name.strip_prefix("__complete").filter(|bare| matches!(*bare, "" | "NoDesc")) {
+        crate::completion::main(globals, &rest, bare.is_empty())?;
+        return Err(Failure::Ended(0));
     }
     let mut path = name.clone();
     let mut entry = find(commands::VERBS, &name);
@@ -92,14 +95,15 @@ fn start(arguments: impl IntoIterator<Item = OsString>) -> Result<Start, Failure
             }
         }
     }
+    let program = crate::program::name();
     match entry {
         Some(verb) => Ok(Start { verb, path, session: Session::new(globals), rest }),
         None => Err(Failure::Usage(Usage {
             message: match LATER.contains(&name.as_str()) {
-                true => format!("'dhow {name}' is not supported yet"),
-                false => format!("unknown command: dhow {path}"),
+                true => format!("'{program} {name}' is not supported yet"),
+                false => format!("unknown command: {program} {path}"),
             },
-            usage: "'dhow --help' lists the commands".into(),
+            usage: format!("'{program} --help' lists the commands"),
             flag: false,
         })),
     }
@@ -111,7 +115,8 @@ fn shown(text: &str) -> Result<Start, Failure> {
     Err(Failure::Ended(0))
 }
 
-fn find(entries: &[Entry], name: &str) -> Option<&'static Verb> {
+/// The verb of that name.
+pub fn find(entries: &[Entry], name: &str) -> Option<&'static Verb> {
     entries.iter().find(|(names, _)| names.contains(&name)).map(|(_, verb)| *verb)
 }
 
@@ -128,7 +133,7 @@ pub fn root() -> Command {
 
 /// A verb's own command line, under the name by which it was called.
 pub fn command(verb: &Verb, path: &str) -> Command {
-    let usage = format!("dhow {path} {}", verb.usage);
+    let usage = format!("{} {path} {}", crate::program::name(), verb.usage);
     let command = (verb.flags)(Command::new("dhow").no_binary_name(true))
         .about(verb.about)
         .override_usage(usage)
@@ -145,10 +150,22 @@ pub fn command(verb: &Verb, path: &str) -> Command {
 fn execute(verb: &Verb, path: &str, session: &Session, rest: Vec<OsString>) -> Result<(), Failure> {
     let matches = match parse(verb, path, rest) {
         Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => return output::text(&error.render().to_string()),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return output::text(&explained(verb, path)),
         Err(error) => return Err(usage_failure(verb, path, &error)),
     };
     (verb.run)(session, &matches)
+}
+
+/// The help of a verb, with its other names.
+fn explained(verb: &Verb, path: &str) -> String {
+    let mut command = command(verb, path);
+    let names = crate::help::names(verb);
+    if names.len() > 1 {
+        let program = crate::program::name();
+        let names: Vec<String> = names.iter().map(|name| format!("{program} {name}")).collect();
+        command = command.after_help(format!("Aliases:\n  {}", names.join(", ")));
+    }
+    command.render_help().to_string()
 }
 
 /// Parses a verb's arguments. `--switch=false`, which Docker takes, is understood on a second attempt, so that the
@@ -177,20 +194,24 @@ fn switch(argument: Arg) -> Arg {
 
 fn root_failure(error: &clap::Error) -> Failure {
     Failure::Usage(Usage {
-        message: sentence(error, None).unwrap_or_else(|| plain(error)),
+        message: invalid(error)
+            .and_then(|flag| refused::reason(&flag))
+            .or_else(|| sentence(error, None))
+            .unwrap_or_else(|| plain(error)),
         usage: "'dhow --help' lists the commands and the flags before them".into(),
         flag: true,
     })
 }
 
 fn usage_failure(verb: &Verb, path: &str, error: &clap::Error) -> Failure {
-    let usage = format!("dhow {path} {}; 'dhow {path} --help' explains the flags", verb.usage);
+    let name = crate::program::name();
+    let usage = format!("{name} {path} {}; '{name} {path} --help' explains the flags", verb.usage);
     let failure = |message, flag| Failure::Usage(Usage { message, usage: usage.clone(), flag });
     match error.kind() {
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             let least = verb.usage.split(' ').filter(|word| word.starts_with(char::is_alphabetic)).count();
             let plural = if least == 1 { "" } else { "s" };
-            failure(format!("'dhow {path}' requires at least {least} argument{plural}"), false)
+            failure(format!("'{name} {path}' requires at least {least} argument{plural}"), false)
         }
         ErrorKind::UnknownArgument => match invalid(error) {
             Some(flag) if flag.starts_with('-') => {
@@ -208,7 +229,7 @@ fn usage_failure(verb: &Verb, path: &str, error: &clap::Error) -> Failure {
                     1 => "requires 1 argument".to_owned(),
                     most => format!("requires {most} arguments"),
                 };
-                failure(format!("'dhow {path}' {limit}"), false)
+                failure(format!("'{name} {path}' {limit}"), false)
             }
         },
         _ => {
@@ -259,5 +280,7 @@ fn plain(error: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
+#[cfg(test)]
+mod docker_table;
 #[cfg(test)]
 mod tests;

@@ -47,3 +47,14 @@ mod workers;
 
 pub use listen::Address;
 pub use server::{Error, Options, serve};
+pub use system::document as info;
+
+/// The newest version of the API that is answered.
+pub fn newest() -> String {
+    version::NEWEST.to_string()
+}
+
+/// The oldest version of the API that is answered.
+pub fn oldest() -> String {
+    version::OLDEST.to_string()
+}

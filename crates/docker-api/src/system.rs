@@ -74,7 +74,8 @@ pub async fn info(context: Context) -> Result<Reply, Failure> {
     reply::ok(&document(&info))
 }
 
-fn document(info: &Info) -> Value {
+/// What the engine and the machine are, by the names of Docker's fields.
+pub fn document(info: &Info) -> Value {
     let mut all = facts(info);
     for part in [abilities(), constants()] {
         if let (Some(all), Value::Object(part)) = (all.as_object_mut(), part) {

@@ -166,6 +166,7 @@ struct HostConfig {
     cpuset_cpus: String,
     cpuset_mems: String,
     devices: Vec<Device>,
+    device_requests: Option<Vec<DeviceRequest>>,
     memory_reservation: i64,
     memory_swap: i64,
     memory_swappiness: Option<u64>,
@@ -191,6 +192,17 @@ struct LogConfig {
 struct RestartPolicy {
     name: &'static str,
     maximum_retry_count: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceRequest {
+    driver: &'static str,
+    count: i64,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: Vec<String>,
+    capabilities: Option<Vec<Vec<String>>>,
+    options: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -378,7 +390,8 @@ fn host_config(settings: &Settings) -> HostConfig {
         cpu_quota: limits.cpu_quota.unwrap_or(0),
         cpuset_cpus: limits.cpuset_cpus.clone().unwrap_or_default(),
         cpuset_mems: limits.cpuset_mems.clone().unwrap_or_default(),
-        devices: settings.devices.iter().map(|text| device(text)).collect(),
+        devices: settings.devices.iter().filter(|text| text.starts_with('/')).map(|text| device(text)).collect(),
+        device_requests: device_requests(settings),
         memory_reservation: limits.memory_reservation.unwrap_or(0),
         memory_swap: limits.memory_swap.unwrap_or(0),
         memory_swappiness: limits.memory_swappiness,
@@ -390,6 +403,13 @@ fn host_config(settings: &Settings) -> HostConfig {
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init,
     }
+}
+
+/// Devices by CDI, in the form that Docker gives them.
+fn device_requests(settings: &Settings) -> Option<Vec<DeviceRequest>> {
+    let names: Vec<String> = settings.devices.iter().filter(|text| !text.starts_with('/')).cloned().collect();
+    let request = |device_ids| DeviceRequest { driver: "cdi", count: 0, device_ids, capabilities: None, options: None };
+    (!names.is_empty()).then(|| vec![request(names)])
 }
 
 fn device(text: &str) -> Device {

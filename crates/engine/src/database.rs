@@ -121,6 +121,21 @@ const MIGRATIONS: &[&str] = &[
         body TEXT NOT NULL,              -- signature::Signature
         PRIMARY KEY (image, position)
     ) WITHOUT ROWID;",
+    "CREATE TABLE secret (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,              -- secrets::SecretKind
+        name TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        labels TEXT NOT NULL,            -- a JSON object
+        content BLOB NOT NULL,
+        UNIQUE (kind, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE secret_use (
+        secret TEXT NOT NULL REFERENCES secret,
+        container TEXT NOT NULL REFERENCES container ON DELETE CASCADE,
+        PRIMARY KEY (secret, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX secret_use_container ON secret_use (container);",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets

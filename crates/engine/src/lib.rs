@@ -16,6 +16,8 @@
 //! - `files`, `apparmor`, `hello`: what a container finds around it
 //! - [`registries`]: accounts there
 //! - [`roles`]: the same program as a container's monitor
+//! - [`secrets`]: documents that become files of containers
+//! - [`shares`]: who shares what
 //! - `sweep`: what a killed process left
 //! - `view`: a container's files as the container sees them
 //! - [`volumes`]: data that outlives containers
@@ -51,6 +53,8 @@ pub mod remote;
 mod restart;
 pub mod roles;
 pub mod rootless;
+pub mod secrets;
+pub mod shares;
 mod storage;
 mod sweep;
 mod view;
@@ -70,7 +74,7 @@ pub use containers::{
     Streams, Top, UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
-pub use disk::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
+pub use disk::{ContainerSize, ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use engine::{Config, Engine};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, EventFilter, EventOptions, EventReader};
@@ -85,4 +89,5 @@ pub use networks::{
     PoolRequest, Subnet,
 };
 pub use restart::Booted;
+pub use secrets::{NewSecret, Secret, SecretKind, SecretTarget, SecretUse};
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

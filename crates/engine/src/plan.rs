@@ -9,6 +9,12 @@ use oci::runtime::{Process, Spec};
 use runtime::{ExecPlan, Plan, PlanOptions, RootSource};
 use store::Writable;
 
+/// The caller's supplementary groups, and those that devices bring.
+fn groups(entry: &Entry, spec: &Spec) -> Vec<String> {
+    let of_devices = spec.process.iter().flat_map(|process| &process.user.additional_gids);
+    entry.settings.group_add.iter().cloned().chain(of_devices.map(ToString::to_string)).collect()
+}
+
 impl Engine {
     /// The plan of a container's start. Pure but for the paths of its layers.
     pub(crate) fn runtime_plan(&self, entry: &Entry, spec: &Spec) -> Result<Plan> {
@@ -20,7 +26,7 @@ impl Engine {
             bundle: self.directories().container(&entry.id),
             root: Some(self.root_source(entry)?),
             user: Some(entry.settings.user.clone()),
-            additional_groups: entry.settings.group_add.clone(),
+            additional_groups: groups(entry, spec),
             create_cwd: true,
             new_keyring: true,
             oom_score_adj_is_a_wish: self.host()?.user_namespace,

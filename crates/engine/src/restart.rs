@@ -15,6 +15,7 @@ use crate::containers::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Context, Result};
 use monitor::{Exit, Monitor, MonitorPlan, Wake};
+use std::path::Path;
 use std::time::Duration;
 
 /// The first pause.
@@ -57,56 +58,71 @@ fn wanted_at_boot(policy: RestartPolicy, run: &Run) -> bool {
     }
 }
 
+/// How a container ended at last, and the engine that was asked whether it is to be started again.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The last run's end.
+    pub exit: Exit,
+    /// Open already, as opening the database is a good part of the time that an end takes.
+    pub engine: Result<Engine>,
+}
+
 /// What a monitor does with its container's runs: starts it again as long as its policy says so. Returns how it ended at
 /// last; `None` when it did not start at all, which the starter has been told.
-pub(crate) fn keep(monitor: &mut Monitor, open: &dyn Fn() -> Result<Engine>) -> Option<Exit> {
+///
+/// No engine stays open while the container runs: a waiting monitor is to be small.
+pub(crate) fn keep(monitor: &mut Monitor, data: &Path, open: &dyn Fn() -> Result<Engine>) -> Option<Ended> {
     let mut pause = Pause::default();
     let mut exit = monitor.run_once().ok()?;
     loop {
-        crate::events::record_end(monitor, &exit, open);
-        let next = if monitor.wants_again() {
-            crate::events::record_stop(monitor, open);
+        crate::events::record_end(monitor, &exit, data);
+        if monitor.wants_again() {
+            crate::events::record_stop(monitor, data);
             monitor.announce(&exit);
             pause = Pause::default();
-            true
         } else {
-            let shut_down = exit.shutdown;
-            let restarts = monitor.restarts();
-            // A policy that cannot be read is none; whoever looks at the record later sees why the container ended.
-            let policy = open().and_then(|engine| engine.policy_of(&monitor.plan().id)).unwrap_or_default();
-            if !shut_down && wanted(policy, exit.exit_code, exit.requested, restarts) {
-                monitor.announce(&exit);
-                match monitor.idle(pause.after(ran(monitor, &exit))) {
-                    Ok(Wake::Elapsed | Wake::Again) => true,
-                    Ok(Wake::Stop) => {
-                        exit.requested = true;
-                        exit.shutdown = monitor.was_shut_down();
-                        false
-                    }
-                    Err(_) => false,
-                }
-            } else {
-                false
+            let engine = open();
+            if !again(&engine, monitor, &exit) {
+                return Some(Ended { exit, engine });
             }
-        };
-        if !next {
-            return Some(exit);
+            drop(engine);
+            monitor.announce(&exit);
+            match monitor.idle(pause.after(ran(monitor, &exit))) {
+                Ok(Wake::Elapsed | Wake::Again) => {}
+                Ok(Wake::Stop) => {
+                    exit.requested = true;
+                    exit.shutdown = monitor.was_shut_down();
+                    return Some(Ended { exit, engine: open() });
+                }
+                Err(_) => return Some(Ended { exit, engine: open() }),
+            }
         }
         let id = monitor.plan().id.clone();
         let plan = open().and_then(|engine| engine.plan_again(&id, monitor.restarts()));
-        let again = match plan {
+        let next = match plan {
             Ok(plan) => {
                 *monitor.plan_mut() = plan;
                 monitor.run_once().map_err(|error| error.to_failure().to_string())
             }
             Err(error) => Err(crate::containers::chain(&error)),
         };
-        exit = match again {
+        exit = match next {
             Ok(exit) => exit,
             // Docker does not try again either: what cannot be started now will not start in a moment.
-            Err(error) => return Some(Exit { error: Some(error), requested: false, ..exit }),
+            Err(error) => {
+                let exit = Exit { error: Some(error), requested: false, ..exit };
+                return Some(Ended { exit, engine: open() });
+            }
         };
     }
+}
+
+/// Whether the policy, as it is now, wants another run. One that cannot be read is none; whoever looks at the record later
+/// sees why the container ended.
+fn again(engine: &Result<Engine>, monitor: &Monitor, exit: &Exit) -> bool {
+    let Ok(engine) = engine else { return false };
+    let policy = engine.policy_of(&monitor.plan().id).unwrap_or_default();
+    !exit.shutdown && wanted(policy, exit.exit_code, exit.requested, monitor.restarts())
 }
 
 /// How long the run was; 0 where the clock was set back.
@@ -135,7 +151,7 @@ pub struct Booted {
 
 impl Engine {
     fn policy_of(&self, id: &str) -> Result<RestartPolicy> {
-        Ok(table::find(self.database()?.read(), id)?.settings.restart)
+        table::restart_policy(self.database()?.read(), id)
     }
 
     /// The plan of a further run under the same monitor: made anew, as limits, networks and mounts may have been changed.

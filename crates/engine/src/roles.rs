@@ -126,12 +126,16 @@ fn monitor_role() -> Result<()> {
         let config = Config { data_root: data.clone(), run_root: run.clone(), program: Some(program.clone()) };
         Engine::open(config)
     };
-    let Some(exit) = crate::restart::keep(&mut monitor, &open) else {
+    let Some(crate::restart::Ended { exit, engine }) = crate::restart::keep(&mut monitor, &data, &open) else {
         // The starter knows why and undoes what it made; the lock falls with this process.
         return Ok(());
     };
     let started_at = monitor.started_at().to_owned();
-    let cleaned = open().and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts()));
+    let cleaned = match monitor.left_cgroup() {
+        false => engine.and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts())),
+        // As if this process had been killed: the next command's sweep tries again.
+        true => Ok(()),
+    };
     monitor.finish(&exit);
     cleaned
 }

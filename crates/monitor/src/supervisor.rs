@@ -123,6 +123,7 @@ pub struct Monitor {
     pub(crate) again: bool,
     /// The stop was a signal to this process.
     pub(crate) shutdown: bool,
+    cgroup_stays: bool,
     observer: Option<Observer>,
     pub(crate) directory: RunDirectory,
     control: Option<OwnedFd>,
@@ -228,6 +229,7 @@ impl Monitor {
             health: None,
             again: false,
             shutdown: false,
+            cgroup_stays: false,
             observer: None,
             directory,
             control: None,
@@ -308,6 +310,13 @@ impl Monitor {
     #[must_use]
     pub fn was_shut_down(&self) -> bool {
         self.shutdown
+    }
+
+    /// Whether the cgroup of the last run could not be removed. The directory of the run then has to stay, by which somebody
+    /// else finds it.
+    #[must_use]
+    pub fn left_cgroup(&self) -> bool {
+        self.cgroup_stays
     }
 
     /// How often the container has been started again.
@@ -485,6 +494,7 @@ impl Monitor {
         self.log.end(Stream::Stderr);
         self.log.finish();
         if let Err(error) = self.confinement.remove() {
+            self.cgroup_stays = true;
             exit.error = Some(error.to_failure().to_string());
         }
         if self.log.lost_lines() > 0 {

@@ -184,17 +184,28 @@ impl<'a> Writable<'a> {
         Ok(Stack { parts: vec![upper] })
     }
 
+    /// What the container has written, in bytes of its files, as Docker counts: 0 for one that wrote none.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        self.measured().map(|measured| measured.tally.bytes)
+    }
+
     /// What the container has written, in bytes on disk as du(1) counts.
     ///
     /// # Errors
     /// System errors.
     pub fn disk_usage(&self) -> Result<u64, StoreError> {
+        self.measured().map(|measured| measured.disk)
+    }
+
+    fn measured(&self) -> Result<tally::Measured, StoreError> {
         let path = format!("{NAME}/{}/{UPPER}", self.id);
         self.store
             .root
             .open(&path)
             .and_then(|upper| tally::measure(upper.as_fd(), upper.label()))
-            .map(|measured| measured.disk)
             .map_err(|source| StoreError::System { doing: "measure the container's directory", source })
     }
 }

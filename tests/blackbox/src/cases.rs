@@ -3,6 +3,7 @@
 use crate::case::Case;
 
 mod checkpoints;
+mod command_line;
 mod commits;
 mod copying;
 mod docker_api;
@@ -26,6 +27,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod secrets;
 mod security;
 mod services;
 mod sharing;
@@ -48,6 +50,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         usage::CASES,
         copying::CASES,
         commits::CASES,
+        command_line::CASES,
         lifecycle::CASES,
         restart::CASES,
         health::CASES,
@@ -56,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         log_drivers::CASES,
         sharing::CASES,
         limits::CASES,
+        secrets::CASES,
         security::CASES,
         network::CASES,
         networks::CASES,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Bench;
 use super::peers::{self, Engine};
 use super::table::{Samples, print};
+use super::{limit, room};
 use crate::command::{run as run_command, text};
 use crate::images;
 
@@ -21,11 +22,7 @@ const ARCHIVES: &[(&str, &str, bool)] =
 
 /// Measures, prints, and returns all samples.
 pub fn run(bench: &Bench) -> Result<Value> {
-    let mut engines = vec![peers::dhow(bench), peers::podman(bench)];
-    match peers::docker(bench) {
-        Ok(docker) => engines.push(docker),
-        Err(error) => println!("bench: without docker: {error:#}"),
-    }
+    let engines = engines(bench)?;
     let mut rows = vec![];
     let mut results = vec![];
     for (name, form, all) in ARCHIVES {
@@ -33,9 +30,14 @@ pub fn run(bench: &Bench) -> Result<Value> {
         let wanted: Vec<&Engine> = engines.iter().filter(|engine| *all || engine.name != "docker").collect();
         let mut times: HashMap<&str, Samples> = HashMap::new();
         let mut peaks: HashMap<&str, f64> = HashMap::new();
+        let mut removals: HashMap<&str, Vec<f64>> = HashMap::new();
+        let layers = limit::layers(&archive, &bench.path("limit").join(name).join(form))?;
+        let mut limits = Samples { name: format!("limit of {name} ({form})"), values: vec![] };
         // Once through the page cache, so that the first engine has no disadvantage.
         std::io::copy(&mut fs::File::open(&archive)?, &mut std::io::sink())?;
         for _ in 0..bench.rounds {
+            run_command(&mut Command::new("sync"))?;
+            limits.values.push(limit::seconds(&layers, &bench.path("limit/written"))?);
             for engine in &wanted {
                 // What others have written and the disk does not have yet is not this one's to wait for.
                 run_command(&mut Command::new("sync"))?;
@@ -50,30 +52,50 @@ pub fn run(bench: &Bench) -> Result<Value> {
                 times.entry(engine.name).or_insert(Samples { name: label, values: vec![] }).values.push(seconds);
                 let highest = peaks.entry(engine.name).or_default();
                 *highest = highest.max(peak);
+                let started = Instant::now();
                 remove(engine)?;
+                removals.entry(engine.name).or_default().push(started.elapsed().as_secs_f64());
             }
         }
         let best = times
             .iter()
-            .filter(|(engine, _)| **engine != "dhow")
+            .filter(|(engine, _)| !engine.starts_with("dhow"))
             .map(|(_, samples)| samples.median())
             .fold(f64::NAN, f64::min);
+        let least = limits.median();
+        rows.push(vec![limits.name.clone(), format!("{least:.2}"), format!("{:.2}", limits.least())]);
+        results.push(json!({ "seconds": limits.json() }));
         for engine in wanted {
             let Some(samples) = times.get(engine.name) else { continue };
             let (median, peak) = (samples.median(), peaks[engine.name]);
+            let values = removals.remove(engine.name).unwrap_or_default();
+            let removed = Samples { name: format!("{} rmi {name}", engine.name), values };
             rows.push(vec![
                 samples.name.clone(),
                 format!("{median:.2}"),
                 format!("{:.2}", samples.least()),
                 format!("{:.2}", median / best),
+                format!("{:.2}", median / least),
                 format!("{peak:.0}"),
+                format!("{:.2}", removed.median()),
             ]);
-            results.push(json!({ "seconds": samples.json(), "peak_mib": peak }));
+            results.push(json!({ "seconds": samples.json(), "peak_mib": peak, "removal": removed.json() }));
         }
     }
     println!();
-    print(&["what", "median s", "min s", "of the best peer (wanted 0.5)", "peak MiB"], &rows);
+    let head = ["what", "median s", "min s", "of the best peer (wanted 0.5)", "of the limit (wanted 1.5)"];
+    print(&[&head[..], &["peak MiB", "removal s"]].concat(), &rows);
+    results.extend(room::run_all(bench, &engines)?);
     Ok(json!(results))
+}
+
+fn engines(bench: &Bench) -> Result<Vec<Engine>> {
+    let mut engines = vec![peers::dhow(bench), peers::dhow_with_images(bench)?, peers::podman(bench)];
+    match peers::docker(bench) {
+        Ok(docker) => engines.push(docker),
+        Err(error) => println!("bench: without docker: {error:#}"),
+    }
+    Ok(engines)
 }
 
 /// Every image of the engine, so that the next load begins anew.

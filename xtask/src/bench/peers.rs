@@ -19,6 +19,8 @@ pub struct Engine {
     pub name: &'static str,
     program: PathBuf,
     globals: Vec<String>,
+    /// The directory below the benchmark's own with all that it stores.
+    pub store: &'static str,
     /// Options of `run` and `create` without which it does not work on this machine.
     extra: &'static [&'static str],
     /// The daemon, if it has one.
@@ -79,7 +81,17 @@ fn words(of: &[(&str, &Path)], rest: &[&str]) -> Vec<String> {
 /// dhow, as it was built.
 pub fn dhow(bench: &Bench) -> Engine {
     let globals = words(&[("--root", &bench.path("dhow/data")), ("--run-dir", &bench.path("dhow/run"))], &[]);
-    Engine { name: "dhow", program: bench.dhow.clone(), globals, extra: &[], daemon: None }
+    Engine { name: "dhow", program: bench.dhow.clone(), globals, store: "dhow/data", extra: &[], daemon: None }
+}
+
+/// The same with layers as EROFS images.
+pub fn dhow_with_images(bench: &Bench) -> Result<Engine> {
+    let data = bench.path("dhow-erofs/data");
+    fs::create_dir_all(&data)?;
+    fs::write(data.join("backend"), "erofs\n")?;
+    let globals = words(&[("--root", &data), ("--run-dir", &bench.path("dhow-erofs/run"))], &[]);
+    let store = "dhow-erofs/data";
+    Ok(Engine { name: "dhow erofs", program: bench.dhow.clone(), globals, store, extra: &[], daemon: None })
 }
 
 /// Debian's podman, with crun. Its limits cannot be raised above this machine's, so they are lowered.
@@ -90,7 +102,7 @@ pub fn podman(bench: &Bench) -> Engine {
         &["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "/usr/bin/crun"],
     );
     let extra = &["--ulimit", "nproc=1000:1000", "--ulimit", "nofile=2000:2000"];
-    Engine { name: "podman", program: "/usr/bin/podman".into(), globals, extra, daemon: None }
+    Engine { name: "podman", program: "/usr/bin/podman".into(), globals, store: "podman/root", extra, daemon: None }
 }
 
 /// Debian's docker with a daemon of its own.
@@ -114,6 +126,7 @@ pub fn docker(bench: &Bench) -> Result<Engine> {
         name: "docker",
         program: "/usr/bin/docker".into(),
         globals: vec!["--host".into(), socket],
+        store: "docker/data",
         extra: &[],
         daemon: Some(Daemon(child)),
     };

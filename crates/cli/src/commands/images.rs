@@ -1,6 +1,7 @@
 //! `images`, `image ls`
 
 use super::verb;
+use crate::configuration;
 use crate::display::amount;
 use crate::failure::Failure;
 use crate::filter::{Filters, describes};
@@ -81,7 +82,8 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
             && filters.any("dangling", |value| crate::values::boolean::parse(value) == Ok(dangling))
     });
     let rows: Vec<Value> = kept.flat_map(|image| rows(image, &filters, flags, now)).collect();
-    if flags.quiet && flags.format.is_none() {
+    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.images_format);
+    if flags.quiet && format.is_none() {
         let mut seen = Vec::new();
         for id in rows.iter().filter_map(|row| row["ID"].as_str()) {
             // An image with several names is one image.
@@ -93,7 +95,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         return Ok(());
     }
     let table = if flags.digests { WITH_DIGESTS } else { TABLE };
-    output::text(&format::list(flags.format.as_deref(), table, COLUMNS, &rows)?)
+    output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
 }
 
 fn bound(filters: &Filters, key: &str, images: &[ImageSummary]) -> Result<Option<String>, Failure> {

@@ -5,6 +5,7 @@ use crate::display::amount;
 use crate::failure::Failure;
 use crate::flags::format;
 use crate::output;
+use crate::program;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
@@ -29,46 +30,35 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     }
 }
 
+/// The fields of Docker's API, and those of its client.
 fn tree(info: &Info) -> Value {
-    let security: Vec<String> = info.security.iter().map(|name| format!("name={name}")).collect();
-    json!({
-        "Containers": info.running + info.paused + info.stopped,
-        "ContainersRunning": info.running,
-        "ContainersPaused": info.paused,
-        "ContainersStopped": info.stopped,
-        "Images": info.images,
-        "Driver": "overlayfs",
-        "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
-        // Docker knows 1 and 2; a mixed set-up is 1 with something beside it.
-        "CgroupVersion": info.cgroup_version.split(' ').next(),
-        "SecurityOptions": security,
-        "KernelVersion": info.kernel,
-        "OperatingSystem": info.operating_system,
-        "OSType": "linux",
-        "Architecture": info.architecture,
-        "NCPU": info.processors,
-        "MemTotal": info.memory,
-        "DockerRootDir": info.data_root,
-        "RunDir": info.run_root,
-        "Name": info.hostname,
-        "ServerVersion": engine::VERSION,
-    })
+    let mut tree = docker_api::info(info);
+    tree["ServerVersion"] = program::version().into();
+    tree["RunDir"] = info.run_root.display().to_string().into();
+    tree["ClientInfo"] = json!({
+        "Debug": false,
+        "Version": program::version(),
+        "Context": "default",
+        "Plugins": [],
+        "Warnings": null,
+    });
+    tree
 }
 
+/// By Docker's names, which scripts look for.
 fn text(info: &Info) -> String {
     let security: String = info.security.iter().map(|name| format!("  {name}\n")).collect();
     format!(
-        "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nVersion: {}\nStorage driver: overlayfs\n\
-         Logging driver: json-file\nCgroup driver: cgroupfs\nCgroup version: {}\nSecurity options:\n{security}\
-         Kernel version: {}\nOperating system: {}\nArchitecture: {}\nCPUs: {}\nTotal memory: {}\nName: {}\n\
-         Data directory: {}\nRun directory: {}\n",
+        "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nServer Version: {}\nStorage Driver: overlayfs\n\
+         Logging Driver: json-file\nCgroup Driver: cgroupfs\nCgroup Version: {}\nRuntimes: dhow\nDefault Runtime: dhow\n\
+         Security Options:\n{security}Kernel Version: {}\nOperating System: {}\nOSType: linux\nArchitecture: {}\nCPUs: {}\n\
+         Total Memory: {}\nName: {}\nDocker Root Dir: {}\nRun Directory: {}\n",
         info.running + info.paused + info.stopped,
         info.running,
         info.paused,
         info.stopped,
         info.images,
-        engine::VERSION,
+        program::version(),
         info.cgroup_version,
         info.kernel,
         info.operating_system,

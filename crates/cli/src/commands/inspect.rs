@@ -7,7 +7,7 @@ use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
-use engine::{Engine, Kind};
+use engine::{Engine, Kind, SecretKind};
 use serde_json::Value;
 
 /// Return low-level information on objects
@@ -28,7 +28,10 @@ struct Flags {
     /// json, or a Go template
     #[arg(short = 'f', long, value_name = "string")]
     format: Option<String>,
-    /// Only objects of that type: container, image or volume
+    /// Show what containers have written, and that with their images
+    #[arg(short = 's', long)]
+    size: bool,
+    /// Only objects of that type: config, container, image, network, secret or volume
     #[arg(long, value_name = "string")]
     r#type: Option<String>,
     /// Names or identifiers
@@ -39,16 +42,16 @@ struct Flags {
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let kind = match flags.r#type.as_deref() {
         None | Some("") => None,
-        Some(kind @ ("container" | "image" | "network" | "volume")) => Some(kind),
-        Some(kind @ ("node" | "plugin" | "secret" | "service" | "swarm" | "task" | "config")) => {
+        Some(kind @ ("config" | "container" | "image" | "network" | "secret" | "volume")) => Some(kind),
+        Some(kind @ ("node" | "plugin" | "service" | "swarm" | "task")) => {
             return Err(Failure::new(format!(
-                "--type {kind} is not supported yet: container, image, network and volume are"
+                "--type {kind} is not supported: config, container, image, network, secret and volume are"
             )));
         }
         Some(kind) => return Err(Failure::new(format!("unknown type: {kind:?}"))),
     };
     let engine = session.engine()?;
-    several(&flags.names, flags.format.as_deref(), |name| object(&engine, name, kind))
+    several(&flags.names, flags.format.as_deref(), |name| object(&engine, name, kind, flags.size))
 }
 
 fn execute_containers(session: &Session, flags: &Flags) -> Result<(), Failure> {
@@ -56,17 +59,28 @@ fn execute_containers(session: &Session, flags: &Flags) -> Result<(), Failure> {
         return Err(Failure::new("conflicting options: --type in 'container inspect'"));
     }
     let engine = session.engine()?;
-    several(&flags.names, flags.format.as_deref(), |name| object(&engine, name, Some("container")))
+    several(&flags.names, flags.format.as_deref(), |name| object(&engine, name, Some("container"), flags.size))
 }
 
 /// The object of that name: a container before an image, as in Docker.
-fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value, Failure> {
-    if kind == Some("network") {
-        return network(engine, name);
+fn object(engine: &Engine, name: &str, kind: Option<&str>, size: bool) -> Result<Value, Failure> {
+    match kind {
+        Some("config") => return super::secret::value(engine, SecretKind::Config, name),
+        Some("network") => return network(engine, name),
+        Some("secret") => return super::secret::value(engine, SecretKind::Secret, name),
+        _ => {}
     }
     if kind.is_none_or(|kind| kind == "container") {
         match engine.inspect(name) {
-            Ok(container) => return Ok(docker_json::container::value(&container)?),
+            Ok(container) => {
+                let mut value = docker_json::container::value(&container)?;
+                if size {
+                    let size = engine.container_size(&container)?;
+                    value["SizeRw"] = size.own.into();
+                    value["SizeRootFs"] = size.with_image.into();
+                }
+                return Ok(value);
+            }
             Err(error) if error.kind() == Kind::NotFound && kind.is_none() => {}
             Err(error) => return Err(error.into()),
         }

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
 use crate::values::environment::plain_error;
+use crate::values::platform;
 use crate::verb::Verb;
 use clap::Args;
 use engine::{PullProgress, Quiet};
@@ -21,6 +22,9 @@ struct Flags {
     /// Archive to read instead of standard input
     #[arg(short = 'i', long, value_name = "file")]
     input: Option<String>,
+    /// Platform of a multi-platform archive (os/arch[/variant])
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
     /// Say only what was loaded
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -30,9 +34,13 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let source = source(flags.input.as_deref())?;
     let mut shown = progress::of_archive();
     let progress: &mut dyn PullProgress = if flags.quiet { &mut Quiet } else { &mut shown };
-    for image in
-        session.engine()?.load(source, flags.input.as_deref().unwrap_or("the archive on standard input"), progress)?
-    {
+    let name = flags.input.as_deref().unwrap_or("the archive on standard input");
+    let engine = session.engine()?;
+    let loaded = match flags.platform.as_deref() {
+        Some(text) => engine.load_for(source, name, &platform::parse(text)?, progress)?,
+        None => engine.load(source, name, progress)?,
+    };
+    for image in loaded {
         if image.names.is_empty() {
             output::line(&format!("Loaded image ID: {}", image.id))?;
         }

@@ -4,6 +4,8 @@ mod attach;
 mod boot;
 mod checkpoint;
 mod commit;
+mod completion;
+mod context;
 mod cp;
 mod create;
 mod diff;
@@ -23,6 +25,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod man;
 mod manifest;
 mod network_connect;
 mod network_create;
@@ -46,6 +49,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod serve;
 mod start;
 mod stats;
@@ -87,6 +91,7 @@ pub const VERBS: &[Entry] = &[
     (&["xray"], &xray::VERB),
     (&["attach"], &attach::VERB),
     (&["commit"], &commit::VERB),
+    (&["completion"], &completion::VERB),
     (&["cp"], &cp::VERB),
     (&["create"], &create::VERB),
     (&["diff"], &diff::VERB),
@@ -100,6 +105,7 @@ pub const VERBS: &[Entry] = &[
     (&["login"], &login::VERB),
     (&["logout"], &logout::VERB),
     (&["logs"], &logs::VERB),
+    (&["man"], &man::VERB),
     (&["pause"], &pause::VERB),
     (&["port"], &port::VERB),
     (&["push"], &push::VERB),
@@ -122,6 +128,7 @@ pub const VERBS: &[Entry] = &[
 
 /// The groups.
 pub const GROUPS: &[Group] = &[
+    secret::CONFIG_GROUP,
     Group {
         name: "container",
         about: "Manage containers",
@@ -153,6 +160,7 @@ pub const GROUPS: &[Group] = &[
             (&["wait"], &wait::VERB),
         ],
     },
+    context::GROUP,
     Group {
         name: "image",
         about: "Manage images",
@@ -199,6 +207,7 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     registry::GROUP,
+    secret::GROUP,
     Group {
         name: "system",
         about: "Manage dhow",

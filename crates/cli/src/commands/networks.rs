@@ -1,6 +1,7 @@
 //! `network ls`
 
 use super::verb;
+use crate::configuration;
 use crate::failure::Failure;
 use crate::filter::{Filters, found};
 use crate::flags::format::{self, Column};
@@ -61,10 +62,11 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
             && filters.any("dangling", |value| crate::values::boolean::parse(value) == Ok(is_dangling))
     });
     let rows: Vec<Value> = kept.map(|network| row(network, !flags.no_trunc)).collect();
-    if flags.quiet && flags.format.is_none() {
+    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.networks_format);
+    if flags.quiet && format.is_none() {
         return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
     }
-    output::text(&format::list(flags.format.as_deref(), TABLE, COLUMNS, &rows)?)
+    output::text(&format::list(format.as_deref(), TABLE, COLUMNS, &rows)?)
 }
 
 fn keep(network: &Network, filters: &Filters) -> bool {

@@ -1,7 +1,8 @@
 //! `ps`, `container ls`
 
 use super::verb;
-use crate::display::ports;
+use crate::configuration;
+use crate::display::{amount, ports};
 use crate::failure::Failure;
 use crate::filter::{Filters, found};
 use crate::flags::format::{self, Column};
@@ -10,7 +11,7 @@ use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
 use docker_json::{elapsed, status};
-use engine::{Container, MountSource, Status};
+use engine::{Container, Engine, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -40,6 +41,9 @@ struct Flags {
     /// Print only identifiers
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Show what containers have written, and that with their images
+    #[arg(short = 's', long)]
+    size: bool,
 }
 
 const FILTERS: &[&str] = &[
@@ -61,9 +65,13 @@ const COLUMNS: &[Column] = &[
     ("Mounts", "MOUNTS"),
     ("Networks", "NETWORKS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Size", "SIZE"),
 ];
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+const WITH_SIZE: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filters = Filters::new(&flags.filter, FILTERS)?;
@@ -83,11 +91,31 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         .filter(|container| keep(container, &filters, &bounds))
         .take(last.unwrap_or(usize::MAX));
     let now = Timestamp::now();
-    let rows: Vec<Value> = kept.map(|container| row(container, now, !flags.no_trunc)).collect();
-    if flags.quiet && flags.format.is_none() {
+    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.ps_format);
+    // Docker: a template that shows sizes has them.
+    let measured = flags.size || format.as_ref().is_some_and(|format| format.contains(".Size"));
+    let mut rows: Vec<Value> = Vec::new();
+    for container in kept {
+        let mut row = row(container, now, !flags.no_trunc);
+        if measured {
+            row["Size"] = size(&engine, container)?.into();
+        }
+        rows.push(row);
+    }
+    if flags.quiet && format.is_none() {
         return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
     }
-    output::text(&format::list(flags.format.as_deref(), TABLE, COLUMNS, &rows)?)
+    let table = if flags.size { WITH_SIZE } else { TABLE };
+    output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
+}
+
+fn size(engine: &Engine, container: &Container) -> Result<String, Failure> {
+    let size = engine.container_size(container)?;
+    let own = amount::decimal(size.own);
+    Ok(match size.with_image {
+        0 => own,
+        all => format!("{own} (virtual {})", amount::decimal(all)),
+    })
 }
 
 /// Times that `before` and `since` stand for.
@@ -200,6 +228,7 @@ fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
         "Mounts": mounts.join(","),
         "Networks": docker_json::container::network_names(container).join(","),
         "LocalVolumes": volumes.to_string(),
+        "Size": "0B",
     })
 }
 

@@ -17,6 +17,10 @@ struct Flags {
     /// Push all tags of the repository
     #[arg(short = 'a', long)]
     all_tags: bool,
+    /// Do not sign the image (default true, and nothing else)
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = crate::values::boolean::parse, hide = true)]
+    disable_content_trust: Option<bool>,
     /// Push only if the image is for this platform (os/arch[/variant])
     #[arg(long, value_name = "string")]
     platform: Option<String>,
@@ -28,6 +32,9 @@ struct Flags {
 }
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
+    if flags.disable_content_trust == Some(false) {
+        return Err(Failure::new("content trust is not supported: images are not signed"));
+    }
     let engine = session.engine()?;
     let parsed = oci::reference::Reference::parse(&flags.name);
     let bare = parsed.is_ok_and(|name| name.tag().is_none() && name.digest().is_none());

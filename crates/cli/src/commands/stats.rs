@@ -1,6 +1,7 @@
 //! `stats`
 
 use super::verb;
+use crate::configuration;
 use crate::display::amount;
 use crate::failure::Failure;
 use crate::flags::format::{self, Column};
@@ -65,7 +66,8 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let mut before = look(&engine, flags)?;
     std::thread::sleep(GLANCE);
     // Only a table is drawn anew; other formats are for programs.
-    let is_table = flags.format.as_deref().is_none_or(|format| format.trim().is_empty() || format.starts_with("table"));
+    let format = configuration::format(flags.format.as_ref(), false, |file| file.stats_format);
+    let is_table = format.as_deref().is_none_or(|format| format.trim().is_empty() || format.starts_with("table"));
     let redrawn = is_table && !flags.no_stream;
     if redrawn {
         output::text("\x1b[2J")?;
@@ -73,7 +75,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     loop {
         let now = look(&engine, flags)?;
         let rows: Vec<Value> = now.iter().map(|found| row(found, &before, flags)).collect();
-        let text = format::list(flags.format.as_deref(), TABLE, COLUMNS, &rows)?;
+        let text = format::list(format.as_deref(), TABLE, COLUMNS, &rows)?;
         if redrawn {
             // From the top, each line to its end, and nothing of the last table below.
             output::text(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;

@@ -4,6 +4,7 @@ use super::verb;
 use crate::failure::Failure;
 use crate::flags::format;
 use crate::output;
+use crate::program;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
@@ -26,25 +27,52 @@ fn execute(_session: &Session, flags: &Flags) -> Result<(), Failure> {
     }
 }
 
-/// Client and server are one program here; scripts ask for either.
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Client and server are one program here; scripts ask for either, by the fields that Docker's have.
 fn tree() -> Value {
-    let names = rustix::system::uname();
-    let side = json!({
-        "Version": engine::VERSION,
+    let api = docker_api::newest();
+    let own = json!({
+        "Version": program::version(),
+        "ApiVersion": api,
+        "GitCommit": "",
+        "GoVersion": "",
         "Os": "linux",
         "Arch": go_architecture(),
-        "KernelVersion": names.release().to_string_lossy(),
+        "BuildTime": "",
+        "KernelVersion": kernel(),
     });
-    json!({ "Client": side, "Server": side })
+    let (mut client, mut server) = (own.clone(), own);
+    client["DefaultAPIVersion"] = api.clone().into();
+    client["Context"] = "default".into();
+    server["MinAPIVersion"] = docker_api::oldest().into();
+    server["Experimental"] = false.into();
+    server["Platform"] = json!({ "Name": format!("dhow {}", engine::VERSION) });
+    server["Components"] = json!([{ "Name": "dhow", "Version": engine::VERSION }]);
+    json!({ "Client": client, "Server": server })
 }
 
 fn text() -> String {
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    format!(
-        "dhow\n Version:        {}\n OS/Arch:        linux/{}\n Kernel version: {kernel}\n",
-        engine::VERSION,
-        go_architecture()
-    )
+    let side = |title: &str| {
+        format!(
+            "{title}\n Version:           {}\n API version:       {}\n OS/Arch:           linux/{}\n",
+            program::version(),
+            docker_api::newest(),
+            go_architecture()
+        )
+    };
+    if program::is_docker() {
+        return format!(
+            "{} Context:           default\n\n{} dhow:\n  Version:          {}\n Kernel version:    {}\n",
+            side("Client:"),
+            side("Server:"),
+            engine::VERSION,
+            kernel()
+        );
+    }
+    format!("{} Kernel version:    {}\n", side("dhow"), kernel())
 }
 
 /// The processor's name as Go and the image formats have it.

@@ -7,6 +7,7 @@ use crate::output;
 use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
+use engine::shares::Shared;
 use engine::xray::Xray;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ pub const VERB: Verb = verb!(
     Flags,
     execute,
     Other,
-    "[OPTIONS] CONTAINER",
+    "[OPTIONS] CONTAINER|--tree",
     "Show what the kernel really did for a container: namespaces, cgroup, mounts, confinement, network"
 );
 
@@ -25,16 +26,56 @@ struct Flags {
     /// text, json, or a Go template
     #[arg(short = 'f', long, value_name = "string", default_value = "text", hide_default_value = true)]
     format: String,
+    /// Show who shares what on this host: namespaces, networks, volumes, layers
+    #[arg(long)]
+    tree: bool,
     /// Name or identifier
-    container: String,
+    #[arg(value_name = "CONTAINER", required_unless_present = "tree", conflicts_with = "tree")]
+    container: Option<String>,
 }
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
-    let seen = session.engine()?.xray(&flags.container)?;
+    let Some(container) = &flags.container else {
+        let shares = session.engine()?.shares()?;
+        return match flags.format.as_str() {
+            "text" => output::text(&drawn(&shares)),
+            "json" => output::json(&shares.iter().map(shared).collect::<Vec<_>>()),
+            template => output::line(&format::object(template, &shares.iter().map(shared).collect())?),
+        };
+    };
+    let seen = session.engine()?.xray(container)?;
     match flags.format.as_str() {
         "text" => output::text(&text(&seen)),
         "json" => output::json(&tree(&seen)),
         template => output::line(&format::object(template, &tree(&seen))?),
+    }
+}
+
+fn shared(node: &Shared) -> Value {
+    json!({ "Name": node.name, "Note": node.note, "Below": node.below.iter().map(shared).collect::<Vec<_>>() })
+}
+
+/// Each part with its branches.
+fn drawn(parts: &[Shared]) -> String {
+    let mut text = String::new();
+    for part in parts {
+        text.push_str(&part.name);
+        text.push('\n');
+        if part.below.is_empty() {
+            text.push_str("└─ nothing\n");
+        }
+        branches(&mut text, &part.below, "");
+    }
+    text
+}
+
+fn branches(text: &mut String, nodes: &[Shared], before: &str) {
+    for (number, node) in nodes.iter().enumerate() {
+        let (corner, further) = if number + 1 == nodes.len() { ("└─", "   ") } else { ("├─", "│  ") };
+        let note = if node.note.is_empty() { String::new() } else { format!("  ({})", node.note) };
+        // Writing to a string does not fail.
+        _ = writeln!(text, "{before}{corner} {}{note}", node.name);
+        branches(text, &node.below, &format!("{before}{further}"));
     }
 }
 
@@ -94,6 +135,20 @@ mod tests {
             }],
             differences: vec![],
         }
+    }
+
+    #[test]
+    fn a_tree() {
+        let node = |name: &str, note: &str, below| Shared { name: name.into(), note: note.into(), below };
+        let parts = [
+            node(
+                "Networks",
+                "",
+                vec![node("a", "", vec![node("x", "10.0.0.2", vec![])]), node("b", "", vec![node("y", "", vec![])])],
+            ),
+            node("Volumes", "", vec![]),
+        ];
+        assert_eq!(drawn(&parts), "Networks\n├─ a\n│  └─ x  (10.0.0.2)\n└─ b\n   └─ y\nVolumes\n└─ nothing\n");
     }
 
     #[test]

@@ -5,9 +5,11 @@ use crate::flags::attachment::own_terminal;
 use crate::flags::health::HealthFlags;
 use crate::flags::io::IoFlags;
 use crate::values::{
-    cpus, devices, environment, hosts, keyvalue, mount, network, ports, security, signal, size, tmpfs, ulimit, volume,
+    cpus, devices, environment, gpus, hosts, keyvalue, mount, network, ports, secret, security, signal, size, tmpfs,
+    ulimit, volume,
 };
 use clap::Args;
+use engine::SecretUse;
 use engine::containers::options::{Limits, Options, PullPolicy, Ulimit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,13 +56,16 @@ pub struct ContainerFlags {
     /// Number of processors
     #[arg(long, value_name = "decimal", value_parser = cpus::parse, allow_hyphen_values = true)]
     cpus: Option<i64>,
+    /// Give the container a config as a file (name[,target=,uid=,gid=,mode=])
+    #[arg(long, value_name = "config", value_parser = secret::config)]
+    config: Vec<SecretUse>,
     /// Processors on which to run (0-3, 0,1)
     #[arg(long, value_name = "string")]
     cpuset_cpus: Option<String>,
     /// Memory nodes from which to allocate (0-3, 0,1)
     #[arg(long, value_name = "string")]
     cpuset_mems: Option<String>,
-    /// Add a device of the host (host[:container[:rwm]])
+    /// Add a device of the host (host[:container[:rwm]], or vendor/class=name by CDI)
     #[arg(long, value_name = "list", value_parser = devices::parse)]
     device: Vec<String>,
     /// Allow devices by a rule (TYPE MAJOR:MINOR ACCESS)
@@ -96,6 +101,9 @@ pub struct ContainerFlags {
     /// Say that the container listens on a port, or a range of them
     #[arg(long, value_name = "list")]
     expose: Vec<String>,
+    /// Add GPUs by CDI (all, a number, or device=0,1)
+    #[arg(long, value_name = "gpu-request", value_parser = gpus::parse)]
+    gpus: Vec<Vec<String>>,
     /// Add a supplementary group
     #[arg(long, value_name = "list")]
     group_add: Vec<String>,
@@ -206,6 +214,12 @@ pub struct ContainerFlags {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
+    /// Runtime of the container: dhow, the only one
+    #[arg(long, value_name = "string", value_parser = runtime)]
+    runtime: Option<String>,
+    /// Give the container a secret (name[,type=mount|env,target=,uid=,gid=,mode=])
+    #[arg(long, value_name = "secret", value_parser = secret::secret)]
+    secret: Vec<SecretUse>,
     /// Security option (seccomp=, apparmor=, label=, no-new-privileges, systempaths=)
     #[arg(long, value_name = "list")]
     security_opt: Vec<String>,
@@ -278,9 +292,7 @@ impl ContainerFlags {
 
     /// The engine's options.
     pub fn options(&self) -> Result<Options, Failure> {
-        if self.disable_content_trust == Some(false) {
-            return Err(Failure::new("content trust is not supported: images are verified by their digests only"));
-        }
+        self.check()?;
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
         let mut labels = BTreeMap::new();
         for path in &self.label_file {
@@ -325,7 +337,7 @@ impl ContainerFlags {
             security_options: security::resolve(&self.security_opt)?,
             ulimits: self.ulimit.clone(),
             annotations: self.annotation.iter().cloned().collect(),
-            devices: self.device.clone(),
+            devices: self.device.iter().chain(self.gpus.iter().flatten()).cloned().collect(),
             device_rules: self.device_cgroup_rule.clone(),
             userns_mode: given(&self.userns),
             sysctls: self.sysctl.iter().cloned().collect(),
@@ -344,8 +356,21 @@ impl ContainerFlags {
             log_options: self.log_options()?,
             restart: crate::values::restart::parse(self.restart.as_deref().unwrap_or_default())?,
             health: self.health.options(),
+            secrets: self.secret.iter().chain(&self.config).cloned().collect(),
             ..Options::default()
         })
+    }
+
+    /// What has one value only.
+    fn check(&self) -> Result<(), Failure> {
+        // Read by its parser, which knows one name.
+        _ = &self.runtime;
+        match self.disable_content_trust {
+            Some(false) => {
+                Err(Failure::new("content trust is not supported: images are verified by their digests only"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn network_details(&self) -> network::Details<'_> {
@@ -497,6 +522,15 @@ fn ipc_mode(text: &str) -> Result<String, String> {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
         _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
+    }
+}
+
+/// The runtime is a part of this program; that of another could not do what the rest promises.
+fn runtime(text: &str) -> Result<String, String> {
+    match text {
+        // Docker's names for its default runtime, which scripts write for want of another.
+        "" | "dhow" | "runc" | "io.containerd.runc.v2" => Ok(text.to_owned()),
+        _ => Err(format!("unknown or invalid runtime name: {text}: dhow is the only one")),
     }
 }
 

@@ -1,7 +1,10 @@
-//! `--device HOST[:CONTAINER[:rwm]]`.
+//! `--device HOST[:CONTAINER[:rwm]]`, or a device that a vendor describes (CDI): `VENDOR/CLASS=NAME`.
 
 /// Checks the form and returns the text as it is; whether the device exists is the engine's question.
 pub fn parse(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') && text.contains('/') && text.contains('=') {
+        return Ok(text.to_owned());
+    }
     let parts: Vec<&str> = text.split(':').collect();
     let permissions = |word: &str| !word.is_empty() && word.chars().all(|c| "rwm".contains(c));
     let good = match parts.as_slice() {
@@ -22,7 +25,7 @@ mod tests {
 
     #[test]
     fn table() {
-        for text in ["/dev/fuse", "/dev/a:/dev/b", "/dev/a:rw", "/dev/a:/dev/b:rwm"] {
+        for text in ["/dev/fuse", "/dev/a:/dev/b", "/dev/a:rw", "/dev/a:/dev/b:rwm", "nvidia.com/gpu=all"] {
             assert_eq!(parse(text), Ok(text.to_owned()));
         }
         for text in ["", "fuse", "/dev/a:b:c", "/dev/a:/dev/b:x", "/a:/b:r:w", "::::"] {

@@ -62,7 +62,7 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let failed = || format!("cannot compare container {wanted} with its image");
-        self.writable(&entry)?.changes(&self.diff_ids_of(&entry)?, MOUNT_POINTS).internal(failed)
+        self.writable(&entry)?.changes(&self.diff_ids_of(&entry)?, &mount_points(&entry.settings)).internal(failed)
     }
 
     /// Writes a container's whole tree as a plain tar archive, without its volumes and other mounts.
@@ -110,10 +110,10 @@ impl Engine {
     fn changed_layer(&self, entry: &Entry) -> Result<Option<store::Layer>> {
         let failed = || format!("cannot store what container {} changed", entry.name);
         let writable = self.writable(entry)?;
-        if writable.changes(&self.diff_ids_of(entry)?, MOUNT_POINTS).internal(failed)?.is_empty() {
+        if writable.changes(&self.diff_ids_of(entry)?, &mount_points(&entry.settings)).internal(failed)?.is_empty() {
             return Ok(None);
         }
-        writable.commit(MOUNT_POINTS).internal(failed).map(Some)
+        writable.commit(&mount_points(&entry.settings)).internal(failed).map(Some)
     }
 
     /// Records an image of one more layer, if there is one; it is in the store.
@@ -222,6 +222,18 @@ impl Engine {
         layers.reverse();
         Ok(layers)
     }
+}
+
+/// What dhow itself makes in a container.
+fn mount_points(settings: &crate::containers::record::Settings) -> Vec<&str> {
+    let mut points = MOUNT_POINTS.to_vec();
+    for target in crate::secrets::targets(settings) {
+        points.push(target);
+        if target.starts_with("/run/secrets/") {
+            points.extend(["/run", "/run/secrets"]);
+        }
+    }
+    points
 }
 
 /// The canonical form of a name for a new image.

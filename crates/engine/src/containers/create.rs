@@ -108,6 +108,7 @@ impl Engine {
         let mut settings = settle(options, &image)?;
         self.settle_sharing(&mut settings)?;
         settings.mounts = self.all_mounts(options, &image)?;
+        settings.secrets = self.settle_secrets(&options.secrets)?;
         for mount in &settings.mounts {
             // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
             if matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous)
@@ -165,6 +166,7 @@ impl Engine {
                     Err(error) if name.is_none() && error.kind() == crate::Kind::Conflict && attempt < 20 => {}
                     result => {
                         result?;
+                        self.record_secrets(t, &entry.id, &entry.settings)?;
                         return self.record_mounts(t, &entry.id, &entry.settings);
                     }
                 }

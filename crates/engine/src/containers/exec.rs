@@ -63,6 +63,7 @@ impl Engine {
             ));
         }
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
+        let process = self.with_unrecorded(process, &container.settings)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
         let plan = self.exec_plan(&container, &process, user, options.privileged)?;
         let id = options.id.clone().map_or_else(crate::names::identifier, Ok)?;
@@ -77,6 +78,19 @@ impl Engine {
             .internal(|| format!("cannot reach the monitor of container {wanted}"))?;
         let (pid, stream) = connection.exec(request).map_err(|error| failure(&options.command[0], error))?;
         Ok(Exec { id, pid, stream: options.streams.is_some().then_some(stream) })
+    }
+}
+
+impl Engine {
+    /// Variables that stand in no record: those of secrets and of devices.
+    fn with_unrecorded(
+        &self,
+        mut process: oci::runtime::Process,
+        settings: &crate::Settings,
+    ) -> Result<oci::runtime::Process> {
+        process.env.extend(self.secret_variables(settings)?);
+        process.env.extend(lower::cdi::environment(&settings.devices)?);
+        Ok(process)
     }
 }
 

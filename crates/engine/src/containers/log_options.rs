@@ -8,16 +8,20 @@ use super::table::Entry;
 use crate::error::{Error, Kind, Result};
 use monitor::LogPlan;
 use monitor::forward::{ForwardPlan, SyslogFormat, Target};
+use regex_lite::Regex;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The drivers, and the options of each beside those of all.
 const DRIVERS: &[(&str, &[&str])] = &[
-    ("journald", &["env", "labels", "tag"]),
-    ("json-file", &["compress", "env", "labels", "max-file", "max-size", "tag"]),
+    ("journald", &["env", "env-regex", "labels", "labels-regex", "tag"]),
+    ("json-file", &["compress", "env", "env-regex", "labels", "labels-regex", "max-file", "max-size", "tag"]),
     ("local", &["compress", "max-file", "max-size"]),
     ("none", &[]),
-    ("syslog", &["env", "labels", "syslog-address", "syslog-facility", "syslog-format", "tag"]),
+    (
+        "syslog",
+        &["env", "env-regex", "labels", "labels-regex", "syslog-address", "syslog-facility", "syslog-format", "tag"],
+    ),
 ];
 
 /// Options of all drivers.
@@ -134,21 +138,25 @@ impl Options<'_> {
     fn attributes(&self) -> Result<BTreeMap<String, String>> {
         let mut attributes = BTreeMap::new();
         let wanted = |key: &str| self.get(key).unwrap_or_default().split(',').map(str::trim).collect::<Vec<_>>();
-        let labels = wanted("labels");
-        attributes.extend(
-            self.settings
-                .labels
-                .iter()
-                .filter(|(key, _)| labels.contains(&key.as_str()))
-                .map(|(k, v)| (k.clone(), v.clone())),
-        );
-        let names = wanted("env");
+        let (labels, pattern) = (wanted("labels"), self.pattern("labels-regex")?);
+        let chosen = |names: &[&str], pattern: &Option<Regex>, key: &str| {
+            names.contains(&key) || pattern.as_ref().is_some_and(|pattern| pattern.is_match(key))
+        };
+        let all = self.settings.labels.iter().filter(|(key, _)| chosen(&labels, &pattern, key));
+        attributes.extend(all.map(|(key, value)| (key.clone(), value.clone())));
+        let (names, pattern) = (wanted("env"), self.pattern("env-regex")?);
         let pairs = self.settings.env.iter().filter_map(|entry| entry.split_once('='));
-        attributes.extend(pairs.filter(|(key, _)| names.contains(key)).map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let pairs = pairs.filter(|(key, _)| chosen(&names, &pattern, key));
+        attributes.extend(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())));
         if let Some(tag) = self.get("tag").filter(|tag| !tag.is_empty()) {
             attributes.insert("tag".into(), self.tag(tag)?);
         }
         Ok(attributes)
+    }
+
+    fn pattern(&self, key: &str) -> Result<Option<Regex>> {
+        let pattern = self.get(key).filter(|text| !text.is_empty()).map(Regex::new).transpose();
+        pattern.map_err(|error| Error::caused(Kind::InvalidArgument, format!("invalid --log-opt {key}"), error))
     }
 
     /// Docker's template of a tag.
@@ -304,6 +312,9 @@ mod tests {
             made("json-file", &[("labels", "app,none"), ("env", "MODE"), ("tag", "{{.Name}}/{{ .ID }}")]).unwrap();
         let pairs: Vec<_> = plan.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(pairs, ["MODE=test", "app=web", "tag=box/0123456789ab"]);
+        let plan = made("json-file", &[("labels-regex", "^ap"), ("env-regex", "^(MODE|X)$")]).unwrap();
+        let pairs: Vec<_> = plan.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(pairs, ["MODE=test", "app=web"]);
         let plan =
             made("syslog", &[("syslog-address", "udp://h"), ("syslog-facility", "local3"), ("tag", "x")]).unwrap();
         let Some(Target::Syslog { address, facility, tag, .. }) = plan.forward.map(|forward| forward.target) else {
@@ -323,6 +334,7 @@ mod tests {
             ("json-file", &[("max-file", "0")]),
             ("json-file", &[("max-size", "-1"), ("max-file", "3")]),
             ("json-file", &[("compress", "maybe")]),
+            ("json-file", &[("labels-regex", "(")]),
             ("json-file", &[("mode", "fast")]),
             ("json-file", &[("max-buffer-size", "1m")]),
             ("json-file", &[("tag", "{{.Foo}}")]),

@@ -417,6 +417,8 @@ pub struct Options {
     pub restart: RestartPolicy,
     /// Health checks.
     pub health: HealthOptions,
+    /// Secrets and configurations.
+    pub secrets: Vec<crate::secrets::SecretUse>,
     /// What the front end wants to find again in the record. The engine does not look at it.
     pub front_end: serde_json::Value,
 }

@@ -133,6 +133,9 @@ pub struct Settings {
     pub health: Option<oci::image::Healthcheck>,
     /// What happens when it is not.
     pub health_on_failure: HealthAction,
+    /// Secrets and configurations that it gets; their content is elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<crate::secrets::SecretUse>,
     /// What the front end wants to find again; the engine does not look at it.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub front_end: serde_json::Value,

@@ -94,6 +94,8 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         restart: options.restart,
         health: super::health::settle(&options.health, image.health.as_ref())?,
         health_on_failure: options.health.on_failure,
+        // Found by the engine, which knows their names.
+        secrets: Vec::new(),
         front_end: options.front_end.clone(),
     })
 }

@@ -1,6 +1,6 @@
 //! The rows of the database that belong to containers. Every function is one statement or one short transaction.
 
-use super::options::PublishedPort;
+use super::options::{PublishedPort, RestartPolicy};
 use super::record::{Run, Settings};
 use crate::database::{Database, Sql};
 use crate::error::{Context, Error, Kind, Result};
@@ -165,6 +165,19 @@ pub(crate) fn goes_after_run(connection: &Connection, id: &str) -> Result<Option
         .query_row("SELECT auto_remove FROM container WHERE id = ?1", [id], |row| row.get(0))
         .optional()
         .sql("look up a container")
+}
+
+/// What its restart policy is now, without the rest of its settings.
+pub(crate) fn restart_policy(connection: &Connection, id: &str) -> Result<RestartPolicy> {
+    #[derive(serde::Deserialize)]
+    struct Part {
+        #[serde(default)]
+        restart: RestartPolicy,
+    }
+    let settings: String = connection
+        .query_row("SELECT settings FROM container WHERE id = ?1", [id], |row| row.get(0))
+        .sql("look up a container's restart policy")?;
+    serde_json::from_str(&settings).map(|part: Part| part.restart).internal(|| "cannot read a restart policy".into())
 }
 
 /// Gives the container another name.

@@ -84,6 +84,19 @@ impl Engine {
         self.record_event(Type::Container, action, id, attributes);
     }
 
+    /// Writes down that somebody left a container, or an exec session of it, by its keys.
+    pub fn record_detach(&self, id: &str, session: Option<&str>) {
+        let found = self.database().and_then(|database| crate::containers::table::find(database.read(), id));
+        // One that is gone has nothing to be said of it.
+        let Ok(entry) = found else { return };
+        match session {
+            None => self.record_of(&entry.id, &entry.name, &entry.settings, "detach", &[]),
+            Some(session) => {
+                self.record_of(&entry.id, &entry.name, &entry.settings, "exec_detach", &[("execID", session)]);
+            }
+        }
+    }
+
     /// Reads events, old ones and those to come.
     ///
     /// # Errors

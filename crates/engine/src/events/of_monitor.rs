@@ -2,12 +2,10 @@
 
 use super::{Type, container_attributes, record};
 use crate::containers::record::Settings;
-use crate::engine::Engine;
-use crate::error::Result;
 use monitor::{Exit, Monitor, Occurrence};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the plan tells the monitor's role: the attributes of its container's events.
 pub(crate) fn for_caller(name: &str, settings: &Settings) -> Value {
@@ -50,19 +48,15 @@ pub(crate) fn observer(data: PathBuf, id: String) -> monitor::Observer {
 }
 
 /// The end of a run.
-pub(crate) fn record_end(monitor: &Monitor, exit: &Exit, open: &dyn Fn() -> Result<Engine>) {
+pub(crate) fn record_end(monitor: &Monitor, exit: &Exit, data: &Path) {
     let mut attributes = attributes(&monitor.plan().caller);
     let ran = crate::restart::duration(monitor.started_at(), &exit.finished_at).as_secs();
     attributes.insert("execDuration".into(), ran.to_string());
     attributes.insert("exitCode".into(), exit.exit_code.to_string());
-    if let Ok(engine) = open() {
-        engine.record_event(Type::Container, "die", &monitor.plan().id, attributes);
-    }
+    record(data, Type::Container, "die", &monitor.plan().id, attributes);
 }
 
 /// The first half of a restart that somebody asked for.
-pub(crate) fn record_stop(monitor: &Monitor, open: &dyn Fn() -> Result<Engine>) {
-    if let Ok(engine) = open() {
-        engine.record_event(Type::Container, "stop", &monitor.plan().id, attributes(&monitor.plan().caller));
-    }
+pub(crate) fn record_stop(monitor: &Monitor, data: &Path) {
+    record(data, Type::Container, "stop", &monitor.plan().id, attributes(&monitor.plan().caller));
 }

@@ -34,8 +34,19 @@ type Index = BTreeMap<String, (u64, u64)>;
 impl Engine {
     /// Loads every image of an archive. `source` may be a pipe; `name` is what the user calls it.
     pub fn load(&self, source: File, name: &str, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
+        self.load_for(source, name, &Platform::host(), progress)
+    }
+
+    /// The same for another platform; of an archive that is for one platform only, that one.
+    pub fn load_for(
+        &self,
+        source: File,
+        name: &str,
+        platform: &Platform,
+        progress: &mut dyn PullProgress,
+    ) -> Result<Vec<Loaded>> {
         self.put_right();
-        let loaded = self.load_archive(source, progress).map_err(|error| {
+        let loaded = self.load_archive(source, platform, progress).map_err(|error| {
             let hint = error.advice().map(str::to_owned);
             let wrapped = Error::caused(error.kind(), format!("cannot load {name}"), error);
             match hint {
@@ -50,7 +61,7 @@ impl Engine {
         Ok(loaded)
     }
 
-    fn load_archive(&self, source: File, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
+    fn load_archive(&self, source: File, platform: &Platform, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
         let file = self.rewindable(source)?;
         let index = index(&file)?;
         if index.is_empty() {
@@ -62,7 +73,7 @@ impl Engine {
         }
         if index.contains_key("index.json") {
             self.check_load(Transport::OciArchive)?;
-            return self.load_oci(&file, &index, progress);
+            return self.load_oci(&file, &index, platform, progress);
         }
         Err(unusable("it has neither manifest.json nor index.json").hint("only archives of `docker save`, `podman save` and `skopeo` hold images; a file system goes in with `dhow import`"))
     }
@@ -112,7 +123,13 @@ impl Engine {
         Ok(loaded)
     }
 
-    fn load_oci(&self, file: &File, index: &Index, progress: &mut dyn PullProgress) -> Result<Vec<Loaded>> {
+    fn load_oci(
+        &self,
+        file: &File,
+        index: &Index,
+        platform: &Platform,
+        progress: &mut dyn PullProgress,
+    ) -> Result<Vec<Loaded>> {
         let top = document(file, index, "index.json")?;
         let Document::Index(top) =
             Document::parse(&top, None).kind(Kind::Corrupt, || "the archive's index.json cannot be used".into())?
@@ -122,7 +139,7 @@ impl Engine {
         let mut loaded = Vec::new();
         for entry in top.manifests.iter().filter(|entry| !entry.is_attestation()) {
             let names = entry_names(entry)?;
-            if let Some(id) = self.load_manifest(file, index, entry, &names, progress)? {
+            if let Some(id) = self.load_manifest(file, index, entry, (&names, platform), progress)? {
                 loaded.push(Loaded { names: names.iter().map(oci::reference::Reference::familiar).collect(), id });
             }
         }
@@ -137,7 +154,7 @@ impl Engine {
         file: &File,
         index: &Index,
         entry: &Descriptor,
-        names: &[oci::reference::Reference],
+        (names, platform): (&[oci::reference::Reference], &Platform),
         progress: &mut dyn PullProgress,
     ) -> Result<Option<String>> {
         let mut descriptor = entry.clone();
@@ -147,7 +164,7 @@ impl Engine {
             let parsed = Document::parse(&bytes, Some(&descriptor.media_type))
                 .kind(Kind::Corrupt, || format!("the manifest {} cannot be used", descriptor.digest))?;
             match parsed {
-                Document::Index(inner) => match inner.select(&Platform::host()) {
+                Document::Index(inner) => match inner.select(platform) {
                     Some(chosen) => descriptor = chosen.clone(),
                     None => return Ok(None),
                 },

@@ -122,6 +122,19 @@ impl Engine {
         })
     }
 
+    /// The tags that the registry has of a repository, in its order.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for a name with a tag or digest.
+    pub fn remote_tags(&self, name: &str) -> Result<Vec<String>> {
+        let reference = parse(name)?;
+        if reference.tag().is_some() || reference.digest().is_some() {
+            return Err(Error::new(Kind::InvalidArgument, "tag can't be used with --all-tags/-a"));
+        }
+        let client = Client::new(self.registry_options()).map_err(|error| failure(name, error))?;
+        client.tags(&reference).map_err(|error| failure(name, error))
+    }
+
     fn fetch_config(
         &self,
         client: &Client,

@@ -3,6 +3,7 @@
 //! The result is what `dhow run --dry-run` prints and what `runtime::plan` executes; every default of Docker stands here
 //! or in `containers::settle`, and nowhere below.
 
+pub(crate) mod cdi;
 mod mounts;
 pub(crate) mod resources;
 mod security;
@@ -51,7 +52,7 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         namespaces.push(namespace(LinuxNamespaceType::Cgroup));
     }
     let (masked_paths, readonly_paths) = security::hidden_paths(settings, &confinement);
-    Ok(Spec {
+    let mut spec = Spec {
         oci_version: oci::runtime::VERSION.into(),
         process: Some(process(settings, &confinement)?),
         // The engine hands the layers to the runtime; the path is where a runtime of others would find them mounted.
@@ -74,7 +75,9 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         }),
         annotations: settings.annotations.clone(),
         ..Spec::default()
-    })
+    };
+    cdi::apply(&settings.devices, host.user_namespace, &mut spec)?;
+    Ok(spec)
 }
 
 /// The nodes to be made. In a user namespace those that were asked for are mounts instead, as they may have other names here.

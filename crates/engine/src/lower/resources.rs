@@ -134,7 +134,7 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
         return Ok(devices);
     }
     let mut devices = Vec::new();
-    for text in &settings.devices {
+    for text in plain(settings) {
         devices.extend(parse(text)?);
     }
     Ok(devices)
@@ -144,10 +144,15 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>> {
 /// host's are bound.
 pub(crate) fn device_paths(settings: &Settings) -> Result<Vec<(String, String)>> {
     let mut pairs = Vec::new();
-    for text in &settings.devices {
+    for text in plain(settings) {
         pairs.extend(parse(text)?.into_iter().map(|device| (device.host, device.node.path)));
     }
     Ok(pairs)
+}
+
+/// The devices that are named by their paths; `cdi` has the others.
+fn plain(settings: &Settings) -> impl Iterator<Item = &String> {
+    settings.devices.iter().filter(|text| !super::cdi::is_name(text))
 }
 
 /// A rule of `--device-cgroup-rule`; `None` where it is none.

@@ -7,7 +7,7 @@ use crate::case::{cases, contains};
 use crate::host;
 use crate::sandbox::Sandbox;
 
-cases![xray: text, json, stopped];
+cases![xray: text, json, stopped, tree];
 
 fn text(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
@@ -45,4 +45,23 @@ fn stopped(sandbox: &Sandbox) -> Result<()> {
     // What is not there is not shown; a panic or an empty answer would be wrong either way.
     ensure!(output.code == 0 || output.stderr.to_lowercase().contains("not running"), "{output:?}");
     Ok(())
+}
+
+/// Who shares what: two containers of one image, of which one has joined the other's namespaces.
+fn tree(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    sandbox.detached(&["--network", "none", "--name", "first", "-v", "data:/data"], script)?;
+    sandbox.detached(&["--network", "container:first", "--name", "second", "-v", "data:/in:ro"], script)?;
+    let text = sandbox.ok(["xray", "--tree"])?;
+    let inode = host::namespace(&sandbox.pid("first")?.to_string(), "net")?;
+    let shown = inode.replace(':', " ");
+    contains!(text, &format!("─ {shown}\n│  ├─ "));
+    contains!(text, "second  (/in, read-only)");
+    contains!(text, "busybox:latest  (image)");
+    let tree: Value = serde_json::from_str(&sandbox.ok(["xray", "--tree", "--format", "json"])?)?;
+    let names: Vec<&str> = tree.as_array().into_iter().flatten().filter_map(|part| part["Name"].as_str()).collect();
+    ensure!(names == ["Namespaces", "Networks", "Volumes", "Layers"], "{names:?}");
+    sandbox.dhow(["xray", "--tree", "first"])?.fails(125, &["--tree"])?;
+    sandbox.dhow(["xray"])?.fails(1, &["requires at least 1 argument"])
 }

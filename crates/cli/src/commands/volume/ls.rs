@@ -1,6 +1,7 @@
 //! `volume ls`
 
 use super::super::verb;
+use crate::configuration;
 use crate::failure::Failure;
 use crate::filter::Filters;
 use crate::flags::format::{self, Column};
@@ -60,10 +61,11 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
             && filters.labels(&volume.labels)
     });
     let rows: Vec<Value> = kept.map(row).collect();
-    if flags.quiet && flags.format.is_none() {
+    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.volumes_format);
+    if flags.quiet && format.is_none() {
         return rows.iter().filter_map(|row| row["Name"].as_str()).try_for_each(output::line);
     }
-    output::text(&format::list(flags.format.as_deref(), TABLE, COLUMNS, &rows)?)
+    output::text(&format::list(format.as_deref(), TABLE, COLUMNS, &rows)?)
 }
 
 fn row(volume: &Volume) -> Value {
