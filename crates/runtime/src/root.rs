@@ -244,7 +244,7 @@ impl Layers {
         }
         if let (Some((_, work)), true) = (overlay.upper, overlay.volatile) {
             // The attempt left its mark, and a marked directory is refused. That there is none is as good.
-            std::fs::remove_dir(work.join("work/incompat/volatile")).ok();
+            std::fs::remove_dir_all(work.join("work/incompat/volatile")).ok();
         }
         overlay.mount_by_layer().map_err(|_| first)
     }

@@ -12,6 +12,7 @@ mod events;
 mod hardening;
 mod health;
 mod hostile;
+mod hostile_images;
 mod image_store;
 mod images;
 mod leaks;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless::CASES,
         rootless_networks::CASES,
         images::CASES,
+        hostile_images::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,

@@ -6,6 +6,7 @@
 //! gives the old digest again if dhow had compressed it. Only if nothing of this works does a layer get a new digest, and the
 //! image a new manifest, which then takes the old one's place in the store; the identifier of the image never changes.
 
+use super::claim::Unsettled;
 use super::save::again;
 use super::{MAX_DOCUMENT, parse, table};
 use crate::engine::Engine;
@@ -121,17 +122,21 @@ impl Engine {
         let held = self.rely_on_layers()?;
         let client = Client::new(self.registry_options()).map_err(|error| refused(name, error))?;
         progress.begins(&reference.name());
-        let (mut done, mut replaced) = (Vec::new(), Vec::new());
+        let (mut done, mut replaced, mut unsettled) = (Vec::new(), Vec::new(), Vec::new());
         for target in names {
             // Looked up when its turn comes: a push may give the image another manifest.
             let row = table::by_name(self.database()?.read(), &target.to_string())?;
             let row = row.ok_or_else(|| not_here(&target))?;
             self.check_platform(&row, options, name)?;
-            done.push(self.push_one(&client, &target, &row, progress)?);
+            let (pushed, changed) = self.push_one(&client, &target, &row, progress)?;
+            done.push(pushed);
+            unsettled.extend(changed);
             replaced.push(row.manifest);
         }
         drop(held);
+        unsettled.iter_mut().for_each(Unsettled::release);
         replaced.iter().try_for_each(|manifest| self.forget_document(manifest))?;
+        unsettled.into_iter().try_for_each(|changed| self.settle(changed, true))?;
         Ok(done)
     }
 
@@ -177,7 +182,7 @@ impl Engine {
         target: &Reference,
         row: &table::Row,
         progress: &mut dyn PushProgress,
-    ) -> Result<PushedName> {
+    ) -> Result<(PushedName, Option<Unsettled>)> {
         let name = target.familiar();
         let (bytes, mut manifest) = self.manifest_document(row)?;
         let diff_ids = row.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<Digest>, _>>();
@@ -203,10 +208,10 @@ impl Engine {
         };
         let kind = manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
         let digest = client.put_manifest(target, kind, &bytes).map_err(|error| refused(&name, error))?;
-        self.remember_push(row, target, &digest, changed.then_some(&bytes))?;
+        let unsettled = self.remember_push(row, target, &digest, changed.then_some(&bytes))?;
         progress.pushed(&target.version(), &digest.to_string(), bytes.len() as u64);
         let recompressed = if push.made_here { 0 } else { recompressed };
-        Ok(PushedName { canonical: target.to_string(), digest: digest.to_string(), recompressed })
+        Ok((PushedName { canonical: target.to_string(), digest: digest.to_string(), recompressed }, unsettled))
     }
 
     /// Repositories that images with these layers came from.
@@ -240,8 +245,11 @@ impl Engine {
         target: &Reference,
         digest: &Digest,
         new: Option<&Vec<u8>>,
-    ) -> Result<()> {
+    ) -> Result<Option<Unsettled>> {
+        let mut unsettled = None;
         if let Some(bytes) = new {
+            // Until the image has it, the new manifest belongs to nobody.
+            unsettled = Some(self.unsettle()?);
             self.store()?.blobs().put(bytes).internal(|| format!("cannot store blob {digest}"))?;
         }
         let name = format!("{}@{digest}", target.name());
@@ -255,7 +263,7 @@ impl Engine {
             }
             table::set_name(t, &name, &row.id)
         })?;
-        Ok(())
+        Ok(unsettled)
     }
 }
 
