@@ -1,4 +1,4 @@
-//! `cargo xtask bench api|engine|load|network|start`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench api|engine|load|network|oci|start`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -20,6 +20,7 @@ mod engine;
 mod limit;
 mod load;
 mod network;
+mod oci;
 mod peers;
 mod room;
 mod start;
@@ -40,7 +41,7 @@ impl Bench {
     }
 }
 
-/// Runs `bench engine`, `load`, `network` or `start`; builds and installs what that needs first.
+/// Runs the benchmark of that name; builds and installs what that needs first.
 pub fn run(words: &[&str]) -> Result<()> {
     let (what, usual) = match words.first() {
         Some(&"engine") => ("engine", 8),
@@ -49,7 +50,8 @@ pub fn run(words: &[&str]) -> Result<()> {
         Some(&"start") => ("start", 20),
         Some(&"load") => ("load", 3),
         Some(&"network") => ("network", 3),
-        _ => bail!("bench: api, engine, load, network or start"),
+        Some(&"oci") => ("oci", 15),
+        _ => bail!("bench: api, engine, load, network, oci or start"),
     };
     if let ["network", "--ask", address] = words {
         return network::client(address);
@@ -78,6 +80,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         "api" => api::run(&bench)?,
         "network" => network::run(&bench)?,
         "start" => start::run(&bench)?,
+        "oci" => oci::run(&bench)?,
         _ => load::run(&bench)?,
     };
     let directory = paths::target().join("bench");

@@ -52,6 +52,7 @@ const PACKAGES: &[(&str, Set, &str)] = &[
     ("netavark", Set::Bench, "podman's network"),
     ("podman", Set::Bench, "peer"),
     ("runc", Set::Bench, "peer"),
+    ("valgrind", Set::Bench, "callgrind: a count of instructions that does not depend on the machine"),
 ];
 
 /// The ordinary user that tests run as.

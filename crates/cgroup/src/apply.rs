@@ -98,9 +98,10 @@ impl Cgroup {
             }
             match put(row, directory, &write) {
                 Ok(()) => {}
-                // Memory cannot exceed memory and swap, whichever of the two is raised first.
+                // Memory cannot exceed memory and swap, whichever of the two is raised first; nor a quota its period, or
+                // both together the group above.
                 Err(Error::Set { source, .. })
-                    if row.limit == "memory.limit" && version == Version::V1 && source.errno() == Errno::INVAL =>
+                    if PAIRS.contains(&row.limit) && version == Version::V1 && source.errno() == Errno::INVAL =>
                 {
                     deferred.push((row, at, write));
                 }
@@ -176,6 +177,9 @@ impl Cgroup {
         }
     }
 }
+
+/// Limits of v1 that stand in two files and must agree all the time, so that one order or the other is right.
+const PAIRS: [&str; 4] = ["memory.limit", "cpu.quota", "cpu.realtimePeriod", "cpu.realtimeRuntime"];
 
 fn unsupported(limit: &str, controller: Controller, reason: impl Into<String>) -> Error {
     Error::Unsupported { limit: limit.to_owned(), controller, reason: reason.into() }

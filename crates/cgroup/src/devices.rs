@@ -97,6 +97,8 @@ fn access(rule: &LinuxDeviceCgroup) -> Result<u8, Invalid> {
         'r' => Ok(access | READ),
         'w' => Ok(access | WRITE),
         'm' => Ok(access | MKNOD),
+        // The letter of "all" in v1's files, where it is a type and no access; runc leaves it out as well.
+        'a' => Ok(access),
         _ => Err(Invalid::new("devices.access", format!("{text:?}"), "a combination of r, w and m")),
     })
 }

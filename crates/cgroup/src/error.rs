@@ -111,6 +111,12 @@ pub enum Error {
         /// Its directory.
         path: PathBuf,
     },
+    /// The group is there, empty and frozen: whoever came into it would stand still for ever.
+    #[error("control group {path} exists and is frozen")]
+    Frozen {
+        /// Its directory.
+        path: PathBuf,
+    },
     /// The limit cannot be had here.
     #[error("{limit} cannot be set here (controller {controller}): {reason}")]
     Unsupported {

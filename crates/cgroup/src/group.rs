@@ -390,10 +390,21 @@ fn replace(parent: &Directory, name: &str) -> Result<()> {
         Err(failed) if failed.errno() == Errno::EXIST => {}
         result => return Ok(result?),
     }
+    if is_frozen(&parent.child(name)?)? {
+        return Err(Error::Frozen { path: parent.path().join(name) });
+    }
     if !remove_tree(parent, name, 0)? {
         return Err(Error::Occupied { path: parent.path().join(name) });
     }
     Ok(parent.make(name)?)
+}
+
+/// Frozen by somebody on purpose, so it is not ours to make anew.
+fn is_frozen(directory: &Directory) -> Result<bool> {
+    let says = |file: &str, word: &str| -> Result<bool> {
+        Ok(directory.read_if_there(file)?.is_some_and(|text| text.trim() == word))
+    };
+    Ok(says("cgroup.freeze", "1")? || says("freezer.self_freezing", "1")?)
 }
 
 /// A v1 cpuset begins without processors and memory nodes, and nobody can enter it so.

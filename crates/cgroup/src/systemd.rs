@@ -63,7 +63,13 @@ pub fn running() -> bool {
 /// # Errors
 /// [`Invalid`] for anything else.
 pub fn scope_name(path: &str, bus: Bus) -> Result<(String, String), Invalid> {
-    let refuse = || Invalid::new("cgroupsPath", format!("{path:?}"), "with systemd it is slice:prefix:name");
+    let refuse = || {
+        Invalid::new(
+            "cgroupsPath",
+            format!("{path:?}"),
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups",
+        )
+    };
     let [slice, prefix, name] = path.split(':').collect::<Vec<_>>()[..] else { return Err(refuse()) };
     let default = if bus == Bus::System { "system.slice" } else { "user.slice" };
     let slice = if slice.is_empty() { default } else { slice };
@@ -100,6 +106,11 @@ impl Scope {
             ("PIDs", Value::Numbers(pids)),
             ("Delegate", Value::Flag(true)),
             ("DefaultDependencies", Value::Flag(false)),
+            // A controller that joins later would not know what was used before.
+            ("MemoryAccounting", Value::Flag(true)),
+            ("CPUAccounting", Value::Flag(true)),
+            ("IOAccounting", Value::Flag(true)),
+            ("TasksAccounting", Value::Flag(true)),
             // A failed scope would stay in systemd's memory until somebody resets it (systemd 236).
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
         ];
@@ -130,6 +141,23 @@ impl Scope {
             Err(Error::Systemd { reason, .. }) if reason.contains("NoSuchUnit") => Ok(()),
             result => result,
         }
+    }
+
+    /// Changes properties of the unit until it ends, so that systemd, which writes limits anew whenever it is reloaded,
+    /// knows them.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`].
+    pub fn set(&self, properties: &[(&str, Value)]) -> Result<()> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let mut body = Writer::default();
+        body.text(&self.unit);
+        body.flag(true);
+        body.array(8, |body| properties.iter().for_each(|(name, value)| body.property(name, value)));
+        let mut connection = Connection::open(&addresses(self.bus))?;
+        connection.call("SetUnitProperties", "sba(sv)", &body)
     }
 
     /// Its unit name.
@@ -188,6 +216,8 @@ pub fn properties(resources: &LinuxResources) -> Result<Vec<(&'static str, Value
             Err(_) => u64::MAX,
         };
         list.extend(set(cpu.quota).map(|quota| ("CPUQuotaPerSecUSec", Value::Number(per_second(quota)))));
+        let period = cpu.period.filter(|period| *period != 0);
+        list.extend(period.map(|period| ("CPUQuotaPeriodUSec", Value::Number(period))));
         let mask = |list: &Option<String>| list.as_deref().filter(|list| !list.is_empty()).map(bits);
         list.extend(mask(&cpu.cpus).map(|mask| ("AllowedCPUs", Value::Bytes(mask))));
         list.extend(mask(&cpu.mems).map(|mask| ("AllowedMemoryNodes", Value::Bytes(mask))));
@@ -196,7 +226,37 @@ pub fn properties(resources: &LinuxResources) -> Result<Vec<(&'static str, Value
     list.extend(pids.map(|limit| ("TasksMax", amount(if limit <= 0 { -1 } else { limit }))));
     let weight = resources.block_io.as_ref().and_then(|io| io.weight).filter(|weight| *weight != 0);
     list.extend(weight.map(|weight| ("IOWeight", Value::Number(io_weight(weight)))));
+    list.extend(resources.unified.iter().filter_map(|(file, value)| unified(file, value.trim())));
     Ok(list)
+}
+
+/// A file of cgroup v2 as the property that systemd has for it; the others it does not know, and leaves alone.
+fn unified(file: &str, value: &str) -> Option<(&'static str, Value)> {
+    let name = match file {
+        "cpu.weight" => "CPUWeight",
+        "cpuset.cpus" => return Some(("AllowedCPUs", Value::Bytes(bits(value)))),
+        "cpuset.mems" => return Some(("AllowedMemoryNodes", Value::Bytes(bits(value)))),
+        "memory.high" => "MemoryHigh",
+        "memory.low" => "MemoryLow",
+        "memory.max" => "MemoryMax",
+        "memory.min" => "MemoryMin",
+        "memory.swap.max" => "MemorySwapMax",
+        "pids.max" => "TasksMax",
+        "cpu.max" => return cpu_max(value),
+        _ => return None,
+    };
+    let number = if value == "max" { u64::MAX } else { value.parse().ok()? };
+    Some((name, Value::Number(number)))
+}
+
+fn cpu_max(value: &str) -> Option<(&'static str, Value)> {
+    let (quota, period) = value.split_once(' ').unwrap_or((value, "100000"));
+    let period: u64 = period.trim().parse().ok().filter(|period| *period != 0)?;
+    let per_second = match quota {
+        "max" => u64::MAX,
+        quota => (quota.parse::<u64>().ok()?.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000,
+    };
+    Some(("CPUQuotaPerSecUSec", Value::Number(per_second)))
 }
 
 /// A checked list such as `0-3,7` as a bit mask, lowest first.
@@ -230,6 +290,7 @@ mod tests {
             ("MemorySwapMax", Value::Number(67_108_864)),
             ("CPUWeight", Value::Number(100)),
             ("CPUQuotaPerSecUSec", Value::Number(500_000)),
+            ("CPUQuotaPeriodUSec", Value::Number(100_000)),
             ("AllowedCPUs", Value::Bytes(vec![3, 2])),
             ("TasksMax", Value::Number(u64::MAX)),
         ];

@@ -72,8 +72,8 @@ pub use containers::options::{
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
-    Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Started, Streams, Top,
-    UpdateOptions, Usage, Waiting,
+    CheckpointChoices, Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes,
+    Started, Streams, Top, UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
 pub use disk::{ContainerSize, ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};

@@ -194,7 +194,7 @@ impl Engine {
             let Some(lock) = lock::claim(self.directories(), id)? else { return Ok(()) };
             self.make_directories(&entry)?;
             entry.run = Some(Run { restart_count: run.restart_count + 1, ..Run::default() });
-            self.start_held(entry, lock, None).map(drop)
+            self.start_held(entry, lock, None, None).map(drop)
         };
         work().unwrap_or_default();
     }

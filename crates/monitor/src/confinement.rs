@@ -136,7 +136,9 @@ fn delegated(hierarchy: &Hierarchy, path: &str) -> cgroup::Result<Hierarchy> {
     hierarchy.delegated()
 }
 
-fn directories(group: &Cgroup) -> CgroupPlan {
+/// The directories of a cgroup, as the runtime wants them.
+#[must_use]
+pub fn directories(group: &Cgroup) -> CgroupPlan {
     let mut plan = CgroupPlan::default();
     for (mount, path) in group.directories() {
         match mount.version {

@@ -28,6 +28,8 @@ pub(crate) struct Created {
 enum Step {
     Container(Box<runtime::Created>),
     Command(OwnedFd),
+    /// Brought back, and running.
+    Restored(OwnedFd),
 }
 
 /// Makes the container, with its cgroup and network, up to just before `execve`.
@@ -47,6 +49,9 @@ pub(crate) fn create(
                     *wanted = (size.rows, size.columns);
                 }
             }
+            if let Some(files) = container.restore.take() {
+                return restore(container, &files, &plan.run_directory, stdio, networks);
+            }
             let mut created =
                 runtime::create(&container.plan, streams(stdio), |new| join_networks(container, new, networks))
                     .map_err(launch_error)?;
@@ -61,6 +66,23 @@ pub(crate) fn create(
     }
 }
 
+fn restore(
+    container: &ContainerLaunch,
+    files: &runtime::CheckpointOptions,
+    run_directory: &std::path::Path,
+    stdio: Stdio,
+    networks: &mut Networks,
+) -> Result<Created, Error> {
+    let scratch = run_directory.join("criu");
+    let started = runtime::restore(&container.plan, streams(stdio), &scratch, files, |new| {
+        join_networks(container, new, networks)
+    });
+    // Empty mount points; criu has what was there.
+    std::fs::remove_dir_all(&scratch).unwrap_or_default();
+    let started = started.map_err(launch_error)?;
+    Ok(Created { pid: number(started.pid), terminal: started.terminal, step: Step::Restored(started.pidfd) })
+}
+
 impl Created {
     /// Lets it execute. Returns when that has succeeded.
     pub(crate) fn start(self) -> Result<Running, Error> {
@@ -69,7 +91,7 @@ impl Created {
                 let started = created.start().map_err(launch_error)?;
                 Ok(Running { pid: number(started.pid), pidfd: started.pidfd })
             }
-            Step::Command(pidfd) => Ok(Running { pid: self.pid, pidfd }),
+            Step::Command(pidfd) | Step::Restored(pidfd) => Ok(Running { pid: self.pid, pidfd }),
         }
     }
 }

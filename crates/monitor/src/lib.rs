@@ -56,6 +56,7 @@ pub mod terminal;
 mod turn;
 pub mod wire;
 
+pub use confinement::directories as cgroup_directories;
 pub use error::{Error, Kind};
 pub use guard::Healer;
 pub use handover::{receive_plan, receive_sockets, take_standard_streams};

@@ -95,6 +95,9 @@ pub struct ContainerLaunch {
     /// Take part in watching over the rules: the lock file by which the monitors agree who does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<PathBuf>,
+    /// It is not started but brought back from these files. Once: a further run is a start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<runtime::CheckpointOptions>,
     /// Set its loopback device up. Not with the host's network namespace.
     #[serde(default)]
     pub loopback: bool,

@@ -29,6 +29,7 @@ fn container(name: &str, arguments: &[&str]) -> Option<Fixture> {
         ..Default::default()
     };
     fixture.plan.launch = Launch::Container(Box::new(ContainerLaunch {
+        restore: None,
         plan: runtime::plan(&spec(arguments), &options).unwrap(),
         cgroup: Some(CgroupLaunch {
             path: format!("/dhow-test-monitor-{name}-{}", std::process::id()),

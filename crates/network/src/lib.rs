@@ -19,6 +19,7 @@ mod cidr;
 mod error;
 mod firewall;
 mod gate;
+mod lend;
 mod links;
 mod namespace;
 mod netlink;
@@ -37,6 +38,7 @@ pub use firewall::{
     Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_owner,
     rules_present, unpublish,
 };
+pub use lend::lend;
 pub use links::{Link, Traffic, Upper, check_name, list as links};
 pub use namespace::within;
 pub use observe::{Observed, observe, observe_here};

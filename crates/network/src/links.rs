@@ -281,6 +281,20 @@ pub(crate) fn set_up(index: u32) -> Request {
     request
 }
 
+/// Takes a device down.
+pub(crate) fn set_down(index: u32) -> Request {
+    let mut request = Request::new(RTM_SETLINK, 0);
+    request.raw(&header(index, 0, IFF_UP));
+    request
+}
+
+/// Moves a device into another network namespace under this name.
+pub(crate) fn move_to(index: u32, name: &str, netns: BorrowedFd<'_>) -> Request {
+    let mut request = Request::new(RTM_SETLINK, 0);
+    request.raw(&header(index, 0, 0)).text(IFLA_IFNAME, name).u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
+    request
+}
+
 /// Brings a device up that never asks for its neighbour's address.
 pub(crate) fn set_up_without_arp(index: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);

@@ -1,9 +1,10 @@
 //! `create` and `run`: from a bundle to a container.
 
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use oci::runtime::{ContainerState, Spec};
+use oci::runtime::{ContainerState, LinuxCapabilities, LinuxNamespaceType, Spec};
 use runtime::{Door, Plan, PlanOptions, Stdio};
 use rustix::process::Pid;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, OnFile, Result};
 use crate::foreground::{self, Foreground};
 use crate::groups::{self, Made, Manner};
 use crate::process::{self, Inherited};
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::store::{self, Container, DOOR, Store};
 
@@ -39,6 +41,8 @@ pub struct CreateOptions {
     pub systemd_cgroup: bool,
     /// Made by somebody without rights over the machine, who may have no cgroup.
     pub rootless: bool,
+    /// Who is told of the steps.
+    pub progress: Progress,
 }
 
 /// Who is there while a process runs.
@@ -124,7 +128,7 @@ pub fn run(store: &Store, id: &str, options: &CreateOptions, interaction: Intera
     }
     let signals = if interaction.detached { None } else { Some(foreground::block_signals()?) };
     let left = make(store, id, options, interaction.detached)?;
-    if let Err(error) = crate::start(store, id) {
+    if let Err(error) = crate::start::start_with(store, id, &options.progress) {
         drop(crate::delete(store, id, true));
         return Err(error);
     }
@@ -138,9 +142,19 @@ pub fn run(store: &Store, id: &str, options: &CreateOptions, interaction: Intera
 }
 
 fn make(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Result<runtime::Left> {
+    let (mut container, mut plan) = begin(store, id, options, detached)?;
+    let outcome = fill(&mut container, &mut plan, options);
+    if outcome.is_err() {
+        undo(&container);
+    }
+    outcome
+}
+
+/// A container that has a directory and nothing else yet, and its plan.
+pub(crate) fn begin(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Result<(Container, Plan)> {
     store.check_vacant(id)?;
     let spec = read(options)?;
-    let mut plan = runtime::plan(&spec, &plan_options(id, options))?;
+    let plan = runtime::plan(&spec, &plan_options(id, options))?;
     options.sockets.check(plan.process.terminal.is_some(), detached)?;
     let rootfs = match &plan.root.source {
         runtime::RootSource::Directory { path } => path.clone(),
@@ -148,6 +162,9 @@ fn make(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Res
     };
     if !rootfs.is_dir() {
         return Err(Error::refused(format!("the root file system {} is not a directory", rootfs.display())));
+    }
+    if let Some(sets) = spec.process.as_ref().and_then(|process| process.capabilities.as_ref()) {
+        warn_of_ambient(sets, &options.progress);
     }
     let mut container = store.make(id)?;
     container.record = Record {
@@ -161,14 +178,20 @@ fn make(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Res
         spec,
         ..Record::default()
     };
-    let outcome = fill(&mut container, &mut plan, options);
-    if outcome.is_err() {
-        undo(&container);
-    }
-    outcome
+    Ok((container, plan))
 }
 
-fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<runtime::Left> {
+/// What capabilities(7) does not allow is left out of the set, which a caller should hear of.
+pub(crate) fn warn_of_ambient(sets: &LinuxCapabilities, progress: &Progress) {
+    for name in &sets.ambient {
+        if !sets.inheritable.contains(name) || !sets.permitted.contains(name) {
+            progress.warn(&format!("can't raise ambient capability {name}: operation not permitted"));
+        }
+    }
+}
+
+/// Makes the cgroups and writes down where they are.
+pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<Option<Made>> {
     let manner = Manner { systemd: options.systemd_cgroup, rootless: options.rootless };
     let made = groups::make(&container.record.spec, &container.record.id, manner)?;
     if let Some(Made { group, scope, .. }) = &made {
@@ -179,17 +202,59 @@ fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> 
         // Before there is a process: what is in this group is the container's, whatever happens to this process.
         container.save()?;
     }
+    options.progress.say(|| format!("cgroup: {:?}", container.record.cgroup_paths));
+    Ok(made)
+}
+
+fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<runtime::Left> {
+    let _held = make_groups(container, plan, options)?;
+    let say = &options.progress;
+    say.say(|| format!("nsexec container setup: new namespaces {:?}", plan.namespaces.new));
+    if let Some(filter) = &plan.process.filter {
+        say.say(|| format!("seccomp filter flags: {}", filter.flags));
+    }
     let door = Door::make(container.directory(), DOOR)?;
-    let created = runtime::create_behind(plan, Stdio::Inherit, &door, |_new| Ok(()))?;
+    let created = runtime::create_behind(plan, Stdio::Inherit, &door, |new| Ok(lend_devices(plan, new)?))?;
     drop(door);
     let pid = created.pid();
+    say.say(|| {
+        format!("child process in init(): {} has assembled its root file system and waits", pid.as_raw_nonzero())
+    });
+    announce(container, options, pid, created.terminal.as_ref(), created.pidfd())?;
+    Ok(created.leave()?)
+}
+
+/// Moves the host's network devices into the namespace that is new, or to the one that the container joins.
+pub(crate) fn lend_devices(plan: &Plan, new: &runtime::NewContainer<'_>) -> Result<()> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == LinuxNamespaceType::Network);
+    let namespace = match joined {
+        Some((_, path)) => OwnedFd::from(std::fs::File::open(path).on("open", path)?),
+        None => new.namespace(kernel::namespaces::Namespaces::NETWORK)?,
+    };
+    for (outside, inside) in &plan.net_devices {
+        network::lend(outside, Some(inside), namespace.as_fd())?;
+    }
+    Ok(())
+}
+
+/// Writes down the first process, and tells those who want to know of it.
+pub(crate) fn announce(
+    container: &mut Container,
+    options: &CreateOptions,
+    pid: Pid,
+    terminal: Option<&OwnedFd>,
+    pidfd: impl AsFd,
+) -> Result<()> {
     note_process(&mut container.record, pid)?;
     container.save()?;
-    options.sockets.send(created.terminal.as_ref(), created.pidfd())?;
-    if let Some(path) = &options.pid_file {
-        store::write_pid_file(path, pid)?;
+    options.sockets.send(terminal, pidfd.as_fd())?;
+    match &options.pid_file {
+        Some(path) => store::write_pid_file(path, pid),
+        None => Ok(()),
     }
-    Ok(created.leave()?)
 }
 
 fn note_process(record: &mut Record, pid: Pid) -> Result<()> {
@@ -203,7 +268,7 @@ fn note_process(record: &mut Record, pid: Pid) -> Result<()> {
 }
 
 /// The error that is reported is the first one; what cannot be undone stays for `delete --force`.
-fn undo(container: &Container) {
+pub(crate) fn undo(container: &Container) {
     if groups::remove(&container.record).is_err() {
         return;
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use runtime::PlanError;
+use rustix::io::Errno;
 
 /// Shorthand for a result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,6 +32,9 @@ pub enum Error {
     /// Its limits.
     #[error("the container's cgroup")]
     Cgroup(#[from] cgroup::Error),
+    /// A network device.
+    #[error("linux.netDevices")]
+    Network(#[from] network::Error),
     /// A system call.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -50,6 +54,26 @@ impl Error {
         Self::Refused(text.into())
     }
 
+    /// When the program itself could not be executed: that in runc's words, by which engines tell exit status 126 and 127.
+    #[must_use]
+    pub fn execution(&self) -> Option<String> {
+        let (program, errno) = match self {
+            Self::Runtime(runtime::Error::NotFound { program, errno }) if !program.contains('/') => {
+                let text = "executable file not found in $PATH".to_owned();
+                return Some(format!(
+                    "exec: {program:?}: {}",
+                    if *errno == Errno::NOENT { text } else { words(*errno) }
+                ));
+            }
+            Self::Runtime(
+                runtime::Error::NotFound { program, errno } | runtime::Error::NotExecutable { program, errno },
+            ) => (program, *errno),
+            _ => return None,
+        };
+        let plain: String = program.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+        Some(format!("exec {plain}: {}", words(errno)))
+    }
+
     /// The error with all that caused it, outermost first.
     #[must_use]
     pub fn chain(&self) -> String {
@@ -64,6 +88,12 @@ impl Error {
     }
 }
 
+/// The C library's words in lower case, as Go has them.
+fn words(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
 /// Names the file that an operation failed on.
 pub(crate) trait OnFile<T> {
     fn on(self, what: &str, path: &Path) -> Result<T>;
@@ -75,7 +105,7 @@ impl<T> OnFile<T> for std::io::Result<T> {
     }
 }
 
-impl<T> OnFile<T> for Result<T, rustix::io::Errno> {
+impl<T> OnFile<T> for Result<T, Errno> {
     fn on(self, what: &str, path: &Path) -> Result<T> {
         self.map_err(std::io::Error::from).on(what, path)
     }

@@ -11,6 +11,7 @@ use crate::create::Interaction;
 use crate::error::{Error, OnFile, Result};
 use crate::foreground::{self, Foreground};
 use crate::process::Inherited;
+use crate::progress::Progress;
 use crate::record::Status;
 use crate::store::{self, Container, Store};
 use crate::{groups, start};
@@ -50,6 +51,8 @@ pub struct ExecOptions {
     pub sockets: Sockets,
     /// Descriptors for the process.
     pub inherited: Inherited,
+    /// Who is told of the steps.
+    pub progress: Progress,
 }
 
 /// Starts a process in a container. With [`Interaction::detached`] gives 0 when its program runs, else its exit status, 128
@@ -69,6 +72,9 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
         _ => {}
     }
     let process = process(&container, options)?;
+    if let Some(sets) = &process.capabilities {
+        crate::create::warn_of_ambient(sets, &options.progress);
+    }
     let plan_options = PlanOptions {
         preserve_descriptors: options.inherited.total(),
         plain_line_ends: options.sockets.console.is_none(),
@@ -76,6 +82,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     };
     let mut plan = runtime::plan_process(&process, &plan_options, start::compile(&container)?)?;
     plan.personality = runtime::plan_personality(&container.record.spec)?;
+    plan.memory_policy = runtime::plan_memory_policy(&container.record.spec)?;
     options.sockets.check(plan.terminal.is_some(), interaction.detached)?;
     let (Some(target), Some(pid)) = (container.open_process()?, container.record.pid()) else {
         return Err(Error::State("cannot exec in a stopped container".to_owned()));
@@ -91,7 +98,14 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     }
     let signals = if interaction.detached { None } else { Some(foreground::block_signals()?) };
     let stdio = if terminal { Stdio::Terminal } else { Stdio::Inherit };
+    options
+        .progress
+        .say(|| format!("nsexec container setup: joining the namespaces of process {}", pid.as_raw_nonzero()));
     let started = runtime::exec(&plan, std::os::fd::AsFd::as_fd(&target), pid, stdio)?;
+    options.progress.say(|| {
+        let pid = started.pid.as_raw_nonzero();
+        format!("child process in init(): {pid}; setns_init: about to exec: done, the program runs")
+    });
     if let Some(path) = &options.pid_file {
         store::write_pid_file(path, started.pid)?;
     }
@@ -166,11 +180,13 @@ fn place(container: &Container, wanted: &[String]) -> Result<CgroupPlan> {
         };
         let path = path.trim_start_matches('/');
         if path.split('/').any(|part| part == "..") {
-            return Err(Error::refused(format!("--cgroup {text:?} leaves the container's cgroup")));
+            return Err(Error::refused(format!(
+                "--cgroup {text:?}: bad sub cgroup path: it leads out of the container's"
+            )));
         }
         for controller in &controllers {
             if !has(&group, controller) {
-                return Err(Error::refused(format!("--cgroup {text:?}: there is no controller {controller:?} here")));
+                return Err(Error::refused(format!("--cgroup {text:?}: unknown controller {controller}")));
             }
         }
         let chosen = |names: &str| controllers.is_empty() || names.split(',').any(|name| controllers.contains(&name));
@@ -190,7 +206,7 @@ fn below(directory: &std::path::Path, path: &str) -> Result<PathBuf> {
     if directory.is_dir() {
         Ok(directory)
     } else {
-        Err(Error::refused(format!("--cgroup: {} does not exist", directory.display())))
+        Err(Error::refused(format!("--cgroup: error adding pid to {}: no such file or directory", directory.display())))
     }
 }
 

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use cgroup::systemd::{self, Bus, Scope};
 use cgroup::{Cgroup, Hierarchy, Version};
 use kernel::clone::Clone as Cloning;
-use oci::runtime::{LinuxDeviceCgroup, LinuxResources, Spec};
+use oci::runtime::{LinuxDeviceCgroup, LinuxNamespaceType, LinuxResources, Spec};
 use runtime::CgroupPlan;
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OnFile, Result};
 use crate::record::Record;
 
 /// How cgroups are made.
@@ -35,6 +35,7 @@ pub(crate) struct Made {
 pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>> {
     let linux = spec.linux.clone().unwrap_or_default();
     let resources = with_default_devices(linux.resources.unwrap_or_default());
+    let resources = one_process(resources);
     let path = linux.cgroups_path.filter(|path| !path.is_empty());
     let result = if manner.systemd {
         in_scope(path.as_deref(), id, &resources, manner)
@@ -42,12 +43,16 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
         in_directory(path.as_deref(), id)
     };
     let limited = result.and_then(|mut made| {
-        match made.group.apply(&resources) {
-            Ok(_unenforced) => Ok(made),
+        let limited = made.group.apply(&resources).map_err(Error::from);
+        match limited.and_then(|_unenforced| delegate(&made.group, spec)) {
+            Ok(()) => Ok(made),
             Err(error) => {
                 // The error that is reported is the first one.
                 drop(made.group.remove());
-                Err(error.into())
+                if let Some(scope) = &made.scope {
+                    drop(scope.stop());
+                }
+                Err(error)
             }
         }
     });
@@ -55,9 +60,46 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
         Err(Error::Cgroup(cgroup::Error::Occupied { path })) => {
             Err(Error::refused(format!("container's cgroup is not empty: {}", path.display())))
         }
+        // A file of v2 that v1 has no word for.
+        Err(Error::Cgroup(error @ cgroup::Error::Unsupported { .. })) if !resources.unified.is_empty() => {
+            Err(Error::refused(format!("invalid configuration: {error}")))
+        }
+        Err(Error::Cgroup(cgroup::Error::Frozen { path })) => {
+            Err(Error::refused(format!("container's cgroup unexpectedly frozen: {}", path.display())))
+        }
         Err(Error::Cgroup(error)) if manner.rootless && !limits(&resources) && is_forbidden(&error) => Ok(None),
         other => other.map(Some),
     }
+}
+
+/// Gives the container's root its own cgroup of v2, where it sees that as the root of a file system that it may write to
+/// (config-linux.md, "Cgroup ownership").
+fn delegate(group: &Cgroup, spec: &Spec) -> Result<()> {
+    let Some(linux) = &spec.linux else { return Ok(()) };
+    let is_new = |kind| {
+        let mut all = linux.namespaces.iter();
+        all.any(|each| each.kind == kind && each.path.as_deref().unwrap_or_default().is_empty())
+    };
+    let writable = spec.mounts.iter().any(|mount| {
+        matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && mount.options.iter().all(|option| option != "ro")
+    });
+    let root = linux.uid_mappings.iter().find(|map| map.container_id == 0).map(|map| map.host_id);
+    let directory = group.directories().into_iter().find(|(mount, _)| mount.version == Version::V2);
+    let (Some(root), Some((_, directory))) = (root, directory) else { return Ok(()) };
+    if !writable || !is_new(LinuxNamespaceType::User) || !is_new(LinuxNamespaceType::Cgroup) || root == 0 {
+        return Ok(());
+    }
+    // Linux 4.15 lists the files that whoever a group is delegated to may write.
+    let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    std::os::unix::fs::chown(&directory, Some(root), None).on("chown", &directory)?;
+    for path in list.lines().map(|file| directory.join(file)) {
+        match std::os::unix::fs::chown(&path, Some(root), None) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.on("chown", &path)?,
+        }
+    }
+    Ok(())
 }
 
 fn in_directory(path: Option<&str>, id: &str) -> Result<Made> {
@@ -125,6 +167,14 @@ fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
         resources.devices.push(LinuxDeviceCgroup { access: Some("rwm".to_owned()), ..LinuxDeviceCgroup::default() });
     }
     resources.devices.extend(cgroup::default_device_rules().into_iter().filter(|rule| rule.allow));
+    resources
+}
+
+/// As runc since 1.4: a limit of no process means the container's first alone, and only a negative one is none.
+pub(crate) fn one_process(mut resources: LinuxResources) -> LinuxResources {
+    if let Some(pids) = &mut resources.pids {
+        pids.limit = pids.limit.map(|limit| if limit == 0 { 1 } else { limit });
+    }
     resources
 }
 

@@ -6,6 +6,7 @@
 //! of its directory.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod console;
 mod create;
 mod delete;
@@ -18,12 +19,14 @@ mod groups;
 mod kill;
 mod list;
 mod process;
+mod progress;
 mod record;
 mod resources;
 mod start;
 mod store;
 mod template;
 
+pub use checkpoint::{checkpoint, restore};
 pub use console::Sockets;
 pub use create::{CreateOptions, Interaction, create, plan, run};
 pub use delete::delete;
@@ -34,6 +37,9 @@ pub use features::{Features, features};
 pub use kill::{Signal, kill, signal};
 pub use list::{Listed, list, processes};
 pub use process::Inherited;
+pub use progress::{Level, Progress};
+pub use runtime::CheckpointOptions;
+
 pub use record::{Record, Status};
 pub use resources::{pause, resume, update};
 pub use start::start;

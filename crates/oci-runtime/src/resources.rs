@@ -43,8 +43,8 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
     }
     let linux = container.record.spec.linux.get_or_insert_with(Linux::default);
     let present = linux.resources.get_or_insert_with(LinuxResources::default);
-    let merged = merge(present, changes)?;
-    let mut changes = changes.clone();
+    let mut changes = groups::one_process(changes.clone());
+    let merged = merge(present, &changes)?;
     if let (Some(memory), Some(known)) = (&mut changes.memory, &present.memory)
         && memory.swap.is_some()
     {
@@ -53,6 +53,12 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
     }
     *present = merged;
     groups::need(&container.record)?.apply(&changes)?;
+    if let Some(scope) = &container.record.scope {
+        let known = container.record.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        // All of it: quota and period, memory and swap, are one property of two values.
+        let properties = cgroup::systemd::properties(known.unwrap_or(&changes)).map_err(cgroup::Error::from)?;
+        scope.set(&properties)?;
+    }
     container.save()
 }
 

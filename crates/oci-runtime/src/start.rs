@@ -4,6 +4,7 @@ use oci::runtime::{ContainerState, LinuxSeccompAction};
 use runtime::PlanOptions;
 
 use crate::error::{Error, OnFile, Result};
+use crate::progress::Progress;
 use crate::record::Status;
 use crate::store::{Container, DOOR, Store};
 
@@ -12,6 +13,14 @@ use crate::store::{Container, DOOR, Store};
 /// # Errors
 /// The program's, with a container that is stopped then; [`Error::State`] for one that does not wait.
 pub fn start(store: &Store, id: &str) -> Result<()> {
+    start_with(store, id, &Progress::default())
+}
+
+/// As [`start`], and somebody is told of the steps.
+///
+/// # Errors
+/// Those of [`start`].
+pub fn start_with(store: &Store, id: &str, progress: &Progress) -> Result<()> {
     let container = store.hold(id)?;
     match container.status()? {
         Status::Created => {}
@@ -29,6 +38,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
     let door = container.directory().join(DOOR);
     std::fs::remove_file(&door).on("remove", &door)?;
     knock.start(filter.as_ref(), pid)?;
+    progress.say(|| "init: closing the pipe to signal completion: the program runs".to_owned());
     match &container.record.spec.hooks {
         // A failure is no reason to stop the container (runtime.md, "Lifecycle"); but it is told.
         Some(hooks) => {

@@ -21,6 +21,8 @@ const FILE: &str = "state.json";
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// It was named by the caller, who expects it to be there.
+    named: bool,
 }
 
 /// A container that has a directory.
@@ -33,10 +35,16 @@ pub struct Container {
 }
 
 impl Store {
-    /// The containers below `root`, which need not exist.
+    /// The containers below `root`, which need not exist to make one.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, named: true }
+    }
+
+    /// The containers of who runs this, in the usual place, which need not exist.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self { root: Self::default_root(), named: false }
     }
 
     /// runc's directory for who runs this: `/run/dhow-oci`, or in the user's run-time directory.
@@ -112,10 +120,10 @@ impl Store {
     /// The names of all containers, sorted.
     ///
     /// # Errors
-    /// A directory that cannot be read; one that is not there has none.
+    /// A directory that cannot be read; the usual one has none when it is not there.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let entries = match std::fs::read_dir(&self.root) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.named => return Ok(Vec::new()),
             other => other.on("read the state directory", &self.root)?,
         };
         let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

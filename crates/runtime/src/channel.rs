@@ -4,6 +4,8 @@
 //! parent                                child (or its forerunner)
 //!         <---------------- Born        only with a forerunner: pid of the child, and its descriptor
 //!  Mapped ---------------->             only with a new user namespace
+//!         <---------------- Map         only with an idmapped mount of what is mounted in the container, in a user namespace
+//!  Go     ---------------->
 //!         <---------------- Hooks       only with hooks: namespaces are made, root not yet pivoted
 //!  Go     ---------------->
 //!         <---------------- Listener    only with a filter that asks a supervisor; at any later point too
@@ -48,6 +50,11 @@ pub(crate) enum Up {
         pidfd: OwnedFd,
     },
     Hooks,
+    /// Ids of this mount are to be mapped, which the container's user namespace has no right to: the plan's number of it.
+    Map {
+        index: u32,
+        tree: OwnedFd,
+    },
     Ready {
         terminal: Option<OwnedFd>,
     },
@@ -70,6 +77,7 @@ pub(crate) enum Down {
 
 const BORN: u8 = b'B';
 const HOOKS: u8 = b'H';
+const MAP: u8 = b'I';
 const READY: u8 = b'R';
 const LISTENER: u8 = b'L';
 const FAILED: u8 = b'F';
@@ -96,6 +104,11 @@ impl Channel {
                 self.send(&packet, Some(pidfd.as_fd()))
             }
             Up::Hooks => self.send(&[HOOKS], None),
+            Up::Map { index, tree } => {
+                let mut packet = vec![MAP];
+                packet.extend(index.to_ne_bytes());
+                self.send(&packet, Some(tree.as_fd()))
+            }
             Up::Ready { terminal } => self.send(&[READY], terminal.as_ref().map(AsFd::as_fd)),
             Up::Listener { listener } => self.send(&[LISTENER], Some(listener.as_fd())),
             Up::Failed(error) => self.send(&encode(error), None),
@@ -156,6 +169,10 @@ impl Channel {
                 Err(_) => Up::Failed(Error::Vanished("a garbled message".to_owned())),
             },
             (Some((&HOOKS, _)), _) => Up::Hooks,
+            (Some((&MAP, rest)), Some(tree)) => match rest.try_into() {
+                Ok(bytes) => Up::Map { index: u32::from_ne_bytes(bytes), tree },
+                Err(_) => Up::Failed(Error::Vanished("a garbled message".to_owned())),
+            },
             (Some((&READY, _)), terminal) => Up::Ready { terminal },
             (Some((&LISTENER, _)), Some(listener)) => Up::Listener { listener },
             (Some((&FAILED, rest)), _) => Up::Failed(decode(rest)),
@@ -238,6 +255,7 @@ fn encode(error: &Error) -> Vec<u8> {
             Failure::Hook { kind: kind.clone(), number: *number, path: path.clone(), outcome: outcome.clone() }
         }
         Error::InParallel(error) => Failure::Other(error.to_string()),
+        Error::Criu(error) => Failure::Other(error.to_string()),
         Error::Vanished(text) => Failure::Other(text.clone()),
     };
     let mut packet = vec![FAILED];

@@ -81,7 +81,7 @@ fn assemble(
     if let Some(name) = &plan.keyring {
         join_keyring(name)?;
     }
-    let built = root::assemble(plan, context.prepared)?;
+    let built = root::assemble(plan, context.prepared, context.channel)?;
     let hooks = &plan.hooks;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         context.channel.send_up(&Up::Hooks)?;

@@ -15,7 +15,7 @@ use crate::door::Door;
 use crate::error::{BoxError, During, Error, Result};
 use crate::hooks;
 use crate::join;
-use crate::mounts::Prepared;
+use crate::mounts::{self, Prepared};
 use crate::plan::Plan;
 use crate::supervisor::{self, Supervisor};
 
@@ -161,7 +161,7 @@ impl Unstarted {
                 Up::Failed(error) => return Err(error),
                 Up::Ready { terminal: Some(fd) } => terminal = Some(fd),
                 Up::Listener { listener } => supervisor::hand_over(supervisor, self.pid, &listener)?,
-                Up::Ready { .. } | Up::Born { .. } | Up::Hooks => {}
+                Up::Ready { .. } | Up::Born { .. } | Up::Hooks | Up::Map { .. } => {}
             }
         }
         self.armed = false;
@@ -238,9 +238,13 @@ fn create_with(
     door: Option<&Door>,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Created> {
-    let (mut process, supervisor) = begin(plan, stdio, door, in_parallel)?;
+    let (mut process, supervisor, prepared) = begin(plan, stdio, door, in_parallel)?;
     loop {
         match process.channel.receive_up()? {
+            Up::Map { index, tree } => {
+                prepared.map_ids(plan, index as usize, tree.as_fd())?;
+                process.channel.send_down(Down::Go)?;
+            }
             Up::Ready { terminal } => return Ok(Created { process, supervisor, terminal }),
             Up::Listener { listener } => supervisor::hand_over(supervisor.as_ref(), process.pid, &listener)?,
             Up::Hooks => {
@@ -267,10 +271,11 @@ pub fn run(
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Started> {
     // Hooks have their place between the two, and their own messages.
-    if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
+    let asks = !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
+    if asks || mounts::may_ask(plan) {
         return create(plan, stdio, in_parallel)?.start();
     }
-    let (mut process, supervisor) = begin(plan, stdio, None, in_parallel)?;
+    let (mut process, supervisor, _) = begin(plan, stdio, None, in_parallel)?;
     process.go()?;
     process.until_executed(None, supervisor.as_ref())
 }
@@ -280,7 +285,7 @@ fn begin(
     stdio: Stdio,
     door: Option<&Door>,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
-) -> Result<(Unstarted, Option<Supervisor>)> {
+) -> Result<(Unstarted, Option<Supervisor>, Prepared)> {
     let (ours, theirs) = channel::pair()?;
     let prepared = Prepared::new(plan)?;
     let outside = Outside { stdio: &stdio, prepared: &prepared, door };
@@ -296,7 +301,7 @@ fn begin(
     if let Err(error) = outcome {
         return Err(child_failure(process).unwrap_or(Error::InParallel(error)));
     }
-    Ok((process, supervisor))
+    Ok((process, supervisor, prepared))
 }
 
 /// The failure that made the work outside fail as well, if the child has reported one.

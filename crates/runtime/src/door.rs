@@ -101,7 +101,7 @@ impl Knock {
                 Up::Lost => return Err(Error::Vanished("it was killed while it was started".to_owned())),
                 Up::Failed(error) => return Err(error),
                 Up::Listener { listener } => supervisor::hand_over(supervisor.as_ref(), pid, &listener)?,
-                Up::Ready { .. } | Up::Born { .. } | Up::Hooks => {}
+                Up::Ready { .. } | Up::Born { .. } | Up::Hooks | Up::Map { .. } => {}
             }
         }
     }

@@ -55,6 +55,9 @@ pub enum Error {
     /// The caller's closure failed.
     #[error("set up the container from outside")]
     InParallel(#[source] BoxError),
+    /// Checkpoint or restore.
+    #[error("checkpoint and restore")]
+    Criu(#[from] criu::Error),
     /// The first process was gone before it could say why; it was killed, mostly for want of memory.
     #[error("the container's first process ended before its program was executed ({0})")]
     Vanished(String),

@@ -126,7 +126,7 @@ pub(crate) fn open_cgroup(path: &Path) -> Result<OwnedFd> {
 /// The calling process moves itself. In v1 through `tasks` and not `cgroup.procs`: for a thread that moves only itself
 /// the kernel skips the lock that stops every fork and exit in the system (Linux 5.18: cgroup_procs_write_start), which
 /// costs a grace period of RCU, milliseconds each time.
-fn enter_cgroup(cgroup: &CgroupPlan, born_in_unified: bool) -> Result<()> {
+pub(crate) fn enter_cgroup(cgroup: &CgroupPlan, born_in_unified: bool) -> Result<()> {
     let unified = cgroup.unified.iter().filter(|_| !born_in_unified).map(|path| (path, "cgroup.procs"));
     let legacy = cgroup.legacy.iter().map(|(_, path)| (path, "tasks"));
     for (path, file) in unified.chain(legacy) {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod checkpoint;
 mod child;
 mod copy_up;
 mod create;
@@ -24,10 +25,12 @@ mod mount_options;
 mod mounts;
 mod plan;
 mod program;
+mod restore;
 mod root;
 mod supervisor;
 pub mod users;
 
+pub use checkpoint::{CheckpointOptions, checkpoint, criu_program};
 pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_behind, run};
 pub use door::{Door, Knock, knock, nobody_waits};
 pub use error::{BoxError, Error, Result};
@@ -35,8 +38,9 @@ pub use exec::{ExecPlan, exec};
 pub use hooks::run_hooks;
 pub use lower::{
     HAS_INTEL_RDT, HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan,
-    plan_personality, plan_process,
+    plan_memory_policy, plan_personality, plan_process,
 };
 pub use mount_options::mount_option_names;
 pub use plan::*;
+pub use restore::restore;
 pub use root::detached_root;

@@ -12,12 +12,12 @@ use crate::plan::{
     PropagationKind, RootPlan, RootSource,
 };
 
-pub use process::{compile_filter, filter_architectures, plan_personality, plan_process};
+pub use process::{compile_filter, filter_architectures, plan_memory_policy, plan_personality, plan_process};
 
 /// Whether `linux.intelRdt` is executed.
 pub const HAS_INTEL_RDT: bool = false;
 /// Whether `linux.netDevices` is executed.
-pub const HAS_NET_DEVICES: bool = false;
+pub const HAS_NET_DEVICES: bool = true;
 
 /// What the specification does not say.
 #[derive(Clone, Debug, Default)]
@@ -86,8 +86,9 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     };
     let mut process = plan_process(process, options, filter)?;
     process.personality = plan_personality(spec)?;
-    process.memory_policy = linux.memory_policy.as_ref().map(process::memory_policy).transpose()?;
-    let mounts = spec.mounts.iter().enumerate().map(|(index, each)| mount(index, each, linux, options));
+    process.memory_policy = plan_memory_policy(spec)?;
+    let root_path = spec.root.as_ref().map(|root| root.path.as_str()).filter(|path| !path.is_empty());
+    let mounts = spec.mounts.iter().enumerate().map(|(index, each)| mount(index, each, linux, options, root_path));
     let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
     let own_dev = !mounts.iter().any(|mount| mount.destination == "/dev" && matches!(mount.what, Mounted::Bind { .. }));
     let uts = has(&namespaces, LinuxNamespaceType::Uts);
@@ -106,6 +107,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         masked_paths: absolute_all("linux.maskedPaths", &linux.masked_paths)?,
         readonly_paths: absolute_all("linux.readonlyPaths", &linux.readonly_paths)?,
         sysctl: sysctl(linux, &namespaces)?,
+        net_devices: net_devices(linux, &namespaces)?,
         hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
         keyring: options.new_keyring.then(|| format!("_ses.{}", options.id)),
@@ -120,10 +122,28 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
     if linux.intel_rdt.is_some() {
         return wrong("linux.intelRdt", "is not supported yet");
     }
-    if !linux.net_devices.is_empty() {
-        return wrong("linux.netDevices", "is not supported yet");
-    }
     Ok(())
+}
+
+fn net_devices(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, PlanError> {
+    let field = "linux.netDevices";
+    if !linux.net_devices.is_empty() && !has(namespaces, LinuxNamespaceType::Network) {
+        return wrong(field, "needs a network namespace of the container's own to move devices into");
+    }
+    let named = |name: &str| !name.is_empty() && name.len() < 16 && !name.contains(['/', ':', '%', ' ', '\n', '\0']);
+    let mut devices: Vec<(String, String)> = Vec::new();
+    for (name, device) in &linux.net_devices {
+        let inside = device.name.clone().filter(|inside| !inside.is_empty()).unwrap_or_else(|| name.clone());
+        if let Some(bad) = [name, &inside].into_iter().find(|each| !named(each) || matches!(each.as_str(), "." | ".."))
+        {
+            return wrong(field, format!("{bad:?} is no name of a network device"));
+        }
+        if devices.iter().any(|(_, other)| *other == inside) {
+            return wrong(field, format!("two devices would have the name {inside:?}"));
+        }
+        devices.push((name.clone(), inside));
+    }
+    Ok(devices)
 }
 
 fn has(namespaces: &NamespacePlan, kind: LinuxNamespaceType) -> bool {
@@ -204,19 +224,33 @@ fn root(spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<RootPlan, P
     Ok(RootPlan { source, readonly, propagation, label, no_pivot: options.no_pivot })
 }
 
-fn mount(index: usize, mount: &Mount, linux: &Linux, options: &PlanOptions) -> Result<MountPlan, PlanError> {
+/// Some write a destination with the host's path of the root file system before it, which runc takes off.
+fn inside(destination: &str, options: &PlanOptions, root: Option<&str>) -> Option<String> {
+    let root = options.bundle.join(root.filter(|_| options.root.is_none())?);
+    let below = Path::new(destination).strip_prefix(&root).ok().filter(|_| root != Path::new("/"))?;
+    Some(format!("/{}", below.to_str()?))
+}
+
+fn mount(
+    index: usize,
+    mount: &Mount,
+    linux: &Linux,
+    options: &PlanOptions,
+    root: Option<&str>,
+) -> Result<MountPlan, PlanError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     let mut sorted = mount_options::sort(&mount.options);
     // Relative destinations were allowed before 1.0.2 and still mean the same.
     let destination =
         if mount.destination.starts_with('/') { mount.destination.clone() } else { format!("/{}", mount.destination) };
+    let destination = inside(&destination, options, root).unwrap_or(destination);
     let destination = match destination.trim_end_matches('/') {
         "" => return wrong(field("destination"), "must not be the root"),
         trimmed => trimmed.to_owned(),
     };
     let kind = mount.kind.as_deref().unwrap_or_default();
     let what = if let Some(recursive) = sorted.bind.or((kind == "bind").then_some(false)) {
-        bind(index, mount, &mut sorted, recursive, options)?
+        bind(index, mount, &mut sorted, recursive, (linux, options))?
     } else if kind == "cgroup" {
         Mounted::Cgroup
     } else if kind.is_empty() {
@@ -264,28 +298,45 @@ fn bind(
     mount: &Mount,
     sorted: &mut Sorted,
     recursive: bool,
-    options: &PlanOptions,
+    (linux, options): (&Linux, &PlanOptions),
 ) -> Result<Mounted, PlanError> {
     let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
         return wrong(format!("mounts[{index}].source"), "is missing");
     };
     let maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    if sorted.id_map.is_some() && !maps {
-        return wrong(format!("mounts[{index}].uidMappings"), "idmap needs mappings of the mount's own");
-    }
     if maps && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
         return wrong(format!("mounts[{index}].uidMappings"), "needs mappings of user and group ids");
     }
     // As mount(8) and runc understand it, `rw` on a bind mount takes nothing away: a read-only source stays so. In a user
     // namespace the kernel would refuse to clear it.
     sorted.attributes.clear &= kernel::mount::Attributes::MOUNT_ATTR__ATIME.bits();
-    let id_map = maps.then(|| IdMap {
-        uids: mount.uid_mappings.clone(),
-        gids: mount.gid_mappings.clone(),
-        recursive: sorted.id_map.unwrap_or(false),
-    });
+    let recursive_map = sorted.id_map.unwrap_or(false);
+    let id_map = match (maps, sorted.id_map) {
+        (true, _) => Some(IdMap {
+            uids: mount.uid_mappings.clone(),
+            gids: mount.gid_mappings.clone(),
+            namespace: None,
+            recursive: recursive_map,
+        }),
+        (false, Some(_)) => Some(map_of_the_container(index, linux, recursive_map)?),
+        (false, None) => None,
+    };
     let (subpath, layers) = (sorted.subpath.take(), std::mem::take(&mut sorted.layers));
     Ok(Mounted::Bind { source: options.bundle.join(source), recursive, id_map, subpath, layers })
+}
+
+/// Without mappings of its own, a mount is mapped as the container is.
+fn map_of_the_container(index: usize, linux: &Linux, recursive: bool) -> Result<IdMap, PlanError> {
+    let (uids, gids) = (linux.uid_mappings.clone(), linux.gid_mappings.clone());
+    let user = linux.namespaces.iter().find(|each| each.kind == LinuxNamespaceType::User);
+    let path = user.and_then(|user| user.path.clone()).filter(|path| !path.is_empty());
+    if path.is_none() && (uids.is_empty() || gids.is_empty()) {
+        return wrong(
+            format!("mounts[{index}].uidMappings"),
+            "idmap needs mappings of the mount's own, or a user namespace of the container's",
+        );
+    }
+    Ok(IdMap { uids, gids, namespace: path.map(PathBuf::from), recursive })
 }
 
 const SIMPLE_DEVICES: [(&str, u32, u32); 6] = [
@@ -359,10 +410,16 @@ fn links() -> Vec<(String, String)> {
 }
 
 fn absolute_all(field: &str, paths: &[String]) -> Result<Vec<String>, PlanError> {
-    match paths.iter().find(|path| !path.starts_with('/')) {
-        Some(path) => wrong(field, format!("{path:?} is not absolute")),
-        None => Ok(paths.to_vec()),
+    let mut each_once: Vec<String> = Vec::with_capacity(paths.len());
+    for path in paths {
+        if !path.starts_with('/') {
+            return wrong(field, format!("{path:?} is not absolute"));
+        }
+        if !each_once.contains(path) {
+            each_once.push(path.clone());
+        }
     }
+    Ok(each_once)
 }
 
 const IPC_PARAMETERS: [&str; 8] =

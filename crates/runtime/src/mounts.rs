@@ -13,27 +13,37 @@ use oci::runtime::LinuxNamespaceType;
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use crate::channel::{Channel, Down, Up};
 use crate::error::{During, Error, Result};
-use crate::plan::{CgroupPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, PropagationKind};
+use crate::plan::{CgroupPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, PropagationKind, RootSource};
 use crate::root::present_attributes;
 use crate::{copy_up, join};
 
 /// What the parent opens before it clones: idmapped mounts, and what lies in closed directories, need rights over the
 /// host's file systems, which a process in a new user namespace does not have. By the index of the mount.
 #[derive(Debug, Default)]
-pub(crate) struct Prepared(Vec<(usize, OwnedFd)>);
+pub(crate) struct Prepared {
+    trees: Vec<(usize, OwnedFd)>,
+    /// User namespaces that only have the mappings of mounts whose source there is not yet.
+    maps: Vec<(usize, OwnedFd)>,
+}
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan) -> Result<Self> {
-        let mut trees = Vec::new();
+        let mut prepared = Self::default();
         let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
             let tree = match &mount.what {
+                Mounted::Bind { source, id_map: Some(map), .. } if below_root(plan, source).is_some() => {
+                    let namespace = namespace_with(map).map_err(|error| in_step(mount, error))?;
+                    prepared.maps.push((index, namespace));
+                    continue;
+                }
                 Mounted::Bind { source, recursive, id_map: Some(map), .. } => id_mapped(source, *recursive, map),
                 Mounted::Bind { source, recursive, subpath, layers, .. } => match of_another(source) {
                     Some((process, path)) => foreign(process, &path, *recursive),
-                    None if confined && is_hidden(source) => {
+                    None if confined && is_hidden(source) && below_root(plan, source).is_none() => {
                         bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount))
                     }
                     None => continue,
@@ -43,13 +53,28 @@ impl Prepared {
                 }
                 _ => continue,
             };
-            trees.push((index, tree.map_err(|error| in_step(mount, error))?));
+            prepared.trees.push((index, tree.map_err(|error| in_step(mount, error))?));
         }
-        Ok(Self(trees))
+        Ok(prepared)
     }
 
     fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.0.iter().find(|(each, _)| *each == index).map(|(_, tree)| tree.as_fd())
+        self.trees.iter().find(|(each, _)| *each == index).map(|(_, tree)| tree.as_fd())
+    }
+
+    /// Answers [`Up::Map`].
+    pub(crate) fn map_ids(&self, plan: &Plan, index: usize, tree: BorrowedFd<'_>) -> Result<()> {
+        let what = plan.mounts.get(index).map(|mount| &mount.what);
+        match (what, self.map(index)) {
+            (Some(Mounted::Bind { id_map: Some(map), .. }), Some(namespace)) => {
+                change_ids(tree, namespace, map).during(|| "idmap a mount")
+            }
+            _ => Err(Error::Refused("the container asks for the ids of a mount that has none".to_owned())),
+        }
+    }
+
+    fn map(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.maps.iter().find(|(each, _)| *each == index).map(|(_, map)| map.as_fd())
     }
 }
 
@@ -104,10 +129,26 @@ fn foreign(process: i32, path: &Path, recursive: bool) -> Result<OwnedFd> {
     tree.during(step)
 }
 
-/// mount_setattr takes the maps from a user namespace, so a child is made that does nothing but have one.
 fn id_mapped(source: &Path, recursive: bool, map: &IdMap) -> Result<OwnedFd> {
     let step = || "idmap a mount";
     let tree = copy(source, recursive).during(step)?;
+    let namespace = namespace_with(map)?;
+    change_ids(tree.as_fd(), namespace.as_fd(), map).during(step)?;
+    Ok(tree)
+}
+
+fn change_ids(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, map: &IdMap) -> kernel::Result<()> {
+    mount::change(tree, &Change { id_map: Some(namespace), recursive: map.recursive, ..Change::default() })
+}
+
+/// mount_setattr takes the maps from a user namespace, so a child is made that does nothing but have one.
+fn namespace_with(map: &IdMap) -> Result<OwnedFd> {
+    let step = || "idmap a mount";
+    if let Some(path) = &map.namespace {
+        return rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SystemCall::new(format!("open({path:?}, O_RDONLY)"), errno))
+            .during(step);
+    }
     let (ours, theirs) = crate::channel::pair()?;
     let mut ours = Some(ours);
     let holder = Cloning { namespaces: Namespaces::USER, ..Cloning::default() }
@@ -122,10 +163,7 @@ fn id_mapped(source: &Path, recursive: bool, map: &IdMap) -> Result<OwnedFd> {
         .and_then(|()| kernel::namespaces::open(holder.pid, Namespaces::USER).during(step));
     drop(ours.take());
     crate::create::reap(holder.pid);
-    let namespace = result?;
-    let change = Change { id_map: Some(namespace.as_fd()), recursive: map.recursive, ..Change::default() };
-    mount::change(tree.as_fd(), &change).during(step)?;
-    Ok(tree)
+    result
 }
 
 fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
@@ -147,13 +185,19 @@ fn is_sealed_late(mount: &MountPlan, kind: &str) -> bool {
 }
 
 /// `isolated`: every mount of the namespace is private already.
-pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, isolated: bool) -> Result<Made> {
+pub(crate) fn make_all(
+    plan: &Plan,
+    (prepared, channel): (&Prepared, &Channel),
+    root: BorrowedFd<'_>,
+    isolated: bool,
+) -> Result<Made> {
     let mut made = Made { procfs: None, devpts: None, sealed_late: Vec::new() };
     for (index, mount) in plan.mounts.iter().enumerate() {
         let step = || name(mount);
         match &mount.what {
             Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
-                let (target, inherited) = target(root, mount, kind).during(step)?;
+                let (target, inherited) =
+                    target(root, mount, kind).map_err(|error| not_ordinary(mount, kind, error))?;
                 let tree = match prepared.tree(index) {
                     Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
                     None => file_system(mount, kind, source, options, inherited).during(step)?,
@@ -177,11 +221,21 @@ pub(crate) fn make_all(plan: &Plan, prepared: &Prepared, root: BorrowedFd<'_>, i
                     _ => {}
                 }
             }
-            Mounted::Bind { source, recursive, subpath, layers, .. } => {
+            Mounted::Bind { source, recursive, subpath, layers, id_map } => {
                 let copied;
-                let tree = match prepared.tree(index) {
-                    Some(tree) => tree,
-                    None => {
+                let tree = match (prepared.tree(index), below_root(plan, source)) {
+                    (Some(tree), _) => tree,
+                    (None, Some(path)) if subpath.is_none() && layers.is_empty() => {
+                        copied = of_the_root(root, &path, *recursive).during(step)?;
+                        if let (Some(map), Some(namespace)) = (id_map, prepared.map(index)) {
+                            match change_ids(copied.as_fd(), namespace, map) {
+                                Err(error) if error.errno() == Errno::PERM => ask_to_map(channel, index, &copied)?,
+                                other => other.during(step)?,
+                            }
+                        }
+                        copied.as_fd()
+                    }
+                    (None, _) => {
                         copied = bind_source(source, *recursive, subpath.as_deref(), layers).during(step)?;
                         copied.as_fd()
                     }
@@ -251,8 +305,57 @@ pub(crate) fn attach_live(mount: &MountPlan, tree: BorrowedFd<'_>, root: Borrowe
     }
 }
 
+fn not_ordinary(mount: &MountPlan, kind: &str, source: SystemCall) -> Error {
+    if matches!(kind, "proc" | "sysfs") && matches!(source.errno(), Errno::LOOP | Errno::NOTDIR) {
+        let place = &mount.destination;
+        return Error::Refused(format!("filesystem {kind:?} must be mounted on ordinary directory, not on {place:?}"));
+    }
+    Error::Step { step: name(mount), source }
+}
+
 fn duplicated(error: std::io::Error) -> SystemCall {
     SystemCall::new("fcntl(<mount>, F_DUPFD_CLOEXEC)", Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// A source that the host names beneath the root file system: what is mounted there for the container is meant as well,
+/// which only the assembled root shows.
+fn below_root(plan: &Plan, source: &Path) -> Option<String> {
+    let RootSource::Directory { path } = &plan.root.source else { return None };
+    let below = source.strip_prefix(path).ok()?;
+    below.to_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The container's image chose the links on the way, so they are followed beneath its root alone.
+fn of_the_root(root: BorrowedFd<'_>, path: &str, recursive: bool) -> kernel::Result<OwnedFd> {
+    let place = beneath::open(root, path, OFlags::PATH, Mode::empty(), Limits::default())?;
+    mount::copy(place.as_fd(), recursive)
+}
+
+/// The maker has the right over the host's file systems, and a mount is the same in whichever process it is open.
+fn ask_to_map(channel: &Channel, index: usize, tree: &OwnedFd) -> Result<()> {
+    let tree = tree.try_clone().map_err(duplicated).during(|| "idmap a mount")?;
+    channel.send_up(&Up::Map { index: u32::try_from(index).unwrap_or(u32::MAX), tree })?;
+    channel.wait_for(Down::Go)
+}
+
+/// Whether the child may have a question of that kind.
+pub(crate) fn may_ask(plan: &Plan) -> bool {
+    plan.mounts.iter().any(|mount| match &mount.what {
+        Mounted::Bind { source, id_map: Some(_), .. } => below_root(plan, source).is_some(),
+        _ => false,
+    })
+}
+
+/// What one bind mount of a plan shows, as a detached mount, made by a process with rights over the host's files.
+pub(crate) fn bind_tree(plan: &Plan, index: usize) -> Result<OwnedFd> {
+    let mount = &plan.mounts[index];
+    let Mounted::Bind { source, recursive, id_map, subpath, layers } = &mount.what else {
+        return Err(Error::Refused(format!("{} is no bind mount", mount.destination)));
+    };
+    match id_map {
+        Some(map) => id_mapped(source, *recursive, map),
+        None => bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount)),
+    }
 }
 
 /// A detached copy of what a bind mount shows.
@@ -365,19 +468,26 @@ fn target(root: BorrowedFd<'_>, mount: &MountPlan, kind: &str) -> kernel::Result
     }
 }
 
+/// pivot_root(2) wants a root that passes nothing on; a copy of a shared mount is one of its peers.
+pub(crate) fn make_private(tree: BorrowedFd<'_>) -> kernel::Result<()> {
+    change_propagation(tree, kernel::mount::Propagation::Private, false)
+}
+
 fn propagate(tree: BorrowedFd<'_>, mount: &MountPlan, isolated: bool) -> kernel::Result<()> {
     let Some(propagate) = mount.propagation else { return Ok(()) };
     if isolated && propagate.how == PropagationKind::Private {
         return Ok(());
     }
-    let change =
-        Change { propagation: Some(propagate.how.into()), recursive: propagate.recursive, ..Change::default() };
-    match mount::change(tree, &change) {
+    change_propagation(tree, propagate.how.into(), propagate.recursive)
+}
+
+fn change_propagation(tree: BorrowedFd<'_>, how: kernel::mount::Propagation, recursive: bool) -> kernel::Result<()> {
+    match mount::change(tree, &Change { propagation: Some(how), recursive, ..Change::default() }) {
         Err(error) if error.errno() == Errno::NOSYS => {
             use std::os::fd::AsRawFd;
             let link = format!("/proc/self/fd/{}", tree.as_raw_fd());
             let link = std::ffi::CString::new(link).unwrap_or_default();
-            mount::set_propagation(&link, propagate.how.into(), propagate.recursive)
+            mount::set_propagation(&link, how, recursive)
         }
         other => other,
     }

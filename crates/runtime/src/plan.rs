@@ -41,6 +41,10 @@ pub struct Plan {
     pub readonly_paths: Vec<String>,
     /// Kernel parameters: path below `/proc/sys` and value.
     pub sysctl: Vec<(String, String)>,
+    /// Devices of the host that are moved into the network namespace: name there and name inside. Whoever calls the
+    /// runtime does it, when the namespaces exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<(String, String)>,
     /// For a new UTS namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
@@ -202,6 +206,9 @@ pub struct IdMap {
     pub uids: Vec<LinuxIDMapping>,
     /// Group ids.
     pub gids: Vec<LinuxIDMapping>,
+    /// As this user namespace has them, in place of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<PathBuf>,
     /// For the mounts below as well.
     pub recursive: bool,
 }

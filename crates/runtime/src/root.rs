@@ -13,6 +13,7 @@ use kernel::terminal::Pair;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::channel::Channel;
 use crate::error::{During, Error, Result};
 use crate::mounts::{self, Prepared};
 use crate::plan::{Plan, PropagationKind, RootPlan, RootSource};
@@ -26,7 +27,7 @@ pub(crate) struct Built {
     pub terminal: Option<Pair>,
 }
 
-pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
+pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> Result<Built> {
     // First of all: what is mounted from here on must not appear on the host, and what is unmounted must not vanish there.
     let isolated = isolate(plan)?;
     // Before the attach, by paths of the host.
@@ -34,8 +35,11 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
     // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
     let host_root = open_directory(Path::new("/"))?;
     mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
+    if plan.root.propagation.is_some_and(crate::plan::Propagate::is_shared) {
+        mounts::make_private(root.as_fd()).during(|| "attach the container's root")?;
+    }
     make_working_directory(plan, root.as_fd())?;
-    let made = mounts::make_all(plan, prepared, root.as_fd(), isolated)?;
+    let made = mounts::make_all(plan, (prepared, channel), root.as_fd(), isolated)?;
     let procfs = match made.procfs {
         Some(procfs) => procfs,
         None => Procfs::of_the_host().during(|| "open the host's /proc")?,
@@ -62,6 +66,7 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared) -> Result<Built> {
 /// Pivots into the root and detaches the host's.
 pub(crate) fn enter(plan: &Plan, root: BorrowedFd<'_>, procfs: Procfs) -> Result<Procfs> {
     if plan.root.no_pivot {
+        hide_kernel_tables()?;
         chroot(root).during(|| "enter the container's root without pivot_root")?;
     } else {
         mount::pivot_root(root).during(|| "enter the container's root")?;
@@ -75,6 +80,40 @@ pub(crate) fn enter(plan: &Plan, root: BorrowedFd<'_>, procfs: Procfs) -> Result
         make_mount_read_only(root, false).during(|| "make the container's root read-only")?;
     }
     Ok(procfs)
+}
+
+/// The host's mounts stay in this mount namespace, out of reach of paths. But for as long as a whole procfs or sysfs is
+/// among them, the kernel lets a user namespace that the container makes mount another (mnt_already_visible), without
+/// what is masked in the container's own. So they are unmounted here, or covered where they are locked.
+fn hide_kernel_tables() -> Result<()> {
+    let step = || "hide the host's /proc and /sys";
+    let table = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(table)
+        .map_err(|error| SystemCall::new(format!("read({table:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+        .during(step)?;
+    mount::set_propagation(c"/", Propagation::Slave, true).during(step)?;
+    for path in text.lines().filter_map(whole_kernel_table) {
+        // From this process's root, which the container's covers: a path leads to the host's mount.
+        match mount::detach(&path) {
+            Ok(()) => {}
+            Err(error) if error.errno() == Errno::NOENT => {}
+            Err(error) if matches!(error.errno(), Errno::INVAL | Errno::PERM) => {
+                let cover = FileSystem::open("tmpfs").and_then(|tmpfs| tmpfs.mount(Attributes::MOUNT_ATTR_RDONLY));
+                let place = open_directory(Path::new(&path))?;
+                mount::attach(cover.during(step)?.as_fd(), place.as_fd()).during(step)?;
+            }
+            Err(error) => return Err(error).during(step),
+        }
+    }
+    Ok(())
+}
+
+/// The mount point in a line of mountinfo (proc_pid_mountinfo(5)) that is a procfs or sysfs from its root on.
+fn whole_kernel_table(line: &str) -> Option<String> {
+    let mut fields = line.split(' ').skip(3);
+    let (root, place) = (fields.next()?, fields.next()?);
+    let kind = line.split(" - ").nth(1)?.split(' ').next()?;
+    (root == "/" && matches!(kind, "proc" | "sysfs")).then(|| place.replace("\\040", " "))
 }
 
 /// The root is attached over `/` already, so that no path leads below it.

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod checkpoints;
 mod cni;
 mod command_line;
 mod commits;
@@ -18,6 +19,7 @@ mod docker_streams;
 mod events;
 mod hardening;
 mod health;
+mod hostile;
 mod hostile_images;
 mod image_store;
 mod images;
@@ -29,6 +31,7 @@ mod log_drivers;
 mod network;
 mod networks;
 mod oci;
+mod old_kernels;
 mod ports;
 mod restart;
 mod rootless;
@@ -77,6 +80,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         cni::CASES,
         oci::CASES,
         hardening::CASES,
+        hostile::CASES,
+        checkpoints::CASES,
+        old_kernels::CASES,
         rootless::CASES,
         rootless_networks::CASES,
         images::CASES,

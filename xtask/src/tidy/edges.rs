@@ -10,14 +10,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("erofs", &[]),
     ("seccomp", &["oci"]),
     ("cgroup", &["kernel", "oci"]),
+    ("criu", &["kernel"]),
     ("network", &["kernel"]),
     ("registry", &["oci"]),
     ("signature", &["oci"]),
     ("store", &["kernel", "oci", "archive", "erofs"]),
-    ("runtime", &["kernel", "cgroup", "seccomp", "oci"]),
+    ("runtime", &["kernel", "cgroup", "criu", "seccomp", "oci"]),
     ("monitor", &["kernel", "oci", "cgroup", "network", "runtime"]),
     // The command line that other engines call; beside the engine, not below it.
-    ("oci-runtime", &["kernel", "oci", "cgroup", "runtime"]),
+    ("oci-runtime", &["kernel", "oci", "cgroup", "network", "runtime"]),
     (
         "engine",
         &[

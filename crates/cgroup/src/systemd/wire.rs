@@ -35,6 +35,10 @@ impl Writer {
         self.number(u32::try_from(length).unwrap_or(u32::MAX));
     }
 
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.number(u32::from(flag));
+    }
+
     pub(super) fn text(&mut self, text: &str) {
         self.length(text.len());
         self.0.extend(text.as_bytes());
@@ -267,6 +271,27 @@ impl Connection {
                         }
                         _ => {}
                     }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Calls a method that is done when it has answered.
+    pub(super) fn call(&mut self, method: &'static str, signature: &str, body: &Writer) -> Result<()> {
+        const CALL: u32 = 4;
+        let refused = |path: &Path, reason: String| Error::Systemd { request: method, bus: path.to_owned(), reason };
+        let out = self.requests(method, signature, body, CALL);
+        let sent = self.stream.write_all(&out);
+        sent.map_err(|error| refused(&self.path, error.to_string()))?;
+        let start = Instant::now();
+        loop {
+            let message = self.receive(start).map_err(|error| refused(&self.path, error.to_string()))?;
+            match message.kind {
+                2 if message.reply_to == CALL => return Ok(()),
+                3 if message.reply_to == CALL || message.reply_to == 1 => {
+                    let text = Reader { bytes: &message.body, at: 0 }.text().unwrap_or_default();
+                    return Err(refused(&self.path, format!("{}: {text}", message.error)));
                 }
                 _ => {}
             }

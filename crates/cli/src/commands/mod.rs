@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod checkpoint;
 mod cni;
 mod commit;
 mod completion;
@@ -180,6 +181,7 @@ pub const GROUPS: &[Group] = &[
             (&["tag"], &tag::VERB),
         ],
     },
+    checkpoint::GROUP,
     cni::GROUP,
     volume::GROUP,
     Group {

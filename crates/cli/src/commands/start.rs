@@ -21,6 +21,12 @@ struct Flags {
     /// Attach standard input
     #[arg(short = 'i', long)]
     interactive: bool,
+    /// Go on where this checkpoint left off
+    #[arg(long, value_name = "string")]
+    checkpoint: Option<String>,
+    /// Directory of checkpoints in place of the container's own
+    #[arg(long, value_name = "string")]
+    checkpoint_dir: Option<std::path::PathBuf>,
     #[command(flatten)]
     join: JoinFlags,
     /// Names or identifiers
@@ -29,6 +35,19 @@ struct Flags {
 }
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
+    if let Some(checkpoint) = &flags.checkpoint {
+        let [name] = flags.containers.as_slice() else {
+            return Err(Failure::new("you cannot restore multiple containers at once"));
+        };
+        if flags.attach || flags.interactive {
+            return Err(Failure::new("you cannot attach to a container that is restored: start it, then attach"));
+        }
+        session.engine()?.start_from(name, checkpoint, flags.checkpoint_dir.as_deref(), None)?;
+        return crate::output::line(name);
+    }
+    if flags.checkpoint_dir.is_some() {
+        return Err(Failure::new("--checkpoint-dir needs --checkpoint"));
+    }
     if !flags.attach && !flags.interactive {
         let engine = session.engine()?;
         return each_named(&flags.containers, |name| match engine.start(name, None) {

@@ -3,6 +3,7 @@
 //! This program called as `runc` or `crun` is that command line without the word `oci`. It has its own way in, beside
 //! [`crate::verb`], because nothing of the engine's (its database, its sweep, its user namespace) may happen here.
 
+mod images;
 mod log;
 mod process;
 mod resources;
@@ -54,7 +55,7 @@ struct Globals {
 
 impl Globals {
     fn store(&self) -> Store {
-        Store::new(self.root.clone().unwrap_or_else(Store::default_root))
+        self.root.clone().map_or_else(Store::usual, Store::new)
     }
 
     fn systemd(&self) -> bool {
@@ -77,6 +78,14 @@ impl Globals {
 /// What every verb gets.
 struct Call {
     globals: Globals,
+}
+
+impl Call {
+    /// Logs warnings, and the steps of a verb when they are wanted.
+    fn progress(&self) -> oci_runtime::Progress {
+        let globals = self.globals.clone();
+        oci_runtime::Progress::new(self.globals.debug, move |level, text| log::note(&globals, level, text))
+    }
 }
 
 /// How a verb ends when it did not fail.
@@ -119,7 +128,7 @@ fn main(name: String, rest: &[OsString]) -> u8 {
     };
     let rest: Vec<OsString> = rest.get_many::<OsString>("").into_iter().flatten().cloned().collect();
     let Some(found) = verbs::VERBS.iter().find(|each| each.name == verb) else {
-        return log::fail(&globals, &format!("{verb:?} is no command; {name:?} --help lists them"), 1);
+        return log::fail(&globals, &format!("No help topic for '{verb}'; {name} --help lists the commands"), 1);
     };
     let matches = match command(found, &name).try_get_matches_from(&rest) {
         Ok(matches) => matches,
@@ -128,7 +137,10 @@ fn main(name: String, rest: &[OsString]) -> u8 {
     let call = Call { globals };
     match (found.run)(&call, &matches) {
         Ok(status) => status,
-        Err(error) => log::fail(&call.globals, &error.chain(), found.failure),
+        Err(error) => match error.execution() {
+            Some(text) => log::fail_to_execute(&call.globals, &text, found.failure),
+            None => log::fail(&call.globals, &error.chain(), found.failure),
+        },
     }
 }
 
@@ -147,8 +159,11 @@ fn root(name: &str) -> Command {
 fn command(verb: &verbs::Verb, name: &str) -> Command {
     (verb.flags)(Command::new("verb"))
         .no_binary_name(true)
-        .about(verb.about)
         .override_usage(format!("{name} {} {}", verb.name, verb.usage))
+        .help_template(format!(
+            "NAME:\n   {name} {} - {}\n\nUSAGE:\n   {{usage}}\n\nOPTIONS:\n{{all-args}}",
+            verb.name, verb.about
+        ))
         .disable_version_flag(true)
         .args_override_self(true)
 }

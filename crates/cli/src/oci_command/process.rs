@@ -68,18 +68,19 @@ impl Bundle {
             inherited: self.common.inherited(),
             systemd_cgroup: call.globals.systemd(),
             rootless: call.globals.rootless(),
+            progress: call.progress(),
         })
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     match std::fs::canonicalize(path) {
         Ok(path) => Ok(path),
         Err(error) => Err(Error::Refused(format!("bundle {}: {error}", path.display()))),
     }
 }
 
-fn parsed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T> {
+pub(super) fn parsed<T: FromArgMatches>(matches: &clap::ArgMatches) -> Result<T> {
     T::from_arg_matches(matches).map_err(|error| Error::Refused(error.to_string()))
 }
 
@@ -235,6 +236,7 @@ pub fn exec(call: &Call, matches: &clap::ArgMatches) -> Ended {
         pid_file: exec.common.pid_file.clone(),
         sockets: exec.common.sockets(),
         inherited,
+        progress: call.progress(),
     };
     let interaction = Interaction { detached: exec.detach, keep: false, no_subreaper: exec.no_subreaper };
     oci_runtime::exec(&call.globals.store(), &exec.id, &options, interaction)

@@ -10,13 +10,16 @@ use super::verbs::VERBS;
 
 /// The list of verbs and of the flags before them.
 pub fn help(name: &str, root: Command) -> String {
-    let mut text = format!("Usage:  {name} [OPTIONS] COMMAND\n\nAn OCI runtime\n\nCommands:\n");
+    let mut text = format!(
+        "NAME:\n   {name} - Open Container Initiative runtime\n\n\
+         USAGE:\n   {name} [global options] command [command options] [arguments...]\n\nCOMMANDS:\n"
+    );
     for verb in VERBS {
         // Writing to a string does not fail.
         _ = writeln!(text, "  {:<11} {}", verb.name, verb.about);
     }
     let options = root.help_template("{options}").render_help().to_string();
-    _ = writeln!(text, "\nOptions:\n{}", options.trim_end());
+    _ = writeln!(text, "\nGLOBAL OPTIONS:\n{}", options.trim_end());
     text
 }
 

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use oci_runtime::{Error, Result};
 use serde_json::json;
 
-use super::{Call, Ended, process, resources, show};
+use super::{Call, Ended, images, process, resources, show};
 
 /// One verb.
 pub struct Verb {
@@ -36,6 +36,7 @@ macro_rules! verbs {
 }
 
 verbs! {
+    "checkpoint", "[OPTIONS] ID", "Write a running container into files", images::checkpoint_flags, images::checkpoint, 1;
     "create", "[OPTIONS] ID", "Make a container that waits for its start", process::create_flags, process::create, 1;
     "delete", "[OPTIONS] ID", "Remove a container", delete_flags, delete, 1;
     "events", "[OPTIONS] ID", "Print what a container uses, and when memory runs out", events_flags, events, 1;
@@ -47,6 +48,7 @@ verbs! {
     "pause", "ID", "Stop all processes of a container", id, pause, 1;
     "plan", "BUNDLE [ID]", "Print all that would be done to make a container", process::plan_flags, process::plan, 1;
     "ps", "[OPTIONS] ID [PS OPTIONS]", "List the processes of a container", ps_flags, ps, 1;
+    "restore", "[OPTIONS] ID", "Make a container from such files", images::restore_flags, images::restore, 1;
     "resume", "ID", "Let the processes of a container go on", id, resume, 1;
     "run", "[OPTIONS] ID", "Make a container and start it", process::run_flags, process::run, 1;
     "spec", "[OPTIONS]", "Write a config.json to begin with", spec_flags, spec, 1;

@@ -1,5 +1,6 @@
 //! Containers: what they are, and what can be done with them. One file for each verb.
 
+mod checkpoint;
 mod create;
 mod exec;
 mod health;
@@ -24,6 +25,7 @@ mod top;
 mod update;
 mod usage;
 
+pub use checkpoint::CheckpointChoices;
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use logs::LogPlace;

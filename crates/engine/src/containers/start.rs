@@ -45,6 +45,16 @@ impl Engine {
     /// [`Kind::NotModified`] when it runs; [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`] for its program.
     pub fn start(&self, wanted: &str, attach: Option<Streams>) -> Result<Started> {
         self.put_right();
+        self.start_with(wanted, attach, None)
+    }
+
+    /// Starts a container, or brings it back from files.
+    pub(crate) fn start_with(
+        &self,
+        wanted: &str,
+        attach: Option<Streams>,
+        files: Option<runtime::CheckpointOptions>,
+    ) -> Result<Started> {
         let entry = table::find(self.database()?.read(), wanted)?;
         let Some(lock) = self.claim_stopped(&entry.id)? else {
             let container = self.observe(entry)?;
@@ -55,7 +65,7 @@ impl Engine {
         };
         self.make_directories(&entry)?;
         let entry = Entry { run: None, ..entry };
-        self.start_held(entry, lock, attach)
+        self.start_held(entry, lock, attach, files)
     }
 
     /// Makes a container and starts it at once.
@@ -66,7 +76,7 @@ impl Engine {
         progress: &mut dyn PullProgress,
     ) -> Result<Started> {
         let (entry, lock) = self.create_held(options, progress)?;
-        self.start_held(entry, lock, attach)
+        self.start_held(entry, lock, attach, None)
     }
 
     /// The lock of a container that does not run; `None` when it does. Waits while another process is about to let go.
@@ -95,11 +105,17 @@ impl Engine {
         }
     }
 
-    pub(crate) fn start_held(&self, mut entry: Entry, lock: OwnedFd, attach: Option<Streams>) -> Result<Started> {
+    pub(crate) fn start_held(
+        &self,
+        mut entry: Entry,
+        lock: OwnedFd,
+        attach: Option<Streams>,
+        files: Option<runtime::CheckpointOptions>,
+    ) -> Result<Started> {
         let keeps_record = !entry.settings.auto_remove;
         // Earlier than any time that the monitor notes, so that a run which has ended already is not overwritten.
         let before = crate::clock::now();
-        match self.launch(&mut entry, &lock, attach) {
+        match self.launch(&mut entry, &lock, attach, files) {
             Ok(started) => {
                 if keeps_record {
                     self.note_start(&entry, started.pid, before);
@@ -122,11 +138,20 @@ impl Engine {
         }
     }
 
-    fn launch(&self, entry: &mut Entry, lock: &OwnedFd, attach: Option<Streams>) -> Result<Started> {
+    fn launch(
+        &self,
+        entry: &mut Entry,
+        lock: &OwnedFd,
+        attach: Option<Streams>,
+        files: Option<runtime::CheckpointOptions>,
+    ) -> Result<Started> {
         if attach.is_some() {
             self.record_of(&entry.id, &entry.name, &entry.settings, "attach", &[]);
         }
-        let (plan, sockets, remarks) = self.prepare(entry, attach, None)?;
+        let (mut plan, sockets, remarks) = self.prepare(entry, attach, None)?;
+        if let monitor::Launch::Container(container) = &mut plan.launch {
+            container.restore = files;
+        }
         let control = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
         // The monitor holds the ports from here on.
         drop(sockets);
@@ -207,6 +232,7 @@ impl Engine {
                 names: network.names.clone(),
                 held_ports: network.sockets.len(),
                 guard: self.guard(&network.all),
+                restore: None,
                 loopback: matches!(settings.network, NetworkMode::Bridge | NetworkMode::None),
                 relay: network.relay().filter(|_| is_user),
                 user_network: network.user.is_some(),

@@ -212,6 +212,15 @@ pub fn filter_architectures() -> Vec<&'static str> {
     [Arch::Aarch64, Arch::Arm, Arch::X32, Arch::X86, Arch::X86_64].map(Arch::name).to_vec()
 }
 
+/// The memory policy of a specification's processes, which one that joins later has as well.
+///
+/// # Errors
+/// A policy that Linux does not have.
+pub fn plan_memory_policy(spec: &Spec) -> Result<Option<(u32, Vec<u64>)>, PlanError> {
+    let linux = spec.linux.as_ref();
+    linux.and_then(|linux| linux.memory_policy.as_ref()).map(memory_policy).transpose()
+}
+
 fn personality(personality: &LinuxPersonality) -> Result<u32, PlanError> {
     if !personality.flags.is_empty() {
         return wrong("linux.personality", "the specification knows no flags");
@@ -223,7 +232,7 @@ fn personality(personality: &LinuxPersonality) -> Result<u32, PlanError> {
     }
 }
 
-pub(super) fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(u32, Vec<u64>), PlanError> {
+fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(u32, Vec<u64>), PlanError> {
     let field = "linux.memoryPolicy";
     let mut mode = match policy.mode.as_str() {
         "MPOL_DEFAULT" => 0,
@@ -233,17 +242,22 @@ pub(super) fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(u32, Vec<u64>
         "MPOL_LOCAL" => 4,
         "MPOL_PREFERRED_MANY" => 5,
         "MPOL_WEIGHTED_INTERLEAVE" => 6,
-        other => return wrong(field, format!("mode {other:?} is unknown")),
+        other => return wrong(field, format!("invalid memory policy mode {other:?}")),
     };
     for flag in &policy.flags {
         mode |= match flag.as_str() {
             "MPOL_F_NUMA_BALANCING" => 1 << 13,
             "MPOL_F_RELATIVE_NODES" => 1 << 14,
             "MPOL_F_STATIC_NODES" => 1 << 15,
-            other => return wrong(field, format!("flag {other:?} is unknown")),
+            other => return wrong(field, format!("invalid memory policy flag {other:?}")),
         };
     }
-    Ok((mode, bits("linux.memoryPolicy.nodes", &policy.nodes)?))
+    let nodes = bits("linux.memoryPolicy.nodes: invalid memory policy node", &policy.nodes)?;
+    let count: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+    if matches!(policy.mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL") && count > 0 {
+        return wrong(field, format!("invalid memory policy: mode requires 0 nodes but got {count}"));
+    }
+    Ok((mode, nodes))
 }
 
 fn affinity(affinity: &CPUAffinity) -> Result<(Vec<u64>, Vec<u64>), PlanError> {

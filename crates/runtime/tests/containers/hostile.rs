@@ -14,7 +14,7 @@ pub fn links_in_the_image_do_not_lead_out() {
         std::os::unix::fs::symlink(&outside, &link).unwrap();
         let error = run(&bundle.plan(&spec(&["true"]))).err().unwrap();
         let text = chain(&error);
-        assert!(text.contains("ELOOP"), "{text}");
+        assert!(text.contains("must be mounted on ordinary directory"), "{text}");
         std::fs::remove_file(&link).unwrap();
     }
     // A link for /dev is followed, inside.

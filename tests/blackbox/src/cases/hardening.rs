@@ -165,7 +165,7 @@ fn cve_2023_27561_proc_is_a_link(sandbox: &Sandbox) -> Result<()> {
             // An ordinary user's is a bind mount.
             continue;
         }
-        bundle.oci(&["run", place])?.fails(1, &[&format!("/{place}"), "ELOOP"])?;
+        bundle.oci(&["run", place])?.fails(1, &[&format!("/{place}"), "must be mounted on ordinary directory"])?;
     }
     Ok(())
 }
@@ -375,6 +375,7 @@ fn cve_2024_25621_state_is_private(sandbox: &Sandbox) -> Result<()> {
     let command = bundle.command(&["create", "one"]);
     let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).map(ToOwned::to_owned).collect();
     let output = sandbox.path("files/output");
+    fs::remove_dir(sandbox.path("files/state"))?;
     let script = format!("umask 0; exec \"$@\" >{} 2>&1", output.display());
     let mut masked = Command::new("sh");
     masked.args(["-c", &script, "sh"]).args(words).current_dir(bundle.place());

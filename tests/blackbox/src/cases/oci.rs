@@ -52,6 +52,7 @@ impl<'a> Bundle<'a> {
         if !std::path::Path::new("/bin/busybox").exists() {
             return skip("no /bin/busybox to make a root file system of");
         }
+        fs::create_dir_all(sandbox.path("files/state"))?;
         fs::copy("/bin/busybox", directory.join("rootfs/bin/busybox"))?;
         for name in ["cat", "echo", "env", "false", "id", "ls", "ps", "pwd", "sh", "sleep", "stat", "true", "tty"] {
             std::os::unix::fs::symlink("busybox", directory.join("rootfs/bin").join(name))?;

@@ -1,0 +1,195 @@
+//! Checkpoints: a running container's processes in files, and back, by criu (crate `runtime`).
+//!
+//! One is a directory with criu's files and `config.json`, below the container's own or where the caller says. It is made
+//! under another name and renamed when it is whole. Its files are of the processes alone: the container's layer, its
+//! volumes and its network stay what they are.
+
+use super::options::RestartPolicy;
+use super::start::{Started, Streams};
+use super::table::{self, Entry};
+use crate::engine::Engine;
+use crate::error::{Context, Error, Kind, Result};
+use runtime::CheckpointOptions;
+use std::path::{Path, PathBuf};
+
+/// What stays open in the processes, and whether they do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckpointChoices {
+    /// The container goes on afterwards.
+    pub leave_running: bool,
+    /// With established TCP connections.
+    pub tcp_established: bool,
+    /// With file locks.
+    pub file_locks: bool,
+}
+
+impl Engine {
+    /// Writes a running container into a checkpoint; it has ended afterwards unless it is to go on.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] for one that does not run and for a name that is taken, criu's refusal: it runs on then.
+    pub fn checkpoint(
+        &self,
+        wanted: &str,
+        name: &str,
+        directory: Option<&Path>,
+        choices: CheckpointChoices,
+    ) -> Result<()> {
+        let container = self.running(wanted, "checkpoint")?;
+        self.only_root("checkpoint")?;
+        let place = self.checkpoint_place(&container.id, name, directory)?;
+        if place.exists() {
+            let text = format!("checkpoint with name {name} already exists for container {}", container.name);
+            return Err(Error::new(Kind::Conflict, text));
+        }
+        let partial = place.with_file_name(format!(".{name}.partial"));
+        let failed = || format!("Cannot checkpoint container {wanted}");
+        remove(&partial).internal(failed)?;
+        crate::directories::make(&partial, 0o700)?;
+        let entry = table::find(self.database()?.read(), &container.id)?;
+        let options = CheckpointOptions {
+            images: partial.clone(),
+            leave_running: choices.leave_running,
+            tcp_established: choices.tcp_established,
+            file_locks: choices.file_locks,
+            manage_cgroups: "ignore".to_owned(),
+            ..CheckpointOptions::default()
+        };
+        let made = self.write_checkpoint(&entry, &options).and_then(|()| {
+            let about = serde_json::json!({
+                "name": name, "created": crate::clock::now(),
+                "tcpEstablished": choices.tcp_established, "fileLocks": choices.file_locks,
+            });
+            std::fs::write(partial.join("config.json"), about.to_string()).internal(failed)?;
+            std::fs::rename(&partial, &place).internal(failed)
+        });
+        if let Err(error) = made {
+            // The first error is the one to report.
+            remove(&partial).unwrap_or_default();
+            return Err(error);
+        }
+        self.record_of(&container.id, &container.name, &container.settings, "checkpoint", &[("name", name)]);
+        if !choices.leave_running && entry.settings.restart != RestartPolicy::No {
+            // It did not end by itself, and is not to be started again behind the caller's back.
+            self.stop(&container.id, None, Some(0))?;
+        } else if !choices.leave_running {
+            self.wait(&container.id)?;
+        }
+        Ok(())
+    }
+
+    fn write_checkpoint(&self, entry: &Entry, options: &CheckpointOptions) -> Result<()> {
+        let mut spec = self.specification(entry)?;
+        self.share(entry, &mut spec)?;
+        let mut plan = self.runtime_plan(entry, &spec)?;
+        let state = self.running_state(&entry.id)?;
+        let path = crate::lower::cgroup_path(&entry.settings, &entry.id);
+        if let Some(group) = crate::group::find(self.host()?, &path, state.as_ref())? {
+            plan.cgroup = monitor::cgroup_directories(&group);
+        }
+        let pid = state.and_then(|state| rustix::process::Pid::from_raw(state.pid));
+        let Some(pid) = pid else {
+            return Err(Error::new(Kind::Conflict, format!("container {} is not running", entry.id)));
+        };
+        runtime::checkpoint(&plan, pid, options).internal(|| format!("Cannot checkpoint container {}", entry.name))
+    }
+
+    /// The names of a container's checkpoints.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for the container.
+    pub fn checkpoints(&self, wanted: &str, directory: Option<&Path>) -> Result<Vec<String>> {
+        let id = table::find(self.database()?.read(), wanted)?.id;
+        let above = self.checkpoint_place(&id, "x", directory)?;
+        let Ok(entries) = std::fs::read_dir(above.parent().unwrap_or(Path::new("/"))) else { return Ok(Vec::new()) };
+        let whole = entries.flatten().filter(|entry| entry.path().join("config.json").is_file());
+        let names = whole.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a checkpoint.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for the container or the checkpoint.
+    pub fn remove_checkpoint(&self, wanted: &str, name: &str, directory: Option<&Path>) -> Result<()> {
+        let place = self.known_checkpoint(wanted, name, directory)?;
+        remove(&place).internal(|| format!("cannot remove checkpoint {name}"))
+    }
+
+    /// Starts a container where a checkpoint of it left off.
+    ///
+    /// # Errors
+    /// As [`Engine::start`]; [`Kind::NotFound`] for the checkpoint, criu's refusal.
+    pub fn start_from(
+        &self,
+        wanted: &str,
+        name: &str,
+        directory: Option<&Path>,
+        attach: Option<Streams>,
+    ) -> Result<Started> {
+        self.put_right();
+        self.only_root("restore")?;
+        let images = self.known_checkpoint(wanted, name, directory)?;
+        let about = std::fs::read(images.join("config.json")).internal(|| format!("cannot read checkpoint {name}"))?;
+        let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
+        let said = |what: &str| about[what] == true;
+        let program =
+            runtime::criu_program().kind(Kind::Unavailable, || format!("cannot restore container {wanted}"))?;
+        let files = CheckpointOptions {
+            images,
+            // The monitor that starts it does not have this process's $PATH.
+            program: Some(program),
+            tcp_established: said("tcpEstablished"),
+            file_locks: said("fileLocks"),
+            manage_cgroups: "ignore".to_owned(),
+            ..CheckpointOptions::default()
+        };
+        self.start_with(wanted, attach, Some(files))
+    }
+
+    fn known_checkpoint(&self, wanted: &str, name: &str, directory: Option<&Path>) -> Result<PathBuf> {
+        let entry = table::find(self.database()?.read(), wanted)?;
+        let place = self.checkpoint_place(&entry.id, name, directory)?;
+        if place.join("config.json").is_file() {
+            return Ok(place);
+        }
+        Err(Error::new(Kind::NotFound, format!("checkpoint {name} does not exist for container {}", entry.name)))
+    }
+
+    fn checkpoint_place(&self, id: &str, name: &str, directory: Option<&Path>) -> Result<PathBuf> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if !name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            || !name.bytes().all(plain)
+            || name.len() > 200
+        {
+            let text = format!("Invalid checkpoint ID ({name:?}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+            return Err(Error::new(Kind::InvalidArgument, text));
+        }
+        let above = match directory {
+            Some(directory) => {
+                std::path::absolute(directory).kind(Kind::InvalidArgument, || "--checkpoint-dir".into())?
+            }
+            None => self.directories().container(id).join("checkpoints"),
+        };
+        Ok(above.join(name))
+    }
+
+    /// criu restores ids, mounts and namespaces that only the machine's root may make.
+    fn only_root(&self, verb: &str) -> Result<()> {
+        if self.host()?.user_namespace {
+            let text = format!("{verb} needs root of the machine: criu cannot do it for an ordinary user's containers");
+            return Err(Error::new(Kind::Unavailable, text));
+        }
+        Ok(())
+    }
+}
+
+/// What is not there is removed already.
+fn remove(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
