@@ -84,7 +84,7 @@ fn an_empty_place() {
         ("images", 0, "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE\n", ""),
         ("inspect nosuch", 1, "[]\n", "dhow: error: No such object: nosuch\n"),
         ("container inspect nosuch", 1, "[]\n", "dhow: error: No such container: nosuch\n"),
-        ("inspect -f {{.Id}} nosuch", 1, "", "dhow: error: No such object: nosuch\n"),
+        ("inspect -f {{.Id}} nosuch", 1, "\n", "dhow: error: No such object: nosuch\n"),
         ("rm -f nosuch", 0, "", "dhow: error: No such container: nosuch\n"),
         ("rm nosuch", 1, "", "dhow: error: No such container: nosuch\n"),
         ("stop a b", 1, "", "dhow: error: No such container: a\ndhow: error: No such container: b\n"),

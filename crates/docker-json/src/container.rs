@@ -195,6 +195,14 @@ struct HostConfig {
     ulimits: Vec<Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<bool>,
+    #[serde(flatten)]
+    of_windows: OfWindows,
+}
+
+/// Limits of Windows, which Docker shows everywhere.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfWindows {
     cpu_count: u64,
     cpu_percent: u64,
     #[serde(rename = "IOMaximumIOps")]
@@ -369,10 +377,7 @@ fn host_config(settings: &Settings) -> HostConfig {
     HostConfig {
         binds: some(&settings.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
         container_id_file: "",
-        log_config: LogConfig {
-            r#type: if settings.log_driver.is_empty() { "json-file".into() } else { settings.log_driver.clone() },
-            config: settings.log_options.clone(),
-        },
+        log_config: LogConfig { r#type: or(&settings.log_driver, "json-file"), config: settings.log_options.clone() },
         network_mode: network_mode(settings),
         port_bindings: bindings(&settings.ports),
         restart_policy: RestartPolicy {
@@ -391,7 +396,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         dns_search: settings.dns_search.clone(),
         extra_hosts: some(&settings.extra_hosts),
         group_add: some(&settings.group_add),
-        ipc_mode: if settings.ipc_mode.is_empty() { "private".into() } else { settings.ipc_mode.clone() },
+        ipc_mode: or(&settings.ipc_mode, "private"),
         cgroup: "",
         links: None,
         oom_score_adj: settings.oom_score_adj.unwrap_or(0),
@@ -420,12 +425,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         devices: settings.devices.iter().filter(|text| text.starts_with('/')).map(|text| device(text)).collect(),
         device_requests: device_requests(settings),
         memory_reservation: limits.memory_reservation.unwrap_or(0),
-        // As much swap as memory, which Docker counts together.
-        memory_swap: limits
-            .memory_swap
-            .filter(|swap| *swap != 0)
-            .or(limits.memory.map(|memory| memory * 2))
-            .unwrap_or(0),
+        memory_swap: memory_swap(limits),
         memory_swappiness: limits.memory_swappiness,
         block_io: block_io(&limits.io),
         cpu_realtime_period: limits.cpu_realtime_period.unwrap_or(0),
@@ -434,10 +434,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         pids_limit: limits.pids,
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init.then_some(true),
-        cpu_count: 0,
-        cpu_percent: 0,
-        io_maximum_iops: 0,
-        io_maximum_bandwidth: 0,
+        of_windows: OfWindows::default(),
     }
 }
 
@@ -446,6 +443,16 @@ fn device_requests(settings: &Settings) -> Option<Vec<DeviceRequest>> {
     let names: Vec<String> = settings.devices.iter().filter(|text| !text.starts_with('/')).cloned().collect();
     let request = |device_ids| DeviceRequest { driver: "cdi", count: 0, device_ids, capabilities: None, options: None };
     (!names.is_empty()).then(|| vec![request(names)])
+}
+
+/// The text, or what stands for an empty one.
+fn or(text: &str, default: &str) -> String {
+    if text.is_empty() { default } else { text }.to_owned()
+}
+
+/// As much swap as memory where nobody said anything; Docker counts the two together.
+fn memory_swap(limits: &engine::Limits) -> i64 {
+    limits.memory_swap.filter(|swap| *swap != 0).or(limits.memory.map(|memory| memory * 2)).unwrap_or(0)
 }
 
 fn device(text: &str) -> Device {

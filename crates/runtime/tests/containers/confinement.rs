@@ -67,7 +67,7 @@ pub fn users_by_name_and_number() {
     options.user = Some("user".into());
     let spec = spec(&["sh", "-c", "id -u; id -g; grep Groups /proc/self/status; echo $HOME; echo x > /dev/stdout"]);
     let output = run(&runtime::plan(&spec, &options).unwrap()).unwrap();
-    assert_eq!(output.text, "1000\n1000\nGroups:\t26 \n/home/user\nx\n");
+    assert_eq!(output.text, "1000\n1000\nGroups:\t26 1000 \n/home/user\nx\n");
     options.user = Some("nobody".into());
     let error = run(&runtime::plan(&spec, &options).unwrap()).err().unwrap();
     assert!(matches!(error, Error::Refused(_)), "{error}");
