@@ -25,7 +25,7 @@ use crate::plan::{MountPlan, Mounted};
 /// The kernel's refusal; a source that does not exist.
 pub fn tree(plan: &MountPlan) -> Result<Option<OwnedFd>> {
     match &plan.what {
-        Mounted::Bind { .. } => mounts::bind_tree(plan).map(Some),
+        Mounted::Bind { .. } => mounts::live_tree(plan).map(Some),
         Mounted::FileSystem { from_outside: true, .. } => mounts::file_system_tree(plan).map(Some),
         Mounted::FileSystem { .. } | Mounted::Cgroup => Ok(None),
     }

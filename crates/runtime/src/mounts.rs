@@ -249,7 +249,7 @@ pub(crate) fn make_all(
 }
 
 /// A detached copy of what a bind mount of a running container is to show.
-pub(crate) fn bind_tree(mount: &MountPlan) -> Result<OwnedFd> {
+pub(crate) fn live_tree(mount: &MountPlan) -> Result<OwnedFd> {
     match &mount.what {
         Mounted::Bind { source, recursive, id_map: Some(map), .. } => {
             id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))

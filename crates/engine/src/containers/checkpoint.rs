@@ -6,6 +6,7 @@
 
 use super::options::RestartPolicy;
 use super::start::{Started, Streams};
+use super::state::Step;
 use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -35,7 +36,7 @@ impl Engine {
         directory: Option<&Path>,
         choices: CheckpointChoices,
     ) -> Result<()> {
-        let container = self.running(wanted, "checkpoint")?;
+        let container = self.ready(wanted, Step::Checkpoint)?;
         self.only_root("checkpoint")?;
         let place = self.checkpoint_place(&container.id, name, directory)?;
         if place.exists() {

@@ -57,6 +57,8 @@ pub enum Step {
     Resize,
     /// A look through a running container.
     Look,
+    /// `checkpoint create`; when the container does not go on, its end follows.
+    Checkpoint,
     /// `rm`.
     Remove,
     /// `rm -f`.
@@ -69,7 +71,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Step; 15] = [
+    pub const ALL: [Step; 16] = [
         Step::Start,
         Step::Stop,
         Step::Kill,
@@ -81,6 +83,7 @@ impl Step {
         Step::Top,
         Step::Resize,
         Step::Look,
+        Step::Checkpoint,
         Step::Remove,
         Step::RemoveByForce,
         Step::End,
@@ -101,6 +104,7 @@ impl Step {
             Step::Top => "look at the processes of",
             Step::Resize => "resize",
             Step::Look => "look through",
+            Step::Checkpoint => "checkpoint",
             Step::Remove | Step::RemoveByForce => "remove",
             Step::End | Step::EndForNow => "end",
         }
@@ -156,6 +160,8 @@ pub fn after(status: Status, step: Step) -> std::result::Result<After, Impossibl
         (Paused, Step::Exec) | (Restarting, Step::Pause | Step::Exec | Step::Top | Step::Resize) => impossible,
         (Running | Paused | Restarting, Step::Exec | Step::Attach | Step::Top | Step::Resize | Step::Look) => Ok(Stays),
 
+        (Running | Paused, Step::Checkpoint) => Ok(Stays),
+        (Restarting, Step::Checkpoint) => impossible,
         (Running | Paused, Step::End) => Ok(Becomes(Exited)),
         (Running | Paused, Step::EndForNow) => Ok(Becomes(Restarting)),
         // It could not be started again.
