@@ -161,7 +161,7 @@ pub fn after(status: Status, step: Step) -> std::result::Result<After, Impossibl
         (Running | Paused | Restarting, Step::Exec | Step::Attach | Step::Top | Step::Resize | Step::Look) => Ok(Stays),
 
         (Running | Paused, Step::Checkpoint) => Ok(Stays),
-        (Restarting, Step::Checkpoint) => impossible,
+        (Created | Exited | Restarting, Step::Checkpoint) => impossible,
         (Running | Paused, Step::End) => Ok(Becomes(Exited)),
         (Running | Paused, Step::EndForNow) => Ok(Becomes(Restarting)),
         // It could not be started again.
