@@ -173,7 +173,7 @@ mod tests {
     fn what_is_read_is_written() {
         let items = parse(TEXT).unwrap();
         assert_eq!(write(&items), TEXT);
-        let Item::Command(command) = &items[6] else { panic!("{items:?}") };
+        let Item::Command(command) = &items[5] else { panic!("{items:?}") };
         assert_eq!(command.expected.stdout, ["", "$ b", "out"]);
         assert_eq!((command.expected.code, command.expected.stderr.len()), (3, 1));
         assert_eq!(command.difference.as_ref().unwrap().answer.code, 1);

@@ -95,19 +95,19 @@ mod tests {
             ("docker exec box x", "err", "err", Likeness::Same),
             ("docker exec box x", "err", "other", Likeness::Different),
             (
-                "docker rm nosuch",
-                "Error: No such container: nosuch",
-                "dhow: error: no such container: nosuch",
+                "docker rm no-such",
+                "Error: No such container: no-such",
+                "dhow: error: no such container: no-such",
                 Likeness::Same,
             ),
             (
-                "docker rm nosuch",
-                "Error: No such container: nosuch",
-                "dhow: error: nothing is called nosuch",
+                "docker rm no-such",
+                "Error: No such container: no-such",
+                "dhow: error: nothing is called no-such",
                 Likeness::OwnWords,
             ),
-            ("docker rm nosuch", "Error: No such container: nosuch", "dhow: error: no", Likeness::Different),
-            ("docker rm nosuch", "Error: No such container: nosuch", "", Likeness::Different),
+            ("docker rm no-such", "Error: No such container: no-such", "dhow: error: no", Likeness::Different),
+            ("docker rm no-such", "Error: No such container: no-such", "", Likeness::Different),
         ] {
             let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
             assert_eq!(compare(command, &lines(docker), &lines(dhow)), wanted, "{docker} / {dhow}");
