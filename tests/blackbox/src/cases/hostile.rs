@@ -4,6 +4,7 @@
 //! Each fails when its guard is taken out of `runtime` or `kernel`.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -231,19 +232,21 @@ fn ghsa_3q8j_read_only_paths_are_exchanged(sandbox: &Sandbox) -> Result<()> {
     bundle.config["linux"]["maskedPaths"] = json!(["/volume/link/file"]);
     symlink(&canary.0, volume.join("link"))?;
     bundle.write()?;
+    // By descriptor, as the names tell nothing while they are exchanged.
+    let directories = [fs::File::open(volume.join("a"))?, fs::File::open(volume.join("b"))?];
+    let files: Vec<_> =
+        directories.iter().map(|d| PathBuf::from(format!("/proc/self/fd/{}/file", d.as_raw_fd()))).collect();
     let racer = Racer::new(volume.join("a"), volume.join("b"));
     for number in 0..15 {
         let output = bundle.oci(&["run", &format!("c{number}")])?;
         if output.code == 0 {
-            // Whichever of the two was covered by which name: what the container was told is read-only stays as it was.
-            let changed = ["a", "b"]
-                .iter()
-                .filter(|name| fs::read_to_string(volume.join(name).join("file")).is_ok_and(|text| text == "x\n"));
+            // Whichever of the two was covered by which name: one of them the container was told is read-only.
+            let changed = files.iter().filter(|file| fs::read_to_string(file).is_ok_and(|text| text == "x\n"));
             ensure!(changed.count() < 2, "both were written: {output:?}");
         }
         canary.sings()?;
-        for name in ["a", "b"] {
-            drop(fs::write(volume.join(name).join("file"), format!("{name}\n")));
+        for file in &files {
+            fs::write(file, "as it was\n")?;
         }
     }
     racer.ran()

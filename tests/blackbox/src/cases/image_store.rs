@@ -32,6 +32,12 @@ fn history(sandbox: &Sandbox) -> Result<()> {
     sandbox.dhow(["history", "nosuch"])?.fails(1, &["no such image", "nosuch"])
 }
 
+/// How many there are; `images -q` names one once for each of its names, as Docker does.
+fn different_images(sandbox: &Sandbox) -> Result<usize> {
+    let ids = sandbox.ok(["images", "-q"])?;
+    Ok(ids.lines().collect::<std::collections::BTreeSet<_>>().len())
+}
+
 fn image_filters(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let count = |filter: &str| Ok::<_, anyhow::Error>(sandbox.ok(["images", "-q", "-f", filter])?.lines().count());
@@ -70,7 +76,7 @@ fn prune_what_is_dangling(sandbox: &Sandbox) -> Result<()> {
     contains!(text, format!("deleted: {id}"));
     contains!(text, "Total reclaimed space: ");
     contains!(sandbox.ok(["image", "prune", "-f"])?, "Total reclaimed space: 0B");
-    same!(sandbox.ok(["images", "-q"])?.lines().count(), 1);
+    same!(different_images(sandbox)?, 1);
     same!(fs::read_dir(sandbox.path("data/layers"))?.count(), 1);
     contains!(sandbox.ok(["system", "check"])?, "1 images, 1 layers, 2 documents: 0 problems");
     Ok(())
@@ -108,7 +114,7 @@ fn prune_asks(sandbox: &Sandbox) -> Result<()> {
     dangle(sandbox)?;
     let output = sandbox.dhow_with_input("n\n", ["image", "prune"])?;
     contains!(output.stdout, "WARNING! This will remove all dangling images.");
-    same!(sandbox.ok(["images", "-q"])?.lines().count(), 2);
+    same!(different_images(sandbox)?, 2);
     contains!(sandbox.dhow_with_input("y\n", ["image", "prune"])?.success()?, "Total reclaimed space: ");
     Ok(())
 }

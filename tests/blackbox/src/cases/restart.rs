@@ -215,7 +215,7 @@ fn wrong_policies(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     for (policy, words) in [
         ("sometimes", "unknown policy 'sometimes'"),
-        ("always:2", "can only be used with 'on-failure'"),
+        ("always:2", "only with 'on-failure'"),
         ("on-failure:x", "must be an integer"),
         ("on-failure:-1", "cannot be negative"),
     ] {

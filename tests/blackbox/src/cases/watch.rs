@@ -144,7 +144,7 @@ fn rarer_limits(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["create", "--network", "none", "--name", "box", "--memory-swappiness", "7", "busybox", "true"])?;
     same!(sandbox.inspect("box")?["HostConfig"]["MemorySwappiness"], 7);
     sandbox.dhow(["create", "--blkio-weight", "5", "busybox"])?.fails(1, &["from 10 to 1000"])?;
-    sandbox.dhow(["create", "--memory-swappiness", "101", "busybox"])?.fails(1, &["range is 0-100"])?;
+    sandbox.dhow(["create", "--memory-swappiness", "101", "busybox"])?.fails(125, &["range is 0-100"])?;
     sandbox.dhow(["create", "--device-read-bps", "sda:1mb", "busybox"])?.fails(125, &["bad format for device path"])?;
     let output =
         sandbox.dhow(["create", "--network", "none", "--device-read-bps", "/dev/null:1mb", "busybox", "true"])?;
