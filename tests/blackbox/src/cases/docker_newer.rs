@@ -97,6 +97,8 @@ fn compose(sandbox: &Sandbox) -> Result<()> {
 }
 
 const SERVICES: &str = r#"
+import faulthandler
+faulthandler.dump_traceback_later(60, exit=True)
 import psycopg2
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import wait_for_logs
@@ -106,7 +108,8 @@ with RedisContainer("redis:7") as redis:
     client = redis.get_client()
     client.set("a", "b")
     assert client.get("a") == b"b"
-with PostgresContainer("postgres:15", driver=None) as postgres:
+# The test image knows the superuser only.
+with PostgresContainer("postgres:15", username="postgres", dbname="postgres", driver=None) as postgres:
     url = postgres.get_connection_url()
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("select 6 * 7")

@@ -113,9 +113,15 @@ fn dial_stdio(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let address = format!("unix://{}", sandbox.path("run/docker.sock").display());
     let server = Server::start_with(sandbox, &["--host", &address])?;
-    let answer = sandbox
-        .dhow_with_input("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", ["system", "dial-stdio"])?;
-    contains!(answer.success()?, "\r\n\r\nOK");
+    let mut dial = sandbox.command(["system", "dial-stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    // The input stays open until the answer is there, as ssh's does.
+    let mut input = dial.stdin.take().context("no input")?;
+    input.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    dial.stdout.take().context("no output")?.read_to_string(&mut answer)?;
+    contains!(answer, "\r\n\r\nOK");
+    drop(input);
+    ensure!(dial.wait()?.success(), "dial-stdio failed");
     // What docker's command line does with ssh://, through a program that plays ssh.
     let dhow = sandbox.command(["system", "dial-stdio"]);
     let words: Vec<String> = std::iter::once(dhow.get_program())
