@@ -16,19 +16,23 @@ use crate::mount::{self, Attributes, Change};
 
 /// This program's file in a form that cannot be written through.
 #[derive(Debug)]
-pub struct SealedProgram(OwnedFd);
+pub struct SealedProgram {
+    file: OwnedFd,
+    /// The mount that it was opened through.
+    _tree: Option<OwnedFd>,
+}
 
 impl SealedProgram {
     /// The path by which to execute it, for as long as this value lives; `/proc/self/fd/N`.
     #[must_use]
     pub fn path(&self) -> String {
-        format!("/proc/self/fd/{}", raw(&self.0))
+        format!("/proc/self/fd/{}", raw(&self.file))
     }
 }
 
 impl AsFd for SealedProgram {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
@@ -36,25 +40,26 @@ impl AsFd for SealedProgram {
 /// of whatever it becomes, the file cannot be written.
 ///
 /// It is the file seen through a read-only bind mount that is attached nowhere (Linux 5.12, `CAP_SYS_ADMIN`): the mount
-/// leaves its temporary namespace when this returns, so nobody can make it writable again, and the pages are shared with
-/// the original. Five system calls, some 50 µs, most of it for the kernel to take the mount apart again. Where that cannot be had it is a sealed copy in memory (memfd_create(2)),
-/// which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
+/// leaves its temporary namespace when the value is dropped, so nobody can make it writable again, and the pages are shared
+/// with the original. Five system calls, most of their time for the kernel to take the mount apart again: up to a millisecond,
+/// as it waits for RCU. So the value is best dropped when what it was for is under way. Where that cannot be had it is a
+/// sealed copy in memory (memfd_create(2)), which costs milliseconds and the size of the program. A process that runs from such a file already gets the same again.
 /// A user who may not write the file gets it as it is: no container of theirs has more rights over it than they have.
 pub fn sealed_self() -> Result<SealedProgram> {
-    let fd = match read_only_mount() {
-        Ok(fd) => fd,
+    let file = match read_only_mount() {
+        Ok((file, tree)) => return Ok(SealedProgram { file, _tree: Some(tree) }),
         Err(_) => match already_sealed()? {
             Some(fd) => fd,
             None if unwritable() => open_self()?,
             None => copy_in_memory()?,
         },
     };
-    Ok(SealedProgram(fd))
+    Ok(SealedProgram { file, _tree: None })
 }
 
 const SELF: &str = "/proc/self/exe";
 
-fn read_only_mount() -> Result<OwnedFd> {
+fn read_only_mount() -> Result<(OwnedFd, OwnedFd)> {
     let tree = match mount::copy_path(SELF, false) {
         // The program was executed from a mount of another namespace than the present one.
         Err(error) if error.errno() == Errno::INVAL => by_name().ok_or(error)?,
@@ -64,13 +69,14 @@ fn read_only_mount() -> Result<OwnedFd> {
     mount::change(tree.as_fd(), &change)?;
     // Opened through the mount, because the descriptor of the mount itself keeps it in its temporary namespace, where a
     // privileged process could still change it.
-    rustix::fs::openat(
+    let file = rustix::fs::openat(
         CWD,
         format!("/proc/self/fd/{}", raw(&tree)).as_str(),
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|errno| Error::new("open(<read-only mount of /proc/self/exe>, O_RDONLY)", errno))
+    .map_err(|errno| Error::new("open(<read-only mount of /proc/self/exe>, O_RDONLY)", errno))?;
+    Ok((file, tree))
 }
 
 /// A copy of this mount namespace's mount of the file, found by its name and verified to be the same file: an ordinary
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_sealed_program_cannot_be_opened_for_writing() {
-        let SealedProgram(sealed) = sealed_self().unwrap();
+        let SealedProgram { file: sealed, .. } = sealed_self().unwrap();
         assert!(matches!(reopened_for_writing(&sealed), Err(Errno::ROFS | Errno::TXTBSY)));
         assert!(!fcntl_getfl(&sealed).unwrap().intersects(OFlags::WRONLY | OFlags::RDWR));
         let copy = copy_in_memory().unwrap();
