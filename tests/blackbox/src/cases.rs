@@ -13,7 +13,7 @@ mod crowd;
 mod docker_access;
 mod docker_api;
 mod docker_clients;
-mod docker_limits;
+mod docker_crowds;
 mod docker_newer;
 mod docker_streams;
 mod events;
@@ -96,7 +96,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_access::CASES,
         docker_api::CASES,
         docker_clients::CASES,
-        docker_limits::CASES,
+        docker_crowds::CASES,
         docker_newer::CASES,
         docker_streams::CASES,
         xray::CASES,

@@ -16,7 +16,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 use crate::server::{Server, read_head, status};
 
-cases![docker_limits:
+cases![docker_crowds:
     bodies_of_all_lengths, two_lengths, ten_thousand_connections [Root, Alone], slow_readers, sessions_that_are_left,
     containers_keep_their_limit,
 ];
