@@ -199,6 +199,7 @@ fn cve_2021_20291_a_bad_layer_blocks_nobody(sandbox: &Sandbox) -> Result<()> {
     fs::write(&layer, bytes)?;
     let bad = layout.pack(sandbox, "bad.tar")?;
     let good = sandbox.archive("busybox", "oci")?;
+    sandbox.dhow(["load", "-q", "-i", &bad])?.fails(1, &[&layout.layer(0)?])?;
     let both = [sandbox.spawn(["load", "-q", "-i", &bad])?, sandbox.spawn(["load", "-q", "-i", &good])?];
     let [bad_one, good_one] = both.map(std::process::Child::wait_with_output);
     // It has nothing to refuse when the other has been so quick that the layer is there, and is not read again.
