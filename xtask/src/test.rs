@@ -9,6 +9,7 @@ use std::ops::AddAssign;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -63,6 +64,9 @@ pub fn run(words: &[&str]) -> Result<()> {
         println!("== {name}: {:.0} s", began.elapsed().as_secs_f64());
         counts += result;
     };
+    let to_be_tested = ["native", "user", "vm"].into_iter().any(wanted);
+    // Linking the release takes one processor for minutes, which checks and unit tests leave alone.
+    let release = to_be_tested.then(|| thread::spawn(build_release));
     if wanted("tidy") {
         part("tidy", &mut tidy_checks);
     }
@@ -77,8 +81,9 @@ pub fn run(words: &[&str]) -> Result<()> {
     if wanted("unit") {
         part("unit tests", &mut unit_tests);
     }
-    if ["native", "user", "vm"].into_iter().any(wanted) {
-        match prepared.and_then(|()| Stage::new()) {
+    if let Some(release) = release {
+        let built = release.join().unwrap_or_else(|_| bail!("the thread that builds panicked"));
+        match prepared.and(built).and_then(|()| Stage::new()) {
             Ok(stage) => {
                 for (name, place) in
                     places().into_iter().filter(|(name, _)| wanted(name.split(' ').next().unwrap_or(name)))
@@ -212,11 +217,16 @@ struct Stage {
     directory: Staging,
 }
 
+/// Apart from what the debug profile builds: cargo locks each profile's directory for itself.
+fn build_release() -> Result<()> {
+    let words = ["build", "--quiet", "--release", "--package", "dhow"];
+    run_command(command("cargo", words).current_dir(paths::workspace()))
+}
+
 impl Stage {
     fn new() -> Result<Self> {
-        let build = |words: &[&str]| run_command(command("cargo", words).current_dir(paths::workspace()));
-        build(&["build", "--quiet", "--release", "--package", "dhow"])?;
-        build(&["build", "--quiet", "--package", "blackbox"])?;
+        let words = ["build", "--quiet", "--package", "blackbox"];
+        run_command(command("cargo", words).current_dir(paths::workspace()))?;
         let directory = Staging::new(&paths::cache()?, "stage")?;
         let stage = Self { directory };
         for (name, profile) in [("dhow", "release"), ("blackbox", "debug")] {

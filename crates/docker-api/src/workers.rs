@@ -130,6 +130,8 @@ impl Group {
         let mut state = group.lock();
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() || state.threads >= group.limit {
+            // It would only wait for the lock.
+            drop(state);
             group.work.notify_one();
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 
@@ -227,10 +228,12 @@ impl Session {
         }
     }
 
-    /// Reads one piece of output. `Some(0)`: the stream has ended and is closed now. `None`: nothing now.
-    pub(crate) fn read_output(&mut self, stream: Stream, buffer: &mut [u8]) -> Option<usize> {
+    /// Reads one piece of output into `buffer`, in place of what it holds and no further than its capacity. `Some(0)`: the
+    /// stream has ended and is closed now. `None`: nothing now.
+    pub(crate) fn read_output(&mut self, stream: Stream, buffer: &mut Vec<u8>) -> Option<usize> {
         let slot = &mut self.outputs[stream as usize];
-        let result = rustix::io::read(slot.as_ref()?, buffer);
+        buffer.clear();
+        let result = rustix::io::read(slot.as_ref()?, spare_capacity(buffer));
         match result {
             Ok(n) if n > 0 => {
                 if let Some((_, last)) = &mut self.ended {

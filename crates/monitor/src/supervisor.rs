@@ -235,7 +235,8 @@ impl Monitor {
             control: None,
             signals,
             orphans: Vec::new(),
-            buffer: vec![0; READ],
+            // Not filled with zeros: pages that no output has touched cost nothing.
+            buffer: Vec::with_capacity(READ),
         })
     }
 

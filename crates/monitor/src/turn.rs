@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::Signal;
@@ -256,7 +257,7 @@ impl Monitor {
                 }
                 return;
             }
-            let data = &self.buffer[..n];
+            let data = &self.buffer[..];
             for peer in &mut self.peers {
                 if let Role::Attached { session, attach } = peer.role
                     && session == key
@@ -371,7 +372,8 @@ impl Monitor {
 
     fn drain_orphan(&mut self, index: usize) {
         let Some(Some(fd)) = self.orphans.get(index) else { return };
-        match rustix::io::read(fd, &mut self.buffer[..]) {
+        self.buffer.clear();
+        match rustix::io::read(fd, spare_capacity(&mut self.buffer)) {
             Ok(n) if n > 0 => {}
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(_) | Err(_) => self.orphans[index] = None,

@@ -65,7 +65,8 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Entry>> {
 pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Entry> {
     let name = wanted.strip_prefix('/').unwrap_or(wanted);
     let exact = connection
-        .prepare(&format!("{COLUMNS} WHERE c.id = ?1 OR c.name = ?1"))
+        // Kept with the connection: to compile it takes longer than to run it.
+        .prepare_cached(&format!("{COLUMNS} WHERE c.id = ?1 OR c.name = ?1"))
         .and_then(|mut statement| statement.query_row([name], entry).optional())
         .sql("look up a container")?;
     if let Some(row) = exact {
@@ -77,7 +78,7 @@ pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Entry> {
     }
     // All identifiers with a prefix lie between it and it followed by a letter behind `f`.
     let mut statement = connection
-        .prepare(&format!("{COLUMNS} WHERE c.id >= ?1 AND c.id < ?1 || 'g' LIMIT 2"))
+        .prepare_cached(&format!("{COLUMNS} WHERE c.id >= ?1 AND c.id < ?1 || 'g' LIMIT 2"))
         .sql("look up a container")?;
     let mut rows = statement.query_map([name], entry).sql("look up a container")?;
     let first = rows.next().ok_or_else(missing)?.sql("look up a container")?;
