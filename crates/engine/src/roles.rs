@@ -36,13 +36,13 @@ pub fn dispatch() -> Option<ExitCode> {
     }
 }
 
-/// Starts a monitor: the plan goes over the control socket, the container's lock by inheritance.
+/// Starts a monitor: the plan goes over the control socket, the container's lock by inheritance. The number is its process.
 pub(crate) fn spawn_monitor(
     engine: &Engine,
     lock: &OwnedFd,
     plan: &MonitorPlan,
     sockets: &[OwnedFd],
-) -> Result<Connection> {
+) -> Result<(Connection, u32)> {
     let failed = || "cannot start the container's monitor".to_owned();
     // What the container's processes see as /proc/PID/exe before they execute must not lead to a writable file of the
     // host (CVE-2019-5736).
@@ -60,9 +60,24 @@ pub(crate) fn spawn_monitor(
         command.env("XDG_RUNTIME_DIR", value);
     }
     let (control, child) = monitor::handover::spawn(command, lock.as_fd(), plan).internal(failed)?;
+    let process = child.id();
     leave(child);
     control.send_sockets(sockets).internal(failed)?;
-    Ok(control)
+    Ok((control, process))
+}
+
+/// Kills a monitor that this process has started, and waits for its end: nobody knows how far it is, and what it holds is
+/// needed. Without effect on one that has been reaped.
+pub(crate) fn kill(process: u32) {
+    let found = STARTED.lock().ok().and_then(|mut started| {
+        let position = started.iter().position(|child| child.id() == process)?;
+        Some(started.swap_remove(position))
+    });
+    if let Some(mut child) = found {
+        // It fails only for one that has ended.
+        child.kill().unwrap_or_default();
+        drop(child.wait());
+    }
 }
 
 /// Keeps a process that goes on by itself, to be reaped.

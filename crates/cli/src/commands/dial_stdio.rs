@@ -25,7 +25,7 @@ fn execute(session: &Session, _flags: &Flags) -> Result<(), Failure> {
     let mut socket = UnixStream::connect(&path).map_err(failed)?;
     let mut incoming = socket.try_clone().map_err(failed)?;
     // Ends with the process: what is typed after the server has closed is nobody's.
-    std::thread::spawn(move || {
+    let typed = move || {
         let mut buffer = vec![0; CHUNK];
         let mut input = std::io::stdin().lock();
         while let Ok(n) = input.read(&mut buffer) {
@@ -35,7 +35,8 @@ fn execute(session: &Session, _flags: &Flags) -> Result<(), Failure> {
         }
         // The server may have closed already.
         drop(socket.shutdown(Shutdown::Write));
-    });
+    };
+    std::thread::Builder::new().spawn(typed).map_err(|error| Failure::caused("cannot start a thread", error))?;
     let mut out = output::unbuffered()?;
     let mut buffer = vec![0; CHUNK];
     loop {

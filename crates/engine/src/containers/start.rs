@@ -152,10 +152,16 @@ impl Engine {
         if let monitor::Launch::Container(container) = &mut plan.launch {
             container.restore = files;
         }
-        let control = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
+        let (control, process) = crate::roles::spawn_monitor(self, lock, &plan, &sockets)?;
         // The monitor holds the ports from here on.
         drop(sockets);
-        let (pid, mut warnings) = control.started_with_warnings().map_err(|failure| start_failure(entry, failure))?;
+        let (pid, mut warnings) = control.started_with_warnings().map_err(|failure| {
+            // Whoever did not hear the answer must not take the run apart while the monitor goes on with it.
+            if !matches!(failure, monitor::Error::Remote(_)) {
+                crate::roles::kill(process);
+            }
+            start_failure(entry, failure)
+        })?;
         warnings.extend(remarks);
         let stream = attach.is_some().then_some(control);
         Ok(Started { id: entry.id.clone(), pid, stream, warnings })

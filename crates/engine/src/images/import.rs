@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread::Builder;
 use store::Store;
 
 /// Layers that are unpacked at once where nobody says otherwise, Docker's number.
@@ -131,7 +132,7 @@ fn import_layers(
         let workers: Vec<_> = (0..parallel.min(missing.len()))
             .map(|_| {
                 let (sender, warn, missing, next) = (sender.clone(), warn.clone(), &missing, &next);
-                scope.spawn(move || {
+                Builder::new().spawn_scoped(scope, move || {
                     while let Some(&layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if let Err(error) = import_layer(store, layer, &sender, &warn) {
                             // Nobody begins another layer of an image that cannot be completed.
@@ -150,9 +151,9 @@ fn import_layers(
         warnings.iter().for_each(|text: String| progress.warning(&text));
         let mut outcome = Ok(());
         for worker in workers {
-            let result = worker
-                .join()
-                .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker of the import ended unexpectedly")));
+            let ended = |_| Err(Error::new(Kind::Internal, "a worker of the import ended unexpectedly"));
+            let worker = worker.internal(|| "cannot start a worker of the import".into());
+            let result = worker.and_then(|worker| worker.join().unwrap_or_else(ended));
             if outcome.is_ok() {
                 outcome = result;
             }

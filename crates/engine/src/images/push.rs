@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::thread::{Builder, ScopedJoinHandle};
 use store::Store;
 
 /// Repositories that are asked for a layer before it is made here.
@@ -289,7 +290,7 @@ impl Push<'_> {
             let workers: Vec<_> = (0..self.parallel.min(unique.len()))
                 .map(|_| {
                     let (sender, unique, next, results) = (sender.clone(), &unique, &next, &results);
-                    scope.spawn(move || {
+                    Builder::new().spawn_scoped(scope, move || {
                         while let Some((layer, diff_id)) = unique.get(next.fetch_add(1, Ordering::Relaxed)) {
                             let sent = self.layer(layer, diff_id, &sender).inspect_err(|_| {
                                 // Nobody begins another layer of an image that cannot be completed.
@@ -306,8 +307,11 @@ impl Push<'_> {
                 progress.pushing(&label, event);
             }
             let ended = |_| Err(Error::new(Kind::Internal, "a worker of the push ended unexpectedly"));
-            let outcomes: Vec<Result<()>> =
-                workers.into_iter().map(|worker| worker.join().unwrap_or_else(ended)).collect();
+            let joined = |worker: std::io::Result<ScopedJoinHandle<'_, Result<()>>>| {
+                let worker = worker.internal(|| "cannot start a worker of the push".into())?;
+                worker.join().unwrap_or_else(ended)
+            };
+            let outcomes: Vec<Result<()>> = workers.into_iter().map(joined).collect();
             outcomes.into_iter().collect::<Result<()>>()
         })?;
         let results = lock(&results);

@@ -34,6 +34,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::Builder;
 
 /// Bytes of a packet on the way to pasta, which takes any size and makes packets of the wire's of them.
 pub(crate) const MTU: u32 = 65_520;
@@ -133,26 +134,26 @@ pub(super) fn pasta() -> Option<PathBuf> {
 /// A new network namespace, ready for relays. It is made by a thread that ends in it.
 fn new_namespace() -> Result<OwnedFd> {
     let failed = || "cannot make a network namespace for the containers of this user".to_owned();
-    let made = std::thread::scope(|scope| {
+    let made = std::thread::scope(|scope| -> std::io::Result<_> {
         let work = || -> Result<OwnedFd> {
             namespaces::unshare(Namespaces::NETWORK).kind(Kind::Unavailable, failed)?;
             network::prepare_for_relays().internal(failed)?;
             let path = "/proc/thread-self/ns/net";
             rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).internal(failed)
         };
-        scope.spawn(work).join()
+        Ok(Builder::new().spawn_scoped(scope, work)?.join())
     });
-    made.unwrap_or_else(|_| Err(Error::new(Kind::Internal, failed())))
+    made.internal(failed).and_then(|made| made.unwrap_or_else(|_panic| Err(Error::new(Kind::Internal, failed()))))
 }
 
 /// Does something in a network namespace, by a thread that ends there.
 fn within<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
     let failed = || "cannot enter the network namespace of this user's containers".to_owned();
-    let done = std::thread::scope(|scope| {
+    let done = std::thread::scope(|scope| -> std::io::Result<_> {
         let inside = || namespaces::join(namespace, Namespaces::NETWORK).map(|()| work());
-        scope.spawn(inside).join()
+        Ok(Builder::new().spawn_scoped(scope, inside)?.join())
     });
-    done.map_err(|_| Error::new(Kind::Internal, failed()))?.internal(failed)
+    done.internal(failed)?.map_err(|_panic| Error::new(Kind::Internal, failed()))?.internal(failed)
 }
 
 impl Engine {

@@ -60,6 +60,8 @@ struct Tracee {
 struct Tracer {
     client: Pid,
     tracees: HashMap<Pid, Tracee>,
+    /// Killed by us. Each holds locks and files until its end, which is waited for.
+    killed: BTreeSet<Pid>,
     counts: BTreeMap<(Role, i64), u32>,
     point: Option<Point>,
     outcome: Traced,
@@ -87,6 +89,7 @@ impl Tracer {
         let mut tracer = Tracer {
             client,
             tracees: HashMap::new(),
+            killed: BTreeSet::new(),
             counts: BTreeMap::new(),
             point,
             outcome: Traced::default(),
@@ -130,7 +133,8 @@ impl Tracer {
             }
             match waitpid(None, Some(flags)) {
                 Ok(WaitStatus::StillAlive) => {
-                    let patience = if ends && !self.outcome.hit { LIMIT } else { QUIET };
+                    let dying = self.killed.iter().any(|pid| self.tracees.contains_key(pid));
+                    let patience = if dying || ends && !self.outcome.hit { LIMIT } else { QUIET };
                     if last.elapsed() > patience {
                         return Ok(());
                     }
@@ -219,7 +223,7 @@ impl Tracer {
 
     /// Lets a process go on: until its next call while calls are counted, else for good.
     fn resume(&mut self, pid: Pid, signal: Option<Signal>) {
-        let Some(tracee) = self.tracees.get(&pid) else { return };
+        let Some(tracee) = self.tracees.get(&pid).filter(|_| !self.killed.contains(&pid)) else { return };
         let done = self.outcome.hit && tracee.failing.is_none();
         // Each fails only when the process has been killed; its end is reported next.
         let resumed = match tracee.role {
@@ -270,10 +274,14 @@ impl Tracer {
         let Some(point) = self.point.filter(|point| point.place == place) else { return Ok(()) };
         self.outcome.hit = true;
         match point.fault {
-            Fault::Kill => kill(pid, Signal::SIGKILL)?,
+            Fault::Kill => {
+                self.killed.insert(pid);
+                kill(pid, Signal::SIGKILL)?;
+            }
             Fault::KillAll => {
                 let all = self.tracees.iter().filter(|(_, tracee)| tracee.role != Some(Role::Child));
-                all.for_each(|(pid, _)| kill(*pid, Signal::SIGKILL).unwrap_or_default());
+                self.killed.extend(all.map(|(pid, _)| *pid));
+                self.killed.iter().for_each(|pid| kill(*pid, Signal::SIGKILL).unwrap_or_default());
             }
             Fault::Fail(errno) => {
                 registers.orig_rax = u64::MAX;

@@ -17,6 +17,7 @@ use engine::{ArchiveIn, Engine, Kind};
 use rules::{Destination, Source, place};
 use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
+use std::thread::Builder;
 
 /// Copy files/folders between a container and the local filesystem
 pub const VERB: Verb = verb!(
@@ -85,8 +86,8 @@ fn out(engine: &Engine, flags: &Flags, container: &str, path: &str) -> Result<()
     let (reader, writer) = pipe()?;
     let (sender, stat) = std::sync::mpsc::channel();
     let owners = if flags.archive { Owners::Archive } else { Owners::Caller };
-    let (sent, received) = std::thread::scope(|scope| {
-        let unpacking = scope.spawn(move || -> Result<u64, Failure> {
+    let (sent, received) = std::thread::scope(|scope| -> Result<_, Failure> {
+        let unpack = move || -> Result<u64, Failure> {
             // Nothing is sent when the source cannot be read, which its own error says.
             let Ok(is_directory) = stat.recv() else { return Ok(0) };
             let source = Source { is_directory, name: &shown };
@@ -100,12 +101,13 @@ fn out(engine: &Engine, flags: &Flags, container: &str, path: &str) -> Result<()
             std::io::copy(&mut counted, &mut std::io::sink())
                 .map_err(|error| Failure::caused("read the archive", error))?;
             Ok(counted.bytes)
-        });
+        };
+        let unpacking = Builder::new().spawn_scoped(scope, unpack).map_err(no_thread)?;
         let begin = |stat: &engine::PathStat| sender.send(stat.is_directory()).unwrap_or_default();
         let sent = engine.archive_out(container, &path, begin, writer);
         drop(sender);
-        (sent, unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
+        Ok((sent, unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    })?;
     // When unpacking fails it closes the pipe, and packing fails for that.
     let bytes = match (sent, received) {
         (_, Err(failure)) => return Err(failure),
@@ -151,15 +153,15 @@ fn into(engine: &Engine, flags: &Flags, container: &str, path: &str) -> Result<(
     let target = Destination { path: path.clone(), exists: stat.is_some(), is_directory };
     let (directory, name) = place(&Source { is_directory: source.is_directory, name: &source.name }, &target)?;
     let (reader, writer) = pipe()?;
-    let (sent, received) = std::thread::scope(|scope| {
-        let packing =
-            scope.spawn(move || local::pack(&source.path, &name, std::io::BufWriter::with_capacity(64 << 10, writer)));
+    let (sent, received) = std::thread::scope(|scope| -> Result<_, Failure> {
+        let pack = move || local::pack(&source.path, &name, std::io::BufWriter::with_capacity(64 << 10, writer));
+        let packing = Builder::new().spawn_scoped(scope, pack).map_err(no_thread)?;
         let mut counted = Counted { stream: reader, bytes: 0 };
         let received = engine.archive_in(container, &directory, &mut counted, &options);
         let bytes = counted.bytes;
         drop(counted);
-        (packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), received.map(|()| bytes))
-    });
+        Ok((packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), received.map(|()| bytes)))
+    })?;
     let bytes = match (sent, received) {
         // A source that cannot be read ends the archive in the middle, and unpacking fails for that.
         (Err(error), _) if error.kind() == Kind::NotFound => return Err(error.into()),
@@ -176,6 +178,10 @@ fn done(flags: &Flags, bytes: u64, destination: &str) {
     if !flags.quiet && std::io::stderr().is_terminal() {
         output::remark(&format!("Successfully copied {} to {destination}", amount::transferred(bytes)));
     }
+}
+
+fn no_thread(error: std::io::Error) -> Failure {
+    Failure::caused("cannot start a thread", error)
 }
 
 fn pipe() -> Result<(std::io::PipeReader, std::io::PipeWriter), Failure> {
