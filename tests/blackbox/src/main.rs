@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod audit;
 mod case;
 mod cases;
+mod clients;
 // It knows the registers of this processor.
 #[cfg(target_arch = "x86_64")]
 mod crash;
