@@ -125,7 +125,8 @@ impl Asked {
         self.sides.retain_mut(|(side, id)| {
             let is_open = side.flush().and_then(|()| side.fill());
             while let Some(message) = side.take() {
-                let is_answer = message::Header::read(&message).is_some_and(|header| header.response && header.id == *id);
+                let is_answer =
+                    message::Header::read(&message).is_some_and(|header| header.response && header.id == *id);
                 if is_answer && message::repeats(&message, &query.question) {
                     answer.get_or_insert(message);
                 }

@@ -48,7 +48,11 @@ impl Running {
         let addresses = networks
             .iter()
             .map(|(network, place)| (network.clone(), [text(&place["IPAddress"]), text(&place["GlobalIPv6Address"])]));
-        Ok(Running { name: name.to_owned(), pid: inspected["State"]["Pid"].to_string(), addresses: addresses.collect() })
+        Ok(Running {
+            name: name.to_owned(),
+            pid: inspected["State"]["Pid"].to_string(),
+            addresses: addresses.collect(),
+        })
     }
 
     /// Its address on a network, or on the only one.
@@ -174,8 +178,11 @@ fn ways_out(sandbox: &Sandbox) -> Result<()> {
         bed.neighbour.run(&format!("ip route add {four} via 192.0.2.1; ip route add {six} via 2001:db8::1"))?;
     }
     let place = "name=mmm,ip=10.72.0.9,ip6=fd72::9,mac-address=02:00:00:00:72:09,alias=db";
-    let several =
-        Running::run(sandbox, "several", &["--network", "aaa", "--network", place, "--network", "name=zzz,gw-priority=5"])?;
+    let several = Running::run(
+        sandbox,
+        "several",
+        &["--network", "aaa", "--network", place, "--network", "name=zzz,gw-priority=5"],
+    )?;
     let peer = Running::run(sandbox, "peer", &["--network", "mmm"])?;
     let _servers = (Server::start(&bed.neighbour.pid(), 7000, "neighbour")?, several.serve()?);
     let leaves_by = |network: &str, when: &str| {
@@ -337,15 +344,15 @@ fn devices(sandbox: &Sandbox) -> Result<()> {
 fn device(sandbox: &Sandbox, bed: &Bed, mode: &str, together: bool) -> Result<bool> {
     let prefix = if mode.contains("l3") { "fd99" } else { "2001:db8" };
     let place = |last: &str| format!("name=lan,ip6={prefix}::{last}");
-    let first =
-        sandbox.dhow(["run", "-d", "--name", "one", "--network", &place("a1"), "busybox", "sleep", "1000"])?;
+    let first = sandbox.dhow(["run", "-d", "--name", "one", "--network", &place("a1"), "busybox", "sleep", "1000"])?;
     if first.stderr.contains("EOPNOTSUPP") {
         return Ok(false);
     }
     first.success()?;
     let one = Running::of(sandbox, "one")?;
     // A device that is passed through has one container.
-    let two = (!mode.contains("passthru")).then(|| Running::run(sandbox, "two", &["--network", &place("a2")])).transpose()?;
+    let two =
+        (!mode.contains("passthru")).then(|| Running::run(sandbox, "two", &["--network", &place("a2")])).transpose()?;
     let _servers = (one.serve()?, two.as_ref().map(Running::serve).transpose()?);
     let mut ways = Ways::default();
     for family in [0, 1] {
