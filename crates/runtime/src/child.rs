@@ -57,8 +57,13 @@ fn assemble(
     // Modes below are meant exactly.
     rustix::process::umask(rustix::fs::Mode::empty());
     // First, while this process still has its rights over the host's files.
-    if let Some(born_in_cgroup) = born_in_cgroup {
-        join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?;
+    match born_in_cgroup {
+        // Its maker sets the rest.
+        Some(born_in_cgroup) if plan.namespaces.is_new(LinuxNamespaceType::User) => {
+            join::enter_cgroup(&plan.cgroup, born_in_cgroup)?;
+        }
+        Some(born_in_cgroup) => join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?,
+        None => {}
     }
     if plan.namespaces.is_new(LinuxNamespaceType::User) {
         context.channel.wait_for(Down::Mapped)?;

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::flags::attachment::own_terminal;
 use crate::flags::health::HealthFlags;
 use crate::flags::io::IoFlags;
+use crate::flags::users::UserFlags;
 use crate::values::{
     cpus, devices, environment, gpus, hosts, keyvalue, mount, network, ports, secret, security, signal, size, tmpfs,
     ulimit, volume,
@@ -109,6 +110,8 @@ pub struct ContainerFlags {
     group_add: Vec<String>,
     #[command(flatten)]
     health: HealthFlags,
+    #[command(flatten)]
+    users: UserFlags,
     /// Host name of the container
     #[arg(short = 'h', long, value_name = "string")]
     hostname: Option<String>,
@@ -250,7 +253,7 @@ pub struct ContainerFlags {
     /// User and group (name|uid[:group|gid])
     #[arg(short = 'u', long, value_name = "string")]
     user: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, auto[:size=N,…], keep-id[:uid=N,gid=N], nomap, or CONTAINER:HOST:SIZE[,…]
     #[arg(long, value_name = "string")]
     userns: Option<String>,
     /// UTS namespace: host
@@ -340,6 +343,10 @@ impl ContainerFlags {
             devices: self.device.iter().chain(self.gpus.iter().flatten()).cloned().collect(),
             device_rules: self.device_cgroup_rule.clone(),
             userns_mode: given(&self.userns),
+            uid_maps: self.users.uidmap.clone(),
+            gid_maps: self.users.gidmap.clone(),
+            sub_uid_name: given(&self.users.subuidname),
+            sub_gid_name: given(&self.users.subgidname),
             sysctls: self.sysctl.iter().cloned().collect(),
             init: self.init,
             shm_size: self.shm_size,
