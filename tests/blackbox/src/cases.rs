@@ -4,6 +4,7 @@ use crate::case::Case;
 
 mod checkpoints;
 mod cni;
+mod combinations;
 mod command_line;
 mod commits;
 mod copying;
@@ -28,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod log_drivers;
+mod net_attacks;
 mod network;
 mod networks;
 mod oci;
@@ -79,6 +81,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         networks::CASES,
         ports::CASES,
         testbed::CASES,
+        combinations::CASES,
+        net_attacks::CASES,
         cni::CASES,
         oci::CASES,
         hardening::CASES,
