@@ -343,10 +343,6 @@ impl ContainerFlags {
             devices: self.device.iter().chain(self.gpus.iter().flatten()).cloned().collect(),
             device_rules: self.device_cgroup_rule.clone(),
             userns_mode: given(&self.userns),
-            uid_maps: self.users.uidmap.clone(),
-            gid_maps: self.users.gidmap.clone(),
-            sub_uid_name: given(&self.users.subuidname),
-            sub_gid_name: given(&self.users.subgidname),
             sysctls: self.sysctl.iter().cloned().collect(),
             init: self.init,
             shm_size: self.shm_size,
@@ -364,7 +360,7 @@ impl ContainerFlags {
             restart: crate::values::restart::parse(self.restart.as_deref().unwrap_or_default())?,
             health: self.health.options(),
             secrets: self.secret.iter().chain(&self.config).cloned().collect(),
-            ..Options::default()
+            ..self.users.options()
         })
     }
 
