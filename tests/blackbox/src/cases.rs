@@ -53,6 +53,7 @@ mod testbed;
 mod transfer;
 mod trust;
 mod usage;
+mod users;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -65,6 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         storage::CASES,
         volumes::CASES,
         usage::CASES,
+        users::CASES,
         copying::CASES,
         commits::CASES,
         command_line::CASES,
