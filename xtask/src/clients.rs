@@ -1,6 +1,7 @@
 //! Programs written for Docker, from the registries where their users get them, for the black-box tests: libraries and programs of
 //! Python and Node, Ansible's modules, the newest docker. Each part has a directory in the cache. Without a network, or where a
-//! program that installs is missing, the tests that need the part say that they are skipped.
+//! program that installs is missing, the tests that need the part say that they are skipped. So they do where a part that takes
+//! minutes to build was not asked for with `cargo xtask clients`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,18 +42,25 @@ const NODE_PACKAGES: &[&str] = &[
     "tar-stream@3.2.2",
 ];
 
+/// The program in `tests/clients-rust`, and which libraries it is built with.
+const RUST: &str =
+    concat!(include_str!("../../tests/clients-rust/src/main.rs"), include_str!("../../tests/clients-rust/Cargo.lock"));
+
 /// What is installed by one function into one directory.
 struct Part {
     name: &'static str,
+    /// Whether it is installed only when asked for, as it takes minutes.
+    slow: bool,
     recipe: fn() -> String,
     install: fn(&Path) -> Result<()>,
 }
 
 const PARTS: &[Part] = &[
-    Part { name: "python", recipe: || format!("{PYTHON:?} {ANSIBLE} {COLLECTIONS:?}"), install: python },
+    Part { name: "python", slow: false, recipe: || format!("{PYTHON:?} {ANSIBLE} {COLLECTIONS:?}"), install: python },
     // Fetched with pip, hence after Python.
-    Part { name: "node", recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
-    Part { name: "docker", recipe: || SUITE.to_owned(), install: docker },
+    Part { name: "node", slow: false, recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
+    Part { name: "docker", slow: false, recipe: || SUITE.to_owned(), install: docker },
+    Part { name: "rust", slow: true, recipe: || RUST.to_owned(), install: rust },
 ];
 
 /// Where they are.
@@ -60,14 +68,15 @@ pub fn directory() -> Result<PathBuf> {
     Ok(paths::cache()?.join("clients"))
 }
 
-/// Installs them unless they are there already. What keeps one from being installed is said and is no failure.
-pub fn run() -> Result<()> {
+/// Installs them, with or without those that take minutes, unless they are there already. What keeps one from being installed is
+/// said and is no failure.
+pub fn run(all: bool) -> Result<()> {
     let directory = directory()?;
     // The environment of Python was all that there was.
     if directory.join("pyvenv.cfg").exists() {
         fs::remove_dir_all(&directory)?;
     }
-    for part in PARTS {
+    for part in PARTS.iter().filter(|part| all || !part.slow) {
         let place = directory.join(part.name);
         let (stamp, wanted) = (place.join("installed"), (part.recipe)());
         if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
@@ -131,6 +140,21 @@ fn node(place: &Path) -> Result<()> {
             .args(NODE_PACKAGES)
             .env("PATH", format!("{}:{path}", root.join("bin").display())),
     )
+}
+
+/// Two hundred crates are compiled for it, none of which dhow has.
+fn rust(place: &Path) -> Result<()> {
+    let source = paths::workspace().join("tests/clients-rust");
+    let target = place.join("target");
+    let host = output(&mut command("rustc", ["--print", "host-tuple"]))?;
+    run_command(
+        command("cargo", ["build", "--quiet", "--locked", "--target"])
+            .args([Path::new(host.trim()), Path::new("--target-dir"), &target])
+            .current_dir(source),
+    )?;
+    fs::copy(target.join(host.trim()).join("debug/clients-rust"), place.join("clients-rust"))?;
+    fs::remove_dir_all(target)?;
+    Ok(())
 }
 
 /// Debian's suite with the newest packages.

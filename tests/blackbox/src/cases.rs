@@ -19,6 +19,7 @@ mod docker_crowds;
 mod docker_newer;
 mod docker_node;
 mod docker_readers;
+mod docker_rust;
 mod docker_streams;
 mod docker_verbs;
 mod events;
@@ -111,6 +112,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_newer::CASES,
         docker_node::CASES,
         docker_readers::CASES,
+        docker_rust::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
         xray::CASES,
