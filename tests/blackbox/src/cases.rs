@@ -4,6 +4,7 @@ use crate::case::Case;
 
 mod checkpoints;
 mod cni;
+mod combinations;
 mod command_line;
 mod commits;
 mod copying;
@@ -11,11 +12,16 @@ mod copying;
 mod crash;
 mod crowd;
 mod docker_access;
+mod docker_ansible;
 mod docker_api;
 mod docker_clients;
 mod docker_crowds;
 mod docker_newer;
+mod docker_node;
+mod docker_readers;
+mod docker_rust;
 mod docker_streams;
+mod docker_verbs;
 mod events;
 mod hardening;
 mod health;
@@ -28,6 +34,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod log_drivers;
+mod net_attacks;
 mod network;
 mod networks;
 mod oci;
@@ -47,6 +54,7 @@ mod testbed;
 mod transfer;
 mod trust;
 mod usage;
+mod users;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -59,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         storage::CASES,
         volumes::CASES,
         usage::CASES,
+        users::CASES,
         copying::CASES,
         commits::CASES,
         command_line::CASES,
@@ -77,6 +86,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         networks::CASES,
         ports::CASES,
         testbed::CASES,
+        combinations::CASES,
+        net_attacks::CASES,
         cni::CASES,
         oci::CASES,
         hardening::CASES,
@@ -94,11 +105,16 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         wrong_input::CASES,
         services::CASES,
         docker_access::CASES,
+        docker_ansible::CASES,
         docker_api::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,
         docker_newer::CASES,
+        docker_node::CASES,
+        docker_readers::CASES,
+        docker_rust::CASES,
         docker_streams::CASES,
+        docker_verbs::CASES,
         xray::CASES,
         crowd::CASES,
         #[cfg(target_arch = "x86_64")]

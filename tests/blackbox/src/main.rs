@@ -12,8 +12,10 @@
 use std::process::ExitCode;
 
 mod audit;
+mod bed;
 mod case;
 mod cases;
+mod clients;
 // It knows the registers of this processor.
 #[cfg(target_arch = "x86_64")]
 mod crash;
