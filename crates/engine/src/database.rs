@@ -136,6 +136,12 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (secret, container)
     ) WITHOUT ROWID;
     CREATE INDEX secret_use_container ON secret_use (container);",
+    // Lists: what a line shows is read from an index that has nothing else, as the settings fill pages (containers::lines).
+    "ALTER TABLE image ADD COLUMN labels TEXT;  -- a JSON object; NULL: the configuration has to be asked
+    CREATE INDEX container_line ON container (created_at DESC, id, name, run,
+        json_extract(settings, '$.image_name', '$.image_id', '$.entrypoint', '$.command', '$.hostname', '$.labels',
+            '$.mounts', '$.network', '$.networks[0].network', '$.ports', '$.exposed_ports', '$.health.Test',
+            '$.front_end.Owner'));",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets

@@ -26,11 +26,13 @@ pub(crate) struct Prepared {
     trees: Vec<(usize, OwnedFd)>,
     /// User namespaces that only have the mappings of mounts whose source there is not yet.
     maps: Vec<(usize, OwnedFd)>,
+    /// The file system that the root's upper directory is in: the container's cgroup may not open its device.
+    limited: Option<OwnedFd>,
 }
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan) -> Result<Self> {
-        let mut prepared = Self::default();
+        let mut prepared = Self { limited: crate::root::limited_upper(&plan.root)?, ..Self::default() };
         let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
@@ -56,6 +58,10 @@ impl Prepared {
             prepared.trees.push((index, tree.map_err(|error| in_step(mount, error))?));
         }
         Ok(prepared)
+    }
+
+    pub(crate) fn limited(&self) -> Option<BorrowedFd<'_>> {
+        self.limited.as_ref().map(AsFd::as_fd)
     }
 
     fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {
@@ -405,6 +411,12 @@ fn file_system(
         attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
     }
     let work = || {
+        if kind == "ext4" && Path::new(source).is_file() {
+            // As mount(8) does with `-o loop`. It may be mounted elsewhere, so that its options are those of all.
+            let tree = kernel::loops::mount_ext4(Path::new(source))?;
+            mount::change(tree.as_fd(), &Change { set: attributes, ..Change::default() })?;
+            return Ok(tree);
+        }
         let context = FileSystem::open(kind)?;
         context.set("source", source)?;
         for (key, value) in options {

@@ -31,7 +31,7 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
     // First of all: what is mounted from here on must not appear on the host, and what is unmounted must not vanish there.
     let isolated = isolate(plan)?;
     // Before the attach, by paths of the host.
-    let root = detached_root(&plan.root)?;
+    let root = detached_root_with(&plan.root, prepared.limited())?;
     // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
     let host_root = open_directory(Path::new("/"))?;
     mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
@@ -160,6 +160,20 @@ fn isolate(plan: &Plan) -> Result<bool> {
 /// # Errors
 /// Those of fsopen(2) and its kin, and of open_tree(2).
 pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
+    let limited = limited_upper(root)?;
+    detached_root_with(root, limited.as_ref().map(AsFd::as_fd))
+}
+
+/// A mount of the file system of limited size that the upper directory is in; `None` for one that is not in such.
+pub(crate) fn limited_upper(root: &RootPlan) -> Result<Option<OwnedFd>> {
+    let RootSource::Overlay { upper: Some(upper), .. } = &root.source else { return Ok(None) };
+    match upper.parent().filter(|above| has_extension(above, "ext4")) {
+        Some(image) => kernel::loops::mount_ext4(image).map(Some).during(|| "mount the container's limited directory"),
+        None => Ok(None),
+    }
+}
+
+fn detached_root_with(root: &RootPlan, limited: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     match &root.source {
         RootSource::Directory { path } => directory(path),
         // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
@@ -173,10 +187,14 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
             Ok(tree)
         }
         RootSource::Overlay { lower, upper, work, userxattr, volatile } => {
-            let layers = Layers::open(lower).during(|| format!("mount the images of {} layers", lower.len()))?;
+            let mut layers = Layers::open(lower).during(|| format!("mount the images of {} layers", lower.len()))?;
+            let upper = match limited {
+                Some(limited) => Some(layers.within(limited).during(|| "mount the container's limited directory")?),
+                None => upper.clone().zip(work.clone()),
+            };
             let overlay = Overlay {
                 lower: layers.paths(),
-                upper: upper.as_deref().zip(work.as_deref()),
+                upper: upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path())),
                 userxattr: *userxattr,
                 volatile: *volatile,
                 label: root.label.as_deref(),
@@ -225,6 +243,14 @@ impl Layers {
         &self.paths
     }
 
+    /// The upper and the work directory of a mount, which overlayfs takes as it takes the images.
+    fn within(&mut self, limited: BorrowedFd<'_>) -> kernel::Result<(PathBuf, PathBuf)> {
+        let mounted = limited.try_clone_to_owned().map_err(|_| SystemCall::new("dup(<mount>)", Errno::MFILE))?;
+        let above = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
+        self.mounts.push(mounted);
+        Ok((above.join("upper"), above.join("work")))
+    }
+
     /// Linux 6.15. Before, overlayfs takes layers only from mounts of its caller's namespace (clone_private_mount: EINVAL), so
     /// the images are attached, one over the other on the root directory of this one, and stay there: the host's root is
     /// left anyway, and umount2(2) would wait for all processors.
@@ -252,7 +278,11 @@ impl Layers {
 
 /// By its name, since every start asks.
 fn is_image(layer: &Path) -> bool {
-    layer.extension().is_some_and(|extension| extension == "erofs")
+    has_extension(layer, "erofs")
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

@@ -144,6 +144,10 @@ fn row(
 ) -> Value {
     let bare = image.id.trim_start_matches("sha256:");
     let id = if flags.no_trunc { &image.id } else { bare.get(..12).unwrap_or(bare) };
+    if flags.quiet && flags.format.is_none() {
+        // Nothing else is shown, and there may be thousands.
+        return json!({ "ID": id });
+    }
     let created = elapsed::go(&image.created);
     json!({
         "Repository": repository,
