@@ -79,10 +79,15 @@ struct Configuration {
 /// `EINVAL` and `EUCLEAN` for a file that is no such file system.
 pub fn mount_ext4(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
-        .map_err(|errno| Error::new(format!("open({path:?}, O_RDWR|O_NOFOLLOW)"), errno))?;
-    // So that nobody else gives it a device between our look and our own. Falls with the descriptor.
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)
+    let open = || {
+        rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .map_err(|errno| Error::new(format!("open({path:?}, O_RDWR|O_NOFOLLOW)"), errno))
+    };
+    let file = open()?;
+    // So that nobody else gives it a device between our look and our own. Through a descriptor of its own, with which it falls:
+    // the device keeps the other one.
+    let lock = open()?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(|errno| Error::new(format!("flock(<{}>, LOCK_EX)", path.display()), errno))?;
     let device = match device_of(path, &file)? {
         Some(device) => device,
