@@ -108,7 +108,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         rows.push(row);
     }
     if flags.quiet && format.is_none() {
-        return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
+        // At once, as there may be thousands.
+        let identifiers: String = rows.iter().filter_map(|row| Some(format!("{}\n", row["ID"].as_str()?))).collect();
+        return output::text(&identifiers);
     }
     let table = if flags.size { WITH_SIZE } else { TABLE };
     output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
