@@ -60,6 +60,7 @@ pub mod secrets;
 pub mod shares;
 mod storage;
 mod sweep;
+mod users;
 mod view;
 pub mod volumes;
 pub mod xray;
@@ -93,4 +94,5 @@ pub use networks::{
 };
 pub use restart::Booted;
 pub use secrets::{NewSecret, Secret, SecretKind, SecretTarget, SecretUse};
+pub use users::IdMaps;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

@@ -13,9 +13,13 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 /// Index of the loopback device of every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
+
+/// How long what is in the way on a device of the host may take to go.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// Connects a container to a bridge and brings its loopback device up.
 ///
@@ -176,6 +180,24 @@ pub struct DirectAttachment {
 /// not have the kind.
 pub fn attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Result<(), Error> {
     check_name(&attachment.container_interface)?;
+    // The kernel takes a network namespace apart some time after its container has ended: until then the device has its
+    // addresses, and passed through, the whole parent.
+    let until = Instant::now() + LEAVING;
+    loop {
+        match try_attach_direct(attachment, netns) {
+            Err(error)
+                if matches!(error.errno(), Some(Errno::ADDRINUSE | Errno::BUSY | Errno::INVAL))
+                    && Instant::now() < until =>
+            {
+                remove_inside(&attachment.container_interface, netns)?;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn try_attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Result<(), Error> {
     let mut host = links::open()?;
     let parent = &attachment.parent;
     let lower =

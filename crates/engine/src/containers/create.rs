@@ -108,6 +108,7 @@ impl Engine {
         let mut settings = settle(options, &image)?;
         self.check_limit(&settings)?;
         self.settle_sharing(&mut settings)?;
+        self.settle_users(&mut settings, options)?;
         settings.mounts = self.all_mounts(options, &image)?;
         settings.secrets = self.settle_secrets(&options.secrets)?;
         for mount in &settings.mounts {
@@ -161,6 +162,7 @@ impl Engine {
         self.database()?.write(|t| {
             // The image may have gone since it was looked up.
             self.check_image_exists(t, &entry.settings)?;
+            self.claim_ranges(t, &mut entry.settings)?;
             for attempt in 0.. {
                 entry.name = names_for(name, attempt)?;
                 match table::insert(t, entry) {
