@@ -137,7 +137,6 @@ fn blocks(stat: &Stat) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn a_file_of_two_entries_is_there_once() {
