@@ -39,6 +39,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod runtimes;
 mod secrets;
 mod security;
 mod services;
@@ -59,6 +60,7 @@ mod xray;
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
+        runtimes::CASES,
         storage::CASES,
         volumes::CASES,
         usage::CASES,

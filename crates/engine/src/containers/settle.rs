@@ -77,6 +77,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         userns_mode: userns(options),
         // Found by the engine, which knows what is free.
         id_maps: None,
+        runtime: None,
         devices: options.devices.clone(),
         device_rules: device_rules(&options.device_rules)?,
         sysctls: options.sysctls.clone(),
