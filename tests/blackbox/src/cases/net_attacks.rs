@@ -119,7 +119,7 @@ fn before_and_after_a_flush(sandbox: &Sandbox) -> Result<()> {
         lies(&scene, number).context(when)?;
         no_ipv6(&scene).context(when)?;
     }
-    println!("{}published ports were open again after {} ms", crate::runner::NOTE, healed.join(" and "));
+    eprintln!("{}published ports were open again after {} ms", crate::runner::NOTE, healed.join(" and "));
     Ok(())
 }
 
