@@ -133,7 +133,7 @@ impl ExternalRuntime {
             Error::refused(Kind::Failed, format!("cannot execute the runtime {}: {error}", self.program.display()))
         };
         // std passes the mask on.
-        let unblocked = kernel::signals::Unblocked::new().map_err(|error| failed(error.into()))?;
+        let unblocked = kernel::signals::Unblocked::new().map_err(failed)?;
         let child = command.spawn().map_err(failed)?;
         drop(unblocked);
         // With it go the ends of the container's pipes that it held.
