@@ -26,6 +26,8 @@ pub struct Info {
     pub cgroup_version: String,
     /// Security modules in use: `apparmor`, `selinux`, `seccomp`, `rootless`.
     pub security: Vec<String>,
+    /// Runtimes of others that are configured.
+    pub runtimes: Vec<crate::Runtime>,
     /// Kernel release.
     pub kernel: String,
     /// Processor architecture as the kernel names it.
@@ -43,7 +45,7 @@ pub struct Info {
 impl Engine {
     /// Looks around.
     pub fn info(&self) -> Result<Info> {
-        let containers = self.list(true)?;
+        let containers = self.lines(crate::containers::Detail::NoNetworks)?;
         let count = |status: Status| containers.iter().filter(|container| container.status == status).count();
         let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
         let hierarchy = cgroup::Hierarchy::detect().internal(|| "cannot tell the cgroup version".into())?;
@@ -62,11 +64,12 @@ impl Engine {
             running,
             paused,
             stopped: containers.len() - running - paused,
-            images: self.images()?.len(),
+            images: crate::images::table::count(self.database()?.read())?,
             data_root: self.directories().data.clone(),
             run_root: self.directories().run.clone(),
             cgroup_version: layout_name(hierarchy.layout()).to_owned(),
             security,
+            runtimes: self.runtimes()?,
             kernel: text(names.release()),
             architecture: text(names.machine()),
             hostname: text(names.nodename()),

@@ -49,12 +49,14 @@ mod lower;
 mod names;
 pub mod networks;
 mod plan;
+mod quota;
 pub mod registries;
 mod relabel;
 pub mod remote;
 mod restart;
 pub mod roles;
 pub mod rootless;
+pub mod runtimes;
 pub mod secrets;
 pub mod shares;
 mod storage;
@@ -73,8 +75,8 @@ pub use containers::options::{
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
-    CheckpointChoices, Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes,
-    Started, Streams, Top, UpdateOptions, Usage, Waiting,
+    CheckpointChoices, Created, Detail, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned,
+    Sizes, Started, Streams, Top, UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
 pub use disk::{ContainerSize, ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
@@ -92,6 +94,7 @@ pub use networks::{
     PoolRequest, Subnet,
 };
 pub use restart::Booted;
+pub use runtimes::Runtime;
 pub use secrets::{NewSecret, Secret, SecretKind, SecretTarget, SecretUse};
 pub use users::IdMaps;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

@@ -106,9 +106,11 @@ impl Engine {
         }
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
+        self.check_limit(&settings)?;
         self.settle_sharing(&mut settings)?;
         self.settle_users(&mut settings, options)?;
         settings.mounts = self.all_mounts(options, &image)?;
+        self.settle_runtime(&mut settings, options)?;
         settings.secrets = self.settle_secrets(&options.secrets)?;
         for mount in &settings.mounts {
             // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.
@@ -190,7 +192,7 @@ impl Engine {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
-        let exists = writable.upper().exists() && writable.work().exists();
+        let exists = writable.is_made();
         // Only with the container's own directories, as what it emptied later must stay so.
         self.prepare_volumes(entry, !exists)?;
         if exists {
@@ -198,7 +200,10 @@ impl Engine {
         }
         let mut layers = self.layer_digests(entry)?;
         layers.reverse();
-        Writable::create(self.store()?, &entry.id, &layers).internal(failed)?;
+        match crate::quota::limit(&entry.settings)? {
+            None => Writable::create(self.store()?, &entry.id, &layers).internal(failed)?,
+            Some(size) => Writable::create_limited(self.store()?, &entry.id, &layers, size).internal(failed)?,
+        };
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
         volumes_from: options.volumes_from.iter().map(from_container).collect(),
-        storage_options: storage_options(&options.storage_options)?,
+        storage_options: crate::quota::options(&options.storage_options)?,
         read_only: options.read_only,
         network: options.network.clone(),
         networks: options.networks.clone(),
@@ -75,8 +75,6 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         ulimits: options.ulimits.clone(),
         annotations: options.annotations.clone(),
         userns_mode: userns(options),
-        // Found by the engine, which knows what is free.
-        id_maps: None,
         devices: options.devices.clone(),
         device_rules: device_rules(&options.device_rules)?,
         sysctls: options.sysctls.clone(),
@@ -96,9 +94,9 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         restart: options.restart,
         health: super::health::settle(&options.health, image.health.as_ref())?,
         health_on_failure: options.health.on_failure,
-        // Found by the engine, which knows their names.
-        secrets: Vec::new(),
         front_end: options.front_end.clone(),
+        // Found by the engine: secrets, ids, who makes the container.
+        ..Settings::default()
     })
 }
 
@@ -323,17 +321,6 @@ pub(crate) fn check_target(target: &str, privileged: bool) -> Result<()> {
 fn from_container(from: &super::options::VolumesFrom) -> String {
     let mode = if from.read_only { ":ro" } else { "" };
     format!("{}{mode}", from.container)
-}
-
-fn storage_options(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-    match options.keys().next() {
-        None => Ok(BTreeMap::new()),
-        Some(key) if key == "size" => {
-            Err(invalid("--storage-opt size is not supported: dhow does not limit a container's own layer yet")
-                .hint("use --read-only and give it a place of limited size: --mount type=tmpfs,dst=PATH,tmpfs-size=…"))
-        }
-        Some(key) => Err(invalid(format!("unknown storage option: {key}")).hint("known is size")),
-    }
 }
 
 fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>> {
