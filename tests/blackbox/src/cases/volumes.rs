@@ -354,7 +354,7 @@ fn driver_options(sandbox: &Sandbox) -> Result<()> {
     contains!(text, "\n1024\n700");
     sandbox.dhow(["volume", "create", "-o", "bogus=1", "bad"])?.fails(1, &["invalid option: \"bogus\""])?;
     sandbox.dhow(["volume", "create", "-o", "type=nfs", "bad"])?.fails(1, &["missing required option: \"device\""])?;
-    sandbox.dhow(["volume", "create", "-o", "size=1g", "bad"])?.fails(1, &["no quota support"])?;
+    sandbox.dhow(["volume", "create", "-o", "size=1x", "bad"])?.fails(1, &["invalid size: '1x'"])?;
     same!(names_of(sandbox)?, ["memory"]);
     same!(
         sandbox.ok(["volume", "inspect", "-f", "{{json .Options}}", "memory"])?,
