@@ -74,7 +74,7 @@ pub fn user_namespaces() {
         userxattr: true,
         volatile: false,
     });
-    let output = run(&runtime::plan(&spec, &options).unwrap()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let output = run(&with_its_own_files(&spec, &options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     let words: Vec<&str> = output.text.split_whitespace().collect();
     assert_eq!(words, ["0", "0", "100000", "65536", "null", "0"], "{}", output.text);
     use std::os::unix::fs::MetadataExt;
@@ -231,7 +231,7 @@ pub fn a_user_namespace_by_path() {
         if let Some(RootSource::Overlay { userxattr, .. }) = &mut options.root {
             *userxattr = true;
         }
-        runtime::plan(spec, &options).unwrap()
+        with_its_own_files(spec, &options)
     };
     let mut first = spec(&["sleep", "100"]);
     let linux = first.linux.as_mut().unwrap();
@@ -289,9 +289,16 @@ pub fn a_new_user_namespace_with_a_network_by_path() {
     let network = linux.namespaces.iter_mut().find(|each| each.kind == Kind::Network).unwrap();
     network.path = Some(path.clone());
     // Its sysfs belongs to the host's user namespace, so the host's is shown (`target` of the fallback for EPERM).
-    let output = run(&runtime::plan(&second, &options).unwrap()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let output = run(&with_its_own_files(&second, &options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     let wanted = std::fs::read_link(&path).unwrap();
     assert!(output.text.starts_with(&format!("{}\n0\n", wanted.display())), "{}", output.text);
     rustix::process::pidfd_send_signal(&first.pidfd, rustix::process::Signal::KILL).unwrap();
     wait(&first);
+}
+
+/// A plan whose layers belong to the container's ids on the disk already.
+fn with_its_own_files(spec: &oci::runtime::Spec, options: &runtime::PlanOptions) -> runtime::Plan {
+    let mut plan = runtime::plan(spec, options).unwrap();
+    plan.root.id_map = None;
+    plan
 }
