@@ -197,6 +197,8 @@ struct HostConfig {
     init: Option<bool>,
     #[serde(flatten)]
     of_windows: OfWindows,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
 }
 
 /// Limits of Windows, which Docker shows everywhere.
@@ -374,6 +376,7 @@ pub(crate) fn some(list: &[String]) -> Option<Vec<String>> {
 
 fn host_config(settings: &Settings) -> HostConfig {
     let limits = &settings.limits;
+    let (masked_paths, readonly_paths) = settings.hidden_paths().unzip();
     HostConfig {
         binds: some(&settings.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
         container_id_file: "",
@@ -435,6 +438,8 @@ fn host_config(settings: &Settings) -> HostConfig {
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init.then_some(true),
         of_windows: OfWindows::default(),
+        masked_paths,
+        readonly_paths,
     }
 }
 

@@ -12,9 +12,11 @@ mod crash;
 mod crowd;
 mod docker_access;
 mod docker_api;
+mod docker_bugs;
 mod docker_clients;
 mod docker_crowds;
 mod docker_newer;
+mod docker_schema;
 mod docker_streams;
 mod events;
 mod hardening;
@@ -95,9 +97,11 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         services::CASES,
         docker_access::CASES,
         docker_api::CASES,
+        docker_bugs::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,
         docker_newer::CASES,
+        docker_schema::CASES,
         docker_streams::CASES,
         xray::CASES,
         crowd::CASES,
