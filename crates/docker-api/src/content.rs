@@ -28,6 +28,9 @@ impl Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
+        if let Some(parting) = self.1.upgrade() {
+            parting.complete();
+        }
         let Some(mut left) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
         // Without an event loop the server has ended, and the connection with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

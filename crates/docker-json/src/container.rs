@@ -52,8 +52,8 @@ pub fn command_line(settings: &Settings) -> String {
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(_container: &Container) -> &'static str {
-    "none"
+pub fn health_word(container: &Container) -> &'static str {
+    container.health.as_ref().map_or("none", |health| health.status.name())
 }
 
 /// All of it.

@@ -133,7 +133,12 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters.any("is-task", |word| word == "false")
         && filters.any("volume", |place| {
             settings.mounts.iter().any(|mount| {
-                mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
+                let source = match &mount.source {
+                    MountSource::Bind { path, .. } => path == place,
+                    MountSource::Volume(volume) => volume.name == place,
+                    _ => false,
+                };
+                source || mount.target == place
             })
         })
         && ports(container, filters)
