@@ -113,7 +113,7 @@ async fn answer(
         json!({
             "method": method.as_str(), "path": path, "status": status.as_u16(), "seconds": took.as_secs_f64(),
             "peer": peer.who.to_string(), "pid": peer.who.pid(), "tier": peer.tier.name(), "said": said,
-            "unread": status.is_success().then(|| query.unread()),
+            "unread": (status.as_u16() < 400).then(|| query.unread()),
         })
     });
     let headers = reply.headers_mut();

@@ -99,7 +99,8 @@ impl Facts {
         all.min_by_key(|key| key.matches('{').count()).map(String::as_str)
     }
 
-    /// Compares a document with its kind; `extra` are fields `Type.Field` that are known not to be in the schema.
+    /// Compares a document with its kind; `extra` are fields `Type.Field` that are known not to be in the schema,
+    /// or to be null where it does not say so.
     pub fn compare(&self, value: &Value, kind: &str, place: &str, extra: &BTreeSet<String>, seen: &mut Seen) {
         let kind = kind.trim_start_matches('!');
         let (nullable, kind) = kind.strip_prefix('?').map_or((false, kind), |rest| (true, rest));
@@ -138,6 +139,7 @@ impl Facts {
                     for (name, inner) in map {
                         let field = format!("{kind}.{name}");
                         match fields.get(name) {
+                            Some(_) if inner.is_null() && extra.contains(&field) => {}
                             Some(kind) => self.compare(inner, kind, &format!("{place}.{name}"), extra, seen),
                             None if extra.contains(&field) => {}
                             None => drop(seen.wrong.insert(format!("{place}.{name} ({kind}): not in the schema"))),

@@ -157,6 +157,7 @@ fn noted(document: &Value) -> Value {
         "Mounts",
         "PortBindings",
         "Runtime",
+        "StorageOpt",
         "Tmpfs",
         "VolumeDriver",
     ];
