@@ -165,6 +165,9 @@ struct HostConfig {
     #[serde(rename = "UTSMode")]
     uts_mode: String,
     userns_mode: String,
+    /// Podman's.
+    #[serde(rename = "IDMappings", skip_serializing_if = "Option::is_none")]
+    id_mappings: Option<IdMappings>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
     device_cgroup_rules: Option<Vec<String>>,
@@ -202,6 +205,23 @@ struct HostConfig {
 }
 
 /// Limits of Windows, which Docker shows everywhere.
+/// `CONTAINER:HOST:SIZE` each.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IdMappings {
+    uid_map: Vec<String>,
+    gid_map: Vec<String>,
+}
+
+impl IdMappings {
+    fn of(maps: &engine::IdMaps) -> Self {
+        let texts = |maps: &[oci::runtime::LinuxIDMapping]| {
+            maps.iter().map(|map| format!("{}:{}:{}", map.container_id, map.host_id, map.size)).collect()
+        };
+        Self { uid_map: texts(&maps.uids), gid_map: texts(&maps.gids) }
+    }
+}
+
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct OfWindows {
@@ -411,6 +431,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
         uts_mode: settings.uts_mode.clone(),
         userns_mode: settings.userns_mode.clone(),
+        id_mappings: settings.id_maps.as_ref().map(IdMappings::of),
         annotations: settings.annotations.clone(),
         device_cgroup_rules: some(&settings.device_rules),
         shm_size: settings.shm_size,

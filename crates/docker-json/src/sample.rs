@@ -56,6 +56,7 @@ pub fn running() -> Container {
                 propagation: None,
                 recursive: true,
                 below: engine::Below::ReadOnly,
+                id_map: false,
             },
             target: "/b".into(),
             read_only: true,

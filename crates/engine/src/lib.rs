@@ -59,6 +59,7 @@ pub mod secrets;
 pub mod shares;
 mod storage;
 mod sweep;
+mod users;
 mod view;
 pub mod volumes;
 pub mod xray;
@@ -92,4 +93,5 @@ pub use networks::{
 };
 pub use restart::Booted;
 pub use secrets::{NewSecret, Secret, SecretKind, SecretTarget, SecretUse};
+pub use users::IdMaps;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

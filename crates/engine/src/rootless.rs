@@ -8,6 +8,7 @@
 //! command in them while it runs, so that all of a user's containers are in the same.
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::users::subordinate;
 use kernel::clone::Clone;
 use kernel::namespaces::{self, Namespaces};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
@@ -98,8 +99,8 @@ fn join_process(pid: i32) -> kernel::Result<()> {
 fn create() -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let name = user_name(uid);
-    let uids = ranges("/etc/subuid", uid, name.as_deref());
-    let gids = ranges("/etc/subgid", uid, name.as_deref());
+    let uids = subordinate("/etc/subuid", Some(uid), name.as_deref());
+    let gids = subordinate("/etc/subgid", Some(uid), name.as_deref());
     if !uids.is_empty() && !gids.is_empty() && program("newuidmap") && program("newgidmap") {
         return with_ranges(&mapping(uid, &uids), &mapping(gid, &gids));
     }
@@ -175,22 +176,6 @@ fn mapping(own: u32, ranges: &[(u32, u32)]) -> Vec<String> {
     arguments
 }
 
-/// The ranges of a user in a file such as /etc/subuid (subuid(5)): `name-or-uid:first:count`.
-fn ranges(path: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| range(line, uid, name)).collect()
-}
-
-fn range(line: &str, uid: u32, name: Option<&str>) -> Option<(u32, u32)> {
-    let mut fields = line.trim().split(':');
-    let owner = fields.next()?;
-    if Some(owner) != name && owner.parse() != Ok(uid) {
-        return None;
-    }
-    let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    (range.1 > 0).then_some(range)
-}
-
 fn user_name(uid: u32) -> Option<String> {
     let text = fs::read_to_string("/etc/passwd").ok()?;
     text.lines().find_map(|line| {
@@ -215,12 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_a_user() {
-        assert_eq!(range("ann:100000:65536", 1000, Some("ann")), Some((100_000, 65_536)));
-        assert_eq!(range("1000:5:6", 1000, None), Some((5, 6)));
-        for line in ["bob:1:2", "", "ann", "ann:x:2", "ann:1:0", "1001:1:1"] {
-            assert_eq!(range(line, 1000, Some("ann")), None, "{line}");
-        }
+    fn arguments_of_the_mappers() {
         assert_eq!(mapping(1000, &[(100_000, 10), (5, 2)]), ["0", "1000", "1", "1", "100000", "10", "11", "5", "2"]);
     }
 }

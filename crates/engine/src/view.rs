@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct View {
     root: OwnedFd,
+    shift: store::Shift,
 }
 
 impl View {
@@ -31,9 +32,14 @@ impl View {
         self.root.as_fd()
     }
 
+    /// How the owners of its files differ from those that the container sees.
+    pub(crate) fn shift(&self) -> &store::Shift {
+        &self.shift
+    }
+
     /// A view of a directory by itself.
     pub(crate) fn of(root: OwnedFd) -> View {
-        View { root }
+        View { root, shift: store::Shift::default() }
     }
 }
 
@@ -65,6 +71,21 @@ impl Assembly {
     }
 }
 
+/// Works on the files of a container that runs. Where it has ids of its own, nobody else can make files in it (EOVERFLOW), so
+/// that is done by a thread whose files belong to the container's root.
+fn on_running<T: Send>(view: &View, settings: &Settings, work: impl FnOnce(&View) -> Result<T> + Send) -> Result<T> {
+    let Some((uid, gid)) = settings.id_maps.as_ref().and_then(|maps| maps.outside(0, 0)) else { return work(view) };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("view".into()).spawn_scoped(scope, || {
+            kernel::prctl::own_files(uid, gid)
+                .internal(|| "cannot become the owner of the container's files".into())?;
+            work(view)
+        });
+        let thread = thread.internal(|| "cannot start a thread".into())?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Runs `work` in a thread with a private copy of the mount namespace.
 pub(crate) fn isolated<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
@@ -87,7 +108,7 @@ impl Engine {
         if let RootSource::Overlay { upper, work, volatile, .. } = &mut source {
             (*upper, *work, *volatile) = (None, None, false);
         }
-        Ok(RootPlan { source, readonly: true, propagation: None, label: None, no_pivot: false })
+        Ok(RootPlan { source, readonly: true, propagation: None, label: None, no_pivot: false, id_map: None })
     }
 
     /// Runs `work` on the files of a container, running or not.
@@ -95,7 +116,7 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         if let Some(view) = self.running_view(&entry)? {
-            return work(&view);
+            return on_running(&view, &entry.settings, work);
         }
         let Some(held) = self.claim_stopped(&entry.id)? else {
             // Started since we looked.
@@ -103,7 +124,7 @@ impl Engine {
             let view = view.ok_or_else(|| {
                 Error::new(Kind::Conflict, format!("container {wanted} is being started or stopped: try again"))
             })?;
-            return work(&view);
+            return on_running(&view, &entry.settings, work);
         };
         let done = self.make_directories(&entry).and_then(|()| self.assembly(&entry)).and_then(|assembly| {
             isolated(move || {
@@ -123,7 +144,7 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         if let Some(view) = self.running_view(&entry)? {
-            return work(&view);
+            return on_running(&view, &entry.settings, work);
         }
         let Some(held) = self.claim_stopped(&entry.id)? else { return self.with_view(wanted, work) };
         let assembled = self.make_directories(&entry).and_then(|()| self.assembly(&entry)).and_then(|mut assembly| {
@@ -157,7 +178,8 @@ impl Engine {
         };
         // Asked after it was opened: had the number been given to another process, the start time would be another.
         let same = monitor::process_start_time(state.pid) == Some(state.pid_start_time);
-        Ok(same.then_some(View { root }))
+        let shift = entry.settings.id_maps.as_ref().map(crate::users::IdMaps::shift).unwrap_or_default();
+        Ok(same.then_some(View { root, shift }))
     }
 
     fn assembly(&self, entry: &Entry) -> Result<Assembly> {
@@ -166,8 +188,15 @@ impl Engine {
             // A second mount of a volatile upper directory is refused (Documentation/filesystems/overlayfs.rst).
             *volatile = false;
         }
-        let root =
-            RootPlan { source, readonly: entry.settings.read_only, propagation: None, label: None, no_pivot: false };
+        // With the ids of the layers, whatever they look like in the container while it runs.
+        let root = RootPlan {
+            source,
+            readonly: entry.settings.read_only,
+            propagation: None,
+            label: None,
+            no_pivot: false,
+            id_map: None,
+        };
         Ok(Assembly { root, below: self.mounts_below(&entry.settings)? })
     }
 
@@ -236,7 +265,7 @@ fn assemble(assembly: &Assembly) -> Result<View> {
     if assembly.root.readonly {
         read_only(root.as_fd()).internal(failed)?;
     }
-    Ok(View { root })
+    Ok(View::of(root))
 }
 
 fn source(below: &Below) -> std::result::Result<OwnedFd, Box<dyn std::error::Error + Send + Sync>> {
@@ -258,6 +287,7 @@ fn source(below: &Below) -> std::result::Result<OwnedFd, Box<dyn std::error::Err
             propagation: None,
             label: None,
             no_pivot: false,
+            id_map: None,
         })?;
         if below.subpath.is_empty() {
             return Ok(whole);

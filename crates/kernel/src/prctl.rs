@@ -135,6 +135,23 @@ pub fn set_identity(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
         .map_err(|errno| Error::new(format!("setresuid({uid}, {uid}, {uid})"), errno))
 }
 
+/// Files that the calling thread makes belong to this user and group from now on (setfsuid(2)); its rights stay what they are.
+pub fn own_files(uid: u32, gid: u32) -> Result<()> {
+    for (call, name, id) in [(libc::SYS_setfsgid, "setfsgid", gid), (libc::SYS_setfsuid, "setfsuid", uid)] {
+        // SAFETY: no memory is passed. The bare system call changes the calling thread alone.
+        unsafe { libc::syscall(call, id) };
+        // It answers with the id from before, whether it has changed it or not.
+        // SAFETY: as above; -1 is no id, and changes nothing.
+        let now = unsafe { libc::syscall(call, u32::MAX) };
+        if now != i64::from(id) {
+            return Err(Error::new(format!("{name}({id})"), Errno::PERM));
+        }
+    }
+    // Leaving user 0, the kernel takes the capabilities over files out of the effective set (capabilities(7)).
+    let sets = crate::capabilities::current()?;
+    crate::capabilities::set(crate::capabilities::Thread { effective: sets.permitted, ..sets })
+}
+
 /// Sets a resource limit by its `RLIMIT_*` number; `u64::MAX` is unlimited.
 pub fn set_resource_limit(resource: u32, name: &str, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

@@ -20,6 +20,9 @@ use rustix::process::{Pid, PidfdFlags};
 /// the rules could not be put right.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long this process has listened before it also holds translations: what ends sooner is spared the cost.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Starts the process that puts the rules right.
 pub type Healer = Box<dyn FnMut() -> std::io::Result<Child> + Send>;
 
@@ -29,7 +32,10 @@ pub(crate) struct Guard {
     post: Post,
     healer: Healer,
     healing: Option<(Child, OwnedFd)>,
+    /// Something was removed while the rules were being put right.
+    missed: bool,
     again: Option<Instant>,
+    hold: Option<Instant>,
 }
 
 enum Post {
@@ -51,20 +57,21 @@ impl Guard {
     /// Listens, or stands behind who does.
     pub(crate) fn open(lock: &Path, healer: Healer) -> std::io::Result<Guard> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(lock)?;
-        let mut guard = Guard { file, post: Post::Open, healer, healing: None, again: None };
+        let mut guard = Guard { file, post: Post::Open, healer, healing: None, missed: false, again: None, hold: None };
         guard.take_post();
         Ok(guard)
     }
 
     fn take_post(&mut self) {
         self.post = Post::Open;
-        self.again = None;
+        (self.again, self.hold) = (None, None);
         if rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let number = rustix::process::getpid().as_raw_nonzero().to_string();
             let written = self.file.set_len(0).and_then(|()| self.file.rewind());
             let written = written.and_then(|()| self.file.write_all(number.as_bytes()));
             if let (Ok(()), Ok(watch)) = (written, network::Watch::open()) {
                 self.post = Post::Listening(watch);
+                self.hold = Some(Instant::now() + SETTLED);
                 return;
             }
         } else if let Some(process) = self.holder() {
@@ -95,20 +102,28 @@ impl Guard {
 
     /// When [`Self::look`] wants to be called even if nothing is ready.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.again
+        self.again.into_iter().chain(self.hold).min()
     }
 
     /// Does what has come up. Never waits.
     pub(crate) fn look(&mut self) {
         let now = Instant::now();
         let is_due = self.again.is_some_and(|time| now >= time);
-        if let Some((child, _)) = &mut self.healing
-            && !matches!(child.try_wait(), Ok(None))
-        {
-            self.healing = None;
+        if let Some((child, _)) = &mut self.healing {
+            let ended = child.try_wait().map_or(Some(false), |status| status.map(|status| status.code().is_none()));
+            if let Some(was_killed) = ended {
+                self.healing = None;
+                if was_killed | std::mem::take(&mut self.missed) {
+                    self.heal(now);
+                }
+            }
         }
         match &mut self.post {
             Post::Listening(watch) => {
+                if self.hold.take_if(|time| now >= *time).is_some() {
+                    // Older kernels cannot: translated connections are reset when rules go.
+                    watch.hold().ok();
+                }
                 // A socket that cannot be read is no reason to believe that all is well.
                 if watch.is_touched().unwrap_or(true) || is_due {
                     self.heal(now);
@@ -123,8 +138,8 @@ impl Guard {
     fn heal(&mut self, now: Instant) {
         self.again = None;
         if self.healing.is_some() {
-            // It may have read the rules before this change.
-            self.again = Some(now + PAUSE);
+            // It may have read the rules before this change: another look when it has ended.
+            self.missed = true;
             return;
         }
         let started = (self.healer)().ok();

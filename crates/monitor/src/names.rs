@@ -84,6 +84,11 @@ impl NameServer {
         Some(now + self.responder.timeout(now)?)
     }
 
+    /// Whether that time has come.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.responder.timeout(now).is_some_and(|time| time.is_zero())
+    }
+
     /// Answers what can be answered without waiting.
     pub(crate) fn serve(&mut self) {
         self.refresh();

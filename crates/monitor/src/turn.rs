@@ -199,7 +199,7 @@ impl Monitor {
     fn serve_networks(&mut self, names: bool, guard: bool, relay: bool) {
         let now = Instant::now();
         if let Some(server) = &mut self.networks.names
-            && (names || server.deadline().is_some_and(|time| now >= time))
+            && (names || server.is_due(now))
         {
             server.serve();
         }

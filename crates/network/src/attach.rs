@@ -13,9 +13,15 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 /// Index of the loopback device of every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
+
+/// How long an address on a device of the host may take to be free: one thread of the kernel takes all namespaces apart.
+const ADDRESS_LEAVES: Duration = Duration::from_secs(10);
+/// The same for a device of another kind or mode, which may as well be there to stay.
+const DEVICE_LEAVES: Duration = Duration::from_secs(2);
 
 /// Connects a container to a bridge and brings its loopback device up.
 ///
@@ -176,6 +182,28 @@ pub struct DirectAttachment {
 /// not have the kind.
 pub fn attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Result<(), Error> {
     check_name(&attachment.container_interface)?;
+    // The kernel takes a network namespace apart some time after its container has ended: until then the device has its
+    // addresses, and passed through, the whole parent.
+    let started = Instant::now();
+    loop {
+        let failed = match try_attach_direct(attachment, netns) {
+            Err(error) => error,
+            Ok(()) => return Ok(()),
+        };
+        let patience = match failed.errno() {
+            Some(Errno::ADDRINUSE) => ADDRESS_LEAVES,
+            Some(Errno::BUSY | Errno::INVAL) => DEVICE_LEAVES,
+            _ => return Err(failed),
+        };
+        if started.elapsed() > patience {
+            return Err(failed);
+        }
+        remove_inside(&attachment.container_interface, netns)?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn try_attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Result<(), Error> {
     let mut host = links::open()?;
     let parent = &attachment.parent;
     let lower =

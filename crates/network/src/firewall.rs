@@ -1,12 +1,13 @@
 //! What stands in our one nftables table `inet dhow`, and how it gets and stays there.
 //!
 //! `rules` says what the table holds for a [`Ruleset`](crate::Ruleset) (pure); this module compares that with the kernel
-//! and makes the difference, always in one transaction. docs/networks.md explains the table as `nft list` shows it.
+//! and makes the difference, always in one transaction. docs/network-rules.md shows the table as `nft list` shows it.
 //!
 //! Never touches another table, but for two rules in the forward chain of iptables where there is one (`coexist`). Whoever calls a function that writes holds the engine's network lock from reading its
 //! database to the end of the call; two that race cannot harm the kernel's table but can undo each other.
 
 mod coexist;
+mod hold;
 mod rules;
 mod watch;
 

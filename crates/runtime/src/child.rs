@@ -56,9 +56,8 @@ fn assemble(
     let plan = context.plan;
     // Modes below are meant exactly.
     rustix::process::umask(rustix::fs::Mode::empty());
-    // First, while this process still has its rights over the host's files.
     if let Some(born_in_cgroup) = born_in_cgroup {
-        join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?;
+        join_cgroup(plan, born_in_cgroup)?;
     }
     if plan.namespaces.is_new(LinuxNamespaceType::User) {
         context.channel.wait_for(Down::Mapped)?;
@@ -115,6 +114,15 @@ fn assemble(
         )?;
     }
     execute(&plan.process, &inside, &ready, channel)
+}
+
+/// First, while this process still has its rights over the host's files.
+fn join_cgroup(plan: &Plan, born_in_cgroup: bool) -> Result<()> {
+    match plan.namespaces.is_new(LinuxNamespaceType::User) {
+        // Its maker sets the rest.
+        true => join::enter_cgroup(&plan.cgroup, born_in_cgroup),
+        false => join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup),
+    }
 }
 
 /// Where the one who starts the container is heard and told: the maker's channel, or what comes through the door.

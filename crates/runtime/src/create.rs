@@ -294,6 +294,7 @@ fn begin(
     drop(stdio);
     if plan.namespaces.is_new(LinuxNamespaceType::User) {
         join::write_mappings(process.pid, &plan.namespaces)?;
+        join::set_oom_score_of(process.pid, &plan.process)?;
         process.channel.send_down(Down::Mapped)?;
     }
     let supervisor = Supervisor::of(plan.process.filter.as_ref(), ContainerState::Creating, process.pid);

@@ -109,6 +109,18 @@ pub(crate) fn before_namespaces(process: &ProcessPlan, cgroup: &CgroupPlan, born
     enter_cgroup(cgroup, born_in_cgroup)
 }
 
+/// The same from outside, for a process whose user namespace gives it no right to (`capable(CAP_SYS_RESOURCE)` is that of the
+/// machine's root).
+pub(crate) fn set_oom_score_of(pid: Pid, process: &ProcessPlan) -> Result<()> {
+    let Some(value) = process.oom_score_adj else { return Ok(()) };
+    match write_file(pid.as_raw_nonzero().get(), "oom_score_adj", &value.to_string()) {
+        Err(Errno::ACCESS | Errno::PERM) if process.oom_score_adj_is_a_wish => Ok(()),
+        other => other
+            .map_err(|errno| SystemCall::new("write(\"/proc/<container>/oom_score_adj\")", errno))
+            .during(|| format!("set oom_score_adj to {value}")),
+    }
+}
+
 /// Lowering needs `CAP_SYS_RESOURCE`; without it that is an error, as in runc, unless the plan calls it a wish.
 fn set_oom_score(value: i32, is_a_wish: bool) -> Result<()> {
     match Procfs::of_the_host().and_then(|procfs| procfs.write("self/oom_score_adj", &value.to_string())) {

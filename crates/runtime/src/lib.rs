@@ -20,6 +20,7 @@ pub mod init;
 mod join;
 pub mod live;
 mod lower;
+mod mapped;
 mod mask;
 mod mount_options;
 mod mounts;

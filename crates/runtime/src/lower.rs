@@ -221,7 +221,15 @@ fn root(spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<RootPlan, P
         },
     };
     let label = linux.mount_label.clone().filter(|label| !label.is_empty());
-    Ok(RootPlan { source, readonly, propagation, label, no_pivot: options.no_pivot })
+    // A directory's files belong to whoever prepared it; layers are shared, and belong to nobody in particular.
+    let own_users = linux.namespaces.iter().any(|each| each.kind == LinuxNamespaceType::User && each.path.is_none());
+    let id_map = (own_users && matches!(source, RootSource::Overlay { .. })).then(|| IdMap {
+        uids: linux.uid_mappings.clone(),
+        gids: linux.gid_mappings.clone(),
+        namespace: None,
+        recursive: false,
+    });
+    Ok(RootPlan { source, readonly, propagation, label, no_pivot: options.no_pivot, id_map })
 }
 
 /// Some write a destination with the host's path of the root file system before it, which runc takes off.

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use kernel::beneath::{self, Limits};
-use kernel::clone::Clone as Cloning;
 use kernel::error::Error as SystemCall;
 use kernel::lsm::Procfs;
 use kernel::mount::{self, Attributes, Change, FileSystem};
@@ -14,10 +14,11 @@ use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::channel::{Channel, Down, Up};
+use crate::copy_up;
 use crate::error::{During, Error, Result};
-use crate::plan::{CgroupPlan, IdMap, MountPlan, Mounted, NamespacePlan, Plan, PropagationKind, RootSource};
+use crate::mapped::{self, Maps};
+use crate::plan::{CgroupPlan, MountPlan, Mounted, Plan, PropagationKind, RootSource};
 use crate::root::present_attributes;
-use crate::{copy_up, join};
 
 /// What the parent opens before it clones: idmapped mounts, and what lies in closed directories, need rights over the
 /// host's file systems, which a process in a new user namespace does not have. By the index of the mount.
@@ -25,26 +26,39 @@ use crate::{copy_up, join};
 pub(crate) struct Prepared {
     trees: Vec<(usize, OwnedFd)>,
     /// User namespaces that only have the mappings of mounts whose source there is not yet.
-    maps: Vec<(usize, OwnedFd)>,
+    maps: Vec<(usize, Rc<OwnedFd>)>,
+    /// The root, where its files are shown with other ids than they have.
+    root: Option<OwnedFd>,
 }
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan) -> Result<Self> {
         let mut prepared = Self::default();
+        let mut maps = Maps::default();
+        if let Some(map) = &plan.root.id_map {
+            prepared.root = Some(mapped::root(&plan.root, map, &mut maps)?);
+        }
         let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
         for (index, mount) in plan.mounts.iter().enumerate() {
             let tree = match &mount.what {
                 Mounted::Bind { source, id_map: Some(map), .. } if below_root(plan, source).is_some() => {
-                    let namespace = namespace_with(map).map_err(|error| in_step(mount, error))?;
+                    let namespace = maps.namespace(map).map_err(|error| in_step(mount, error))?;
                     prepared.maps.push((index, namespace));
                     continue;
                 }
-                Mounted::Bind { source, recursive, id_map: Some(map), .. } => id_mapped(source, *recursive, map),
+                Mounted::Bind { id_map, subpath, layers, .. }
+                    if confined && !layers.is_empty() || id_map.is_some() && subpath.is_some() =>
+                {
+                    part_apart(mount, &mut maps)
+                }
+                Mounted::Bind { source, recursive, id_map: Some(map), .. } if !map.is_identity() => {
+                    maps.namespace(map).and_then(|ids| mapped::copy(source, *recursive, map, ids.as_fd()))
+                }
                 Mounted::Bind { source, recursive, subpath, layers, .. } => match of_another(source) {
                     Some((process, path)) => foreign(process, &path, *recursive),
                     None if confined && is_hidden(source) && below_root(plan, source).is_none() => {
-                        bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount))
+                        bind_source(source, *recursive, subpath.as_deref(), layers, None).during(|| name(mount))
                     }
                     None => continue,
                 },
@@ -58,6 +72,11 @@ impl Prepared {
         Ok(prepared)
     }
 
+    /// The root, if it was made before the container.
+    pub(crate) fn root(&self) -> Option<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd)
+    }
+
     fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {
         self.trees.iter().find(|(each, _)| *each == index).map(|(_, tree)| tree.as_fd())
     }
@@ -67,7 +86,7 @@ impl Prepared {
         let what = plan.mounts.get(index).map(|mount| &mount.what);
         match (what, self.map(index)) {
             (Some(Mounted::Bind { id_map: Some(map), .. }), Some(namespace)) => {
-                change_ids(tree, namespace, map).during(|| "idmap a mount")
+                mapped::change(tree, namespace, map.recursive).during(|| "idmap a mount")
             }
             _ => Err(Error::Refused("the container asks for the ids of a mount that has none".to_owned())),
         }
@@ -127,43 +146,6 @@ fn foreign(process: i32, path: &Path, recursive: bool) -> Result<OwnedFd> {
     rustix::process::fchdir(&root).map_err(|errno| call("fchdir(</>)", errno)).during(step)?;
     rustix::process::chroot(".").map_err(|errno| call("chroot(\".\")", errno)).during(step)?;
     tree.during(step)
-}
-
-fn id_mapped(source: &Path, recursive: bool, map: &IdMap) -> Result<OwnedFd> {
-    let step = || "idmap a mount";
-    let tree = copy(source, recursive).during(step)?;
-    let namespace = namespace_with(map)?;
-    change_ids(tree.as_fd(), namespace.as_fd(), map).during(step)?;
-    Ok(tree)
-}
-
-fn change_ids(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, map: &IdMap) -> kernel::Result<()> {
-    mount::change(tree, &Change { id_map: Some(namespace), recursive: map.recursive, ..Change::default() })
-}
-
-/// mount_setattr takes the maps from a user namespace, so a child is made that does nothing but have one.
-fn namespace_with(map: &IdMap) -> Result<OwnedFd> {
-    let step = || "idmap a mount";
-    if let Some(path) = &map.namespace {
-        return rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| SystemCall::new(format!("open({path:?}, O_RDONLY)"), errno))
-            .during(step);
-    }
-    let (ours, theirs) = crate::channel::pair()?;
-    let mut ours = Some(ours);
-    let holder = Cloning { namespaces: Namespaces::USER, ..Cloning::default() }
-        .spawn(|| {
-            drop(ours.take());
-            // Ends when the parent closes its end, whatever it says.
-            i32::from(theirs.wait_for(crate::channel::Down::Go).is_ok())
-        })
-        .during(step)?;
-    let plan = NamespacePlan { uid_mappings: map.uids.clone(), gid_mappings: map.gids.clone(), ..Default::default() };
-    let result = join::write_mappings(holder.pid, &plan)
-        .and_then(|()| kernel::namespaces::open(holder.pid, Namespaces::USER).during(step));
-    drop(ours.take());
-    crate::create::reap(holder.pid);
-    result
 }
 
 fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
@@ -228,7 +210,7 @@ pub(crate) fn make_all(
                     (None, Some(path)) if subpath.is_none() && layers.is_empty() => {
                         copied = of_the_root(root, &path, *recursive).during(step)?;
                         if let (Some(map), Some(namespace)) = (id_map, prepared.map(index)) {
-                            match change_ids(copied.as_fd(), namespace, map) {
+                            match mapped::change(copied.as_fd(), namespace, map.recursive) {
                                 Err(error) if error.errno() == Errno::PERM => ask_to_map(channel, index, &copied)?,
                                 other => other.during(step)?,
                             }
@@ -236,7 +218,7 @@ pub(crate) fn make_all(
                         copied.as_fd()
                     }
                     (None, _) => {
-                        copied = bind_source(source, *recursive, subpath.as_deref(), layers).during(step)?;
+                        copied = bind_source(source, *recursive, subpath.as_deref(), layers, None).during(step)?;
                         copied.as_fd()
                     }
                 };
@@ -251,12 +233,7 @@ pub(crate) fn make_all(
 /// A detached copy of what a bind mount of a running container is to show.
 pub(crate) fn live_tree(mount: &MountPlan) -> Result<OwnedFd> {
     match &mount.what {
-        Mounted::Bind { source, recursive, id_map: Some(map), .. } => {
-            id_mapped(source, *recursive, map).map_err(|error| in_step(mount, error))
-        }
-        Mounted::Bind { source, recursive, subpath, layers, .. } => {
-            bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount))
-        }
+        Mounted::Bind { .. } => bind_mount_tree(mount),
         Mounted::FileSystem { .. } | Mounted::Cgroup => file_system_tree(mount),
     }
 }
@@ -348,22 +325,48 @@ pub(crate) fn may_ask(plan: &Plan) -> bool {
 
 /// What one bind mount of a plan shows, as a detached mount, made by a process with rights over the host's files.
 pub(crate) fn bind_tree(plan: &Plan, index: usize) -> Result<OwnedFd> {
-    let mount = &plan.mounts[index];
+    bind_mount_tree(&plan.mounts[index])
+}
+
+fn bind_mount_tree(mount: &MountPlan) -> Result<OwnedFd> {
     let Mounted::Bind { source, recursive, id_map, subpath, layers } = &mount.what else {
         return Err(Error::Refused(format!("{} is no bind mount", mount.destination)));
     };
-    match id_map {
-        Some(map) => id_mapped(source, *recursive, map),
-        None => bind_source(source, *recursive, subpath.as_deref(), layers).during(|| name(mount)),
+    let mut maps = Maps::default();
+    match id_map.as_ref().filter(|map| !map.is_identity()) {
+        Some(_) if subpath.is_some() || !layers.is_empty() => part_apart(mount, &mut maps),
+        Some(map) => {
+            let tree = maps.namespace(map).and_then(|ids| mapped::copy(source, *recursive, map, ids.as_fd()));
+            tree.map_err(|error| in_step(mount, error))
+        }
+        None => bind_source(source, *recursive, subpath.as_deref(), layers, None).during(|| name(mount)),
     }
 }
 
-/// A detached copy of what a bind mount shows.
+/// A part of a volume or image with the ids of its map, made where nothing of the whole is seen.
+fn part_apart(mount: &MountPlan, maps: &mut Maps) -> Result<OwnedFd> {
+    let Mounted::Bind { source, recursive, id_map, subpath, layers } = &mount.what else {
+        return Err(Error::Refused(format!("{} is no bind mount", mount.destination)));
+    };
+    let map = id_map.as_ref().filter(|map| !map.is_identity());
+    let ids = map.map(|map| maps.namespace(map)).transpose()?;
+    let ids = ids.as_ref().map(|ids| ids.as_fd());
+    mapped::apart(|| {
+        let tree = bind_source(source, *recursive, subpath.as_deref(), layers, ids).during(|| name(mount))?;
+        if let (Some(map), Some(ids), true) = (map, ids, layers.is_empty()) {
+            mapped::change(tree.as_fd(), ids, map.recursive).during(|| name(mount))?;
+        }
+        Ok(tree)
+    })
+}
+
+/// A detached copy of what a bind mount shows. An image's layers are shown with other ids.
 fn bind_source(
     source: &Path,
     recursive: bool,
     subpath: Option<&str>,
     layers: &[std::path::PathBuf],
+    ids: Option<BorrowedFd<'_>>,
 ) -> kernel::Result<OwnedFd> {
     let part = |whole: BorrowedFd<'_>, path: &str| {
         let place = beneath::open(whole, path, OFlags::PATH, Mode::empty(), Limits::default())?;
@@ -375,9 +378,9 @@ fn bind_source(
             let whole = open_directory(source)?;
             part(whole.as_fd(), path)
         }
-        (layers, None) => crate::root::read_only_overlay(layers),
+        (layers, None) => crate::root::read_only_overlay(layers, ids),
         (layers, Some(path)) => {
-            let whole = crate::root::read_only_overlay(layers)?;
+            let whole = crate::root::read_only_overlay(layers, ids)?;
             // Before Linux 6.15 only what is attached can be copied, so it is, for a moment, over this namespace's root.
             let root = open_directory(Path::new("/"))?;
             mount::attach(whole.as_fd(), root.as_fd())?;

@@ -116,6 +116,10 @@ pub struct RootPlan {
     /// stays mounted, out of reach of a process without `CAP_SYS_CHROOT` and `CAP_SYS_ADMIN` only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_pivot: bool,
+    /// Show an overlay's files, which keep the ids that they have in their layers, with the ids of the container's user
+    /// namespace (Linux 5.19). Only by a maker with rights over the file systems that the layers are on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<IdMap>,
 }
 
 /// Where a root file system comes from.
@@ -211,6 +215,14 @@ pub struct IdMap {
     pub namespace: Option<PathBuf>,
     /// For the mounts below as well.
     pub recursive: bool,
+}
+
+impl IdMap {
+    /// Whether it changes no id.
+    pub(crate) fn is_identity(&self) -> bool {
+        let same = |maps: &[LinuxIDMapping]| maps.iter().all(|map| map.container_id == map.host_id);
+        self.namespace.is_none() && same(&self.uids) && same(&self.gids)
+    }
 }
 
 /// Attributes of a mount as `MOUNT_ATTR_*` bits, printed by the names of mount(8).

@@ -17,7 +17,7 @@ use crate::channel::Channel;
 use crate::error::{During, Error, Result};
 use crate::mounts::{self, Prepared};
 use crate::plan::{Plan, PropagationKind, RootPlan, RootSource};
-use crate::{devices, mask};
+use crate::{devices, mapped, mask};
 
 /// A root that is complete but not entered.
 pub(crate) struct Built {
@@ -31,7 +31,13 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
     // First of all: what is mounted from here on must not appear on the host, and what is unmounted must not vanish there.
     let isolated = isolate(plan)?;
     // Before the attach, by paths of the host.
-    let root = detached_root(&plan.root)?;
+    let root = match prepared.root() {
+        Some(root) => root
+            .try_clone_to_owned()
+            .map_err(|error| SystemCall::new("dup(<root>)", Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))
+            .during(|| "keep the container's root")?,
+        None => detached_root(&plan.root)?,
+    };
     // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
     let host_root = open_directory(Path::new("/"))?;
     mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
@@ -160,6 +166,11 @@ fn isolate(plan: &Plan) -> Result<bool> {
 /// # Errors
 /// Those of fsopen(2) and its kin, and of open_tree(2).
 pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
+    detached(root, None)
+}
+
+/// The same with the layers shown with other ids than they have.
+pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     match &root.source {
         RootSource::Directory { path } => directory(path),
         // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
@@ -173,10 +184,18 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
             Ok(tree)
         }
         RootSource::Overlay { lower, upper, work, userxattr, volatile } => {
-            let layers = Layers::open(lower).during(|| format!("mount the images of {} layers", lower.len()))?;
+            let mut layers =
+                Layers::open(lower, ids).during(|| format!("mount the images of {} layers", lower.len()))?;
+            let upper = upper.as_deref().zip(work.as_deref());
+            let upper = match (upper, ids) {
+                (Some(own), Some(ids)) => {
+                    Some(layers.writable(own, ids).during(|| "show the container's own files with its ids")?)
+                }
+                (own, _) => own.map(|(upper, work)| (upper.to_owned(), work.to_owned())),
+            };
             let overlay = Overlay {
                 lower: layers.paths(),
-                upper: upper.as_deref().zip(work.as_deref()),
+                upper: upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path())),
                 userxattr: *userxattr,
                 volatile: *volatile,
                 label: root.label.as_deref(),
@@ -187,14 +206,18 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
 }
 
 /// The layers of an image as a detached read-only mount.
-pub(crate) fn read_only_overlay(layers: &[PathBuf]) -> kernel::Result<OwnedFd> {
+pub(crate) fn read_only_overlay(layers: &[PathBuf], ids: Option<BorrowedFd<'_>>) -> kernel::Result<OwnedFd> {
     if let [only] = layers {
-        return if is_image(only) { mount::erofs_image(only) } else { mount::copy_path(text(only)?, false) };
+        let tree = if is_image(only) { mount::erofs_image(only) } else { mount::copy_path(text(only)?, false) }?;
+        if let Some(ids) = ids {
+            mapped::change(tree.as_fd(), ids, false)?;
+        }
+        return Ok(tree);
     }
     // A user namespace's marks are told by their names alone, and an image's layers here have no others.
     let own = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let userxattr = !own.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-    let layers = Layers::open(layers)?;
+    let layers = Layers::open(layers, ids)?;
     layers.mount(&Overlay { lower: layers.paths(), upper: None, userxattr, volatile: false, label: None })
 }
 
@@ -207,18 +230,38 @@ struct Layers {
 }
 
 impl Layers {
-    fn open(given: &[PathBuf]) -> kernel::Result<Self> {
+    fn open(given: &[PathBuf], ids: Option<BorrowedFd<'_>>) -> kernel::Result<Self> {
         let (mut paths, mut mounts) = (Vec::with_capacity(given.len()), Vec::new());
         for path in given {
-            if is_image(path) {
-                let mounted = mount::erofs_image(path)?;
-                paths.push(format!("/proc/self/fd/{}", mounted.as_raw_fd()).into());
-                mounts.push(mounted);
-            } else {
-                paths.push(path.clone());
+            let mounted = match (is_image(path), ids) {
+                (true, _) => mount::erofs_image(path)?,
+                (false, Some(_)) => mount::copy_path(text(path)?, false)?,
+                (false, None) => {
+                    paths.push(path.clone());
+                    continue;
+                }
+            };
+            if let Some(ids) = ids {
+                mapped::change(mounted.as_fd(), ids, false)?;
             }
+            paths.push(by_descriptor(&mounted));
+            mounts.push(mounted);
         }
         Ok(Self { paths, mounts })
+    }
+
+    /// The upper and the work directory with other ids. overlayfs wants both on one mount (EINVAL), so it is that of the
+    /// directory that they are in.
+    fn writable(&mut self, (upper, work): (&Path, &Path), ids: BorrowedFd<'_>) -> kernel::Result<(PathBuf, PathBuf)> {
+        let (above, names) = match (upper.parent(), upper.file_name(), work.parent(), work.file_name()) {
+            (Some(above), Some(upper), Some(other), Some(work)) if above == other => (above, (upper, work)),
+            _ => return Err(SystemCall::new(format!("fsconfig(overlay, {upper:?}, {work:?})"), Errno::XDEV)),
+        };
+        let mounted = mount::copy_path(text(above)?, false)?;
+        mapped::change(mounted.as_fd(), ids, false)?;
+        let place = by_descriptor(&mounted);
+        self.mounts.push(mounted);
+        Ok((place.join(names.0), place.join(names.1)))
     }
 
     fn paths(&self) -> &[PathBuf] {
@@ -248,6 +291,10 @@ impl Layers {
         }
         overlay.mount_by_layer().map_err(|_| first)
     }
+}
+
+fn by_descriptor(mounted: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", mounted.as_raw_fd()).into()
 }
 
 /// By its name, since every start asks.

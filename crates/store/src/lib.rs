@@ -67,6 +67,7 @@ mod record;
 mod remove;
 mod replaced;
 mod scatter;
+mod shift;
 mod staging;
 mod tally;
 mod writable;
@@ -82,6 +83,7 @@ pub use onto::{Onto, Owners, unpack_onto};
 pub use pack::{pack_entry, pack_tree};
 pub use rebuild::Rebuilt;
 pub use record::Backend;
+pub use shift::{IdRange, Shift};
 pub use staging::Swept;
 pub use writable::Writable;
 

@@ -9,6 +9,7 @@ use crate::directory::Directory;
 use crate::error::{During, EntryError, StoreError, SystemError, quoted};
 use crate::late::times;
 use crate::remove;
+use crate::shift::Shift;
 use crate::xattrs::{self, Target};
 use archive::decompress::{self, Decompressor};
 use archive::{Entry, Kind, Reader};
@@ -42,6 +43,8 @@ pub struct Onto {
     pub keep_kinds: bool,
     /// Members below the first name are unpacked below the second: `(old, new)`; an empty old name stands for all.
     pub rename: Option<(Vec<u8>, Vec<u8>)>,
+    /// The owners that come out of it are others on the tree.
+    pub shift: Shift,
 }
 
 /// Unpacks an archive, compressed or not, into `directory`, an absolute path resolved beneath `root`, which must exist.
@@ -285,6 +288,12 @@ impl Unpacker<'_> {
             return Ok(());
         }
         let missing = EntryError::Owner { uid, gid };
+        let own = |id: u64| u32::try_from(id).ok();
+        let Some((uid, gid)) = own(uid).zip(own(gid)).and_then(|(uid, gid)| self.options.shift.outside(uid, gid))
+        else {
+            return Err(missing);
+        };
+        let (uid, gid) = (u64::from(uid), u64::from(gid));
         let (Ok(user), Ok(group)) = (u32::try_from(uid), u32::try_from(gid)) else { return Err(missing) };
         if user == u32::MAX || group == u32::MAX {
             return Err(missing);

@@ -6,6 +6,7 @@
 use crate::Ownership;
 use crate::error::{During, StoreError, SystemError, quoted};
 use crate::merge::{Found, Stack, is_opaque};
+use crate::shift::Shift;
 use crate::xattrs;
 use archive::{Attributes, Header, Kind, Time, Writer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -48,9 +49,15 @@ pub(crate) fn merged<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> R
 ///
 /// # Errors
 /// [`StoreError::Sink`], system errors.
-pub fn pack_tree<W: Write>(directory: OwnedFd, name: &[u8], ownership: Ownership, sink: W) -> Result<W, StoreError> {
+pub fn pack_tree<W: Write>(
+    directory: OwnedFd,
+    name: &[u8],
+    ownership: Ownership,
+    shift: &Shift,
+    sink: W,
+) -> Result<W, StoreError> {
     let mut packer = Packer::new(ownership, sink, false);
-    packer.path = name.to_vec();
+    (packer.path, packer.shift) = (name.to_vec(), shift.clone());
     let stat = fs::fstat(&directory).during(|| "fstat(<directory>)").map_err(system)?;
     packer.member(directory.as_fd(), &c".".to_owned(), &stat, Kind::Directory, &[])?;
     packer.finish(&Stack { parts: vec![directory] })
@@ -65,10 +72,11 @@ pub fn pack_entry<W: Write>(
     entry: &CStr,
     name: &[u8],
     ownership: Ownership,
+    shift: &Shift,
     sink: W,
 ) -> Result<W, StoreError> {
     let mut packer = Packer::new(ownership, sink, false);
-    packer.path = name.to_vec();
+    (packer.path, packer.shift) = (name.to_vec(), shift.clone());
     let stat = fs::statat(parent, entry, fs::AtFlags::SYMLINK_NOFOLLOW);
     let stat = stat.during(|| format!("fstatat({})", quoted(entry.to_bytes()))).map_err(system)?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -94,6 +102,8 @@ struct Packer<W> {
     left_out: Vec<Vec<u8>>,
     writer: Writer<W>,
     ownership: Ownership,
+    /// The owners of the tree are others in the archive.
+    shift: Shift,
     /// Write marks instead of obeying them.
     marks: bool,
     path: Vec<u8>,
@@ -112,6 +122,7 @@ impl<W: Write> Packer<W> {
             left_out: Vec::new(),
             writer: Writer::new(sink),
             ownership,
+            shift: Shift::default(),
             marks,
             path: Vec::new(),
             linked: HashMap::new(),
@@ -218,7 +229,13 @@ impl<W: Write> Packer<W> {
         }
         let attributes = self.attributes(parent, name)?;
         let size = stat.st_size.unsigned_abs();
-        let header = Header { size, ..header(&self.path, &stat, Kind::Regular, &[], &attributes) };
+        let (uid, gid) = self.shift.inside(stat.st_uid, stat.st_gid);
+        let header = Header {
+            size,
+            uid: uid.into(),
+            gid: gid.into(),
+            ..header(&self.path, &stat, Kind::Regular, &[], &attributes)
+        };
         let mut file = Reporting { file: File::from(fd), error: None };
         let filled = (&mut file).chain(io::repeat(0));
         let result = self.writer.append_data(&header, filled);
@@ -238,7 +255,9 @@ impl<W: Write> Packer<W> {
         link: &[u8],
     ) -> Result<(), StoreError> {
         let attributes = if kind == Kind::HardLink { Vec::new() } else { self.attributes(parent, name)? };
-        self.writer.append(&header(&self.path, stat, kind, link, &attributes)).map_err(StoreError::Sink)
+        let (uid, gid) = self.shift.inside(stat.st_uid, stat.st_gid);
+        let owned = Header { uid: uid.into(), gid: gid.into(), ..header(&self.path, stat, kind, link, &attributes) };
+        self.writer.append(&owned).map_err(StoreError::Sink)
     }
 
     fn mark(&mut self, name: &[u8]) -> Result<(), StoreError> {

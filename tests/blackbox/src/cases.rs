@@ -4,6 +4,7 @@ use crate::case::Case;
 
 mod checkpoints;
 mod cni;
+mod combinations;
 mod command_line;
 mod commits;
 mod copying;
@@ -30,6 +31,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod log_drivers;
+mod net_attacks;
 mod network;
 mod networks;
 mod oci;
@@ -49,6 +51,7 @@ mod testbed;
 mod transfer;
 mod trust;
 mod usage;
+mod users;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -61,6 +64,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         storage::CASES,
         volumes::CASES,
         usage::CASES,
+        users::CASES,
         copying::CASES,
         commits::CASES,
         command_line::CASES,
@@ -79,6 +83,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         networks::CASES,
         ports::CASES,
         testbed::CASES,
+        combinations::CASES,
+        net_attacks::CASES,
         cni::CASES,
         oci::CASES,
         hardening::CASES,

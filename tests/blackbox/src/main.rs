@@ -12,6 +12,7 @@
 use std::process::ExitCode;
 
 mod audit;
+mod bed;
 mod case;
 mod cases;
 // It knows the registers of this processor.

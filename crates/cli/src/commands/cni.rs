@@ -84,6 +84,13 @@ fn open(session: &Session, places: &Places) -> Result<(Cni, NetworkList), Failur
     Ok((engine.cni(places.bin_dir.clone()), NetworkList::find(&places.conf_dir, &places.network)?))
 }
 
+/// For what may have been attached before the configuration went.
+fn open_known(session: &Session, places: &Places) -> Result<(Cni, NetworkList), Failure> {
+    let cni = session.engine()?.cni(places.bin_dir.clone());
+    let list = cni.known(&places.conf_dir, &places.network)?;
+    Ok((cni, list))
+}
+
 fn attachment(flags: &One) -> Attachment {
     Attachment {
         container: flags.id.clone(),
@@ -103,17 +110,17 @@ fn add(session: &Session, flags: &One) -> Result<(), Failure> {
 }
 
 fn check(session: &Session, flags: &One) -> Result<(), Failure> {
-    let (cni, list) = open(session, &flags.places)?;
+    let (cni, list) = open_known(session, &flags.places)?;
     Ok(cni.check(&list, &attachment(flags))?)
 }
 
 fn del(session: &Session, flags: &One) -> Result<(), Failure> {
-    let (cni, list) = open(session, &flags.places)?;
+    let (cni, list) = open_known(session, &flags.places)?;
     Ok(cni.delete(&list, &attachment(flags))?)
 }
 
 fn gc(session: &Session, flags: &Valid) -> Result<(), Failure> {
-    let (cni, list) = open(session, &flags.places)?;
+    let (cni, list) = open_known(session, &flags.places)?;
     for gone in cni.collect(&list, &flags.valid)? {
         output::line(&format!("{}/{}", gone.container, gone.interface))?;
     }

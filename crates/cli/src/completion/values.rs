@@ -106,7 +106,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("", "signal", SIGNALS),
     ("", "stop-signal", SIGNALS),
     ("", "type", &["config", "container", "image", "network", "secret", "volume"]),
-    ("", "userns", &["host"]),
+    ("", "userns", &["auto", "host", "keep-id", "nomap"]),
     ("", "uts", &["host"]),
     ("", "volume-driver", &["local"]),
 ];

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::flags::attachment::own_terminal;
 use crate::flags::health::HealthFlags;
 use crate::flags::io::IoFlags;
+use crate::flags::users::UserFlags;
 use crate::values::{
     cpus, devices, environment, gpus, hosts, keyvalue, mount, network, ports, secret, security, signal, size, tmpfs,
     ulimit, volume,
@@ -109,6 +110,8 @@ pub struct ContainerFlags {
     group_add: Vec<String>,
     #[command(flatten)]
     health: HealthFlags,
+    #[command(flatten)]
+    users: UserFlags,
     /// Host name of the container
     #[arg(short = 'h', long, value_name = "string")]
     hostname: Option<String>,
@@ -250,7 +253,7 @@ pub struct ContainerFlags {
     /// User and group (name|uid[:group|gid])
     #[arg(short = 'u', long, value_name = "string")]
     user: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, auto[:size=N,…], keep-id[:uid=N,gid=N], nomap, or CONTAINER:HOST:SIZE[,…]
     #[arg(long, value_name = "string")]
     userns: Option<String>,
     /// UTS namespace: host
@@ -357,7 +360,7 @@ impl ContainerFlags {
             restart: crate::values::restart::parse(self.restart.as_deref().unwrap_or_default())?,
             health: self.health.options(),
             secrets: self.secret.iter().chain(&self.config).cloned().collect(),
-            ..Options::default()
+            ..self.users.options()
         })
     }
 

@@ -6,3 +6,4 @@ pub mod format;
 pub mod health;
 pub mod io;
 pub mod refused;
+pub mod users;

@@ -16,6 +16,7 @@ struct Keys {
     /// `writable` or `readonly`, which only mean something on a read-only mount.
     below: Option<Below>,
     create: bool,
+    id_map: bool,
     volume: VolumeMount,
     image_subpath: String,
     size: Option<u64>,
@@ -68,6 +69,9 @@ impl Keys {
         if let Some((_, owner)) = OWNERS.iter().find(|(prefix, _)| key.starts_with(prefix)) {
             self.bound_to.push((owner, key.clone()));
         }
+        if key == "idmap" {
+            self.bound_to.push(("bind", key.clone()));
+        }
         if self.set_switch(&key, value)? {
             return Ok(());
         }
@@ -105,6 +109,7 @@ impl Keys {
             "readonly" | "ro" => &mut self.read_only,
             "volume-nocopy" => &mut self.volume.no_copy,
             "bind-create-src" => &mut self.create,
+            "idmap" => &mut self.id_map,
             "bind-nonrecursive" => &mut self.not_recursive,
             _ => return Ok(false),
         };
@@ -130,6 +135,7 @@ impl Keys {
             propagation: self.below_with_propagation()?,
             recursive: !self.not_recursive,
             below: self.below.unwrap_or_default(),
+            id_map: self.id_map,
         })
     }
 
@@ -207,7 +213,14 @@ mod tests {
 
     fn bind(path: &str, propagation: Option<&str>, recursive: bool) -> MountSource {
         let propagation = propagation.map(String::from);
-        MountSource::Bind { path: path.into(), create: false, propagation, recursive, below: Below::ReadOnly }
+        MountSource::Bind {
+            path: path.into(),
+            create: false,
+            propagation,
+            recursive,
+            below: Below::ReadOnly,
+            id_map: false,
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub fn parse(text: &str, driver: &str, directory: &dyn Fn() -> Option<PathBuf>) 
             propagation: None,
             recursive: true,
             below: Below::ReadOnly,
+            id_map: false,
         },
         // The engine knows which names are good.
         false => MountSource::Volume(VolumeMount {
@@ -57,6 +58,10 @@ fn apply(options: &str, mount: &mut Mount) -> Result<(), String> {
             "z" | "Z" if mount.relabel.is_none() => mount.relabel = option.chars().next(),
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => match &mut mount.source {
                 MountSource::Bind { propagation: propagation @ None, .. } => *propagation = Some(option.to_owned()),
+                _ => return Err(options.to_owned()),
+            },
+            "idmap" => match &mut mount.source {
+                MountSource::Bind { id_map, .. } if !*id_map => *id_map = true,
                 _ => return Err(options.to_owned()),
             },
             "nocopy" => match &mut mount.source {
@@ -198,10 +203,12 @@ mod tests {
             ("/a:/b:z,Z", "invalid mode: z,Z"),
             ("/a:/b:shared,slave", "invalid mode: shared,slave"),
             ("/a:/b:nocopy", "invalid mode: nocopy"),
+            ("data:/b:idmap", "invalid mode: idmap"),
             ("data:/b:shared", "invalid mode: shared"),
         ] {
             assert_eq!(parse(text), Err(error.to_owned()), "{text}");
         }
+        assert!(matches!(parse("/a:/b:ro,idmap").unwrap().source, MountSource::Bind { id_map: true, .. }));
         assert!(parse("/a:b").unwrap_err().ends_with("mount path must be absolute"));
         assert!(parse("/a:/.").unwrap_err().ends_with("destination can't be '/'"));
         assert!(parse("a/b:/c").unwrap_err().contains("use absolute path"));

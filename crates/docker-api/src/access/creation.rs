@@ -409,6 +409,7 @@ mod tests {
             propagation: None,
             recursive: true,
             below: Default::default(),
+            id_map: false,
         };
         let bind = Mount { source: bind, target: "/host".into(), read_only: true, relabel: None };
         assert!(found(|o| o.mounts = vec![bind]).is_some());

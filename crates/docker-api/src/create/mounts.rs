@@ -100,6 +100,7 @@ fn bind(text: &str, driver: &str) -> Result<Mount, Failure> {
         )));
     }
     let (mut read_only, mut writability, mut relabel, mut propagation, mut no_copy) = (false, 0, None, None, false);
+    let mut id_map = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" | "rw" => (read_only, writability) = (option == "ro", writability + 1),
@@ -107,6 +108,7 @@ fn bind(text: &str, driver: &str) -> Result<Mount, Failure> {
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if propagation.is_none() => {
                 propagation = Some(option.to_owned());
             }
+            "idmap" if source.starts_with('/') => id_map = true,
             "nocopy" if !source.starts_with('/') => no_copy = true,
             "consistent" | "cached" | "delegated" => {}
             _ => return Err(Failure::bad(format!("invalid mode: {options}"))),
@@ -117,7 +119,7 @@ fn bind(text: &str, driver: &str) -> Result<Mount, Failure> {
     }
     let source = if source.starts_with('/') {
         let below = Below::default();
-        MountSource::Bind { path: clean(source), create: true, propagation, recursive: true, below }
+        MountSource::Bind { path: clean(source), create: true, propagation, recursive: true, below, id_map }
     } else if propagation.is_some() {
         return Err(Failure::bad(format!("invalid mode: {options}")));
     } else {
@@ -214,7 +216,8 @@ fn bind_source(
         return Err(invalid(&format!("bind source path does not exist: {path}")));
     }
     let propagation = options.and_then(|options| options.propagation.clone()).filter(|text| !text.is_empty());
-    Ok(MountSource::Bind { path, create, propagation, recursive: !on(|options| options.non_recursive), below })
+    let recursive = !on(|options| options.non_recursive);
+    Ok(MountSource::Bind { path, create, propagation, recursive, below, id_map: false })
 }
 
 fn volume(name: &str, options: Option<&VolumeOptions>) -> MountSource {

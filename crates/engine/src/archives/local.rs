@@ -35,7 +35,7 @@ pub fn pack(path: &str, name: &str, sink: impl Write) -> Result<()> {
         errno => Error::caused(Kind::Internal, format!("cannot copy {path}"), errno),
     })?;
     let ownership = store::Ownership::default();
-    place.archived_as(name).write(ownership, sink).internal(|| format!("cannot copy {path}"))
+    place.archived_as(name).write(ownership, &store::Shift::default(), sink).internal(|| format!("cannot copy {path}"))
 }
 
 /// Unpacks a tar archive beneath a directory of the host.

@@ -87,7 +87,7 @@ impl Engine {
         self.with_files(container, |view| {
             let place = Place::find(view, container, path)?;
             begin(&place.stat);
-            place.pack(ownership, sink)
+            place.pack(ownership, view.shift(), sink)
         })?;
         self.record_copy(container, "archive-path", path);
         Ok(())
@@ -122,7 +122,12 @@ impl Engine {
                 true => place::owner(view, &entry.settings.user)?,
                 false => Owners::Archive,
             };
-            let options = Unpack { owners, keep_kinds: options.keep_kinds, rename: options.rename.clone() };
+            let options = Unpack {
+                owners,
+                keep_kinds: options.keep_kinds,
+                rename: options.rename.clone(),
+                shift: view.shift().clone(),
+            };
             unpack(view, path, source, &options, single_id)
         })?;
         self.record_copy(container, "extract-to-dir", path);
@@ -155,8 +160,8 @@ pub(crate) fn unpack(view: &View, directory: &str, source: impl Read, options: &
 
 /// Packs what stands at a place.
 impl Place {
-    fn pack(&self, ownership: store::Ownership, sink: impl Write) -> Result<()> {
+    fn pack(&self, ownership: store::Ownership, shift: &store::Shift, sink: impl Write) -> Result<()> {
         let failed = || format!("cannot copy {}", self.shown);
-        self.write(ownership, sink).internal(failed)
+        self.write(ownership, shift, sink).internal(failed)
     }
 }

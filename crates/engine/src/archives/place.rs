@@ -81,14 +81,15 @@ impl Place {
     pub(super) fn write(
         &self,
         ownership: store::Ownership,
+        shift: &store::Shift,
         mut sink: impl Write,
     ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.stat.is_directory() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(&self.parent, &self.entry, flags, Mode::empty())?;
-            store::pack_tree(directory, &self.archived, ownership, &mut sink)?;
+            store::pack_tree(directory, &self.archived, ownership, shift, &mut sink)?;
         } else {
-            store::pack_entry(self.parent.as_fd(), &self.entry, &self.archived, ownership, &mut sink)?;
+            store::pack_entry(self.parent.as_fd(), &self.entry, &self.archived, ownership, shift, &mut sink)?;
         }
         Ok(sink.flush()?)
     }

@@ -18,7 +18,7 @@ pub use list::NetworkList;
 use plugin::Call;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The interface that a pod has on its network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +176,20 @@ impl Cni {
             }
         }
         first.map_or(Ok(gone), Err)
+    }
+
+    /// A network's configuration, or where its file is gone, as one of its attachments remembers it: what was attached can be
+    /// detached.
+    ///
+    /// # Errors
+    /// As [`NetworkList::find`], if there is no attachment either.
+    pub fn known(&self, directory: &Path, network: &str) -> Result<NetworkList> {
+        match NetworkList::find(directory, network) {
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.cache.of_network(network)?.into_iter().next().map(|entry| entry.list).ok_or(error)
+            }
+            other => other,
+        }
     }
 
     /// The result of an attachment's ADD, as it is remembered.

@@ -5,6 +5,7 @@
 //! volumes and its network stay what they are.
 
 use super::options::RestartPolicy;
+use super::record::Settings;
 use super::start::{Started, Streams};
 use super::state::Step;
 use super::table::{self, Entry};
@@ -38,6 +39,7 @@ impl Engine {
     ) -> Result<()> {
         let container = self.ready(wanted, Step::Checkpoint)?;
         self.only_root("checkpoint")?;
+        only_engines_ids(&container.settings, "checkpoint")?;
         let place = self.checkpoint_place(&container.id, name, directory)?;
         if place.exists() {
             let text = format!("checkpoint with name {name} already exists for container {}", container.name);
@@ -132,6 +134,7 @@ impl Engine {
     ) -> Result<Started> {
         self.put_right();
         self.only_root("restore")?;
+        only_engines_ids(&table::find(self.database()?.read(), wanted)?.settings, "restore")?;
         let images = self.known_checkpoint(wanted, name, directory)?;
         let about = std::fs::read(images.join("config.json")).internal(|| format!("cannot read checkpoint {name}"))?;
         let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
@@ -184,6 +187,17 @@ impl Engine {
             return Err(Error::new(Kind::Unavailable, text));
         }
         Ok(())
+    }
+}
+
+/// criu restores the mounts of a user namespace from within it, where the layers cannot be idmapped.
+fn only_engines_ids(settings: &Settings, verb: &str) -> Result<()> {
+    match settings.id_maps {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            Kind::Unavailable,
+            format!("{verb} is not supported for a container with --userns {}", settings.userns_mode),
+        )),
     }
 }
 

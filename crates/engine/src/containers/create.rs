@@ -107,6 +107,7 @@ impl Engine {
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
         self.settle_sharing(&mut settings)?;
+        self.settle_users(&mut settings, options)?;
         settings.mounts = self.all_mounts(options, &image)?;
         settings.secrets = self.settle_secrets(&options.secrets)?;
         for mount in &settings.mounts {
@@ -160,6 +161,7 @@ impl Engine {
         self.database()?.write(|t| {
             // The image may have gone since it was looked up.
             self.check_image_exists(t, &entry.settings)?;
+            self.claim_ranges(t, &mut entry.settings)?;
             for attempt in 0.. {
                 entry.name = names_for(name, attempt)?;
                 match table::insert(t, entry) {

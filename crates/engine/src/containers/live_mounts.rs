@@ -24,6 +24,11 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         super::settle::check_target(&mount.target, entry.settings.privileged)?;
+        if entry.settings.id_maps.is_some() && self.running_state(&entry.id)?.is_some() {
+            let mode = &entry.settings.userns_mode;
+            let text = format!("a mount cannot be added to a running container with --userns {mode}");
+            return Err(Error::new(Kind::Unavailable, text).hint("stop it, add the mount, and start it again"));
+        }
         let mut mount = mount.clone();
         self.settle_mount(&mut mount)?;
         not_there(&entry.settings, &mount)?;

@@ -51,6 +51,9 @@ pub enum MountSource {
         /// What a read-only mount means for the mounts below.
         #[serde(default)]
         below: Below,
+        /// Its files are shown with the ids of the container's user namespace; only of one with maps.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        id_map: bool,
     },
     /// Memory.
     Tmpfs {
@@ -387,8 +390,17 @@ pub struct Options {
     pub devices: Vec<String>,
     /// Further devices that may be used: `TYPE MAJOR:MINOR ACCESS`.
     pub device_rules: Vec<String>,
-    /// `host`, or nothing, which is the same.
+    /// `host`, or nothing, which is the same; `auto`, `keep-id` or `nomap` as Podman has them, or maps:
+    /// `CONTAINER:HOST:SIZE[,…]`.
     pub userns_mode: Option<String>,
+    /// `CONTAINER:HOST[:SIZE]` maps of user ids.
+    pub uid_maps: Vec<String>,
+    /// The same of group ids.
+    pub gid_maps: Vec<String>,
+    /// Whose ranges in /etc/subuid the container's user ids are.
+    pub sub_uid_name: Option<String>,
+    /// Whose ranges in /etc/subgid the container's group ids are.
+    pub sub_gid_name: Option<String>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// An init that reaps and forwards signals as PID 1.

@@ -102,8 +102,11 @@ pub struct Settings {
     pub devices: Vec<String>,
     /// Further devices that may be used, as asked.
     pub device_rules: Vec<String>,
-    /// As asked: `host` or empty.
+    /// As asked; empty for the engine's user namespace.
     pub userns_mode: String,
+    /// Ids of its own, with the ranges that it got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_maps: Option<crate::users::IdMaps>,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
     /// An init as PID 1.

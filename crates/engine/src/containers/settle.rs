@@ -76,7 +76,9 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         readonly_paths: hidden(options.readonly_paths.as_deref())?,
         ulimits: options.ulimits.clone(),
         annotations: options.annotations.clone(),
-        userns_mode: userns(options)?,
+        userns_mode: userns(options),
+        // Found by the engine, which knows what is free.
+        id_maps: None,
         devices: options.devices.clone(),
         device_rules: device_rules(&options.device_rules)?,
         sysctls: options.sysctls.clone(),
@@ -269,13 +271,15 @@ fn device_rules(rules: &[String]) -> Result<Vec<String>> {
     Ok(rules.to_vec())
 }
 
-/// dhow maps no users of its own, so the host's is what every container has.
-fn userns(options: &Options) -> Result<String> {
+/// As the caller wrote it; maps of other flags are a user namespace of the container's own, too.
+fn userns(options: &Options) -> String {
+    let mapped = !options.uid_maps.is_empty()
+        || !options.gid_maps.is_empty()
+        || options.sub_uid_name.is_some()
+        || options.sub_gid_name.is_some();
     match options.userns_mode.as_deref() {
-        None | Some("") => Ok(String::new()),
-        Some("host") => Ok("host".into()),
-        Some(other) => Err(invalid(format!("--userns {other:?} is not supported: host is"))
-            .hint("run dhow as an ordinary user to have containers in a user namespace")),
+        None | Some("") if mapped => "private".into(),
+        mode => mode.unwrap_or_default().to_owned(),
     }
 }
 

@@ -34,7 +34,14 @@ pub(crate) struct Place<'a> {
 /// The specification of a container. User names stay for the runtime, which alone sees the container's passwd file.
 pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>) -> Result<Spec> {
     let confinement = confinement(settings, host)?;
+    let resources = resources::resources(settings, host)?;
+    // From here on it matters what the container's own root may do.
+    let within = settings.id_maps.as_ref().map(|maps| host.within(maps));
+    let host = within.as_ref().unwrap_or(host);
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount)];
+    if settings.id_maps.is_some() {
+        namespaces.push(namespace(LinuxNamespaceType::User));
+    }
     if settings.pid_mode != "host" {
         namespaces.push(namespace(LinuxNamespaceType::Pid));
     }
@@ -63,7 +70,9 @@ pub(crate) fn specification(settings: &Settings, host: &Host, place: &Place<'_>)
         mounts: mounts::mounts(settings, host, place)?,
         linux: Some(Linux {
             sysctl: sysctls(settings, host)?,
-            resources: Some(resources::resources(settings, host)?),
+            resources: Some(resources),
+            uid_mappings: settings.id_maps.iter().flat_map(|maps| maps.uids.clone()).collect(),
+            gid_mappings: settings.id_maps.iter().flat_map(|maps| maps.gids.clone()).collect(),
             cgroups_path: Some(cgroup_path(settings, place.id)),
             namespaces,
             devices: devices(settings, host)?,

@@ -24,12 +24,14 @@ pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Res
     let (below, asked): (Vec<&Asked>, Vec<&Asked>) =
         asked.into_iter().partition(|mount| mount.target.trim_end_matches('/') == "/etc");
     for mount in below {
-        result.push(lower(mount, place.sources)?);
+        result.push(lower(mount, settings, place.sources)?);
     }
     for (target, file) in [("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts")]
     {
         if !asked.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
-            result.push(bind(&place.directory.join(file).display().to_string(), target, &["rprivate"]));
+            let mut own = bind(&place.directory.join(file).display().to_string(), target, &["rprivate"]);
+            own.options.extend(own_ids(settings));
+            result.push(own);
         }
     }
     if settings.init {
@@ -44,7 +46,7 @@ pub(crate) fn mounts(settings: &Settings, host: &Host, place: &Place<'_>) -> Res
         }
     }
     for mount in asked {
-        result.push(lower(mount, place.sources)?);
+        result.push(lower(mount, settings, place.sources)?);
     }
     Ok(result)
 }
@@ -112,10 +114,16 @@ fn devpts(host: &Host) -> Mount {
     mount("devpts", "devpts", "/dev/pts", &options)
 }
 
-fn lower(asked: &Asked, sources: &Sources) -> Result<Mount> {
+/// What dhow keeps has the ids that containers see themselves, and is shown to one with maps with those. What the host has
+/// is shown as it is, unless the caller asks for the same.
+fn own_ids(settings: &Settings) -> Option<String> {
+    settings.id_maps.as_ref().filter(|maps| !maps.is_identity()).map(|_| "idmap".to_owned())
+}
+
+fn lower(asked: &Asked, settings: &Settings, sources: &Sources) -> Result<Mount> {
     let access = if asked.read_only { "ro" } else { "rw" };
     match &asked.source {
-        MountSource::Bind { path, propagation, recursive, create, below } => {
+        MountSource::Bind { path, propagation, recursive, create, below, id_map } => {
             if !create && std::fs::symlink_metadata(path).is_err() {
                 return Err(Error::new(
                     Kind::InvalidArgument,
@@ -126,7 +134,15 @@ fn lower(asked: &Asked, sources: &Sources) -> Result<Mount> {
             // Linux 5.12 makes the mounts below read-only as well, which Docker does since 25.
             let access = if asked.read_only && *recursive && *below == Below::ReadOnly { "rro" } else { access };
             let propagation = propagation.as_deref().unwrap_or("rprivate");
-            Ok(mount("bind", path, &asked.target, &[kind, access, propagation]))
+            let mut bind = mount("bind", path, &asked.target, &[kind, access, propagation]);
+            if *id_map {
+                if settings.id_maps.is_none() {
+                    let text = format!("idmap on {} needs a container with ids of its own", asked.target);
+                    return Err(Error::new(Kind::InvalidArgument, text).hint("--userns auto gives it some"));
+                }
+                bind.options.extend(own_ids(settings));
+            }
+            Ok(bind)
         }
         MountSource::Tmpfs { size, mode, options } => {
             let mut all: Vec<String> = ["nosuid", "nodev", "noexec"].iter().map(|&o| o.to_owned()).collect();
@@ -148,8 +164,18 @@ fn lower(asked: &Asked, sources: &Sources) -> Result<Mount> {
             let all: Vec<&str> = all.iter().map(String::as_str).collect();
             Ok(mount("tmpfs", "tmpfs", &asked.target, &all))
         }
-        MountSource::Volume(wanted) => volume(asked, wanted, sources),
-        MountSource::Image(wanted) => image(asked, wanted, sources),
+        MountSource::Volume(wanted) => {
+            let mut mount = volume(asked, wanted, sources)?;
+            if matches!(sources.volumes.get(&wanted.name), Some(Source::Directory(_))) {
+                mount.options.extend(own_ids(settings));
+            }
+            Ok(mount)
+        }
+        MountSource::Image(wanted) => {
+            let mut mount = image(asked, wanted, sources)?;
+            mount.options.extend(own_ids(settings));
+            Ok(mount)
+        }
     }
 }
 

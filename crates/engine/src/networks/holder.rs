@@ -116,7 +116,7 @@ impl Holder {
         let record = Record {
             holder: rustix::process::getpid().as_raw_nonzero().get(),
             namespace,
-            hosts: own_addresses(),
+            hosts: super::own::addresses(),
             ..Record::default()
         };
         let mut holder = Holder { directory, in_use, pasta: None, record };
@@ -169,7 +169,7 @@ impl Holder {
             }
             let now = Instant::now();
             if self.pasta.is_none() && again.is_none_or(|time| now >= time) {
-                self.record.hosts = own_addresses();
+                self.record.hosts = super::own::addresses();
                 if let Err(reason) = self.connect() {
                     self.record.warning = Some(reason);
                     self.write().ok();
@@ -258,24 +258,6 @@ fn bind_namespace(directory: &Path) -> Result<(), String> {
         rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()),
     )?;
     kernel::mount::attach_at(tree.as_fd(), directory.as_fd(), "namespace").map_err(|error| error.to_string())
-}
-
-/// The addresses by which this machine goes out, IPv4 first. Another holder's pasta is not what is looked at: this process is
-/// in the host's namespace.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(seen) = network::observe_here() else { return Vec::new() };
-    let of = |ipv6: bool| {
-        let route = seen
-            .routes
-            .iter()
-            .filter(|route| route.destination.prefix() == 0 && route.destination.is_ipv6() == ipv6)
-            .min_by_key(|route| route.priority)?;
-        let own = seen.addresses.iter().find(|address| {
-            Some(address.index) == route.index && address.scope == 0 && address.address.is_ipv6() == ipv6
-        });
-        route.source.or(own.map(|address| address.address.address()))
-    };
-    [of(false), of(true)].into_iter().flatten().collect()
 }
 
 fn start(directory: &Path, hosts: &[IpAddr]) -> Result<Pasta, String> {

@@ -21,6 +21,7 @@ mod join;
 mod live_ports;
 pub(crate) mod names;
 pub mod options;
+mod own;
 mod ports;
 pub mod record;
 mod rules;

@@ -2,7 +2,7 @@
 
 use super::DEFAULT;
 use super::gateway::Attached;
-use super::record::Endpoint;
+use super::record::{Driver, Endpoint};
 use crate::containers::record::Container;
 use crate::containers::table::Entry;
 use crate::engine::Engine;
@@ -170,12 +170,20 @@ fn split_link(link: &str) -> (String, String) {
     (name.to_lowercase(), container.to_lowercase())
 }
 
-/// The gateways of a container's ways out.
+/// The host by its address on a bridge: of the container's way out, or of any. Of a container that is on devices of the host
+/// alone, where a gateway is another machine, by the host's own address there.
 fn gateways(all: &[Attached]) -> Vec<IpAddr> {
     let [four, six] = super::ways_out(all);
-    let first = |ipv6| all.iter().position(|each| each.place.gateway(ipv6).is_some());
-    let gateway = |position: Option<usize>, ipv6| all.get(position.or_else(|| first(ipv6))?)?.place.gateway(ipv6);
-    gateway(four, false).into_iter().chain(gateway(six, true)).collect()
+    let is_bridge = |each: &Attached| each.network.settings.driver == Driver::Bridge;
+    let has = |each: &Attached, ipv6| is_bridge(each) && each.place.gateway(ipv6).is_some();
+    let gateway = |way_out: Option<usize>, ipv6| {
+        let chosen = way_out.and_then(|position| all.get(position)).filter(|each| has(each, ipv6));
+        chosen.or_else(|| all.iter().find(|each| has(each, ipv6)))?.place.gateway(ipv6)
+    };
+    if all.is_empty() || all.iter().any(is_bridge) {
+        return gateway(four, false).into_iter().chain(gateway(six, true)).collect();
+    }
+    super::own::on_devices(all)
 }
 
 impl Container {

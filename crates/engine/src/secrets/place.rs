@@ -72,7 +72,16 @@ impl Engine {
             let SecretTarget::File { path, uid, gid, mode } = &one.target else { continue };
             let content = table::content(self.database()?.read(), &one.id)?;
             let file = directory.join(format!("secret-{number}"));
-            write(&file, &content, (*uid, *gid), *mode)
+            let owner = match &entry.settings.id_maps {
+                None => (*uid, *gid),
+                Some(maps) => maps.outside(*uid, *gid).ok_or_else(|| {
+                    let (kind, name) = (one.kind.name(), &one.name);
+                    let text =
+                        format!("{kind} {name} is to belong to {uid}:{gid}, which the container's maps leave out");
+                    Error::new(Kind::InvalidArgument, text)
+                })?,
+            };
+            write(&file, &content, owner, *mode)
                 .internal(|| format!("cannot write the file of {} {}", one.kind.name(), one.name))?;
             spec.mounts.push(Mount {
                 destination: path.clone(),

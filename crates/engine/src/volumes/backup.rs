@@ -17,7 +17,10 @@ impl Engine {
         let data = self.volume_root(name)?;
         let failed = || format!("cannot export volume {name}");
         let ownership = self.store()?.ownership();
-        store::pack_tree(data, b".", ownership, sink).internal(failed)?.flush().internal(failed)
+        store::pack_tree(data, b".", ownership, &store::Shift::default(), sink)
+            .internal(failed)?
+            .flush()
+            .internal(failed)
     }
 
     /// Adds the content of a tar archive, compressed or not, to a volume.

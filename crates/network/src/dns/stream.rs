@@ -1,7 +1,7 @@
-//! Questions over TCP: one connection of the container and, while a question is forwarded, one to an upstream server.
+//! Questions over TCP: one connection of the container and, while a question is forwarded, those to upstream servers.
 //!
 //! Messages are preceded by their length in two bytes (RFC 1035, 4.2.2). Questions of one connection are answered one after
-//! the other; the servers are tried one after the other.
+//! the other. A server that is silent for a moment, or fails, does not keep the next one from being asked; the first answer counts.
 
 use super::message;
 use super::responder::Interest;
@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 /// A connection on which nothing happens is closed.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long one server may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a server is silent before the next one is asked, too.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// When we give up; a resolver itself does after five seconds.
+const END: Duration = Duration::from_millis(4500);
 
 /// Bytes on their way in and out of one socket.
 #[derive(Debug)]
@@ -78,16 +80,68 @@ impl Side {
     }
 }
 
-/// A question at an upstream server.
+/// A question at upstream servers.
 #[derive(Debug)]
 struct Asked {
-    side: Side,
     query: message::Query,
     message: Vec<u8>,
-    id: u16,
-    /// Servers that have not been tried.
+    /// Those that have been asked and may still answer, with the number that the question has there.
+    sides: Vec<(Side, u16)>,
+    /// Servers that have not been tried, the next one last.
     rest: Vec<SocketAddr>,
     since: Instant,
+    /// When the last one was asked.
+    latest: Instant,
+}
+
+impl Asked {
+    fn new(query: message::Query, message: Vec<u8>, rest: Vec<SocketAddr>, now: Instant) -> Asked {
+        Asked { query, message, sides: Vec::new(), rest, since: now, latest: now }
+    }
+
+    /// Asks the next server that can be connected to, if there is one.
+    fn ask_next(&mut self, now: Instant) {
+        while let Some(server) = self.rest.pop() {
+            if let Ok(stream) = connect(server) {
+                let id = super::forward::random_id();
+                let mut side = Side::new(stream);
+                side.queue(&message::with_id(&self.message, id));
+                self.sides.push((side, id));
+                self.latest = now;
+                return;
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let end = self.since + END;
+        if self.rest.is_empty() { end } else { end.min(self.latest + HEAD_START) }
+    }
+
+    /// Goes on; what is to be said to the client, if there is an answer or none to be had.
+    fn advance(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let mut answer = None;
+        let query = &self.query;
+        self.sides.retain_mut(|(side, id)| {
+            let is_open = side.flush().and_then(|()| side.fill());
+            while let Some(message) = side.take() {
+                let is_answer =
+                    message::Header::read(&message).is_some_and(|header| header.response && header.id == *id);
+                if is_answer && message::repeats(&message, &query.question) {
+                    answer.get_or_insert(message);
+                }
+            }
+            matches!(is_open, Ok(true))
+        });
+        if let Some(answer) = answer {
+            return Some(message::with_id(&answer, self.query.id));
+        }
+        if self.sides.is_empty() || now >= self.latest + HEAD_START {
+            self.ask_next(now);
+        }
+        let is_over = self.sides.is_empty() || now >= self.since + END;
+        is_over.then(|| zone::failure(&self.query))
+    }
 }
 
 /// See the head of the module.
@@ -106,15 +160,14 @@ impl Connection {
 
     pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         let client = Interest { read: self.asked.is_none() && !self.ended, write: !self.client.output.is_empty() };
-        let upstream = self
-            .asked
-            .as_ref()
-            .map(|asked| (asked.side.stream.as_fd(), Interest { read: true, write: !asked.side.output.is_empty() }));
+        let sides = self.asked.iter().flat_map(|asked| &asked.sides);
+        let upstream =
+            sides.map(|(side, _)| (side.stream.as_fd(), Interest { read: true, write: !side.output.is_empty() }));
         [(self.client.stream.as_fd(), client)].into_iter().chain(upstream)
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.asked.as_ref().map_or(self.last + IDLE, |asked| asked.since + PATIENCE)
+        self.asked.as_ref().map_or(self.last + IDLE, Asked::deadline)
     }
 
     /// Does what can be done without waiting. `false` when the connection is over.
@@ -137,7 +190,7 @@ impl Connection {
                 Decision::Ignore => return false,
                 Decision::Forward(query) => {
                     let rest = zone.upstream.iter().rev().copied().collect();
-                    self.ask_next(query, message, rest, now);
+                    self.asked = Some(Asked::new(query, message, rest, now));
                 }
             }
         }
@@ -148,41 +201,14 @@ impl Connection {
         !(is_idle && self.client.output.is_empty()) && now < self.last + IDLE * 3
     }
 
-    /// Asks the next server; when there is none left, the question has failed.
-    fn ask_next(&mut self, query: message::Query, message: Vec<u8>, mut rest: Vec<SocketAddr>, now: Instant) {
-        while let Some(server) = rest.pop() {
-            if let Ok(stream) = connect(server) {
-                let id = super::forward::random_id();
-                let mut side = Side::new(stream);
-                side.queue(&message::with_id(&message, id));
-                self.asked = Some(Asked { side, query, message, id, rest, since: now });
-                return;
-            }
-        }
-        self.client.queue(&zone::failure(&query));
-    }
-
-    /// `true` when the question at the upstream server is done with.
+    /// `true` when the question at the upstream servers is done with.
     fn advance_upstream(&mut self, now: Instant) -> bool {
         let Some(asked) = &mut self.asked else { return true };
-        let is_open = asked.side.flush().and_then(|()| asked.side.fill());
-        while let Some(answer) = asked.side.take() {
-            let is_answer =
-                message::Header::read(&answer).is_some_and(|header| header.response && header.id == asked.id);
-            if is_answer && message::repeats(&answer, &asked.query.question) {
-                self.client.queue(&message::with_id(&answer, asked.query.id));
-                self.asked = None;
-                self.last = now;
-                return true;
-            }
-        }
-        if matches!(is_open, Ok(true)) && now < asked.since + PATIENCE {
-            return false;
-        }
-        if let Some(asked) = self.asked.take() {
-            self.ask_next(asked.query, asked.message, asked.rest, now);
-        }
-        self.asked.is_none()
+        let Some(answer) = asked.advance(now) else { return false };
+        self.client.queue(&answer);
+        self.asked = None;
+        self.last = now;
+        true
     }
 }
 

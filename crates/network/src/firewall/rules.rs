@@ -61,6 +61,8 @@ const NEW: u32 = 8;
 /// The mark between our chain in `inet` and the one that duplicates, which drops the packet: nobody else sees it there. The
 /// copy loses it when it comes in.
 const THROUGH_THE_GATE: u32 = 0x6468_6f77;
+/// A mark of connections that nothing sets (see `hold`).
+pub(super) const HELD: u32 = 0x6468_6f7a;
 /// `RTN_LOCAL`.
 const LOCAL: u32 = 2;
 

@@ -146,6 +146,12 @@ impl Transaction {
         self.message(NEWTABLE, CREATE | EXCLUSIVE).text(1, table).be32(2, 0);
     }
 
+    /// Makes the table, which is this socket's until it is closed (`NFT_TABLE_F_OWNER`, Linux 5.12); `EEXIST` if it is there.
+    pub(crate) fn add_owned_table(&mut self) {
+        let table = self.table;
+        self.message(NEWTABLE, CREATE | EXCLUSIVE).text(1, table).be32(2, 2);
+    }
+
     /// Removes the table and all that is in it. An error when it is not there: add it before.
     pub(crate) fn delete_table(&mut self) {
         let table = self.table;

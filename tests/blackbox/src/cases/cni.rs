@@ -93,7 +93,11 @@ fn whole_life(sandbox: &Sandbox) -> Result<()> {
     same!(cni(&["gc", "--valid", "two/eth0", "pods"])?.success()?, "three/eth1");
     let leases = fs::read_dir(sandbox.path("files/leases/pods"))?.flatten();
     same!(leases.filter(|entry| entry.file_name().to_string_lossy().starts_with("10.")).count(), 1);
+    // Its configuration is gone, too: what ADD used is remembered.
+    fs::remove_file(format!("{directory}/10-pods.conflist"))?;
+    cni(&["add", "pods", "four", &path])?.fails(1, &["no CNI network pods"])?;
     same!(cni(&["gc", "pods"])?.success()?, "two/eth0");
+    cni(&["gc", "pods"])?.fails(1, &["no CNI network pods"])?;
     host::succeed(Command::new("ip").args(["link", "delete", "cni0"]))?;
     Ok(())
 }

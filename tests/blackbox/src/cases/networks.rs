@@ -329,10 +329,11 @@ fn own_name_server(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Another resolv.conf in the place of the host's, in the test's own mount namespace: the host's file itself is never written.
-struct Resolver;
+pub struct Resolver;
 
 impl Resolver {
-    fn new(sandbox: &Sandbox, text: &str) -> Result<Resolver> {
+    /// Until the value ends.
+    pub fn new(sandbox: &Sandbox, text: &str) -> Result<Resolver> {
         let file = sandbox.file("resolv.conf", text)?;
         host::succeed(Command::new("mount").args(["--bind", &file, "/etc/resolv.conf"]))?;
         Ok(Resolver)

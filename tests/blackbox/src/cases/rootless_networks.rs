@@ -18,6 +18,7 @@ cases![rootless_networks:
     default_network [User, Lan], own_networks [User, Lan], ports_have_the_clients_address [User, Lan], datagrams [User, Lan], way_out [User, Lan],
     live [User, Lan], without_a_way_out [User], killed_processes [User, Lan], streams_are_whole [User, Lan],
     first_commands_at_once [User, Lan], privileged_port [User, Lan], restarts [User, Lan],
+    nothing_is_lost [User, Lan], flush_is_put_right [User, Lan], ports_are_free_at_once [User, Lan],
 ];
 
 const SLEEP: &str = "exec sleep 1000";
@@ -239,7 +240,11 @@ fn killed_processes(sandbox: &Sandbox) -> Result<()> {
     let state: Value = serde_json::from_str(&state)?;
     kill(&last["holder"])?;
     kill(&state["monitor_pid"])?;
-    sandbox.ok(["ps"])?;
+    // Its end takes the kernel a moment.
+    host::until("the monitor is gone", sandbox.seconds(5), || {
+        Ok(fs::read(format!("/proc/{}/cmdline", state["monitor_pid"])).unwrap_or_default().is_empty().then_some(()))
+    })?;
+    host::until("the sweep", sandbox.seconds(5), || Ok(sandbox.ok(["ps", "-q"])?.is_empty().then_some(())))?;
     host::until("its pasta is gone", sandbox.seconds(5), || {
         // One that nobody has reaped yet has no command line.
         Ok(fs::read(format!("/proc/{}/cmdline", last["pasta"])).unwrap_or_default().is_empty().then_some(()))
@@ -330,5 +335,104 @@ fn restarts(sandbox: &Sandbox) -> Result<()> {
     contains!(sandbox.busybox(&["--network", "mine"], "ping -c 1 -W 2 web")?, "1 packets received");
     sandbox.ok(["restart", "-t", "0", &id])?;
     contains!(get_from_neighbour(sandbox, "192.0.2.1:8080")?, "from 192.0.2.2");
+    Ok(())
+}
+
+/// The process that watches over the rules, a monitor in the user's network.
+fn watcher(sandbox: &Sandbox) -> Result<Value> {
+    let path = sandbox.path("run/networks/guard");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.trim().parse::<i64>()?.into())
+}
+
+/// Processes of dhow are killed: no packet of a ping, no byte of a stream in by a published port and of one out is lost.
+fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
+    ready(sandbox)?;
+    if host::program("socat").is_none() {
+        return skip("no socat");
+    }
+    sandbox.ok(["network", "create", "mine"])?;
+    let run = |name: &str, options: &[&str], script: &str| {
+        sandbox.detached(&[&["--network", "mine", "--name", name], options].concat(), script)
+    };
+    // The first one's monitor watches over the rules.
+    run("victim", &[], SLEEP)?;
+    run("web", &["-p", "8080:80"], "echo ready; nc -l -p 80 | wc -c; exec sleep 1000")?;
+    run("peer", &[], SLEEP)?;
+    sandbox.wait_for_log("web", "ready")?;
+    let (sent, came) = std::thread::scope(|scope| -> Result<(String, String)> {
+        let send = "for i in $(seq 100); do head -c 300000 /dev/zero; sleep 0.02; done | socat -u - TCP:192.0.2.1:8080";
+        let receive = "timeout 60 socat -u TCP-LISTEN:9000,reuseaddr - | wc -c";
+        let sending = scope.spawn(|| neighbour::run(sandbox, send));
+        let receiving = scope.spawn(|| neighbour::run(sandbox, receive));
+        let pause = || std::thread::sleep(Duration::from_millis(400));
+        pause();
+        run("out", &[], "for i in $(seq 80); do head -c 100000 /dev/zero; sleep 0.02; done | nc 192.0.2.2 9000")?;
+        let mut pinging = sandbox.spawn(["exec", "peer", "ping", "-i", "0.02", "-c", "100", "-q", "web"])?;
+        pause();
+        kill(&watcher(sandbox)?)?;
+        pause();
+        kill(&record(sandbox)?["holder"])?;
+        pause();
+        // The next commands put right what is left, and start something beside.
+        sandbox.ok(["ps", "-a"])?;
+        sandbox.busybox(&["--network", "mine", "-p", "8081:80"], "true")?;
+        let pinged = pinging.wait()?;
+        let mut text = String::new();
+        pinging.stdout.take().context("no output")?.read_to_string(&mut text)?;
+        ensure!(pinged.success(), "ping: {text}");
+        contains!(text, "100 packets transmitted, 100 packets received");
+        let end = |thread: std::thread::ScopedJoinHandle<'_, Result<String>>| thread.join().ok().context("a panic")?;
+        Ok((end(sending)?, end(receiving)?))
+    })?;
+    same!((sent.as_str(), came.trim()), ("", "8000000"));
+    let counted = host::until("every byte", sandbox.seconds(20), || {
+        Ok(sandbox.ok(["logs", "web"])?.lines().nth(1).map(str::to_owned))
+    })?;
+    same!(counted.trim(), "30000000");
+    Ok(())
+}
+
+/// Another program of the user's throws the rules away in the user's network: ports, their clients' addresses and isolation are
+/// soon as before.
+fn flush_is_put_right(sandbox: &Sandbox) -> Result<()> {
+    ready(sandbox)?;
+    if host::program("nft").is_none() {
+        return skip("no nft");
+    }
+    sandbox.ok(["network", "create", "mine"])?;
+    let web = sandbox.detached(&["--network", "mine", "-p", "8080:80"], SERVE)?;
+    contains!(get_from_neighbour(sandbox, "192.0.2.1:8080")?, "from 192.0.2.2");
+    let target = watcher(sandbox)?.to_string();
+    let nft = |words: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command.args(["--preserve-credentials", "--user", "--net", "--target", &target, "nft"]).args(words);
+        host::succeed(&mut command)
+    };
+    let rules = || nft(&["--stateless", "list", "table", "inet", "dhow"]);
+    let before = rules()?;
+    nft(&["flush", "ruleset"])?;
+    host::until("the rules are back", sandbox.seconds(10), || {
+        Ok(rules().is_ok_and(|now| now == before).then_some(()))
+    })?;
+    contains!(get_from_neighbour(sandbox, "192.0.2.1:8080")?, "from 192.0.2.2");
+    let isolated = sandbox.busybox(&[], &format!("ping -c 1 -W 1 {}; true", address(sandbox, &web, "mine")?))?;
+    contains!(isolated, "100% packet loss");
+    contains!(sandbox.busybox(&["--network", "mine"], "ping -c 1 -W 2 192.0.2.2")?, "1 packets received");
+    Ok(())
+}
+
+/// A container with a relayed port ends while clients are connected; another takes the port at once, again and again.
+fn ports_are_free_at_once(sandbox: &Sandbox) -> Result<()> {
+    ready(sandbox)?;
+    for name in ["one", "two", "three"] {
+        sandbox.detached(&["--name", name, "-p", "8080:80", "-p", "127.0.0.1:8081:80"], SERVE)?;
+        contains!(get("192.0.2.1:8080")?, "from 192.0.2.1");
+        contains!(get("127.0.0.1:8081")?, "from 10.88.");
+        // It is connected to when its container goes, so that the relay's side closes first.
+        let held = TcpStream::connect("192.0.2.1:8080")?;
+        sandbox.ok(["rm", "-f", name])?;
+        drop(held);
+    }
     Ok(())
 }

@@ -93,7 +93,7 @@ fn out(engine: &Engine, flags: &Flags, container: &str, path: &str) -> Result<()
             let target = Destination::of_host(&target);
             let (directory, name) = place(&source, &target)?;
             let rename = (name != archived).then(|| (rules::archived(&archived), name.into_bytes()));
-            let options = Unpack { owners, keep_kinds: true, rename };
+            let options = Unpack { owners, keep_kinds: true, rename, ..Unpack::default() };
             let mut counted = Counted { stream: reader, bytes: 0 };
             local::unpack_into(Path::new(&directory), &mut counted, &options)?;
             // What follows the end mark.
