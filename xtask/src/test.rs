@@ -103,7 +103,7 @@ fn prepare() -> Result<()> {
     setup::run(&[setup::Set::Test])?;
     images::run(None)?;
     registry::storage()?;
-    clients::run()?;
+    clients::run(false)?;
     Ok(())
 }
 

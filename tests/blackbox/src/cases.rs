@@ -12,13 +12,18 @@ mod copying;
 mod crash;
 mod crowd;
 mod docker_access;
+mod docker_ansible;
 mod docker_api;
 mod docker_bugs;
 mod docker_clients;
 mod docker_crowds;
 mod docker_newer;
+mod docker_node;
+mod docker_readers;
+mod docker_rust;
 mod docker_schema;
 mod docker_streams;
+mod docker_verbs;
 mod events;
 mod hardening;
 mod health;
@@ -102,13 +107,18 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         wrong_input::CASES,
         services::CASES,
         docker_access::CASES,
+        docker_ansible::CASES,
         docker_api::CASES,
         docker_bugs::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,
         docker_newer::CASES,
+        docker_node::CASES,
+        docker_readers::CASES,
+        docker_rust::CASES,
         docker_schema::CASES,
         docker_streams::CASES,
+        docker_verbs::CASES,
         xray::CASES,
         crowd::CASES,
         #[cfg(target_arch = "x86_64")]

@@ -15,6 +15,7 @@ mod audit;
 mod bed;
 mod case;
 mod cases;
+mod clients;
 // It knows the registers of this processor.
 #[cfg(target_arch = "x86_64")]
 mod crash;

@@ -117,7 +117,11 @@ fn from_config(config: &Value) -> Result<Vec<String>, Failure> {
             "Hostname" | "Domainname" | "AttachStdin" | "AttachStdout" | "AttachStderr" | "Tty" | "OpenStdin"
             | "StdinOnce" | "Image" | "NetworkDisabled" | "MacAddress" | "StopTimeout" | "HostConfig"
             | "NetworkingConfig" => {}
-            other => return Err(Failure::unsupported(&format!("{other} in the configuration of a commit"))),
+            other @ ("ArgsEscaped" | "Healthcheck" | "OnBuild" | "Shell") => {
+                return Err(Failure::unsupported(&format!("{other} in the configuration of a commit")));
+            }
+            // No field of a configuration: Docker reads over it, and dockerode says `repo` and `tag` here as well.
+            _ => {}
         }
     }
     Ok(lines)
@@ -154,6 +158,7 @@ mod tests {
         let lines = ["ENTRYPOINT [\"b\"]", "CMD [\"a\"]", "ENV \"c\"=\"d \\\"e\""];
         assert_eq!(from_config(&config).unwrap(), lines);
         assert!(from_config(&json!({"Shell": ["x"]})).is_err() && from_config(&json!({"User": "a\nRUN"})).is_err());
+        assert!(from_config(&json!({"repo": "made", "tag": "1"})).unwrap().is_empty());
         assert_eq!(named(None, Some("b".into())), None);
         assert!(is_said(&json!({"a": null})) && !is_said(&json!([])) && !is_said(&Value::Null));
     }

