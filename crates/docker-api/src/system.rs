@@ -89,6 +89,19 @@ pub async fn info(context: Context) -> Result<Reply, Failure> {
     reply::ok(&document)
 }
 
+/// Our own, and those that are configured.
+fn runtimes(info: &Info) -> Value {
+    let own = ("dhow".to_owned(), json!({ "path": "dhow" }));
+    let others = info.runtimes.iter().map(|runtime| {
+        let mut about = json!({ "path": runtime.program });
+        if !runtime.arguments.is_empty() {
+            about["runtimeArgs"] = runtime.arguments.clone().into();
+        }
+        (runtime.name.clone(), about)
+    });
+    Value::Object(others.chain([own]).collect())
+}
+
 /// What the engine and the machine are, by the names of Docker's fields.
 pub fn document(info: &Info) -> Value {
     let mut all = facts(info);
@@ -110,6 +123,7 @@ fn facts(info: &Info) -> Value {
     }
     json!({
         "ID": info.hostname,
+        "Runtimes": runtimes(info),
         "Containers": info.running + info.paused + info.stopped,
         "ContainersRunning": info.running,
         "ContainersPaused": info.paused,
@@ -151,7 +165,6 @@ fn abilities() -> Value {
         "OomKillDisable": false,
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
-        "Runtimes": { "dhow": { "path": "dhow" } },
         "DefaultRuntime": "dhow",
         // Containers live on when this server ends.
         "LiveRestoreEnabled": true,

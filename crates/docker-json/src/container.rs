@@ -174,7 +174,7 @@ struct HostConfig {
     shm_size: u64,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sysctls: BTreeMap<String, String>,
-    runtime: &'static str,
+    runtime: String,
     isolation: &'static str,
     cpu_shares: u64,
     memory: i64,
@@ -436,7 +436,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         device_cgroup_rules: some(&settings.device_rules),
         shm_size: settings.shm_size,
         sysctls: settings.sysctls.clone(),
-        runtime: "dhow",
+        runtime: settings.runtime.as_ref().map_or_else(|| engine::runtimes::OWN.into(), |runtime| runtime.name.clone()),
         isolation: "",
         cpu_shares: limits.cpu_shares.unwrap_or(0),
         memory: limits.memory.unwrap_or(0),

@@ -26,6 +26,8 @@ pub struct Info {
     pub cgroup_version: String,
     /// Security modules in use: `apparmor`, `selinux`, `seccomp`, `rootless`.
     pub security: Vec<String>,
+    /// Runtimes of others that are configured.
+    pub runtimes: Vec<crate::Runtime>,
     /// Kernel release.
     pub kernel: String,
     /// Processor architecture as the kernel names it.
@@ -67,6 +69,7 @@ impl Engine {
             run_root: self.directories().run.clone(),
             cgroup_version: layout_name(hierarchy.layout()).to_owned(),
             security,
+            runtimes: self.runtimes()?,
             kernel: text(names.release()),
             architecture: text(names.machine()),
             hostname: text(names.nodename()),

@@ -55,6 +55,7 @@ pub mod remote;
 mod restart;
 pub mod roles;
 pub mod rootless;
+pub mod runtimes;
 pub mod secrets;
 pub mod shares;
 mod storage;
@@ -92,6 +93,7 @@ pub use networks::{
     PoolRequest, Subnet,
 };
 pub use restart::Booted;
+pub use runtimes::Runtime;
 pub use secrets::{NewSecret, Secret, SecretKind, SecretTarget, SecretUse};
 pub use users::IdMaps;
 pub use volumes::{NewVolume, PrunedVolumes, Volume};

@@ -63,7 +63,12 @@ impl Engine {
         if let Some(state) = &state {
             kill_first(state)?;
         }
-        kill_cgroup(crate::group::find(self.host()?, &cgroup, state.as_ref())?, &cgroup)?;
+        let group = crate::group::find(self.host()?, &cgroup, state.as_ref())?;
+        if let Some(runtime) = settings.and_then(|settings| self.external(id, settings)) {
+            // Before its cgroup goes, by which it may know what is its.
+            runtime.delete(id).internal(|| format!("cannot remove what was made for container {id}"))?;
+        }
+        kill_cgroup(group, &cgroup)?;
         Ok(state)
     }
 

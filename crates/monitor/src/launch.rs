@@ -8,7 +8,9 @@ use rustix::process::{Pid, PidfdFlags};
 use rustix::pty::OpenptFlags;
 
 use crate::confinement::Confinement;
-use crate::error::{Error, Kind};
+use crate::error::{Call, Error, Kind};
+use crate::external::{self, Bundle, ExternalExec, ExternalLaunch, ExternalRuntime, Given, Network};
+use crate::leftovers;
 use crate::names::NameServer;
 use crate::networks::Networks;
 use crate::one_way;
@@ -30,6 +32,12 @@ enum Step {
     Command(OwnedFd),
     /// Brought back, and running.
     Restored(OwnedFd),
+    /// Made by another runtime, which lets it go.
+    External {
+        pidfd: OwnedFd,
+        runtime: ExternalRuntime,
+        id: String,
+    },
 }
 
 /// Makes the container, with its cgroup and network, up to just before `execve`.
@@ -48,6 +56,11 @@ pub(crate) fn create(
                 if plan.size.is_some() {
                     *wanted = (size.rows, size.columns);
                 }
+            }
+            if let Some(external) = &container.external {
+                let terminal = if plan.terminal { plan.size } else { None };
+                let cgroup = confinement.description().map(|group| group.path);
+                return create_external(&plan.id, container, external, (cgroup, terminal), stdio, networks);
             }
             if let Some(files) = container.restore.take() {
                 return restore(container, &files, &plan.run_directory, stdio, networks);
@@ -83,6 +96,32 @@ fn restore(
     Ok(Created { pid: number(started.pid), terminal: started.terminal, step: Step::Restored(started.pidfd) })
 }
 
+/// Has another runtime make the container, in a cgroup and on a network that are there already.
+fn create_external(
+    id: &str,
+    container: &ContainerLaunch,
+    external: &ExternalLaunch,
+    (cgroup, size): (Option<String>, Option<Size>),
+    stdio: Stdio,
+    networks: &mut Networks,
+) -> Result<Created, Error> {
+    // Whoever the runtime leaves behind becomes a child of this process.
+    leftovers::adopt();
+    let network = match container.loopback {
+        true => Some(Network::new()?),
+        false => None,
+    };
+    if let Some(network) = &network {
+        let new = runtime::NewContainer { pid: network.child.pid, pidfd: network.child.pidfd.as_fd() };
+        join_networks(container, &new, networks).map_err(|source| Error::Launch { kind: Kind::Failed, source })?;
+    }
+    let bundle = Bundle::of(&external.runtime.directory);
+    bundle.make(container, external, &Given { cgroup, size, network: network.as_ref() })?;
+    let (running, terminal) = external.runtime.create(id, bundle.path(), stdio)?;
+    let step = Step::External { pidfd: running.pidfd, runtime: external.runtime.clone(), id: id.to_owned() };
+    Ok(Created { pid: running.pid, terminal, step })
+}
+
 impl Created {
     /// Lets it execute. Returns when that has succeeded.
     pub(crate) fn start(self) -> Result<Running, Error> {
@@ -90,6 +129,10 @@ impl Created {
             Step::Container(created) => {
                 let started = created.start().map_err(launch_error)?;
                 Ok(Running { pid: number(started.pid), pidfd: started.pidfd })
+            }
+            Step::External { pidfd, runtime, id } => {
+                runtime.start(&id)?;
+                Ok(Running { pid: self.pid, pidfd })
             }
             Step::Command(pidfd) | Step::Restored(pidfd) => Ok(Running { pid: self.pid, pidfd }),
         }
@@ -119,10 +162,30 @@ pub(crate) fn exec(
                 .map_err(|source| Error::Exec { kind: runtime_kind(&source), source: source.into() })?;
             Ok((Running { pid: number(started.pid), pidfd: started.pidfd }, started.terminal))
         }
+        ExecLaunch::External(exec) => exec_external(*exec, stdio, size, container),
         ExecLaunch::Command(command) => {
             spawn(&command, stdio).map_err(|source| Error::Exec { kind: kind_of(&source), source: source.into() })
         }
     }
+}
+
+fn exec_external(
+    exec: ExternalExec,
+    stdio: Stdio,
+    size: Option<Size>,
+    container: &Session,
+) -> Result<(Running, Option<OwnedFd>), Error> {
+    let path = format!("/proc/{}/root", container.pid);
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open(path.as_str(), flags, rustix::fs::Mode::empty())
+        .call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))?;
+    let ExternalExec { runtime, id, mut process, user, groups } = exec;
+    external::resolve(&mut process, root.as_fd(), &user, &groups)?;
+    process.terminal = matches!(stdio, Stdio::Terminal);
+    process.console_size = size
+        .filter(|_| process.terminal)
+        .map(|size| oci::runtime::ConsoleSize { height: size.rows.into(), width: size.columns.into() });
+    runtime.exec(&id, &process, stdio)
 }
 
 /// Inode of a process's network namespace, 0 when it cannot be seen.

@@ -17,6 +17,7 @@
 //! - [`wire`]: the protocol, drawn. [`client`]: the other side of it; [`foreground`]: a terminal joined to a container.
 //! - [`log_file`] writes and [`logs`] reads Docker's json-file format; [`forward`] sends lines elsewhere.
 //! - [`record`]: the files in the run directory.
+//! - [`external`]: containers that another runtime makes.
 //! - [`health`]: the checks of a container that has some.
 //!
 //! What it does not do: it knows no database, no image, no name; it never decides whether to restart. Its caller does.
@@ -29,6 +30,7 @@ mod confinement;
 pub mod detach_keys;
 pub mod error;
 mod exec_session;
+pub mod external;
 pub mod foreground;
 pub mod forward;
 mod guard;
@@ -58,6 +60,7 @@ pub mod wire;
 
 pub use confinement::directories as cgroup_directories;
 pub use error::{Error, Kind};
+pub use external::{ExternalExec, ExternalLaunch, ExternalRuntime};
 pub use guard::Healer;
 pub use handover::{receive_plan, receive_sockets, take_standard_streams};
 pub use health::{Health, HealthPlan, HealthStatus, OnFailure, Probe};

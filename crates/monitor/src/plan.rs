@@ -66,8 +66,18 @@ impl Launch {
     /// Whether processes can outlive the first: not in a pid namespace of their own, which ends with it (pid_namespaces(7)).
     pub(crate) fn leaves_processes(&self) -> bool {
         match self {
-            Self::Container(container) => !container.plan.namespaces.new.contains(&LinuxNamespaceType::Pid),
+            Self::Container(container) => {
+                container.external.is_some() || !container.plan.namespaces.new.contains(&LinuxNamespaceType::Pid)
+            }
             Self::Command(_) => false,
+        }
+    }
+
+    /// The runtime of others that makes it.
+    pub(crate) fn external(&self) -> Option<&crate::external::ExternalRuntime> {
+        match self {
+            Self::Container(container) => container.external.as_ref().map(|external| &external.runtime),
+            Self::Command(_) => None,
         }
     }
 }
@@ -98,6 +108,9 @@ pub struct ContainerLaunch {
     /// It is not started but brought back from these files. Once: a further run is a start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<runtime::CheckpointOptions>,
+    /// Another runtime makes it; of the plan above, its mounts and its user are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<Box<crate::external::ExternalLaunch>>,
     /// Set its loopback device up. Not with the host's network namespace.
     #[serde(default)]
     pub loopback: bool,
@@ -169,6 +182,8 @@ pub struct CgroupLaunch {
 pub enum ExecLaunch {
     /// A process in the container. Its cgroup directories are filled in by the monitor.
     Container(Box<runtime::ExecPlan>),
+    /// A process that another runtime starts in its container.
+    External(Box<crate::external::ExternalExec>),
     /// An ordinary process, beside [`Launch::Command`].
     Command(Command),
 }
@@ -192,6 +207,7 @@ impl ExecLaunch {
     pub fn command(&self) -> &[String] {
         match self {
             Self::Container(plan) => &plan.process.args,
+            Self::External(exec) => &exec.process.args,
             Self::Command(command) => &command.arguments,
         }
     }

@@ -154,7 +154,10 @@ impl Monitor {
             // It is not started again, which is what was meant.
             return self.begin_stop(Some(signal), None);
         }
-        self.find(id)?.signal(signal)?;
+        match id {
+            None => self.signal_container(signal)?,
+            id => self.find(id)?.signal(signal)?,
+        }
         if id.is_none() {
             self.notify(&Occurrence::Signalled(signal));
         }
@@ -174,7 +177,7 @@ impl Monitor {
             return Ok(());
         }
         let signal = signal.unwrap_or(self.plan.stop_signal);
-        self.container()?.signal(signal)?;
+        self.signal_container(signal)?;
         self.notify(&Occurrence::Signalled(signal));
         // A frozen process gets its signal only when it runs again.
         self.let_die();
@@ -190,10 +193,20 @@ impl Monitor {
         Ok(())
     }
 
+    /// By the runtime that has made it: what runs may be a whole machine behind the process that is seen here.
+    fn signal_container(&self, signal: i32) -> Result<(), Error> {
+        let container = self.container()?;
+        match self.plan.launch.external() {
+            // A frozen one is asked by nobody but the kernel.
+            Some(runtime) if !self.state.paused && runtime.kill(&self.plan.id, signal).is_ok() => Ok(()),
+            _ => container.signal(signal),
+        }
+    }
+
     pub(crate) fn kill_container(&mut self) {
-        if let Ok(container) = self.container() {
+        if self.container().is_ok() {
             // The only error is that it has ended by itself.
-            drop(container.signal(KILL));
+            drop(self.signal_container(KILL));
             self.notify(&Occurrence::Signalled(KILL));
         }
         self.let_die();

@@ -438,6 +438,10 @@ impl Monitor {
             drop(self.confinement.kill_all());
         }
         self.reap();
+        if let Some(runtime) = self.plan.launch.external() {
+            // What it cannot take back, the sweep does.
+            drop(runtime.delete(&self.plan.id));
+        }
         drop(self.confinement.remove());
         let failure = error.to_failure();
         let exit_code = match failure.kind {
@@ -493,6 +497,9 @@ impl Monitor {
         self.log.end(Stream::Stdout);
         self.log.end(Stream::Stderr);
         self.log.finish();
+        if let Some(Err(error)) = self.plan.launch.external().map(|runtime| runtime.delete(&self.plan.id)) {
+            exit.error = Some(error.to_failure().to_string());
+        }
         if let Err(error) = self.confinement.remove() {
             self.cgroup_stays = true;
             exit.error = Some(error.to_failure().to_string());

@@ -30,6 +30,7 @@ fn container(name: &str, arguments: &[&str]) -> Option<Fixture> {
     };
     fixture.plan.launch = Launch::Container(Box::new(ContainerLaunch {
         restore: None,
+        external: None,
         plan: runtime::plan(&spec(arguments), &options).unwrap(),
         cgroup: Some(CgroupLaunch {
             path: format!("/dhow-test-monitor-{name}-{}", std::process::id()),

@@ -46,6 +46,7 @@ mod restart;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod runtimes;
 mod secrets;
 mod security;
 mod services;
@@ -66,6 +67,7 @@ mod xray;
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
+        runtimes::CASES,
         storage::CASES,
         volumes::CASES,
         usage::CASES,

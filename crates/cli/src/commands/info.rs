@@ -48,9 +48,10 @@ fn tree(info: &Info) -> Value {
 /// By Docker's names, which scripts look for.
 fn text(info: &Info) -> String {
     let security: String = info.security.iter().map(|name| format!("  {name}\n")).collect();
+    let runtimes: String = info.runtimes.iter().map(|runtime| format!(" {}", runtime.name)).collect();
     format!(
         "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nServer Version: {}\nStorage Driver: overlayfs\n\
-         Logging Driver: json-file\nCgroup Driver: cgroupfs\nCgroup Version: {}\nRuntimes: dhow\nDefault Runtime: dhow\n\
+         Logging Driver: json-file\nCgroup Driver: cgroupfs\nCgroup Version: {}\nRuntimes: dhow{runtimes}\nDefault Runtime: dhow\n\
          Security Options:\n{security}Kernel Version: {}\nOperating System: {}\nOSType: linux\nArchitecture: {}\nCPUs: {}\n\
          Total Memory: {}\nName: {}\nDocker Root Dir: {}\nRun Directory: {}\n",
         info.running + info.paused + info.stopped,

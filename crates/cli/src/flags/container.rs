@@ -218,7 +218,7 @@ pub struct ContainerFlags {
     #[arg(long)]
     rm: bool,
     /// Runtime of the container: dhow, the only one
-    #[arg(long, value_name = "string", value_parser = runtime)]
+    #[arg(long, value_name = "string")]
     runtime: Option<String>,
     /// Give the container a secret (name[,type=mount|env,target=,uid=,gid=,mode=])
     #[arg(long, value_name = "secret", value_parser = secret::secret)]
@@ -343,6 +343,7 @@ impl ContainerFlags {
             devices: self.device.iter().chain(self.gpus.iter().flatten()).cloned().collect(),
             device_rules: self.device_cgroup_rule.clone(),
             userns_mode: given(&self.userns),
+            runtime: given(&self.runtime),
             sysctls: self.sysctl.iter().cloned().collect(),
             init: self.init,
             shm_size: self.shm_size,
@@ -366,8 +367,6 @@ impl ContainerFlags {
 
     /// What has one value only.
     fn check(&self) -> Result<(), Failure> {
-        // Read by its parser, which knows one name.
-        _ = &self.runtime;
         match self.disable_content_trust {
             Some(false) => {
                 Err(Failure::new("content trust is not supported: images are verified by their digests only"))
@@ -525,15 +524,6 @@ fn ipc_mode(text: &str) -> Result<String, String> {
         "" | "host" | "private" | "shareable" | "none" => Ok(text.to_owned()),
         _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err(format!("invalid IPC mode: {text}")),
-    }
-}
-
-/// The runtime is a part of this program; that of another could not do what the rest promises.
-fn runtime(text: &str) -> Result<String, String> {
-    match text {
-        // Docker's names for its default runtime, which scripts write for want of another.
-        "" | "dhow" | "runc" | "io.containerd.runc.v2" => Ok(text.to_owned()),
-        _ => Err(format!("unknown or invalid runtime name: {text}: dhow is the only one")),
     }
 }
 

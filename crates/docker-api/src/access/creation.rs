@@ -29,6 +29,7 @@ struct Powers<'a> {
     oom_score: i32,
     log_driver: &'a str,
     annotations: &'a BTreeMap<String, String>,
+    runtime: &'a str,
 }
 
 impl<'a> Powers<'a> {
@@ -54,6 +55,7 @@ impl<'a> Powers<'a> {
             oom_score: options.oom_score_adj.unwrap_or(0),
             log_driver: text(&options.log_driver),
             annotations: &options.annotations,
+            runtime: text(&options.runtime),
         }
     }
 
@@ -78,6 +80,7 @@ impl<'a> Powers<'a> {
             oom_score: settings.oom_score_adj.unwrap_or(0),
             log_driver: &settings.log_driver,
             annotations: &settings.annotations,
+            runtime: settings.runtime.as_ref().map_or("", |runtime| &runtime.name),
         }
     }
 
@@ -105,6 +108,10 @@ impl<'a> Powers<'a> {
             .or_else(|| {
                 (!matches!(self.log_driver, "" | "json-file" | "local" | "none"))
                     .then(|| words("the log driver", self.log_driver))
+            })
+            .or_else(|| {
+                (!matches!(self.runtime, "" | "dhow" | "runc" | "io.containerd.runc.v2"))
+                    .then(|| words("the runtime", self.runtime))
             })
             .or_else(|| self.annotations.keys().next().map(|key| words("the annotation", key)))
     }

@@ -193,6 +193,7 @@ impl HostConfig {
         options.annotations = self.annotations.unwrap_or_default();
         options.device_rules = self.device_cgroup_rules.unwrap_or_default();
         options.userns_mode = given(self.userns_mode);
+        options.runtime = given(self.runtime);
         let log = self.log_config.unwrap_or_default();
         options.log_driver = given(log.r#type);
         options.log_options = log.config.unwrap_or_default();
@@ -203,10 +204,6 @@ impl HostConfig {
         refuse(&self.others)?;
         if self.others.get("Isolation").is_some_and(|isolation| says(isolation) && isolation != "default") {
             return Err(Failure::bad("invalid isolation: Linux knows only the default"));
-        }
-        match self.runtime.as_deref() {
-            None | Some("" | "dhow" | "runc" | "io.containerd.runc.v2") => {}
-            Some(other) => return Err(Failure::bad(format!("unknown or invalid runtime name: {other}"))),
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ impl Engine {
     ) -> Result<()> {
         let container = self.ready(wanted, Step::Checkpoint)?;
         self.only_root("checkpoint")?;
-        only_engines_ids(&container.settings, "checkpoint")?;
+        only_our_own(&container.settings, "checkpoint")?;
         let place = self.checkpoint_place(&container.id, name, directory)?;
         if place.exists() {
             let text = format!("checkpoint with name {name} already exists for container {}", container.name);
@@ -134,7 +134,7 @@ impl Engine {
     ) -> Result<Started> {
         self.put_right();
         self.only_root("restore")?;
-        only_engines_ids(&table::find(self.database()?.read(), wanted)?.settings, "restore")?;
+        only_our_own(&table::find(self.database()?.read(), wanted)?.settings, "restore")?;
         let images = self.known_checkpoint(wanted, name, directory)?;
         let about = std::fs::read(images.join("config.json")).internal(|| format!("cannot read checkpoint {name}"))?;
         let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
@@ -191,14 +191,13 @@ impl Engine {
 }
 
 /// criu restores the mounts of a user namespace from within it, where the layers cannot be idmapped.
-fn only_engines_ids(settings: &Settings, verb: &str) -> Result<()> {
-    match settings.id_maps {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::Unavailable,
-            format!("{verb} is not supported for a container with --userns {}", settings.userns_mode),
-        )),
-    }
+fn only_our_own(settings: &Settings, verb: &str) -> Result<()> {
+    let flag = match (&settings.id_maps, &settings.runtime) {
+        (None, None) => return Ok(()),
+        (Some(_), _) => format!("--userns {}", settings.userns_mode),
+        (None, Some(runtime)) => format!("--runtime {}", runtime.name),
+    };
+    Err(Error::new(Kind::Unavailable, format!("{verb} is not supported for a container with {flag}")))
 }
 
 /// What is not there is removed already.

@@ -109,6 +109,7 @@ impl Engine {
         self.settle_sharing(&mut settings)?;
         self.settle_users(&mut settings, options)?;
         settings.mounts = self.all_mounts(options, &image)?;
+        self.settle_runtime(&mut settings, options)?;
         settings.secrets = self.settle_secrets(&options.secrets)?;
         for mount in &settings.mounts {
             // As Docker has it, `-v /path` is a volume of the configuration, which an image of the container keeps.

@@ -58,11 +58,11 @@ impl Engine {
         let process = lower::exec_process(&container.settings, options, self.host()?)?;
         let process = self.with_unrecorded(process, &container.settings)?;
         let user = options.user.as_deref().unwrap_or(&container.settings.user);
-        let plan = self.exec_plan(&container, &process, user, options.privileged)?;
+        let launch = self.exec_launch(&container, process, user, options.privileged)?;
         let id = options.id.clone().map_or_else(crate::names::identifier, Ok)?;
         let request = monitor::wire::Exec {
             id: id.clone(),
-            process: monitor::ExecLaunch::Container(Box::new(plan)),
+            process: launch,
             terminal: options.terminal,
             size: options.size,
             attach: options.streams.map(|streams| monitor::wire::Attach { streams, patience_seconds: None }),
@@ -75,6 +75,27 @@ impl Engine {
 }
 
 impl Engine {
+    /// What a container's monitor starts in it.
+    pub(crate) fn exec_launch(
+        &self,
+        container: &super::record::Container,
+        process: oci::runtime::Process,
+        user: &str,
+        privileged: bool,
+    ) -> Result<monitor::ExecLaunch> {
+        let Some(runtime) = self.external(&container.id, &container.settings) else {
+            let plan = self.exec_plan(container, &process, user, privileged)?;
+            return Ok(monitor::ExecLaunch::Container(Box::new(plan)));
+        };
+        Ok(monitor::ExecLaunch::External(Box::new(monitor::ExternalExec {
+            runtime,
+            id: container.id.clone(),
+            process,
+            user: user.to_owned(),
+            groups: container.settings.group_add.clone(),
+        })))
+    }
+
     /// Variables that stand in no record: those of secrets and of devices.
     fn with_unrecorded(
         &self,

@@ -94,9 +94,9 @@ impl Engine {
         let options = ExecOptions { command, ..ExecOptions::default() };
         let process = crate::lower::exec_process(&entry.settings, &options, self.host()?)?;
         let container = with_status(self, entry.clone(), Status::Created);
-        let plan = self.exec_plan(&container, &process, &entry.settings.user, false)?;
+        let process = self.exec_launch(&container, process, &entry.settings.user, false)?;
         Ok(Some(HealthPlan {
-            process: monitor::ExecLaunch::Container(Box::new(plan)),
+            process,
             command: text,
             interval: time(check.interval, INTERVAL),
             timeout: time(check.timeout, INTERVAL),

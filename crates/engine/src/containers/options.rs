@@ -401,6 +401,8 @@ pub struct Options {
     pub sub_uid_name: Option<String>,
     /// Whose ranges in /etc/subgid the container's group ids are.
     pub sub_gid_name: Option<String>,
+    /// Who makes the container: nothing or `dhow`, the name of a runtime that is configured, or the path of one.
+    pub runtime: Option<String>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// An init that reaps and forwards signals as PID 1.

@@ -107,6 +107,9 @@ pub struct Settings {
     /// Ids of its own, with the ranges that it got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_maps: Option<crate::users::IdMaps>,
+    /// Who makes it, if it is not dhow itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<crate::runtimes::Runtime>,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
     /// An init as PID 1.

@@ -77,8 +77,6 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         ulimits: options.ulimits.clone(),
         annotations: options.annotations.clone(),
         userns_mode: userns(options),
-        // Found by the engine, which knows what is free.
-        id_maps: None,
         devices: options.devices.clone(),
         device_rules: device_rules(&options.device_rules)?,
         sysctls: options.sysctls.clone(),
@@ -98,9 +96,9 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         restart: options.restart,
         health: super::health::settle(&options.health, image.health.as_ref())?,
         health_on_failure: options.health.on_failure,
-        // Found by the engine, which knows their names.
-        secrets: Vec::new(),
         front_end: options.front_end.clone(),
+        // Found by the engine: secrets, ids, who makes the container.
+        ..Settings::default()
     })
 }
 

@@ -233,6 +233,7 @@ impl Engine {
                 held_ports: network.sockets.len(),
                 guard: self.guard(&network.all),
                 restore: None,
+                external: self.external_launch(entry, spec)?,
                 loopback: matches!(settings.network, NetworkMode::Bridge | NetworkMode::None),
                 relay: network.relay().filter(|_| is_user),
                 user_network: network.user.is_some(),

@@ -4,7 +4,7 @@
 //! or in `containers::settle`, and nowhere below.
 
 pub(crate) mod cdi;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod resources;
 mod security;
 
