@@ -1,4 +1,4 @@
-//! `cargo xtask bench api|engine|load|network|oci|start`: dhow beside its peers, in one run, in interleaved rounds.
+//! `cargo xtask bench api|engine|lists|load|network|oci|start`: dhow beside its peers, in one run, in interleaved rounds.
 //!
 //! Absolute figures depend on the machine and on what else it does; ratios within a run are what counts. Everything runs in
 //! network and mount namespaces of its own ([`cage`]), so that the peers' bridges and rules stay off the host.
@@ -18,6 +18,7 @@ mod api;
 mod cage;
 mod engine;
 mod limit;
+mod lists;
 mod load;
 mod network;
 mod oci;
@@ -48,10 +49,11 @@ pub fn run(words: &[&str]) -> Result<()> {
         // Its figures are times, not rounds.
         Some(&"api") => ("api", 1),
         Some(&"start") => ("start", 20),
+        Some(&"lists") => ("lists", 10),
         Some(&"load") => ("load", 3),
         Some(&"network") => ("network", 3),
         Some(&"oci") => ("oci", 15),
-        _ => bail!("bench: api, engine, load, network, oci or start"),
+        _ => bail!("bench: api, engine, lists, load, network, oci or start"),
     };
     if let ["network", "--ask", address] = words {
         return network::client(address);
@@ -70,6 +72,9 @@ pub fn run(words: &[&str]) -> Result<()> {
         run_command(
             command("cargo", ["build", "--quiet", "--release", "--package", "dhow"]).current_dir(paths::workspace()),
         )?;
+        if what == "lists" {
+            lists::build()?;
+        }
         return cage::enter(words);
     }
     let staging = Staging::new(Path::new("/var/tmp"), "dhow-bench")?;
@@ -78,6 +83,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     let result = match what {
         "engine" => engine::run(&bench)?,
         "api" => api::run(&bench)?,
+        "lists" => lists::run(&bench)?,
         "network" => network::run(&bench)?,
         "start" => start::run(&bench)?,
         "oci" => oci::run(&bench)?,

@@ -29,7 +29,7 @@ usage: cargo xtask VERB
   images [--only NAME]          make the test images, as OCI and Docker archives
   clients                       install programs written for Docker for the tests of `dhow serve`, those in Rust too
   registry [--port PORT]        serve the test images on loopback until interrupted
-  bench api|engine|load|network|oci|start [--rounds N]
+  bench api|engine|lists|load|network|oci|start [--rounds N]
                                 dhow beside crun, runc, podman and docker
   crash [VERB,...]              cut dhow short at every system call; see docs/life.md
   docker-cli [DOCKER]           is all of a docker's command line in docs/docker-cli.md?

@@ -289,7 +289,7 @@ fn used(engine: &engine::Engine, types: &[String]) -> Result<Value, Failure> {
     }
     if wants("container") {
         let now = jiff::Timestamp::now();
-        let all = engine.list(true)?;
+        let all = engine.lines(engine::Detail::Networks)?;
         let lines = all.iter().map(|container| crate::containers::list::line(engine, container, now, true));
         document["Containers"] = lines.collect::<Result<Vec<_>, _>>()?.into();
     }

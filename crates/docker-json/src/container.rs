@@ -161,6 +161,8 @@ struct HostConfig {
     readonly_rootfs: bool,
     security_opt: Option<Vec<String>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    storage_opt: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
     uts_mode: String,
@@ -380,7 +382,7 @@ fn security(settings: &Settings, key: &str) -> String {
     settings.security_options.iter().find_map(value).unwrap_or_default()
 }
 
-fn network_mode(settings: &Settings) -> String {
+pub(crate) fn network_mode(settings: &Settings) -> String {
     match &settings.network {
         NetworkMode::Bridge => settings.networks.first().map_or("bridge", |first| first.network.as_str()).to_owned(),
         NetworkMode::Host => "host".to_owned(),
@@ -428,6 +430,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         publish_all_ports: settings.publish_all,
         readonly_rootfs: settings.read_only,
         security_opt: some(&settings.security_options),
+        storage_opt: settings.storage_options.clone(),
         tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
         uts_mode: settings.uts_mode.clone(),
         userns_mode: settings.userns_mode.clone(),

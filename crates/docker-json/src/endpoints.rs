@@ -93,14 +93,7 @@ pub(crate) fn network_settings(container: &Container) -> NetworkSettings {
         let published = bindings(&container.ports).into_iter();
         ports.extend(published.map(|(port, bindings)| (port, Some(both_families(bindings)))));
     }
-    let mut networks: BTreeMap<String, Endpoint> =
-        container.networks.iter().map(|each| (each.network.clone(), endpoint(container, each))).collect();
-    let alone = match settings.network {
-        NetworkMode::Host => Some("host"),
-        NetworkMode::None => Some("none"),
-        NetworkMode::Bridge | NetworkMode::Container(_) => None,
-    };
-    networks.extend(alone.map(|name| (name.to_owned(), Endpoint::default())));
+    let networks = networks(container);
     let first = networks.get("bridge").cloned().unwrap_or_default();
     NetworkSettings {
         bridge: "",
@@ -113,6 +106,19 @@ pub(crate) fn network_settings(container: &Container) -> NetworkSettings {
         mac_address: first.mac_address,
         networks,
     }
+}
+
+/// The networks that a container is on, by name.
+pub(crate) fn networks(container: &Container) -> BTreeMap<String, Endpoint> {
+    let mut networks: BTreeMap<String, Endpoint> =
+        container.networks.iter().map(|each| (each.network.clone(), endpoint(container, each))).collect();
+    let alone = match container.settings.network {
+        NetworkMode::Host => Some("host"),
+        NetworkMode::None => Some("none"),
+        NetworkMode::Bridge | NetworkMode::Container(_) => None,
+    };
+    networks.extend(alone.map(|name| (name.to_owned(), Endpoint::default())));
+    networks
 }
 
 fn endpoint(container: &Container, endpoint: &engine::Endpoint) -> Endpoint {

@@ -1,15 +1,14 @@
 //! A container and an image as lines of lists: `GET /containers/json`, `GET /images/json`.
 
-use crate::container::Inspect;
 use crate::{Error, status};
 use engine::{Container, ImageSummary, PublishedPort};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// A line of the list of containers.
+/// A line of the list of containers, from what [`engine::Engine::lines`] knows of them.
 pub fn value(container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Error> {
     let settings = &container.settings;
-    let full = crate::to_value(&Inspect::new(container))?;
+    let mounts: Vec<_> = settings.mounts.iter().map(|mount| crate::mounts::mount_point(container, mount)).collect();
     let mut line = json!({
         "Id": container.id,
         "Names": [format!("/{}", container.name)],
@@ -21,9 +20,9 @@ pub fn value(container: &Container, now: Timestamp, sizes: bool) -> Result<Value
         "Labels": settings.labels,
         "State": container.status.name(),
         "Status": status::sentence(container, now),
-        "HostConfig": { "NetworkMode": full["HostConfig"]["NetworkMode"] },
-        "NetworkSettings": { "Networks": full["NetworkSettings"]["Networks"] },
-        "Mounts": full["Mounts"],
+        "HostConfig": { "NetworkMode": crate::container::network_mode(settings) },
+        "NetworkSettings": { "Networks": crate::to_value(&crate::endpoints::networks(container))? },
+        "Mounts": crate::to_value(&mounts)?,
     });
     if sizes {
         line["SizeRw"] = 0.into();

@@ -136,6 +136,37 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (secret, container)
     ) WITHOUT ROWID;
     CREATE INDEX secret_use_container ON secret_use (container);",
+    // Lists: what a line shows stands by itself, as the settings fill pages (containers::lines). SQLite keeps it.
+    "ALTER TABLE image ADD COLUMN labels TEXT;  -- a JSON object; NULL: the configuration has to be asked
+    CREATE TABLE container_line (
+        created_at TEXT NOT NULL,
+        container TEXT NOT NULL,
+        name TEXT NOT NULL,
+        run TEXT,
+        line TEXT NOT NULL,              -- a JSON array, containers::lines::Line
+        PRIMARY KEY (created_at DESC, container)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER container_line_new AFTER INSERT ON container BEGIN
+        INSERT INTO container_line VALUES (new.created_at, new.id, new.name, new.run, json_extract(new.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner'));
+    END;
+    CREATE TRIGGER container_line_run AFTER UPDATE OF name, run ON container BEGIN
+        UPDATE container_line SET name = new.name, run = new.run
+            WHERE created_at = new.created_at AND container = new.id;
+    END;
+    CREATE TRIGGER container_line_settings AFTER UPDATE OF settings ON container BEGIN
+        UPDATE container_line SET line = json_extract(new.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner')
+            WHERE created_at = new.created_at AND container = new.id;
+    END;
+    CREATE TRIGGER container_line_gone AFTER DELETE ON container BEGIN
+        DELETE FROM container_line WHERE created_at = old.created_at AND container = old.id;
+    END;
+    INSERT INTO container_line SELECT created_at, id, name, run, json_extract(settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner') FROM container;",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets

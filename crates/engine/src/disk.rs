@@ -5,7 +5,6 @@ use crate::engine::Engine;
 use crate::error::{Context, Result};
 use crate::images::ImageSummary;
 use crate::volumes::Volume;
-use oci::digest::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -85,7 +84,7 @@ impl Engine {
         self.put_right();
         let measured = |path: &Path| store::disk_usage(path).internal(|| format!("cannot measure {}", path.display()));
         let mut usage = DiskUsage::default();
-        for container in self.list(true)? {
+        for container in self.lines(crate::containers::Detail::NoNetworks)? {
             let size = measured(&container.directory)?;
             usage.containers.push(ContainerUsage { container, size });
         }
@@ -109,51 +108,44 @@ impl Engine {
     }
 
     fn measure_images(&self, usage: &mut DiskUsage) -> Result<()> {
-        let mut images = Vec::new();
-        let mut sizes: BTreeMap<Digest, (u64, usize)> = BTreeMap::new();
-        for summary in self.images()? {
-            // One that was removed meanwhile is not counted.
-            let Ok(image) = self.image(&summary.id) else { continue };
-            let layers: BTreeSet<Digest> = image.layers.into_iter().collect();
-            for diff_id in &layers {
-                if !sizes.contains_key(diff_id) {
-                    sizes.insert(diff_id.clone(), (self.layer_on_disk(diff_id)?, 0));
-                }
-                if let Some((_, users)) = sizes.get_mut(diff_id) {
-                    *users += 1;
-                }
-            }
-            images.push((summary, layers));
+        let rows = crate::images::table::all(self.database()?.read())?;
+        let mut layers: BTreeMap<String, BTreeSet<String>> =
+            rows.iter().map(|row| (row.id.clone(), row.layers.iter().cloned().collect())).collect();
+        let mut users: BTreeMap<&str, usize> = BTreeMap::new();
+        for layer in layers.values().flatten() {
+            *users.entry(layer).or_default() += 1;
         }
-        let known: BTreeMap<&str, ()> =
-            usage.containers.iter().map(|each| (each.container.settings.image_id.as_str(), ())).collect();
+        let shared: BTreeSet<String> =
+            users.into_iter().filter(|(_, users)| *users > 1).map(|(layer, _)| layer.to_owned()).collect();
+        let data = &self.directories().data;
+        let measured = |name: &str| {
+            let path = data.join(name);
+            store::disk_usage_of_each(&path).internal(|| format!("cannot measure {}", path.display()))
+        };
+        let (documents, unpacked) = (measured("blobs")?, measured("layers")?);
+        // A layer's directory has its digest as its name. One that is gone takes nothing.
+        let size = |layer: &String| {
+            let name = layer.rsplit_once(':').map_or(layer.as_str(), |(_, hex)| hex);
+            unpacked.each.get(name).copied().unwrap_or(0)
+        };
+        let known: BTreeSet<&str> =
+            usage.containers.iter().map(|each| each.container.settings.image_id.as_str()).collect();
         let mut needed = BTreeSet::new();
-        for (image, layers) in images {
-            let of = |shared: bool| -> u64 {
-                let counted = layers.iter().filter_map(|layer| sizes.get(layer));
-                counted.filter(|(_, users)| !shared || *users > 1).map(|(size, _)| size).sum()
-            };
-            let (size, shared) = (of(false), of(true));
-            if known.contains_key(image.id.as_str()) {
+        for image in self.summaries(rows)? {
+            let layers = layers.remove(&image.id).unwrap_or_default();
+            usage.images.push(ImageUsage {
+                size: layers.iter().map(size).sum(),
+                shared: layers.iter().filter(|layer| shared.contains(*layer)).map(size).sum(),
+                image,
+            });
+            if usage.images.last().is_some_and(|each| known.contains(each.image.id.as_str())) {
                 needed.extend(layers);
             }
-            usage.images.push(ImageUsage { image, size, shared });
         }
-        let data = &self.directories().data;
-        for name in ["layers", "blobs"] {
-            let path = data.join(name);
-            usage.layers += store::disk_usage(&path).internal(|| format!("cannot measure {}", path.display()))?;
-        }
-        let kept: u64 = needed.iter().filter_map(|layer| sizes.get(layer)).map(|(size, _)| size).sum();
+        usage.layers = documents.all + unpacked.all;
+        let kept: u64 = needed.iter().map(size).sum();
         usage.layers_reclaimable =
             if needed.is_empty() && usage.images.is_empty() { 0 } else { usage.layers.saturating_sub(kept) };
         Ok(())
-    }
-
-    /// The layer with its record.
-    fn layer_on_disk(&self, diff_id: &Digest) -> Result<u64> {
-        let failed = || format!("cannot measure layer {diff_id}");
-        let tree = self.store()?.layers().path(diff_id).internal(failed)?;
-        store::disk_usage(tree.parent().unwrap_or(&tree)).internal(failed)
     }
 }

@@ -45,7 +45,7 @@ pub struct Info {
 impl Engine {
     /// Looks around.
     pub fn info(&self) -> Result<Info> {
-        let containers = self.list(true)?;
+        let containers = self.lines(crate::containers::Detail::NoNetworks)?;
         let count = |status: Status| containers.iter().filter(|container| container.status == status).count();
         let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
         let hierarchy = cgroup::Hierarchy::detect().internal(|| "cannot tell the cgroup version".into())?;
@@ -64,7 +64,7 @@ impl Engine {
             running,
             paused,
             stopped: containers.len() - running - paused,
-            images: self.images()?.len(),
+            images: crate::images::table::count(self.database()?.read())?,
             data_root: self.directories().data.clone(),
             run_root: self.directories().run.clone(),
             cgroup_version: layout_name(hierarchy.layout()).to_owned(),

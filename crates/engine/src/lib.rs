@@ -49,6 +49,7 @@ mod lower;
 mod names;
 pub mod networks;
 mod plan;
+mod quota;
 pub mod registries;
 mod relabel;
 pub mod remote;
@@ -74,8 +75,8 @@ pub use containers::options::{
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
-    CheckpointChoices, Created, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes,
-    Started, Streams, Top, UpdateOptions, Usage, Waiting,
+    CheckpointChoices, Created, Detail, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned,
+    Sizes, Started, Streams, Top, UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
 pub use disk::{ContainerSize, ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};

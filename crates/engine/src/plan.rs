@@ -54,8 +54,9 @@ impl Engine {
             upper: Some(writable.upper()),
             work: Some(writable.work()),
             userxattr: self.host()?.user_namespace,
-            // What a container that goes with its end wrote need not outlive a power cut.
-            volatile: entry.settings.auto_remove,
+            // What a container that goes with its end wrote need not outlive a power cut. A limited layer has a journal, and
+            // the mark of such a mount could not be taken away from outside.
+            volatile: entry.settings.auto_remove && !crate::quota::is_limited(&entry.settings),
         })
     }
 

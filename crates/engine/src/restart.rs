@@ -168,7 +168,7 @@ impl Engine {
     /// overlayfs marks a `volatile` upper directory, and refuses to mount it a second time: a power cut may have come in
     /// between (Documentation/filesystems/overlayfs.rst, "Volatile mount", Linux 5.10). Here none has.
     fn forget_volatile(&self, entry: &Entry) -> Result<()> {
-        if !entry.settings.auto_remove {
+        if !entry.settings.auto_remove || crate::quota::is_limited(&entry.settings) {
             return Ok(());
         }
         let failed = || format!("cannot find the directories of container {}", entry.id);

@@ -5,7 +5,7 @@ use crate::containers::record::{Container, Status};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::{MountSource, NetworkMode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Something that is shared, and below it who shares it, or what lies upon it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,10 +40,11 @@ impl Engine {
     /// Layers upon layers, as images have them, with images and containers on top.
     fn layer_trees(&self, containers: &[Container]) -> Result<Vec<Shared>> {
         let mut top = Shared::default();
-        for image in self.images()? {
-            // One that was removed meanwhile has no layers.
-            let Ok(found) = self.image(&image.id) else { continue };
-            let layers: Vec<String> = found.layers.iter().map(ToString::to_string).collect();
+        let rows = crate::images::table::all(self.database()?.read())?;
+        let mut layers: HashMap<String, Vec<String>> =
+            rows.iter().map(|row| (row.id.clone(), row.layers.clone())).collect();
+        for image in self.summaries(rows)? {
+            let layers = layers.remove(&image.id).unwrap_or_default();
             let name = image.names.first().cloned().unwrap_or_else(|| short(&image.id).to_owned());
             place(&mut top, &layers).below.push(Shared::new(name, "image"));
         }

@@ -225,6 +225,7 @@ impl Engine {
                         one.source = path.into();
                         one.read_only |= options.iter().any(|option| option == "ro");
                     }
+                    Some(Source::Limited(image)) => one.source.clone_from(image),
                     // Mounted for each run.
                     Some(Source::FileSystem { .. }) | None => continue,
                 },
@@ -295,6 +296,9 @@ fn source(below: &Below) -> std::result::Result<OwnedFd, Box<dyn std::error::Err
         // Only what is attached can be copied (before Linux 6.15). This namespace goes with the thread.
         mount::attach(whole.as_fd(), open(Path::new("/"))?.as_fd())?;
         return Ok(part(whole.as_fd())?);
+    }
+    if below.source.ends_with(crate::volumes::LIMITED) && below.source.is_file() {
+        return Ok(kernel::loops::mount_ext4(&below.source)?);
     }
     let whole = open(&below.source)?;
     if below.subpath.is_empty() { Ok(mount::copy(whole.as_fd(), true)?) } else { Ok(part(whole.as_fd())?) }

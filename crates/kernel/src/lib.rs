@@ -12,6 +12,7 @@ pub mod exe;
 pub mod heap;
 pub mod inherited;
 pub mod keyring;
+pub mod loops;
 pub mod lsm;
 pub mod mount;
 pub mod namespaces;

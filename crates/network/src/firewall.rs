@@ -35,7 +35,7 @@ const RESTART: i32 = 85;
 pub enum Ensured {
     /// All was as it should be.
     Unchanged,
-    /// Elements of maps were added or removed.
+    /// Networks or elements of maps were added, or elements removed.
     Completed {
         /// How many were missing.
         added: usize,
@@ -89,19 +89,24 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
     let wanted = rules::contents(ruleset, gate.is_some())?;
     let gates = gate_tables(gate);
     let mut socket = nft::open()?;
-    let mut remains = false;
+    let (mut remains, mut may_add) = (false, true);
     for _ in 0..ATTEMPTS {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
-        let mut is_same = true;
+        let (mut is_same, mut new) = (true, None);
         for (family, contents) in
             gates.iter().map(|(family, contents)| (*family, contents)).chain([(nft::INET, &wanted)])
         {
             let found = nft::table(&mut socket, family, TABLE).map_err(refused("NFT_MSG_GETRULE(dhow)"))?;
-            is_same = is_same && same_structure(contents, &found);
             remains |= !found.chains.is_empty();
+            // The table `inet` comes last.
+            if is_same && may_add && family == nft::INET {
+                new = additions(contents, &found);
+            }
+            is_same = is_same && (new.is_some() || same_structure(contents, &found));
         }
+        let adds = new.is_some();
         let (transaction, ensured) = if is_same {
-            elements_only(&mut socket, &wanted, &gates)?
+            elements_only(&mut socket, &wanted, &gates, new)?
         } else {
             (rebuild(&wanted, &gates, remains), Ensured::Rebuilt)
         };
@@ -113,6 +118,8 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
             Err(failure) if failure.errno.raw_os_error() == RESTART => {}
             // A table without chains, of whomever.
             Err(failure) if failure.errno == Errno::EXIST && !remains => remains = true,
+            // Some kernels take a range beside another for one that overlaps.
+            Err(_) if adds => may_add = false,
             Err(failure) => return Err(refused("nftables transaction(inet dhow)")(failure)),
         }
     }
@@ -204,7 +211,10 @@ pub fn unpublish(publication: &Publication) -> Result<(), Error> {
             return Ok(());
         }
         match transaction.commit(&mut socket, Some(generation)) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                nft::retire(socket);
+                return Ok(());
+            }
             Err(failure) if failure.errno.raw_os_error() == RESTART || failure.errno == Errno::NOENT => {}
             Err(failure) => return Err(refused("NFT_MSG_DELSETELEM(inet dhow)")(failure)),
         }
@@ -296,6 +306,47 @@ fn same_structure(wanted: &Contents, found: &Found) -> bool {
     chains == found_chains && sets == found_sets && wanted.rules.len() == found.rules.len() && are_found
 }
 
+/// The chains of networks that are new, with their rules, where all else is as it should be. Nothing is removed then, so that
+/// counters go on and no grace period is waited for (see [`rebuild`]). The elements that lead to them are added with the others.
+fn additions(wanted: &Contents, found: &Found) -> Option<Transaction> {
+    let is_new = |name: &str| !found.chains.iter().any(|chain| chain == name);
+    let new: Vec<_> = wanted.chains.iter().filter(|chain| is_new(&chain.name)).collect();
+    if new.is_empty() || new.iter().any(|chain| chain.hook.is_some()) {
+        return None;
+    }
+    let rest = Contents {
+        sets: wanted.sets.iter().map(|(set, _)| (*set, Vec::new())).collect(),
+        chains: wanted.chains.iter().filter(|chain| !is_new(&chain.name)).cloned().collect(),
+        rules: wanted.rules.iter().filter(|rule| !is_new(&rule.chain)).cloned().collect(),
+    };
+    if !same_structure(&rest, found) {
+        return None;
+    }
+    let mut transaction = Transaction::new(TABLE);
+    new.into_iter().for_each(|chain| transaction.add_chain(chain));
+    wanted.rules.iter().filter(|rule| is_new(&rule.chain)).for_each(|rule| transaction.add_rule(rule));
+    Some(transaction)
+}
+
+/// The ranges that are not there, each with its end; `None` if one is there that should not be.
+fn missing_ranges(wanted: &[Element], found: &[(Vec<u8>, Vec<u8>)]) -> Option<Vec<Element>> {
+    let is_start = |element: &Element, key: &[u8]| !matches!(element, Element::End(_)) && element.key() == key;
+    if !found.iter().all(|(key, _)| wanted.iter().any(|element| is_start(element, key))) {
+        return None;
+    }
+    let mut missing = Vec::new();
+    let mut belongs = false;
+    for element in wanted {
+        if !matches!(element, Element::End(_)) {
+            belongs = !found.iter().any(|(key, _)| key == element.key());
+        }
+        if belongs {
+            missing.push(element.clone());
+        }
+    }
+    Some(missing)
+}
+
 /// Everything anew, in an order in which each thing exists before it is named. What is there is only removed if something
 /// is: a transaction that removes makes the closing of its socket wait for the kernel's grace period, some milliseconds.
 fn rebuild(wanted: &Contents, gates: &[(u8, Contents)], remains: bool) -> Transaction {
@@ -321,13 +372,15 @@ fn rebuild(wanted: &Contents, gates: &[(u8, Contents)], remains: bool) -> Transa
     transaction
 }
 
-/// The difference between the elements that are there and those that should be.
+/// The difference between the elements that are there and those that should be, after what is added to make them possible.
 fn elements_only(
     socket: &mut Socket,
     wanted: &Contents,
     gates: &[(u8, Contents)],
+    new: Option<Transaction>,
 ) -> Result<(Transaction, Ensured), Error> {
-    let mut transaction = Transaction::new(TABLE);
+    let adds = new.is_some();
+    let mut transaction = new.unwrap_or_else(|| Transaction::new(TABLE));
     let (mut added, mut removed) = (0, 0);
     for (set, elements) in &wanted.sets {
         let found = nft::elements(socket, TABLE, set.name)
@@ -336,14 +389,14 @@ fn elements_only(
         let found_values: HashMap<&[u8], &[u8]> =
             found.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
         if set.interval {
-            // A range is changed as a whole, which happens with networks only: all or nothing.
-            let mut starts: Vec<&[u8]> = Vec::new();
-            starts.extend(elements.iter().filter(|element| !matches!(element, Element::End(_))).map(Element::key));
-            let mut found_starts: Vec<&[u8]> = found.iter().map(|(key, _)| key.as_slice()).collect();
-            starts.sort_unstable();
-            found_starts.sort_unstable();
-            if starts != found_starts {
-                return Ok((rebuild(wanted, gates, true), Ensured::Rebuilt));
+            // A range is changed as a whole, which happens with networks only.
+            match missing_ranges(elements, &found) {
+                Some(missing) if missing.is_empty() => {}
+                Some(missing) if adds => {
+                    added += missing.len();
+                    transaction.add_elements(set.name, &missing);
+                }
+                _ => return Ok((rebuild(wanted, gates, true), Ensured::Rebuilt)),
             }
             continue;
         }

@@ -13,6 +13,7 @@ pub(crate) use transaction::{Chain, Element, Hook, Set, SetKind, Transaction, da
 
 use crate::error::{Error, failed_io};
 use crate::netlink::{Family, Socket};
+use std::sync::Mutex;
 
 /// Subsystem number of nf_tables, the upper byte of its message types.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -27,6 +28,15 @@ pub(crate) const IPV6: u8 = 10;
 pub(crate) fn open() -> Result<Socket, Error> {
     let operation = "socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)";
     Socket::open(Family::Netfilter).map_err(|error| failed_io(operation, &error))
+}
+
+/// Keeps a socket whose transaction has removed something until there is another such, or the process ends: closing it at once
+/// waits for a grace period of the kernel, some ten milliseconds.
+pub(crate) fn retire(socket: Socket) {
+    static LATEST: Mutex<Option<Socket>> = Mutex::new(None);
+    if let Ok(mut latest) = LATEST.lock() {
+        *latest = Some(socket);
+    }
 }
 
 /// `struct nfgenmsg`: family, version 0, resource in network order.

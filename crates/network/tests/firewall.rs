@@ -488,6 +488,40 @@ fn what_others_did_to_the_table_is_put_right() {
     assert!(!bed.host.sh("nft list ruleset").contains("dhow"));
 }
 
+/// A network more is added to the table, which is not made anew: what it counts goes on.
+#[test]
+fn a_network_more_leaves_the_rest_alone() {
+    if !can_run(&["ip", "nft"]) {
+        return;
+    }
+    let host = Netns::host();
+    let ensure = |numbers: &[u8]| {
+        let bridges = numbers.iter().map(|number| bridge(*number)).collect();
+        host.run(|| network::ensure_rules(&ruleset(bridges, vec![publication(vec![port("0.0.0.0", 8080)])])).unwrap())
+    };
+    assert_eq!(ensure(&[1]), Ensured::Rebuilt);
+    let handle = || host.sh("nft -a list chain inet dhow into_dhow1 | sed -n 's/.*chain.*handle //p'");
+    let before = handle();
+    // Ranges that begin where another ends, end where another begins, and stand alone.
+    for numbers in [&[1, 2][..], &[0, 1, 2], &[0, 1, 2, 7, 8], &[0, 1, 2, 5, 7, 8]] {
+        let ensured = ensure(numbers);
+        assert!(matches!(ensured, Ensured::Completed { removed: 0, .. }), "{ensured:?}");
+        assert_eq!(ensure(numbers), Ensured::Unchanged);
+    }
+    assert_eq!(handle(), before);
+    let added = listing(&host);
+    host.sh("nft flush ruleset");
+    assert_eq!(ensure(&[0, 1, 2, 5, 7, 8]), Ensured::Rebuilt);
+    let lines = |text: &str| {
+        let mut lines: Vec<String> = text.split([',', '\n', '{', '}']).map(|line| line.trim().to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(lines(&added), lines(&listing(&host)));
+    // One less: made anew.
+    assert_eq!(ensure(&[0, 1, 2, 7, 8]), Ensured::Rebuilt);
+}
+
 /// The table as `nft` lists it, counters set to zero.
 fn listing(host: &Netns) -> String {
     host.sh("nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+/packets 0 bytes 0/'")

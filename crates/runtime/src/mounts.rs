@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
     trees: Vec<(usize, OwnedFd)>,
     /// User namespaces that only have the mappings of mounts whose source there is not yet.
     maps: Vec<(usize, Rc<OwnedFd>)>,
-    /// The root, where its files are shown with other ids than they have.
+    /// The root, where its files are shown with other ids than they have, or its size is limited.
     root: Option<OwnedFd>,
 }
 
@@ -37,6 +37,9 @@ impl Prepared {
         let mut maps = Maps::default();
         if let Some(map) = &plan.root.id_map {
             prepared.root = Some(mapped::root(&plan.root, map, &mut maps)?);
+        } else if crate::root::is_limited(&plan.root) {
+            // The container's cgroup may not open the device.
+            prepared.root = Some(mapped::apart(|| crate::root::detached_root(&plan.root))?);
         }
         let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
@@ -408,6 +411,12 @@ fn file_system(
         attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
     }
     let work = || {
+        if kind == "ext4" && Path::new(source).is_file() {
+            // As mount(8) does with `-o loop`. It may be mounted elsewhere, so that its options are those of all.
+            let tree = kernel::loops::mount_ext4(Path::new(source))?;
+            mount::change(tree.as_fd(), &Change { set: attributes, ..Change::default() })?;
+            return Ok(tree);
+        }
         let context = FileSystem::open(kind)?;
         context.set("source", source)?;
         for (key, value) in options {

@@ -169,6 +169,15 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
     detached(root, None)
 }
 
+/// What the names of files with a file system of limited size end in: that the upper directory is in one shows by its path.
+const LIMITED: &str = "ext4";
+
+/// Whether the upper directory is in a file system of limited size.
+pub(crate) fn is_limited(root: &RootPlan) -> bool {
+    let RootSource::Overlay { upper: Some(upper), .. } = &root.source else { return false };
+    upper.parent().is_some_and(|above| has_extension(above, LIMITED))
+}
+
 /// The same with the layers shown with other ids than they have.
 pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     match &root.source {
@@ -187,11 +196,11 @@ pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>) -> Result<O
             let mut layers =
                 Layers::open(lower, ids).during(|| format!("mount the images of {} layers", lower.len()))?;
             let upper = upper.as_deref().zip(work.as_deref());
-            let upper = match (upper, ids) {
-                (Some(own), Some(ids)) => {
-                    Some(layers.writable(own, ids).during(|| "show the container's own files with its ids")?)
+            let upper = match upper {
+                Some(own) if ids.is_some() || is_limited(root) => {
+                    Some(layers.writable(own, ids).during(|| "mount the container's own directory")?)
                 }
-                (own, _) => own.map(|(upper, work)| (upper.to_owned(), work.to_owned())),
+                own => own.map(|(upper, work)| (upper.to_owned(), work.to_owned())),
             };
             let overlay = Overlay {
                 lower: layers.paths(),
@@ -252,13 +261,24 @@ impl Layers {
 
     /// The upper and the work directory with other ids. overlayfs wants both on one mount (EINVAL), so it is that of the
     /// directory that they are in.
-    fn writable(&mut self, (upper, work): (&Path, &Path), ids: BorrowedFd<'_>) -> kernel::Result<(PathBuf, PathBuf)> {
+    ///
+    /// Or those in a file system of limited size.
+    fn writable(
+        &mut self,
+        (upper, work): (&Path, &Path),
+        ids: Option<BorrowedFd<'_>>,
+    ) -> kernel::Result<(PathBuf, PathBuf)> {
         let (above, names) = match (upper.parent(), upper.file_name(), work.parent(), work.file_name()) {
             (Some(above), Some(upper), Some(other), Some(work)) if above == other => (above, (upper, work)),
             _ => return Err(SystemCall::new(format!("fsconfig(overlay, {upper:?}, {work:?})"), Errno::XDEV)),
         };
-        let mounted = mount::copy_path(text(above)?, false)?;
-        mapped::change(mounted.as_fd(), ids, false)?;
+        let mounted = match has_extension(above, LIMITED) {
+            true => kernel::loops::mount_ext4(above)?,
+            false => mount::copy_path(text(above)?, false)?,
+        };
+        if let Some(ids) = ids {
+            mapped::change(mounted.as_fd(), ids, false)?;
+        }
         let place = by_descriptor(&mounted);
         self.mounts.push(mounted);
         Ok((place.join(names.0), place.join(names.1)))
@@ -299,7 +319,11 @@ fn by_descriptor(mounted: &OwnedFd) -> PathBuf {
 
 /// By its name, since every start asks.
 fn is_image(layer: &Path) -> bool {
-    layer.extension().is_some_and(|extension| extension == "erofs")
+    has_extension(layer, "erofs")
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

@@ -14,6 +14,7 @@
 //!     tree/                    the unpacked layer: a lower directory for overlayfs
 //!     image.erofs              or the layer as one file (module `image`); then `replaced.list` instead of `replaced/`
 //!   containers/<id>/{upper,work}
+//!   containers/<id>/limited.ext4   instead of both for one whose layer has a size (module `disk_image`)
 //!   staging/<name>             whatever is being made or removed, locked with flock(2) by its owner
 //!   unsettled/<name>           empty marks for what is not known to be on stable storage
 //! ```
@@ -51,6 +52,7 @@ mod chunks;
 mod compare;
 mod copy;
 mod directory;
+mod disk_image;
 mod error;
 mod extract;
 mod image;
@@ -190,6 +192,18 @@ impl Store {
         }
     }
 
+    /// Makes a file with an empty ext4 file system in it that has room for `size` bytes, for `kernel::loops`. It is there
+    /// completely or not at all, and takes next to nothing of the disk until something is written.
+    ///
+    /// # Errors
+    /// `EFBIG` for what no file system can be, other system errors.
+    pub fn make_limited(&self, directory: &Path, name: &str, size: u64) -> Result<(), StoreError> {
+        let system = |source| StoreError::System { doing: "make a file system of limited size", source };
+        let missing = || SystemError::new(format!("open({directory:?}, O_DIRECTORY)"), rustix::io::Errno::NOENT);
+        let directory = Directory::existing(directory).and_then(|found| found.ok_or_else(missing)).map_err(system)?;
+        disk_image::create(&directory, name, size, &[])
+    }
+
     /// Removes the marks (module head, "Power cut") of what was removed: with `gone` of these, otherwise of whatever is not in
     /// its place. Whoever calls it knows that nobody is storing anything: a mark comes before what it is of.
     ///
@@ -218,5 +232,26 @@ pub fn disk_usage(directory: &Path) -> Result<u64, StoreError> {
     match Directory::existing(directory).map_err(system)? {
         Some(found) => tally::measure(found.as_fd(), found.label()).map(|measured| measured.disk).map_err(system),
         None => Ok(0),
+    }
+}
+
+/// What a directory takes on disk, and what each name in it does.
+#[derive(Clone, Debug, Default)]
+pub struct DiskUsage {
+    /// Bytes as du(1) counts them: each inode once, the directory too.
+    pub all: u64,
+    /// Bytes of each name by itself; what two of them share is counted for both.
+    pub each: std::collections::BTreeMap<String, u64>,
+}
+
+/// Measures a directory and what is in it in one walk. One that is missing takes nothing.
+///
+/// # Errors
+/// System errors.
+pub fn disk_usage_of_each(directory: &Path) -> Result<DiskUsage, StoreError> {
+    let system = |source| StoreError::System { doing: "measure a directory", source };
+    match Directory::existing(directory).map_err(system)? {
+        Some(found) => tally::measure_each(found.as_fd(), found.label()).map_err(system),
+        None => Ok(DiskUsage::default()),
     }
 }

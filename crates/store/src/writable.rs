@@ -1,9 +1,11 @@
-//! A container's own directories for overlayfs: `upper` for what it writes, `work` for overlayfs itself.
+//! A container's own directories for overlayfs: `upper` for what it writes, `work` for overlayfs itself. Where its size is limited
+//! both are in a file system in the file `limited.ext4`.
 
 use crate::Store;
 use crate::blobs::new_directory;
 use crate::changes::{self, Change};
-use crate::directory::Directory;
+use crate::directory::{Directory, OPEN};
+use crate::disk_image::{self, Top};
 use crate::error::{During, StoreError, SystemError};
 use crate::layers::Layer;
 use crate::merge::Stack;
@@ -12,7 +14,7 @@ use crate::record::{self, Backend};
 use crate::staging::Staged;
 use crate::tally;
 use oci::digest::Digest;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, Gid, Mode, Uid};
 use rustix::io::Errno;
 use std::io::Write;
@@ -22,6 +24,8 @@ const NAME: &str = "containers";
 const UPPER: &str = "upper";
 const WORK: &str = "work";
 const UNFINISHED: &str = "upper.new";
+/// A file system of limited size with the two directories in it, instead of them.
+const LIMITED: &str = "limited.ext4";
 
 /// The writable directories of one container, in `containers/<id>`, which the engine keeps other files in.
 #[derive(Debug)]
@@ -45,19 +49,32 @@ impl<'a> Writable<'a> {
         // with a root of the wrong owner.
         take_and_discard(store, &directory, UNFINISHED).map_err(system)?;
         let upper = new_directory(&directory, UNFINISHED)?;
-        for layer in layers {
-            let record = store.layers().record(layer)?;
-            if record.root_entry {
-                let path = format!("{}/{}", crate::layers::NAME, layer.hex());
-                let directory = store.root.open(&path).map_err(system)?;
-                let root = root_of(&directory, record.backend).map_err(system)?;
-                copy_root(store, root, upper.as_fd()).map_err(system)?;
-                break;
-            }
+        if let Some(root) = root_of_layers(store, layers)? {
+            copy_root(store, root, upper.as_fd()).map_err(system)?;
         }
         fs::renameat_with(&directory, UNFINISHED, &directory, UPPER, fs::RenameFlags::NOREPLACE)
             .during(|| format!("renameat2({}, \"{UNFINISHED}\", \"{UPPER}\", RENAME_NOREPLACE)", directory.label()))
             .map_err(system)?;
+        Ok(writable)
+    }
+
+    /// As [`Writable::create`], but with room for `size` bytes and no more: a sparse file with a file system in it, which is
+    /// mounted, detached, for whoever needs it (`kernel::loops`). Needs loop devices, and so real root.
+    ///
+    /// # Errors
+    /// `EFBIG` for what no file system can be, other system errors, [`StoreError::NoSuchLayer`].
+    pub fn create_limited(
+        store: &'a Store,
+        id: &str,
+        layers: &[Digest],
+        size: u64,
+    ) -> Result<Writable<'a>, StoreError> {
+        let writable = Writable::open(store, id)?;
+        let system = |source| StoreError::System { doing: "make the container's limited directory", source };
+        let directory = store.root.create(NAME).and_then(|all| all.create(id)).map_err(system)?;
+        let owner = root_of_layers(store, layers)?.unwrap_or((0, 0, 0o755));
+        let tops = [Top { name: UPPER, owner }, Top { name: WORK, owner: (0, 0, 0o700) }];
+        disk_image::create(&directory, LIMITED, size, &tops)?;
         Ok(writable)
     }
 
@@ -74,14 +91,29 @@ impl<'a> Writable<'a> {
         Ok(Writable { store, id: id.to_owned() })
     }
 
+    /// Whether there is everything that a mount needs.
+    pub fn is_made(&self) -> bool {
+        let directory = self.directory();
+        self.is_limited() || (directory.join(UPPER).exists() && directory.join(WORK).exists())
+    }
+
+    /// Whether its size is limited: then both directories are in a file system in the file above them.
+    pub fn is_limited(&self) -> bool {
+        self.directory().join(LIMITED).is_file()
+    }
+
     /// The upper directory.
     pub fn upper(&self) -> PathBuf {
-        self.directory().join(UPPER)
+        self.above().join(UPPER)
     }
 
     /// The work directory.
     pub fn work(&self) -> PathBuf {
-        self.directory().join(WORK)
+        self.above().join(WORK)
+    }
+
+    fn above(&self) -> PathBuf {
+        if self.is_limited() { self.directory().join(LIMITED) } else { self.directory() }
     }
 
     /// `containers/<id>`.
@@ -102,7 +134,7 @@ impl<'a> Writable<'a> {
         for name in [UPPER, WORK, UNFINISHED] {
             take_and_discard(self.store, &directory, name).map_err(system)?;
         }
-        Ok(())
+        directory.unlink(LIMITED).map_err(system)
     }
 
     /// Removes `containers/<id>` with everything in it. That it is missing is no error.
@@ -179,9 +211,23 @@ impl<'a> Writable<'a> {
     }
 
     fn stack(&self) -> Result<Stack, StoreError> {
-        let upper = self.store.root.open_fd(&format!("{NAME}/{}/{UPPER}", self.id));
+        let upper = self.open_upper();
         let upper = upper.map_err(|source| StoreError::System { doing: "open the container's directory", source })?;
         Ok(Stack { parts: vec![upper] })
+    }
+
+    /// The upper directory; a limited one is mounted for this descriptor alone.
+    fn open_upper(&self) -> Result<OwnedFd, SystemError> {
+        match self.store.root.open_fd(&format!("{NAME}/{}/{UPPER}", self.id)) {
+            Err(error) if error.errno() == Errno::NOENT && self.is_limited() => {
+                let path = self.directory().join(LIMITED);
+                let mounted = kernel::loops::mount_ext4(&path);
+                let mounted = mounted.map_err(|error| SystemError::new(error.call(), error.errno()))?;
+                fs::openat(&mounted, UPPER, OPEN, Mode::empty())
+                    .during(|| format!("openat(<mount of {path:?}>, \"{UPPER}\")"))
+            }
+            other => other,
+        }
     }
 
     /// What the container has written, in bytes of its files, as Docker counts: 0 for one that wrote none.
@@ -201,11 +247,8 @@ impl<'a> Writable<'a> {
     }
 
     fn measured(&self) -> Result<tally::Measured, StoreError> {
-        let path = format!("{NAME}/{}/{UPPER}", self.id);
-        self.store
-            .root
-            .open(&path)
-            .and_then(|upper| tally::measure(upper.as_fd(), upper.label()))
+        self.open_upper()
+            .and_then(|upper| tally::measure(upper.as_fd(), UPPER))
             .map_err(|source| StoreError::System { doing: "measure the container's directory", source })
     }
 }
@@ -235,6 +278,19 @@ fn root_of(layer: &Directory, backend: Backend) -> Result<Root, SystemError> {
             Ok((root.uid, root.gid, root.mode.into()))
         }
     }
+}
+
+/// What the topmost layer that has a word about the root directory says of it.
+fn root_of_layers(store: &Store, layers: &[Digest]) -> Result<Option<Root>, StoreError> {
+    for layer in layers {
+        let record = store.layers().record(layer)?;
+        if record.root_entry {
+            let path = format!("{}/{}", crate::layers::NAME, layer.hex());
+            let root = store.root.open(&path).and_then(|directory| root_of(&directory, record.backend));
+            return root.map(Some).map_err(|source| StoreError::System { doing: "look at a layer's root", source });
+        }
+    }
+    Ok(None)
 }
 
 fn copy_root(store: &Store, from: Root, to: rustix::fd::BorrowedFd<'_>) -> Result<(), SystemError> {

@@ -34,6 +34,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod lists;
 mod live;
 mod log_drivers;
 mod net_attacks;
@@ -42,6 +43,7 @@ mod networks;
 mod oci;
 mod old_kernels;
 mod ports;
+mod quotas;
 mod restart;
 mod rootless;
 mod rootless_networks;
@@ -76,6 +78,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         commits::CASES,
         command_line::CASES,
         lifecycle::CASES,
+        quotas::CASES,
         restart::CASES,
         health::CASES,
         events::CASES,
@@ -84,6 +87,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         live::CASES,
         sharing::CASES,
         limits::CASES,
+        lists::CASES,
         secrets::CASES,
         security::CASES,
         network::CASES,

@@ -29,6 +29,14 @@ pub fn succeed(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The rules of the table `inet dhow` without counters, and in no order: chains and elements stand in that of their making.
+pub fn our_rules() -> Result<Vec<String>> {
+    let text = succeed(Command::new("nft").args(["--stateless", "list", "table", "inet", "dhow"]))?;
+    let mut parts: Vec<String> = text.split([',', '\n', '{', '}']).map(|part| part.trim().to_owned()).collect();
+    parts.sort();
+    Ok(parts)
+}
+
 /// A program's path, if it is installed.
 pub fn program(name: &str) -> Option<PathBuf> {
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().map(|each| Path::new(each).join(name)).find(|path| path.exists())

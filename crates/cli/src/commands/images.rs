@@ -85,7 +85,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.images_format);
     if flags.quiet && format.is_none() {
         // As in Docker, an image with several names is there several times.
-        return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
+        // At once, as there may be thousands.
+        let identifiers: String = rows.iter().filter_map(|row| Some(format!("{}\n", row["ID"].as_str()?))).collect();
+        return output::text(&identifiers);
     }
     let table = if flags.digests { WITH_DIGESTS } else { TABLE };
     output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
@@ -144,6 +146,10 @@ fn row(
 ) -> Value {
     let bare = image.id.trim_start_matches("sha256:");
     let id = if flags.no_trunc { &image.id } else { bare.get(..12).unwrap_or(bare) };
+    if flags.quiet && flags.format.is_none() {
+        // Nothing else is shown, and there may be thousands.
+        return json!({ "ID": id });
+    }
     let created = elapsed::go(&image.created);
     json!({
         "Repository": repository,

@@ -11,7 +11,7 @@ use crate::session::Session;
 use crate::verb::Verb;
 use clap::Args;
 use docker_json::{elapsed, status};
-use engine::{Container, Engine, MountSource, Status};
+use engine::{Container, Detail, Engine, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -83,8 +83,13 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         None => None,
     };
     let all = flags.all || last.is_some() || ["status", "exited"].iter().any(|key| filters.has(key));
+    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.ps_format);
+    let shown = Shown::of(format.as_deref(), flags.quiet);
     let engine = session.engine()?;
-    let everything = engine.list(true)?;
+    let everything = engine.lines(match shown == Shown::Everything || filters.has("network") {
+        true => Detail::Networks,
+        false => Detail::NoNetworks,
+    })?;
     let bounds = Bounds::new(&filters, &everything)?;
     let kept = everything
         .iter()
@@ -92,19 +97,20 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
         .filter(|container| keep(container, &filters, &bounds))
         .take(last.unwrap_or(usize::MAX));
     let now = Timestamp::now();
-    let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.ps_format);
     // Docker: a template that shows sizes has them.
     let measured = flags.size || format.as_ref().is_some_and(|format| format.contains(".Size"));
     let mut rows: Vec<Value> = Vec::new();
     for container in kept {
-        let mut row = row(container, now, !flags.no_trunc);
+        let mut row = row(container, now, !flags.no_trunc, shown);
         if measured {
             row["Size"] = size(&engine, container)?.into();
         }
         rows.push(row);
     }
     if flags.quiet && format.is_none() {
-        return rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(output::line);
+        // At once, as there may be thousands.
+        let identifiers: String = rows.iter().filter_map(|row| Some(format!("{}\n", row["ID"].as_str()?))).collect();
+        return output::text(&identifiers);
     }
     let table = if flags.size { WITH_SIZE } else { TABLE };
     output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
@@ -208,38 +214,71 @@ fn is_image(container: &Container, wanted: &str) -> bool {
         || canonical(wanted).is_some_and(|name| Some(name) == canonical(&settings.image_name))
 }
 
-fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
-    let settings = &container.settings;
-    let limit = |text: String, length| if shorten { ellipsis(&text, length) } else { text };
+/// What of a row is looked at, so that the rest is not put into words for a thousand of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// The identifier.
+    Identifier,
+    /// The columns of the table that nobody changed.
+    Table,
+    /// Whatever a format asks for.
+    Everything,
+}
+
+impl Shown {
+    fn of(format: Option<&str>, quiet: bool) -> Shown {
+        match format.map(str::trim) {
+            None if quiet => Shown::Identifier,
+            None | Some("" | "table") => Shown::Table,
+            Some(_) => Shown::Everything,
+        }
+    }
+}
+
+fn row(container: &Container, now: Timestamp, shorten: bool, shown: Shown) -> Value {
     let id = if shorten { container.id.get(..12).unwrap_or(&container.id) } else { &container.id };
+    if shown == Shown::Identifier {
+        return json!({ "ID": id });
+    }
+    let mut row = json!({
+        "ID": id,
+        "Image": image(container, shorten),
+        "Command": quote(&limited(docker_json::container::command_line(&container.settings), 20, shorten)),
+        "RunningFor": elapsed::ago(&container.created_at, now),
+        "Ports": ports::column(container),
+        "Status": status::sentence(container, now),
+        "Names": container.name,
+        "Size": "0B",
+    });
+    if let (Shown::Everything, Value::Object(row), Value::Object(rest)) = (shown, &mut row, rest(container, shorten)) {
+        row.extend(rest);
+    }
+    row
+}
+
+/// The columns that only a format shows.
+fn rest(container: &Container, shorten: bool) -> Value {
+    let settings = &container.settings;
     let labels: Vec<String> = settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mounts: Vec<String> = settings
         .mounts
         .iter()
         .filter_map(|mount| match &mount.source {
-            MountSource::Bind { path, .. } => Some(limit(path.clone(), 15)),
-            MountSource::Volume(volume) => Some(limit(volume.name.clone(), 15)),
-            MountSource::Image(image) => Some(limit(image.name.clone(), 15)),
+            MountSource::Bind { path, .. } => Some(limited(path.clone(), 15, shorten)),
+            MountSource::Volume(volume) => Some(limited(volume.name.clone(), 15, shorten)),
+            MountSource::Image(image) => Some(limited(image.name.clone(), 15, shorten)),
             MountSource::Tmpfs { .. } => None,
         })
         .collect();
     let volumes = settings.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume(_))).count();
     json!({
-        "ID": id,
-        "Image": image(container, shorten),
-        "Command": quote(&limit(docker_json::container::command_line(settings), 20)),
         "CreatedAt": elapsed::go(&container.created_at),
-        "RunningFor": elapsed::ago(&container.created_at, now),
-        "Ports": ports::column(container),
         "State": container.status.name(),
-        "Status": status::sentence(container, now),
-        "Names": container.name,
         "Labels": labels.join(","),
         "Label": settings.labels,
         "Mounts": mounts.join(","),
         "Networks": docker_json::container::network_names(container).join(","),
         "LocalVolumes": volumes.to_string(),
-        "Size": "0B",
     })
 }
 
@@ -249,6 +288,10 @@ fn image(container: &Container, shorten: bool) -> String {
     let bare = name.strip_prefix("sha256:").unwrap_or(name);
     let is_id = bare.len() == 64 && bare.bytes().all(|c| c.is_ascii_hexdigit());
     if is_id && shorten { bare[..12].to_owned() } else { name.clone() }
+}
+
+fn limited(text: String, length: usize, shorten: bool) -> String {
+    if shorten { ellipsis(&text, length) } else { text }
 }
 
 /// Docker's shortening: the last letter that fits becomes an ellipsis.
@@ -288,7 +331,10 @@ mod tests {
 
     #[test]
     fn as_docker_prints_it() {
-        let rows = [row(&container(Status::Running), now(), true), row(&container(Status::Exited), now(), true)];
+        let rows = [
+            row(&container(Status::Running), now(), true, Shown::Table),
+            row(&container(Status::Exited), now(), true, Shown::Table),
+        ];
         let text = format::list(None, TABLE, COLUMNS, &rows).unwrap();
         let expected = "\
 CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS                     PORTS     NAMES
@@ -296,7 +342,7 @@ CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS        
 0123456789ab   redis:7   \"docker-entrypoint.s…\"   2 minutes ago   Exited (3) 5 seconds ago             brave_otter
 ";
         assert_eq!(text, expected);
-        let long = row(&container(Status::Running), now(), false);
+        let long = row(&container(Status::Running), now(), false, Shown::Everything);
         assert_eq!(long["Command"], "\"docker-entrypoint.sh redis-server --save\"");
         assert_eq!(long["CreatedAt"], "2026-01-02 11:58:00 +0000 UTC");
     }

@@ -39,7 +39,7 @@ fn containers(engine: &Engine, which: Which) -> Vec<Candidate> {
         Which::Running => container.status.is_running(),
         Which::Stopped => matches!(container.status, Status::Created | Status::Exited),
     };
-    let list = engine.list(true).unwrap_or_default();
+    let list = engine.lines(engine::Detail::NoNetworks).unwrap_or_default();
     let meaning = |container: &Container| format!("{}, {}", container.settings.image_name, container.status.name());
     list.iter().filter(|container| fits(container)).map(|each| (each.name.clone(), meaning(each))).collect()
 }

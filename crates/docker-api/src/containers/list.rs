@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::Filters;
 use crate::reply::{self, Reply};
-use engine::{Container, Engine, MountSource, Status};
+use engine::{Container, Detail, Engine, MountSource, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let documents = context
         .workers()
         .translate(move |engine| {
-            let mut everything = engine.list(true)?;
+            let mut everything = engine.lines(Detail::Networks)?;
             if peer.is_confined() {
                 everything.retain(|container| peer.made(container));
             }

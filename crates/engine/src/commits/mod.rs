@@ -157,10 +157,9 @@ impl Engine {
         for diff_id in &config.rootfs.diff_ids {
             size += store.layers().get(diff_id).internal(|| format!("cannot find layer {diff_id}"))?.size;
         }
-        let diff_ids: Vec<String> = config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
+        let diff_ids: Vec<&Digest> = config.rootfs.diff_ids.iter().collect();
         self.database()?.write(|t| {
-            let images = crate::images::table::insert;
-            images(t, &id.to_string(), &manifest.to_string(), &config.created, size, &diff_ids)?;
+            crate::images::table::insert(t, (&id, &manifest), &config, (size, &diff_ids))?;
             name.iter().try_for_each(|name| crate::images::table::set_name(t, name, &id.to_string()))
         })?;
         self.database()?.settle()?;

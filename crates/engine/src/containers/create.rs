@@ -106,6 +106,7 @@ impl Engine {
         }
         let image = self.image_for(options, progress)?;
         let mut settings = settle(options, &image)?;
+        self.check_limit(&settings)?;
         self.settle_sharing(&mut settings)?;
         self.settle_users(&mut settings, options)?;
         settings.mounts = self.all_mounts(options, &image)?;
@@ -191,7 +192,7 @@ impl Engine {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let failed = || format!("cannot make the directories of container {}", entry.id);
         let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
-        let exists = writable.upper().exists() && writable.work().exists();
+        let exists = writable.is_made();
         // Only with the container's own directories, as what it emptied later must stay so.
         self.prepare_volumes(entry, !exists)?;
         if exists {
@@ -199,7 +200,10 @@ impl Engine {
         }
         let mut layers = self.layer_digests(entry)?;
         layers.reverse();
-        Writable::create(self.store()?, &entry.id, &layers).internal(failed)?;
+        match crate::quota::limit(&entry.settings)? {
+            None => Writable::create(self.store()?, &entry.id, &layers).internal(failed)?,
+            Some(size) => Writable::create_limited(self.store()?, &entry.id, &layers, size).internal(failed)?,
+        };
         Ok(())
     }
 

@@ -14,20 +14,24 @@ impl Engine {
         self.observe(entry)
     }
 
-    /// Containers, the newest first; without `all` only those that run.
+    /// Containers with everything that is known of them, the newest first; without `all` only those that run. Who shows lines
+    /// of a list wants [`Engine::lines`].
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
         self.put_right();
         let entries = table::all(self.database()?.read())?;
+        let containers = self.observe_all(entries)?;
+        Ok(containers.into_iter().filter(|container| all || container.status.is_running()).collect())
+    }
+
+    /// Adds to rows what is true at this moment. One that is removed while we look is not in the list.
+    pub(super) fn observe_all(&self, entries: Vec<Entry>) -> Result<Vec<Container>> {
         // After the rows: whoever is in them and started since is seen; one that ends meanwhile is looked at closely.
         let held = self.held_runs()?;
         let observed = entries.into_iter().map(|entry| match held.contains(&entry.id) {
             true => self.observe(entry),
             false => self.observe_as(entry, None),
         });
-        // One that is removed while we look is not in the list.
-        let containers = observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound));
-        let containers = containers.collect::<Result<Vec<_>>>()?;
-        Ok(containers.into_iter().filter(|container| all || container.status.is_running()).collect())
+        observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound)).collect()
     }
 
     /// Adds to a row what is true at this moment.

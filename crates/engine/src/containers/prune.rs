@@ -75,7 +75,11 @@ impl Engine {
     /// Bytes of the files that a container wrote.
     pub(super) fn own_bytes(&self, id: &str) -> Result<u64> {
         let failed = || format!("cannot find the files of container {id}");
-        let upper = store::Writable::open(self.store()?, id).internal(failed)?.upper();
+        let writable = store::Writable::open(self.store()?, id).internal(failed)?;
+        if writable.is_limited() {
+            return writable.file_bytes().internal(failed);
+        }
+        let upper = writable.upper();
         let mut bytes = 0;
         add(&upper, &mut BTreeSet::new(), &mut bytes);
         Ok(bytes)

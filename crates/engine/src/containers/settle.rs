@@ -54,7 +54,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         auto_remove: options.auto_remove,
         mounts: mounts(options)?,
         volumes_from: options.volumes_from.iter().map(from_container).collect(),
-        storage_options: storage_options(&options.storage_options)?,
+        storage_options: crate::quota::options(&options.storage_options)?,
         read_only: options.read_only,
         network: options.network.clone(),
         networks: options.networks.clone(),
@@ -332,17 +332,6 @@ pub(crate) fn check_target(target: &str, privileged: bool) -> Result<()> {
 fn from_container(from: &super::options::VolumesFrom) -> String {
     let mode = if from.read_only { ":ro" } else { "" };
     format!("{}{mode}", from.container)
-}
-
-fn storage_options(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-    match options.keys().next() {
-        None => Ok(BTreeMap::new()),
-        Some(key) if key == "size" => {
-            Err(invalid("--storage-opt size is not supported: dhow does not limit a container's own layer yet")
-                .hint("use --read-only and give it a place of limited size: --mount type=tmpfs,dst=PATH,tmpfs-size=…"))
-        }
-        Some(key) => Err(invalid(format!("unknown storage option: {key}")).hint("known is size")),
-    }
 }
 
 fn ports(options: &Options, _image: &ImageDefaults) -> Result<Vec<PublishedPort>> {

@@ -20,10 +20,12 @@ impl Engine {
     /// When its files cannot be found.
     pub fn container_sizes(&self, container: &Container) -> Result<Sizes> {
         let written = self.own_bytes(&container.id)?;
+        // Asked for here, as the lines of a list do not have them.
+        let entry = super::table::find(self.database()?.read(), &container.id)?;
         let layers = self.store()?.layers();
         // A layer that is gone, as the image was removed by force, takes nothing.
         let of_layer = |text: &String| layers.get(&text.parse().ok()?).ok().map(|layer| layer.size);
-        let below: u64 = container.settings.layers.iter().filter_map(of_layer).sum();
+        let below: u64 = entry.settings.layers.iter().filter_map(of_layer).sum();
         Ok(Sizes { written, root: written.saturating_add(below) })
     }
 }

@@ -82,7 +82,7 @@ impl Engine {
         for (digest, bytes) in [(&id, &incoming.config), (&manifest, &incoming.manifest)] {
             store.blobs().put(bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
         }
-        let layers: Vec<String> = incoming.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let layers: Vec<&Digest> = incoming.layers.iter().map(|layer| &layer.diff_id).collect();
         let mut size = 0;
         for layer in &incoming.layers {
             size +=
@@ -92,7 +92,7 @@ impl Engine {
         let before = table::by_id(self.database()?.read(), &id.to_string())?.map(|row| row.manifest);
         let replaced = before.is_some_and(|before| before != manifest.to_string());
         self.database()?.write(|t| {
-            table::insert(t, &id.to_string(), &manifest.to_string(), &config.created, size, &layers)?;
+            table::insert(t, (&id, &manifest), config, (size, &layers))?;
             if is_original {
                 // The same image, compressed in another way, or until now without a manifest of its own.
                 table::set_manifest(t, &id.to_string(), &manifest.to_string())?;

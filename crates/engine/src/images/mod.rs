@@ -89,18 +89,36 @@ pub struct Image {
 }
 
 impl Engine {
-    /// All images, the newest first.
+    /// All images, the newest first. Reads the database alone.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        let rows = table::all(self.database()?.read())?;
+        let rows = table::lines(self.database()?.read())?;
+        self.summaries(rows)
+    }
+
+    /// What lists say of these images, the newest first.
+    pub(crate) fn summaries(&self, rows: Vec<table::Row>) -> Result<Vec<ImageSummary>> {
+        let mut learned = Vec::new();
         let mut result = Vec::with_capacity(rows.len());
-        for row in rows {
+        for mut row in rows {
             let id = row.id.clone();
-            match self.summary(row) {
-                Ok(summary) => result.push(summary),
+            let before = row.labels.is_some();
+            match self.labels(&mut row) {
+                Ok(labels) if before => result.push(summary(row, labels)),
+                Ok(labels) => {
+                    learned.push((id, labels.clone()));
+                    result.push(summary(row, labels));
+                }
                 // Removed since we listed it.
                 Err(_) if table::by_id(self.database()?.read(), &id)?.is_none() => {}
                 Err(error) => return Err(error),
             }
+        }
+        if !learned.is_empty() {
+            // Where it cannot be written, the next list asks the configurations again.
+            let write = |t: &rusqlite::Transaction<'_>| {
+                learned.iter().try_for_each(|(id, labels)| table::set_labels(t, id, labels))
+            };
+            self.database()?.write(write).unwrap_or_default();
         }
         result.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
         Ok(result)
@@ -109,14 +127,15 @@ impl Engine {
     /// The image of that name or identifier.
     pub fn image(&self, wanted: &str) -> Result<Image> {
         let row = self.find_image(wanted)?.ok_or_else(|| no_such_image(wanted))?;
-        let config = self.image_config(&row.id)?;
+        let (config, manifest) = (self.image_config(&row.id)?, row.manifest.clone());
         let layers = row.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<Digest>, _>>();
         let layers = layers.kind(Kind::Corrupt, || format!("the record of image {} cannot be read", row.id))?;
         let directories = layers
             .iter()
             .map(|diff_id| self.store()?.layers().path(diff_id).internal(|| format!("cannot find layer {diff_id}")))
             .collect::<Result<_>>()?;
-        Ok(Image { manifest: row.manifest.clone(), summary: self.summary(row)?, config, layers, directories })
+        let summary = summary(row, config.config.labels.clone());
+        Ok(Image { manifest, summary, config, layers, directories })
     }
 
     /// Gives an image another name.
@@ -143,26 +162,12 @@ impl Engine {
         );
     }
 
-    fn summary(&self, row: table::Row) -> Result<ImageSummary> {
-        let config = self.image_config(&row.id)?;
-        let labels = config.config.labels.clone();
-        let (mut names, mut digests) = (Vec::new(), Vec::new());
-        for name in &row.names {
-            match Reference::parse(name) {
-                Ok(reference) if reference.digest().is_some() => digests.push(reference.familiar()),
-                Ok(reference) => names.push(reference.familiar()),
-                Err(_) => names.push(name.clone()),
-            }
+    /// Taken out of the row, or from the configuration of an image from before they were recorded.
+    fn labels(&self, row: &mut table::Row) -> Result<BTreeMap<String, String>> {
+        match row.labels.take() {
+            Some(labels) => Ok(labels),
+            None => Ok(self.image_config(&row.id)?.config.labels),
         }
-        Ok(ImageSummary {
-            id: row.id,
-            names,
-            digests,
-            created: row.created,
-            size: row.size,
-            containers: row.containers,
-            labels,
-        })
     }
 
     pub(crate) fn image_config(&self, id: &str) -> Result<ImageConfig> {
@@ -236,6 +241,27 @@ impl Engine {
             stop_signal: config.stop_signal,
             health: config.healthcheck,
         })
+    }
+}
+
+/// What lists say of an image.
+fn summary(row: table::Row, labels: BTreeMap<String, String>) -> ImageSummary {
+    let (mut names, mut digests) = (Vec::new(), Vec::new());
+    for name in row.names {
+        match Reference::parse(&name) {
+            Ok(reference) if reference.digest().is_some() => digests.push(reference.familiar()),
+            Ok(reference) => names.push(reference.familiar()),
+            Err(_) => names.push(name),
+        }
+    }
+    ImageSummary {
+        id: row.id,
+        names,
+        digests,
+        created: row.created,
+        size: row.size,
+        containers: row.containers,
+        labels,
     }
 }
 

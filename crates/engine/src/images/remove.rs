@@ -87,7 +87,10 @@ impl Engine {
         by_name: Option<String>,
     ) -> Result<Vec<Removed>> {
         let user = user.get(..12).unwrap_or(user);
-        let running = self.list(false)?.iter().any(|container| container.settings.image_id == row.id);
+        let running = self
+            .lines(crate::containers::Detail::NoNetworks)?
+            .iter()
+            .any(|container| container.status.is_running() && container.settings.image_id == row.id);
         if running || !force {
             let what = if running { "running container" } else { "stopped container" };
             return Err(in_use(wanted, short, &format!("by {what} {user}")));

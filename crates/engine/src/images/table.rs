@@ -1,8 +1,11 @@
 //! The rows of the database that belong to images.
 
 use crate::database::Sql;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
+use oci::digest::Digest;
+use oci::image::ImageConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::{BTreeMap, HashMap};
 
 /// An image with its names and layers.
 #[derive(Clone, Debug)]
@@ -16,18 +19,22 @@ pub(crate) struct Row {
     /// DiffIDs, lowest first.
     pub layers: Vec<String>,
     pub containers: usize,
+    /// Labels of its configuration; not of images from before they were recorded.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
-const COLUMNS: &str =
-    "SELECT id, manifest, created, size, (SELECT count(*) FROM container WHERE container.image = image.id) FROM image";
+const COLUMNS: &str = "SELECT id, manifest, created, size, labels, (SELECT count(*) FROM container WHERE container.image = image.id) FROM image";
 
 fn bare(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let labels = row.get_ref(4)?.as_str_or_null()?;
     Ok(Row {
         id: row.get(0)?,
         manifest: row.get(1)?,
         created: row.get(2)?,
         size: row.get::<_, i64>(3)?.cast_unsigned(),
-        containers: row.get::<_, u32>(4)? as usize,
+        // What cannot be read is asked of the configuration.
+        labels: labels.and_then(|labels| serde_json::from_str(labels).ok()),
+        containers: row.get::<_, u32>(5)? as usize,
         names: Vec::new(),
         layers: Vec::new(),
     })
@@ -41,14 +48,61 @@ fn complete(connection: &Connection, mut row: Row) -> rusqlite::Result<Row> {
     Ok(row)
 }
 
-/// All images.
+/// All images, by three queries however many there are.
 pub(crate) fn all(connection: &Connection) -> Result<Vec<Row>> {
     let work = || {
-        let mut statement = connection.prepare(COLUMNS)?;
-        let rows = statement.query_map([], bare)?.collect::<rusqlite::Result<Vec<_>>>()?;
-        rows.into_iter().map(|row| complete(connection, row)).collect::<rusqlite::Result<Vec<_>>>()
+        let mut rows = without_layers(connection)?;
+        let mut layers = by_image(connection, "SELECT image, diff_id FROM image_layer ORDER BY image, position")?;
+        for row in &mut rows {
+            row.layers = layers.remove(&row.id).unwrap_or_default();
+        }
+        rusqlite::Result::Ok(rows)
     };
     work().sql("list images")
+}
+
+/// All images with their names, as lists show them: without layers.
+pub(crate) fn lines(connection: &Connection) -> Result<Vec<Row>> {
+    without_layers(connection).sql("list images")
+}
+
+fn without_layers(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare(COLUMNS)?;
+    let mut rows = statement.query_map([], bare)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut names = by_image(connection, "SELECT image, name FROM image_name ORDER BY name")?;
+    for row in &mut rows {
+        row.names = names.remove(&row.id).unwrap_or_default();
+    }
+    Ok(rows)
+}
+
+/// The texts in the second column by the images in the first.
+fn by_image(connection: &Connection, query: &str) -> rusqlite::Result<HashMap<String, Vec<String>>> {
+    let mut statement = connection.prepare(query)?;
+    let mut rows = statement.query([])?;
+    let mut found: HashMap<String, Vec<String>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        found.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    Ok(found)
+}
+
+/// How many images there are.
+pub(crate) fn count(connection: &Connection) -> Result<usize> {
+    let count: u32 = connection.query_row("SELECT count(*) FROM image", [], |row| row.get(0)).sql("count images")?;
+    Ok(count as usize)
+}
+
+/// Notes the labels of images from before they were recorded.
+pub(crate) fn set_labels(transaction: &Transaction<'_>, id: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+    transaction
+        .execute("UPDATE image SET labels = ?2 WHERE id = ?1", [id, &text(labels)?])
+        .sql("record the image's labels")?;
+    Ok(())
+}
+
+fn text(labels: &BTreeMap<String, String>) -> Result<String> {
+    serde_json::to_string(labels).internal(|| "cannot write the image's labels".into())
 }
 
 /// The image of a canonical name.
@@ -90,21 +144,21 @@ pub(crate) fn by_prefix(connection: &Connection, hex: &str) -> Result<Option<Row
 /// Records an image; recording it again changes nothing.
 pub(crate) fn insert(
     transaction: &Transaction<'_>,
-    id: &str,
-    manifest: &str,
-    created: &str,
-    size: u64,
-    layers: &[String],
+    (id, manifest): (&Digest, &Digest),
+    config: &ImageConfig,
+    (size, layers): (u64, &[&Digest]),
 ) -> Result<()> {
+    let labels = text(&config.config.labels)?;
+    let id = id.to_string();
     let work = || {
         let new = transaction.execute(
-            "INSERT INTO image VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            params![id, manifest, created, size.cast_signed()],
+            "INSERT INTO image (id, manifest, created, size, labels) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+            params![id, manifest.to_string(), config.created, size.cast_signed(), labels],
         )?;
         if new == 1 {
             for (position, diff_id) in layers.iter().enumerate() {
-                transaction
-                    .execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", params![id, position as u32, diff_id])?;
+                let layer = params![id, position as u32, diff_id.to_string()];
+                transaction.execute("INSERT INTO image_layer VALUES (?1, ?2, ?3)", layer)?;
             }
         }
         Ok(())

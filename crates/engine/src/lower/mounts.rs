@@ -195,16 +195,13 @@ fn volume(asked: &Asked, volume: &VolumeMount, sources: &Sources) -> Result<Moun
             }
             (path.clone(), if *recursive { "rbind" } else { "bind" }, options)
         }
+        Source::Limited(image) => {
+            refuse_subpath(volume, "a file system of its own size")?;
+            let options = ["x-dhow.outside", access, "rprivate"];
+            return Ok(mount("ext4", &image.display().to_string(), &asked.target, &options));
+        }
         Source::FileSystem { kind, device, options } => {
-            if !volume.subpath.is_empty() {
-                return Err(Error::new(
-                    Kind::InvalidArgument,
-                    format!(
-                        "volume-subpath cannot be used with volume {}, a {kind} of each container's own",
-                        volume.name
-                    ),
-                ));
-            }
+            refuse_subpath(volume, &format!("a {kind} of each container's own"))?;
             let mut all: Vec<&str> = options.iter().map(String::as_str).collect();
             // Memory starts with what the image has; other file systems have their own content, and those of the
             // network must be reached from the host's.
@@ -227,6 +224,14 @@ fn volume(asked: &Asked, volume: &VolumeMount, sources: &Sources) -> Result<Moun
         all.push(&subpath);
     }
     Ok(mount("bind", &path, &asked.target, &all))
+}
+
+fn refuse_subpath(volume: &VolumeMount, what: &str) -> Result<()> {
+    if volume.subpath.is_empty() {
+        return Ok(());
+    }
+    let message = format!("volume-subpath cannot be used with volume {}, {what}", volume.name);
+    Err(Error::new(Kind::InvalidArgument, message))
 }
 
 /// An image's content, read-only.

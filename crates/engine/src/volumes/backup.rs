@@ -38,6 +38,7 @@ impl Engine {
                 path
             }
             super::Source::Bind { path, .. } => path.into(),
+            super::Source::Limited(image) => return super::limited::root(name, &image),
             super::Source::FileSystem { kind, .. } => {
                 return Err(Error::new(
                     Kind::InvalidArgument,

@@ -25,6 +25,9 @@ impl Engine {
             let MountSource::Volume(volume) = &mount.source else { continue };
             if !self.volume_data(&volume.name).is_dir() {
                 self.make_volume_directory(&volume.name)?;
+                if let Some(row) = super::table::find(self.database()?.read(), &volume.name)? {
+                    self.make_limited(&volume.name, &row.options)?;
+                }
             }
             if fill && !volume.no_copy && volume.subpath.is_empty() {
                 self.fill_volume(entry, volume, &mount.target)?;
@@ -40,6 +43,7 @@ impl Engine {
         let data = match super::options::source(&row.options, own.clone()) {
             super::Source::Directory(path) => path,
             super::Source::Bind { path, .. } => path.into(),
+            super::Source::Limited(image) => return self.fill_limited(entry, name, target, &image),
             // What is mounted for each container is filled there, or has its own content.
             super::Source::FileSystem { .. } => return Ok(()),
         };
@@ -66,6 +70,20 @@ impl Engine {
 
     /// Copies what the image has at `target` to a directory; false if it has nothing there.
     fn copy_image_content(&self, entry: &Entry, name: &str, target: &str, fill: &Path) -> Result<bool> {
+        self.copy_image_content_to(entry, name, target, || {
+            crate::directories::make(fill, 0o700)?;
+            open_directory(fill)
+        })
+    }
+
+    /// The same to a directory that is opened when there is something to copy.
+    pub(super) fn copy_image_content_to(
+        &self,
+        entry: &Entry,
+        name: &str,
+        target: &str,
+        open: impl FnOnce() -> Result<OwnedFd> + Send,
+    ) -> Result<bool> {
         let ownership = self.store()?.ownership();
         let root = self.image_root(entry)?;
         view::isolated(|| {
@@ -83,8 +101,7 @@ impl Engine {
                 }
                 Err(error) => return Err(error).internal(|| format!("cannot look into {target} of the image")),
             };
-            crate::directories::make(fill, 0o700)?;
-            let to = open_directory(fill)?;
+            let to = open()?;
             store::copy_tree(from.as_fd(), to.as_fd(), ownership)
                 .internal(|| format!("cannot fill volume {name} with the image's {target}"))?;
             Ok(true)
@@ -95,6 +112,7 @@ impl Engine {
     pub(crate) fn finish_filling(&self, name: &str) -> Result<()> {
         let directory = self.volume_directory(name);
         let failed = || format!("cannot fill volume {name}");
+        self.forget_half_filled(name)?;
         if directory.join(UNFINISHED).exists() {
             self.store()?.discard(&directory, UNFINISHED).internal(failed)?;
         }

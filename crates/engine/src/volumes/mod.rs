@@ -18,13 +18,14 @@
 
 mod backup;
 mod fill;
+mod limited;
 mod mounts;
 mod options;
 mod pending;
 pub(crate) mod table;
 
 pub(crate) use mounts::Sources;
-pub(crate) use options::Source;
+pub(crate) use options::{LIMITED, Source};
 
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -87,7 +88,7 @@ impl Engine {
     pub fn create_volume(&self, new: &NewVolume) -> Result<Volume> {
         self.put_right();
         check_driver(&new.driver)?;
-        options::check(&new.options)?;
+        self.check_options(&new.options)?;
         let given = new.name.as_deref().filter(|name| !name.is_empty());
         let name = match given {
             Some(name) => name.to_owned(),
@@ -180,7 +181,8 @@ impl Engine {
         if !path.is_dir() {
             return Ok(0);
         }
-        store::disk_usage(&path).internal(|| format!("cannot measure volume {name}"))
+        let directory = store::disk_usage(&path).internal(|| format!("cannot measure volume {name}"))?;
+        Ok(directory + self.limited_size(name))
     }
 
     /// Records a volume and makes its directory, unless it exists.
@@ -193,6 +195,7 @@ impl Engine {
         self.settle_volume(&row.name)?;
         self.database()?.write(|t| table::insert(t, row))?;
         self.make_volume_directory(&row.name)?;
+        self.make_limited(&row.name, &row.options)?;
         held.release()?;
         self.record_volume("create", &row.name);
         Ok(())

@@ -57,7 +57,7 @@ impl Engine {
         match &mut mount.source {
             MountSource::Volume(volume) => {
                 super::check_driver(&volume.driver)?;
-                options::check(&volume.options)?;
+                self.check_options(&volume.options)?;
                 if volume.name.is_empty() {
                     volume.name = crate::names::identifier()?;
                     volume.anonymous = true;

@@ -7,6 +7,9 @@ use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// The file of a volume that has a size, beside the directory of one that has none.
+pub(crate) const LIMITED: &str = "limited.ext4";
+
 /// Where a volume's data are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -21,6 +24,8 @@ pub(crate) enum Source {
         /// Words for the mount: `ro`, `noexec`, …
         options: Vec<String>,
     },
+    /// In a file with a file system of limited size, mounted for whoever needs it.
+    Limited(PathBuf),
     /// In a file system that is mounted for each container.
     FileSystem {
         /// Its type.
@@ -41,11 +46,12 @@ pub(crate) fn check(options: &BTreeMap<String, String>) -> Result<()> {
     for (key, value) in options {
         match key.as_str() {
             "type" | "device" | "o" => {}
-            "size" => {
-                return Err(invalid("quota size requested but no quota support")
-                    .hint("for a limit use a tmpfs: --opt type=tmpfs --opt device=tmpfs --opt o=size=…"));
+            "size" if options.contains_key("type") => {
+                return Err(invalid("the option size is for a volume in a directory of its own")
+                    .hint("a tmpfs has its size in o: --opt type=tmpfs --opt device=tmpfs --opt o=size=…"));
             }
-            _ => return Err(invalid(format!("invalid option: {key:?}")).hint("local knows type, device and o")),
+            "size" => drop(crate::quota::bytes(value)?),
+            _ => return Err(invalid(format!("invalid option: {key:?}")).hint("local knows type, device, o and size")),
         }
         if value.contains(['\0', '\n']) {
             return Err(invalid(format!("the value of option {key:?} contains a line break or NUL byte")));
@@ -75,8 +81,17 @@ fn is_bind(options: &BTreeMap<String, String>) -> bool {
     options.contains_key("device") && words(options).any(|word| matches!(word, "bind" | "rbind"))
 }
 
+/// Bytes that the volume may have; `None` for no limit, which is also what 0 means.
+pub(crate) fn limit(options: &BTreeMap<String, String>) -> Option<u64> {
+    // It was checked when the volume was made.
+    options.get("size").and_then(|text| crate::quota::bytes(text).ok()).filter(|size| *size > 0)
+}
+
 /// Where the data are, by the options of the volume; `directory` is its own.
 pub(crate) fn source(options: &BTreeMap<String, String>, directory: PathBuf) -> Source {
+    if limit(options).is_some() {
+        return Source::Limited(directory.with_file_name(LIMITED));
+    }
     let (Some(kind), Some(device)) = (options.get("type"), options.get("device")) else {
         return Source::Directory(directory);
     };
@@ -104,6 +119,9 @@ mod tests {
         let expected = Source::Bind { path: "/srv".into(), recursive: false, options: vec!["ro".into()] };
         assert_eq!(source(&bind, own()), expected);
         let tmpfs = map(&[("type", "tmpfs"), ("o", "size=1m,uid=5"), ("device", "tmpfs")]);
+        let limited = source(&map(&[("size", "1g")]), "/volumes/v/_data".into());
+        assert_eq!(limited, Source::Limited("/volumes/v/limited.ext4".into()));
+        assert_eq!(source(&map(&[("size", "0")]), own()), Source::Directory(own()));
         let options = vec!["size=1m".into(), "uid=5".into()];
         assert_eq!(source(&tmpfs, own()), Source::FileSystem { kind: "tmpfs".into(), device: "tmpfs".into(), options });
     }
@@ -115,7 +133,11 @@ mod tests {
             (map(&[("type", "nfs")]), "missing required option: \"device\""),
             (map(&[("device", "/x")]), "missing required option: \"type\""),
             (map(&[("o", "bind")]), "missing required option: \"device\""),
-            (map(&[("size", "1g")]), "quota size requested but no quota support"),
+            (map(&[("size", "1x")]), "invalid size: '1x'"),
+            (
+                map(&[("size", "1g"), ("type", "tmpfs"), ("device", "tmpfs")]),
+                "the option size is for a volume in a directory of its own",
+            ),
         ] {
             assert_eq!(check(&options).unwrap_err().to_string(), error);
         }

@@ -90,7 +90,7 @@ fn before_and_after_a_flush(sandbox: &Sandbox) -> Result<()> {
         return skip("no nft");
     }
     let scene = set_up(sandbox)?;
-    let rules = || host::succeed(Command::new("nft").args(["--stateless", "list", "table", "inet", "dhow"]));
+    let rules = host::our_rules;
     let before = rules()?;
     let reload = sandbox.file("reload.nft", RELOAD)?;
     let mut healed = vec![];

@@ -132,7 +132,7 @@ fn names_and_aliases(sandbox: &Sandbox) -> Result<()> {
     ensure!(gone.matches("can't find").count() >= 2, "{gone}");
     contains!(look("ping -4 -c 1 -W 1 host.docker.internal")?, "172.18.0.1");
     // A name for one container alone.
-    contains!(sandbox.busybox(&["--network", "mine", "--link", "first:db"], "ping -4 -c 1 -W 1 db")?, "172.18.0.2");
+    contains!(sandbox.busybox(&["--network", "mine", "--link", "first:db"], "ping -4 -c 1 -W 5 db")?, "172.18.0.2");
     ensure!(look("nslookup -type=a db 2>&1; true")?.contains("can't find"), "the link's name is everybody's");
     Ok(())
 }
@@ -148,8 +148,8 @@ fn several_networks(sandbox: &Sandbox) -> Result<()> {
     contains!(addresses, "eth1    inet 172.18.0.2/16");
     // By name, back comes first.
     contains!(sandbox.ok(["exec", &id, "ip", "route", "show", "default"])?, "via 172.18.0.1 dev eth1");
-    contains!(sandbox.busybox(&["--network", "back"], "ping -4 -c 1 -W 1 db")?, "172.18.0.2");
-    contains!(sandbox.busybox(&["--network", "front"], "ping -4 -c 1 -W 1 both")?, "172.19.0.2");
+    contains!(sandbox.busybox(&["--network", "back"], "ping -4 -c 1 -W 5 db")?, "172.18.0.2");
+    contains!(sandbox.busybox(&["--network", "front"], "ping -4 -c 1 -W 5 both")?, "172.19.0.2");
     let other = sandbox.detached(&["--network", "back", "--network", "name=front,gw-priority=1"], SLEEP)?;
     contains!(sandbox.ok(["exec", &other, "ip", "route", "show", "default"])?, "via 172.19.0.1 dev eth1");
     same!(sandbox.ok(["ps", "--format", "{{.Networks}}", "-f", "name=both"])?, "front,back");

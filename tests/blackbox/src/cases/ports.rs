@@ -229,7 +229,7 @@ fn flush_is_put_right(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["network", "create", "mine"])?;
     sandbox.detached(&["-p", "8080:80", "-p", "127.0.0.1:8081:80"], SERVE)?;
     sandbox.detached(&["--network", "mine", "-p", "8082:80", "--name", "other"], SERVE)?;
-    let rules = || host::succeed(Command::new("nft").args(["--stateless", "list", "table", "inet", "dhow"]));
+    let rules = host::our_rules;
     let before = rules()?;
     for command in ["flush ruleset", "flush table inet dhow", "delete element inet dhow published4_any { tcp . 8080 }"]
     {
@@ -258,7 +258,7 @@ fn watcher_ends(sandbox: &Sandbox) -> Result<()> {
         sandbox.detached(&["--name", name], "exec sleep 1000")?;
     }
     let guard = sandbox.path("run").join("networks/guard");
-    let rules = || host::succeed(Command::new("nft").args(["--stateless", "list", "table", "inet", "dhow"]));
+    let rules = host::our_rules;
     let before = rules()?;
     let watcher = || Ok::<_, anyhow::Error>(std::fs::read_to_string(&guard)?.trim().to_owned());
     let first = watcher()?;

@@ -234,8 +234,8 @@ fn bad_mounts(sandbox: &Sandbox) -> Result<()> {
             .dhow(["run", "--rm", "--network", "none", "--mount", mount, "busybox", "true"])?
             .fails(125, &[error])?;
     }
-    let output = sandbox.dhow(["run", "--rm", "--network", "none", "--storage-opt", "size=1g", "busybox", "true"])?;
-    output.fails(125, &["--storage-opt size is not supported"])
+    let output = sandbox.dhow(["run", "--rm", "--network", "none", "--storage-opt", "inodes=1", "busybox", "true"])?;
+    output.fails(125, &["unknown storage option: inodes"])
 }
 
 fn tmpfs_options(sandbox: &Sandbox) -> Result<()> {

@@ -155,7 +155,7 @@ fn every_door(sandbox: &Sandbox) -> Result<()> {
 
 /// Other programs throw the rules away; all doors are as before when they are back.
 fn thrown_away(sandbox: &Sandbox, doors: &[Door<'_>]) -> Result<()> {
-    let rules = || host::succeed(Command::new("nft").args(["--stateless", "list", "table", "inet", "dhow"]));
+    let rules = host::our_rules;
     let before = rules()?;
     // What firewalld does at a reload: everything of its own anew, and in its older versions everything of everybody.
     let reload = "flush ruleset\ntable inet firewalld {\n\
