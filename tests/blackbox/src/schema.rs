@@ -1,5 +1,7 @@
 //! What Docker's API is, as facts: operations, parameters, and the fields of documents (`tests/schema/facts.py`).
 
+pub mod known;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};

@@ -232,12 +232,20 @@ fn lists_and_inspections(sandbox: &Sandbox) -> Result<()> {
     ensure!(words(1, "ImageID").starts_with("sha256:"), "{}", words(1, "ImageID"));
     same!(all[2]["Mounts"][0]["Destination"], "/v");
     ensure!(!words(1, "Status").contains("health"), "{}", words(1, "Status"));
-    let found = inspect(&server, "ended")?;
+    one_that_has_ended(&server)?;
+    server.ok(&["rm", "-f", "made", "runs", "ended"])?;
+    server.ok(&["volume", "rm", "vol"])?;
+    Ok(())
+}
+
+/// The inspections of the three above, the processes of one, and what `info` counts.
+fn one_that_has_ended(server: &Server<'_>) -> Result<()> {
+    let found = inspect(server, "ended")?;
     same!((&found["State"]["Status"], &found["State"]["ExitCode"]), (&json!("exited"), &json!(4)));
     ensure!(found["NetworkSettings"]["Networks"].is_object(), "{}", found["NetworkSettings"]);
     let created = found["Created"].as_str().context("no time")?;
     ensure!(created.len() == "2026-01-02T11:58:00.123456789Z".len() && created.ends_with('Z'), "{created}");
-    same!(inspect(&server, "made")?["State"]["StartedAt"], "0001-01-01T00:00:00Z");
+    same!(inspect(server, "made")?["State"]["StartedAt"], "0001-01-01T00:00:00Z");
     let (_, top) = server.ask("GET /containers/runs/top", "")?;
     same!(top["Processes"][0].as_array().map(Vec::len), top["Titles"].as_array().map(Vec::len));
     ensure!(
@@ -266,8 +274,6 @@ fn lists_and_inspections(sandbox: &Sandbox) -> Result<()> {
             && info["DefaultAddressPools"].is_array(),
         "{info}"
     );
-    server.ok(&["rm", "-f", "made", "runs", "ended"])?;
-    server.ok(&["volume", "rm", "vol"])?;
     Ok(())
 }
 
