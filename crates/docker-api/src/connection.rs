@@ -6,6 +6,7 @@ use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::log::Level;
 use crate::old_style::Socket;
+use crate::parting::Parting;
 use crate::query::{Query, decode};
 use crate::reply::{self, Reply};
 use crate::server::Kind;
@@ -17,7 +18,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a client may take to send the head of a request, the time between two requests included.
@@ -42,9 +43,15 @@ pub async fn serve(
     if !came {
         return;
     }
-    let service = hyper::service::service_fn(move |request| {
-        let (shared, peer) = (shared.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(answer(shared, peer, kind, request).await) }
+    let parting = Arc::new(Parting::default());
+    socket.tell(&parting);
+    let requests = Arc::downgrade(&parting);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (shared, peer, parting) = (shared.clone(), peer.clone(), requests.clone());
+        if let Some(parting) = parting.upgrade() {
+            parting.begin(request.body());
+        }
+        async move { Ok::<_, Infallible>(answer(shared, peer, kind, parting, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -57,6 +64,15 @@ pub async fn serve(
     // How a connection ends is the client's business: there is nobody to tell.
     tokio::select! {
         _ = connection.as_mut() => {}
+        () = parting.said_all() => {
+            // What it has asked is answered, and nothing else will be asked.
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                _ = connection => {}
+                () = parting.gone() => {}
+                () = crate::server::told(&mut ending) => {}
+            }
+        }
         () = crate::server::told(&mut ending) => {
             connection.as_mut().graceful_shutdown();
             drop(tokio::time::timeout(Duration::from_secs(5), connection).await);
@@ -64,13 +80,20 @@ pub async fn serve(
     }
 }
 
-async fn answer(shared: Arc<Shared>, peer: Peer, kind: Kind, request: Request<Incoming>) -> Reply {
+async fn answer(
+    shared: Arc<Shared>,
+    peer: Peer,
+    kind: Kind,
+    parting: Weak<Parting>,
+    request: Request<Incoming>,
+) -> Reply {
     let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
     let head = method == Method::HEAD;
+    let query = Query::parse(request.uri().query().unwrap_or_default());
     let result = if kind == Kind::Metrics && path != "/metrics" {
         Err(Failure::missing("page not found: only /metrics is served here"))
     } else {
-        dispatch(shared.clone(), peer.clone(), kind, request).await
+        dispatch(shared.clone(), peer.clone(), kind, parting, request, &query).await
     };
     let (mut reply, said) = match result {
         Ok(reply) => (reply, None),
@@ -85,11 +108,12 @@ async fn answer(shared: Arc<Shared>, peer: Peer, kind: Kind, request: Request<In
         status if status.is_server_error() => Level::Error,
         _ => Level::Debug,
     };
-    // Queries are left out: they hold what people type.
+    // Queries are left out: they hold what people type. Of parameters that no handler wanted the names are told.
     shared.log.tell(level, "request", || {
         json!({
             "method": method.as_str(), "path": path, "status": status.as_u16(), "seconds": took.as_secs_f64(),
             "peer": peer.who.to_string(), "pid": peer.who.pid(), "tier": peer.tier.name(), "said": said,
+            "unread": (status.as_u16() < 400).then(|| query.unread()),
         })
     });
     let headers = reply.headers_mut();
@@ -111,7 +135,9 @@ async fn dispatch(
     shared: Arc<Shared>,
     peer: Peer,
     kind: Kind,
+    parting: Weak<Parting>,
     mut request: Request<Incoming>,
+    query: &Query,
 ) -> Result<Reply, Failure> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
@@ -125,9 +151,9 @@ async fn dispatch(
         shared,
         peer,
         version,
-        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        query: query.clone(),
         headers: parts.headers,
-        body: Content::new(body),
+        body: Content::new(body, parting),
         upgrade,
     };
     crate::route::call(&parts.method, &segments, context).await

@@ -3,10 +3,12 @@
 //! A client that is still sending when its connection closes sees "broken pipe" and never reads why it was refused:
 //! docker's command line does so with the archive of a `build`. dockerd reads on for the same reason.
 
+use crate::parting::Parting;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,17 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The content; what is left of it when this is dropped is read and thrown away, for ten seconds at most.
 #[derive(Debug)]
-pub struct Content(Option<Incoming>);
+pub struct Content(Option<Incoming>, Weak<Parting>);
 
 impl Content {
-    /// Takes a request's content.
-    pub fn new(body: Incoming) -> Content {
-        Content(Some(body))
+    /// Takes a request's content; `parting` is told of its end.
+    pub fn new(body: Incoming, parting: Weak<Parting>) -> Content {
+        Content(Some(body), parting)
     }
 }
 
 impl Drop for Content {
     fn drop(&mut self) {
+        if let Some(parting) = self.1.upgrade() {
+            parting.complete();
+        }
         let Some(mut left) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
         // Without an event loop the server has ended, and the connection with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -41,10 +46,14 @@ impl Body for Content {
         mut self: Pin<&mut Self>,
         waker: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.0 {
-            Some(body) => Pin::new(body).poll_frame(waker),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *body).poll_frame(waker);
+        if (matches!(frame, Poll::Ready(None)) || body.is_end_stream())
+            && let Some(parting) = self.1.upgrade()
+        {
+            parting.complete();
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! - `access`: who may do what; [`log`], `metrics`: what the server tells of itself; [`tls`]: clients over a network
-//! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header
+//! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header;
+//!   `parting`: clients that go
 //! - `route`, `version`, `query`: from a request to a handler; `reply`, `failure`: and back
 //! - `workers`: the engine blocks and belongs to one thread; here is who calls it
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
@@ -36,6 +37,7 @@ pub mod log;
 mod metrics;
 mod networks;
 mod old_style;
+mod parting;
 mod piped;
 mod polled;
 mod query;

@@ -78,6 +78,14 @@ fn options(asked: Asked) -> Result<NetworkOptions, Failure> {
     }
     let driver = match asked.driver.as_deref().unwrap_or_default() {
         "" | "bridge" | "default" => Driver::Bridge,
+        "ipvlan" => Driver::Ipvlan,
+        "macvlan" => Driver::Macvlan,
+        name @ ("host" | "null") => {
+            return Err(Failure::new(
+                hyper::StatusCode::FORBIDDEN,
+                format!("only one instance of {name:?} network is allowed"),
+            ));
+        }
         "overlay" => return Err(crate::system::no_swarm()),
         driver => {
             return Err(Failure::missing(format!(

@@ -5,10 +5,12 @@
 //! the header is added on the way in and the status is written as `200` on the way out. Clients do this on a connection of
 //! its own, so only a connection's first request is looked at.
 
+use crate::parting::Parting;
 use bytes::{Buf, Bytes};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -33,6 +35,8 @@ pub struct Socket {
     behind: Bytes,
     /// The next answer `101` is to be written as `200`.
     old_style: bool,
+    /// Who hears that the client has said all, as long as HTTP is spoken.
+    parting: Weak<Parting>,
 }
 
 /// Longest head of a request that is looked at, in bytes.
@@ -42,7 +46,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Socket {
-        Socket { raw: Raw::Unix(stream), ahead: Bytes::new(), behind: Bytes::new(), old_style: false }
+        Socket {
+            raw: Raw::Unix(stream),
+            ahead: Bytes::new(),
+            behind: Bytes::new(),
+            old_style: false,
+            parting: Weak::new(),
+        }
     }
 }
 
@@ -50,14 +60,26 @@ impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Socket {
         // Keys that are typed should not wait for more of them; without it they come late, but come.
         drop(stream.set_nodelay(true));
-        Socket { raw: Raw::Tcp(stream), ahead: Bytes::new(), behind: Bytes::new(), old_style: false }
+        Socket {
+            raw: Raw::Tcp(stream),
+            ahead: Bytes::new(),
+            behind: Bytes::new(),
+            old_style: false,
+            parting: Weak::new(),
+        }
     }
 }
 
 impl From<TlsStream<TcpStream>> for Socket {
     fn from(stream: TlsStream<TcpStream>) -> Socket {
         drop(stream.get_ref().0.set_nodelay(true));
-        Socket { raw: Raw::Tls(Box::new(stream)), ahead: Bytes::new(), behind: Bytes::new(), old_style: false }
+        Socket {
+            raw: Raw::Tls(Box::new(stream)),
+            ahead: Bytes::new(),
+            behind: Bytes::new(),
+            old_style: false,
+            parting: Weak::new(),
+        }
     }
 }
 
@@ -72,6 +94,11 @@ impl AsFd for Socket {
 }
 
 impl Socket {
+    /// Has `parting` told when the client has said all.
+    pub fn tell(&mut self, parting: &Arc<Parting>) {
+        self.parting = Arc::downgrade(parting);
+    }
+
     /// Looks at the first request. False when the client went away or took too long.
     pub async fn look(&mut self) -> bool {
         matches!(tokio::time::timeout(PATIENCE, self.look_now()).await, Ok(Ok(true)))
@@ -178,10 +205,17 @@ impl AsyncRead for Socket {
             buf.put_slice(&socket.ahead.split_to(n));
             return Poll::Ready(Ok(()));
         }
-        match &mut socket.raw {
-            Raw::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Raw::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Raw::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let before = buf.filled().len();
+        let (read, tells) = match &mut socket.raw {
+            Raw::Unix(stream) => (Pin::new(stream).poll_read(cx, buf), true),
+            Raw::Tcp(stream) => (Pin::new(stream).poll_read(cx, buf), false),
+            Raw::Tls(stream) => (Pin::new(stream).poll_read(cx, buf), false),
+        };
+        let ended = matches!(&read, Poll::Ready(Ok(()))) && buf.filled().len() == before && buf.remaining() > 0;
+        // Nothing more will come, so nobody is to be woken for it: whoever serves the client waits for its going.
+        match ended && socket.parting.upgrade().is_some_and(|parting| parting.awaits(socket.as_fd(), tells)) {
+            true => Poll::Pending,
+            false => read,
         }
     }
 }

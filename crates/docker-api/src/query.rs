@@ -1,29 +1,54 @@
 //! What stands behind the question mark, with Docker's idea of a switch and of a number.
 
 use crate::failure::Failure;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The parameters of a request.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query(Arc<Vec<Parameter>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    value: String,
+    /// Somebody wanted it.
+    read: AtomicBool,
+}
+
+impl Parameter {
+    /// Its value, for somebody who wants it.
+    fn read(&self) -> &str {
+        self.read.store(true, Relaxed);
+        &self.value
+    }
+}
 
 impl Query {
     /// Takes the query of a URL apart.
     pub fn parse(text: &str) -> Query {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key, true), decode(value, true))
+            Parameter { name: decode(key, true), value: decode(value, true), read: AtomicBool::new(false) }
         });
-        Query(pairs.collect())
+        Query(Arc::new(pairs.collect()))
+    }
+
+    /// The names of the parameters that nobody wanted.
+    pub fn unread(&self) -> Vec<&str> {
+        self.0.iter().filter(|one| !one.read.load(Relaxed)).map(|one| one.name.as_str()).collect()
     }
 
     /// The first value of a parameter; empty is as good as absent.
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        let first = self.0.iter().find(|one| one.name == key)?;
+        Some(first.read()).filter(|value| !value.is_empty())
     }
 
     /// All values of a parameter.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |one| one.name == key).map(Parameter::read)
     }
 
     /// A switch: on unless it says no.
@@ -87,5 +112,7 @@ mod tests {
         assert_eq!(query.text("bad"), Some("%zz"));
         assert_eq!(query.number::<i64>("t").unwrap(), Some(5));
         assert!(query.number::<i64>("name").is_err());
+        // The second `t` is nobody's.
+        assert_eq!(query.unread(), ["t", "x"]);
     }
 }

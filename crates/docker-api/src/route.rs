@@ -1,6 +1,8 @@
 //! From a method and a path to a handler: the table of operations.
 
-use crate::containers::{archive, attach, became, inspect, life, list, logs, make, stats, top, update, wait};
+use crate::containers::{
+    archive, attach, became, checkpoint, inspect, life, list, logs, make, stats, top, update, wait,
+};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -77,6 +79,9 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         [id, "attach"] if post => attach::attach(context, id).await,
         [id, "exec"] if post => exec::create(context, id).await,
         [id, "attach", "ws"] if get => attach::attach_web(context, id).await,
+        [id, "checkpoints"] if get => checkpoint::list(context, id).await,
+        [id, "checkpoints"] if post => checkpoint::create(context, id).await,
+        [id, "checkpoints", name] if *method == Method::DELETE => checkpoint::remove(context, id, name).await,
         [id, "changes"] if get => became::changes(context, id).await,
         [id, "export"] if get => became::export(context, id).await,
         [id, "kill"] if post => life::kill(context, id).await,

@@ -94,6 +94,8 @@ async fn give_back(shared: Arc<Shared>) {
         shared.left.notified().await;
         while tokio::time::timeout(QUIET, shared.left.notified()).await.is_ok() {}
         kernel::heap::trim();
+        // Of what is resident then, most would be instructions that nobody executes.
+        kernel::heap::let_go_of_program();
     }
 }
 

@@ -71,7 +71,22 @@ pub fn version() -> Result<Reply, Failure> {
 /// `GET /info`
 pub async fn info(context: Context) -> Result<Reply, Failure> {
     let info = context.workers().quick(|engine| engine.info()).await?;
-    reply::ok(&document(&info))
+    let mut document = document(&info);
+    if context.version < Version(50) {
+        document["BridgeNfIptables"] = false.into();
+        document["BridgeNfIp6tables"] = false.into();
+    }
+    if context.version < Version(49) {
+        for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
+            document[commit]["Expected"] = "".into();
+        }
+        document["RegistryConfig"]["AllowNondistributableArtifactsCIDRs"] = Value::Null;
+        document["RegistryConfig"]["AllowNondistributableArtifactsHostnames"] = Value::Null;
+    }
+    if context.version < Version(41) {
+        document["SystemStatus"] = Value::Null;
+    }
+    reply::ok(&document)
 }
 
 /// Our own, and those that are configured.
@@ -133,7 +148,6 @@ fn abilities() -> Value {
     json!({
         "Driver": "overlayfs",
         "DriverStatus": [["Supports d_type", "true"]],
-        "SystemStatus": null,
         "Plugins": {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
@@ -160,7 +174,7 @@ fn abilities() -> Value {
 
 /// What clients read and dhow has nothing for.
 fn constants() -> Value {
-    let commit = json!({ "ID": "", "Expected": "" });
+    let commit = json!({ "ID": "" });
     json!({
         "Debug": false,
         "NFd": 0,
@@ -179,11 +193,11 @@ fn constants() -> Value {
         "ContainerdCommit": commit,
         "RuncCommit": commit,
         "InitCommit": commit,
+        "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
         "DefaultAddressPools": [],
+        "FirewallBackend": { "Driver": "nftables" },
         "Warnings": [],
         "RegistryConfig": {
-            "AllowNondistributableArtifactsCIDRs": null,
-            "AllowNondistributableArtifactsHostnames": null,
             "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
             "IndexConfigs": {
                 "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },

@@ -52,8 +52,8 @@ pub fn command_line(settings: &Settings) -> String {
 }
 
 /// Docker's word for a container's health.
-pub fn health_word(_container: &Container) -> &'static str {
-    "none"
+pub fn health_word(container: &Container) -> &'static str {
+    container.health.as_ref().map_or("none", |health| health.status.name())
 }
 
 /// All of it.
@@ -202,6 +202,8 @@ struct HostConfig {
     init: Option<bool>,
     #[serde(flatten)]
     of_windows: OfWindows,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
 }
 
 /// Limits of Windows, which Docker shows everywhere.
@@ -396,6 +398,7 @@ pub(crate) fn some(list: &[String]) -> Option<Vec<String>> {
 
 fn host_config(settings: &Settings) -> HostConfig {
     let limits = &settings.limits;
+    let (masked_paths, readonly_paths) = settings.hidden_paths().unzip();
     HostConfig {
         binds: some(&settings.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
         container_id_file: "",
@@ -459,6 +462,8 @@ fn host_config(settings: &Settings) -> HostConfig {
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init.then_some(true),
         of_windows: OfWindows::default(),
+        masked_paths,
+        readonly_paths,
     }
 }
 

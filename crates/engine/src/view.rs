@@ -59,6 +59,18 @@ struct Assembly {
     below: Vec<Below>,
 }
 
+impl Assembly {
+    /// Mounts what was changed as the topmost of the layers that are read. A start's own mount of it is then no second one
+    /// that would write (Documentation/filesystems/overlayfs.rst, "Sharing and copying layers").
+    fn only_read(&mut self) {
+        self.root.readonly = true;
+        if let RootSource::Overlay { lower, upper, work, .. } = &mut self.root.source {
+            lower.splice(0..0, upper.take());
+            *work = None;
+        }
+    }
+}
+
 /// Works on the files of a container that runs. Where it has ids of its own, nobody else can make files in it (EOVERFLOW), so
 /// that is done by a thread whose files belong to the container's root.
 fn on_running<T: Send>(view: &View, settings: &Settings, work: impl FnOnce(&View) -> Result<T> + Send) -> Result<T> {
@@ -124,6 +136,33 @@ impl Engine {
         drop(held);
         let value = done?;
         released.map(|()| value)
+    }
+
+    /// Runs `work` on the files of a container, running or not, to be read. The container may be started and removed
+    /// meanwhile, since whoever takes the files may take as long as they want for it.
+    pub(crate) fn with_files<T: Send>(&self, wanted: &str, work: impl FnOnce(&View) -> Result<T> + Send) -> Result<T> {
+        self.put_right();
+        let entry = table::find(self.database()?.read(), wanted)?;
+        if let Some(view) = self.running_view(&entry)? {
+            return on_running(&view, &entry.settings, work);
+        }
+        let Some(held) = self.claim_stopped(&entry.id)? else { return self.with_view(wanted, work) };
+        let assembled = self.make_directories(&entry).and_then(|()| self.assembly(&entry)).and_then(|mut assembly| {
+            if !assembly.below.is_empty() {
+                // Mount points are made where changes go; what is mounted without that below finds them.
+                isolated(|| assemble(&assembly).map(drop))?;
+            }
+            assembly.only_read();
+            Ok(assembly)
+        });
+        let released = lock::release(self.directories(), &entry.id);
+        drop(held);
+        let assembly = assembled?;
+        released?;
+        isolated(move || {
+            let view = assemble(&assembly)?;
+            work(&view)
+        })
     }
 
     /// The root of a container that runs.

@@ -1,4 +1,6 @@
-//! Giving memory back: the allocator's free pages, for processes that live long and idle.
+//! Giving memory back, for processes that live long and idle: the allocator's free pages, and the program's own.
+
+use std::ops::Range;
 
 /// Returns free pages of the heap to the kernel (malloc_trim(3)). Does nothing where the allocator has no such call.
 pub fn trim() {
@@ -6,5 +8,47 @@ pub fn trim() {
     // SAFETY: malloc_trim takes the allocator's own locks and touches only memory that nobody holds.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Lets go of the pages of this program's instructions: they stay in the page cache, where all processes of the program
+/// find them, and are mapped again when they are executed. Says whether there was anything to let go of.
+pub fn let_go_of_program() -> bool {
+    let here = let_go_of_program as *const () as usize;
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return false };
+    let Some(range) = maps.lines().filter_map(instructions).find(|range| range.contains(&here)) else { return false };
+    // SAFETY: the mapping holds `here`, is the program's, is private, of a file, and was never writable (`r-xp`), so its
+    // pages are the file's, and madvise(2) has them read from there again, whoever executes them meanwhile.
+    unsafe {
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        rustix::mm::madvise(start, range.len(), rustix::mm::Advice::LinuxDontNeed).is_ok()
+    }
+}
+
+/// The addresses of a line of /proc/PID/maps (proc(5)), if it is of a file's instructions that cannot be written.
+fn instructions(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_ascii_whitespace();
+    let (addresses, access, inode) = (words.next()?, words.next()?, words.nth(2)?);
+    let (start, end) = addresses.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    (access == "r-xp" && inode != "0").then_some(number(start)?..number(end)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_goes_on_without_its_pages() {
+        for _ in 0..3 {
+            assert!(let_go_of_program());
+        }
+        trim();
+        assert_eq!(
+            instructions("00400000-00452000 r-xp 00000000 08:02 173521 /usr/bin/dbus"),
+            Some(0x40_0000..0x45_2000)
+        );
+        assert_eq!(instructions("00e03000-00e24000 rw-p 00000000 00:00 0 [heap]"), None);
+        assert_eq!(instructions("7ffc0000-7ffc2000 r-xp 00000000 00:00 0 [vdso]"), None);
     }
 }

@@ -14,12 +14,14 @@ mod crowd;
 mod docker_access;
 mod docker_ansible;
 mod docker_api;
+mod docker_bugs;
 mod docker_clients;
 mod docker_crowds;
 mod docker_newer;
 mod docker_node;
 mod docker_readers;
 mod docker_rust;
+mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
 mod events;
@@ -113,12 +115,14 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_access::CASES,
         docker_ansible::CASES,
         docker_api::CASES,
+        docker_bugs::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,
         docker_newer::CASES,
         docker_node::CASES,
         docker_readers::CASES,
         docker_rust::CASES,
+        docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
         xray::CASES,

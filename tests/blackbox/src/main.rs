@@ -25,6 +25,7 @@ mod registry;
 mod runner;
 mod same;
 mod sandbox;
+mod schema;
 mod server;
 
 fn main() -> ExitCode {

@@ -29,10 +29,15 @@ impl<'a> Server<'a> {
 
     /// The same with further words.
     pub fn start_with(sandbox: &'a Sandbox, words: &[&str]) -> Result<Self> {
+        Self::start_telling(sandbox, words, Stdio::inherit())
+    }
+
+    /// The same, which tells of itself there.
+    pub fn start_telling(sandbox: &'a Sandbox, words: &[&str], log: Stdio) -> Result<Self> {
         let socket = sandbox.path("docker.sock");
         let address = format!("unix://{}", socket.display());
         let mut command = sandbox.command([&["serve", "--host", &address], words].concat());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let server = Self { sandbox, child, socket };
         host::until("the server listens", sandbox.seconds(20), || Ok(UnixStream::connect(&server.socket).ok()))?;
         Ok(server)

@@ -19,6 +19,8 @@ struct Powers<'a> {
     devices: &'a [String],
     device_rules: &'a [String],
     security: &'a [String],
+    /// Covered and read-only paths of the client's own, in place of those that keep the host's secrets.
+    hidden: [&'a Option<Vec<String>>; 2],
     mounts: &'a [Mount],
     network: &'a NetworkMode,
     /// Namespaces by name and mode.
@@ -39,6 +41,7 @@ impl<'a> Powers<'a> {
             devices: &options.devices,
             device_rules: &options.device_rules,
             security: &options.security_options,
+            hidden: [&options.masked_paths, &options.readonly_paths],
             mounts: &options.mounts,
             network: &options.network,
             namespaces: [
@@ -63,6 +66,7 @@ impl<'a> Powers<'a> {
             devices: &settings.devices,
             device_rules: &settings.device_rules,
             security: &settings.security_options,
+            hidden: [&settings.masked_paths, &settings.readonly_paths],
             mounts: &settings.mounts,
             network: &settings.network,
             namespaces: [
@@ -94,6 +98,7 @@ impl<'a> Powers<'a> {
             .or_else(|| self.devices.first().map(|device| words("the device", device)))
             .or_else(|| self.device_rules.first().map(|rule| words("the device rule", rule)))
             .or_else(|| security.map(|option| words("the security option", option)))
+            .or_else(|| self.bared().map(|path| words("showing", &path)))
             .or_else(|| self.mounts.iter().find_map(host_mount))
             .or_else(|| (*self.network == NetworkMode::Host).then(|| "the host's network".into()))
             .or_else(|| namespace.map(|(name, _)| format!("the host's {name} namespace")))
@@ -109,6 +114,18 @@ impl<'a> Powers<'a> {
                     .then(|| words("the runtime", self.runtime))
             })
             .or_else(|| self.annotations.keys().next().map(|key| words("the annotation", key)))
+    }
+
+    /// A path that is covered or read-only by default and would not be. Clients that make a container anew send the
+    /// paths that they were shown.
+    fn bared(&self) -> Option<String> {
+        let (masked, readonly) = Settings::default().hidden_paths()?;
+        let missing = |asked: &Option<Vec<String>>, default: Vec<String>| {
+            let asked = asked.as_ref()?;
+            default.into_iter().find(|path| !asked.contains(path))
+        };
+        let [covered, fixed] = self.hidden;
+        missing(covered, masked).or_else(|| missing(fixed, readonly))
     }
 
     /// Containers whose namespaces it shares.
@@ -207,6 +224,10 @@ pub fn usable(engine: &Engine, peer: &Peer, wanted: &str) -> Result<String, Fail
     let container = engine.inspect(wanted)?;
     if peer.is_confined() && !peer.made(&container) {
         return Err(peer.denied(&format!("the container {wanted} is not yours")));
+    }
+    // A secret was given to a container, and not to whoever may look into containers.
+    if peer.tier != Tier::Full && !container.settings.secrets.is_empty() && !peer.made(&container) {
+        return Err(peer.denied(&format!("the container {wanted} holds secrets of another's")));
     }
     // One's own may have got more since: from a client of a higher tier, by an update.
     match power(engine, &container.settings, DEPTH)? {

@@ -35,7 +35,7 @@ pub async fn export(context: Context, wanted: &str) -> Result<Reply, Failure> {
     tokio::spawn(async move {
         drop(workers.patient(move |engine| engine.export(&id, sink)).await);
     });
-    Ok(piped::reply("application/x-tar", content))
+    Ok(piped::reply("application/octet-stream", content))
 }
 
 /// `POST /commit`

@@ -1,5 +1,6 @@
 //! Starting, stopping, killing, freezing, renaming, removing.
 
+use crate::access::Tier;
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::filters::Filters;
@@ -23,12 +24,25 @@ pub async fn start(mut context: Context, wanted: &str) -> Result<Reply, Failure>
     if !matches!(content.trim_ascii(), b"" | b"{}" | b"null") {
         return Err(Failure::bad("starting container with non-empty request body was removed in API version 1.24"));
     }
-    start_joined(&context.shared, wanted).await?;
+    let from = context.query.text("checkpoint").map(|name| Continued {
+        name: name.to_owned(),
+        directory: context.query.text("checkpoint-dir").map(Into::into),
+    });
+    if from.is_some() && context.peer.tier != Tier::Full {
+        return Err(context.peer.denied("to continue from a checkpoint is not allowed"));
+    }
+    start_joined(&context.shared, wanted, from).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
+/// A checkpoint to continue from.
+struct Continued {
+    name: String,
+    directory: Option<std::path::PathBuf>,
+}
+
 /// Starts a container and joins those who wait for it to the monitor.
-async fn start_joined(shared: &Arc<Shared>, wanted: &str) -> Result<(), Failure> {
+async fn start_joined(shared: &Arc<Shared>, wanted: &str, from: Option<Continued>) -> Result<(), Failure> {
     let name = wanted.to_owned();
     let container = shared.workers.quick(move |engine| engine.inspect(&name)).await?;
     let id = container.id;
@@ -40,7 +54,13 @@ async fn start_joined(shared: &Arc<Shared>, wanted: &str) -> Result<(), Failure>
     // Without streams the control connection still tells the end.
     let streams = first.or_else(|| (!waiting.ends.is_empty()).then(Streams::default));
     let own = id.clone();
-    let started = shared.workers.quick(move |engine| Ok(engine.start(&own, streams))).await?;
+    let start = move |engine: &engine::Engine| {
+        Ok(match from {
+            Some(from) => engine.start_from(&own, &from.name, from.directory.as_deref(), streams),
+            None => engine.start(&own, streams),
+        })
+    };
+    let started = shared.workers.quick(start).await?;
     match started {
         Ok(started) => {
             if let Some(connection) = started.stream {

@@ -6,7 +6,7 @@ use crate::filters::Filters;
 use crate::reply::{self, Reply};
 use engine::{Container, Detail, Engine, MountSource, Status};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const FILTERS: &[&str] = &[
     "ancestor",
@@ -69,6 +69,9 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
 /// A line of the list, with what the container takes if that was asked for.
 pub fn line(engine: &Engine, container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Failure> {
     let mut line = docker_json::summary::value(container, now, sizes)?;
+    if !container.settings.annotations.is_empty() {
+        line["HostConfig"]["Annotations"] = json!(container.settings.annotations);
+    }
     if sizes {
         // One that is removed meanwhile takes nothing.
         let sizes = engine.container_sizes(container).unwrap_or_default();
@@ -133,7 +136,12 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
         && filters.any("is-task", |word| word == "false")
         && filters.any("volume", |place| {
             settings.mounts.iter().any(|mount| {
-                mount.target == place || matches!(&mount.source, MountSource::Bind { path, .. } if path == place)
+                let source = match &mount.source {
+                    MountSource::Bind { path, .. } => path == place,
+                    MountSource::Volume(volume) => volume.name == place,
+                    _ => false,
+                };
+                source || mount.target == place
             })
         })
         && ports(container, filters)

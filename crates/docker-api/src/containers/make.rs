@@ -11,11 +11,11 @@ use serde_json::json;
 /// `POST /containers/create`
 pub async fn create(mut context: Context) -> Result<Reply, Failure> {
     let content = context.content().await?;
-    let asked = create::asked(&content)?;
+    let asked = create::asked(&content, context.version)?;
     let mut options = asked.options;
     options.name = context.query.text("name").map(|name| name.trim_start_matches('/').to_owned());
     options.platform = context.query.text("platform").map(str::to_owned);
-    let keeps_command = asked.keeps_command;
+    let (keeps_command, mut warnings) = (asked.keeps_command, asked.warnings);
     let peer = context.peer.clone();
     let created = context
         .workers()
@@ -27,5 +27,6 @@ pub async fn create(mut context: Context) -> Result<Reply, Failure> {
             Ok(engine.create(&options, &mut Quiet)?)
         })
         .await?;
-    reply::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": created.warnings }))
+    warnings.extend(created.warnings);
+    reply::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": warnings }))
 }

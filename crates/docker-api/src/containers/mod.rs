@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod attach;
 pub mod became;
+pub mod checkpoint;
 pub mod inspect;
 pub mod life;
 pub mod list;

@@ -24,11 +24,13 @@ struct Asked {
 pub async fn update(mut context: Context, wanted: &str) -> Result<Reply, Failure> {
     let asked: Asked = context.document().await?;
     crate::create::refuse(&asked.others)?;
+    let mut said = crate::create::discarded(&asked.others, context.version);
     // Docker's command line sends an empty name for "as it is".
     let restart = asked.restart_policy.filter(RestartAsked::is_named);
     let options =
         UpdateOptions { limits: asked.limits.limits()?, restart: restart.map(|policy| policy.policy()).transpose()? };
     let name = wanted.to_owned();
     let warnings = context.workers().quick(move |engine| engine.update(&name, &options)).await?;
-    reply::ok(&json!({ "Warnings": warnings }))
+    said.extend(warnings);
+    reply::ok(&json!({ "Warnings": said }))
 }

@@ -1,7 +1,8 @@
 //! `HostConfig`: limits, namespaces, privileges, mounts, ports.
 
-use super::{given, mounts, ports, says};
+use super::{devices, given, mounts, ports, says};
 use crate::failure::Failure;
+use crate::version::Version;
 use engine::{IoLimits, Limits, Options, RestartPolicy, Ulimit};
 use serde::Deserialize;
 use serde_json::Value;
@@ -46,6 +47,7 @@ pub(super) struct HostConfig {
     cgroup_parent: Option<String>,
     devices: Option<Vec<Device>>,
     ulimits: Option<Vec<Limit>>,
+    device_requests: Option<Vec<devices::Request>>,
     masked_paths: Option<Vec<String>>,
     readonly_paths: Option<Vec<String>>,
     init: Option<bool>,
@@ -121,7 +123,7 @@ struct Limit {
 }
 
 /// Fields that Docker gives an effect and the engine does not have yet.
-const UNSUPPORTED: &[&str] = &["Cgroup", "DeviceRequests", "KernelMemory", "KernelMemoryTCP"];
+const UNSUPPORTED: &[&str] = &["Cgroup"];
 
 /// Refuses what Docker gives an effect and the engine does not have yet.
 ///
@@ -134,7 +136,20 @@ pub(crate) fn refuse(others: &BTreeMap<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What Docker tells of limits that kernels have not had since 5.4, or only with cgroup v1, and otherwise leaves aside;
+/// since 1.42, or 1.52, it does so without a word.
+pub(crate) fn discarded(others: &BTreeMap<String, Value>, version: Version) -> Vec<String> {
+    let gone = [("KernelMemory", "a kernel memory limit", 42), ("KernelMemoryTCP", "a limit of memory for TCP", 52)];
+    let said = gone.iter().filter(|(name, _, since)| version < Version(*since) && others.get(*name).is_some_and(says));
+    said.map(|(name, what, _)| format!("{name} was discarded: Linux no longer has {what} of its own")).collect()
+}
+
 impl HostConfig {
+    /// What is left aside, in sentences for the client.
+    pub(super) fn discarded(&self, version: Version) -> Vec<String> {
+        discarded(&self.others, version)
+    }
+
     pub(super) fn apply(self, options: &mut Options) -> Result<(), Failure> {
         self.refuse()?;
         options.mounts = mounts::all(&self)?;
@@ -154,6 +169,8 @@ impl HostConfig {
         };
         options.security_options = self.security()?;
         options.devices = self.devices.iter().flatten().map(device).collect();
+        options.devices.extend(devices::names(self.device_requests.as_deref().unwrap_or_default())?);
+        (options.masked_paths, options.readonly_paths) = self.hidden_paths();
         options.ulimits = self.ulimits.iter().flatten().map(ulimit).collect();
         options.auto_remove = self.auto_remove.unwrap_or(false);
         options.cap_add = self.cap_add.unwrap_or_default();
@@ -196,6 +213,19 @@ impl HostConfig {
     }
 
     /// Docker's command line writes `systempaths=unconfined` as empty lists of masked and read-only paths.
+    fn is_without_hidden_paths(&self) -> bool {
+        let empty = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(Vec::is_empty);
+        empty(&self.masked_paths) && empty(&self.readonly_paths)
+    }
+
+    /// Covered and read-only paths of the client's own.
+    fn hidden_paths(&self) -> (Option<Vec<String>>, Option<Vec<String>>) {
+        match self.is_without_hidden_paths() {
+            true => (None, None),
+            false => (self.masked_paths.clone(), self.readonly_paths.clone()),
+        }
+    }
+
     fn security(&self) -> Result<Vec<String>, Failure> {
         let mut options = Vec::new();
         for text in self.security_opt.iter().flatten() {
@@ -213,17 +243,8 @@ impl HostConfig {
                 _ => return Err(Failure::bad(format!("invalid --security-opt 2: {text:?}"))),
             }
         }
-        for (name, paths) in [("MaskedPaths", &self.masked_paths), ("ReadonlyPaths", &self.readonly_paths)] {
-            if paths.as_ref().is_some_and(|paths| !paths.is_empty()) {
-                return Err(Failure::unsupported(&format!("HostConfig.{name} of your own")));
-            }
-        }
-        match (&self.masked_paths, &self.readonly_paths) {
-            (Some(_), Some(_)) => options.push("systempaths=unconfined".into()),
-            (Some(_), None) | (None, Some(_)) => {
-                return Err(Failure::unsupported("only one of MaskedPaths and ReadonlyPaths empty"));
-            }
-            (None, None) => {}
+        if self.is_without_hidden_paths() {
+            options.push("systempaths=unconfined".into());
         }
         Ok(options)
     }

@@ -3,6 +3,7 @@
 //! What the engine does not have yet is refused with its name; what it has in another way is translated; what has no effect
 //! here but clients expect to find again is noted in the record.
 
+mod devices;
 mod health;
 mod host;
 mod mounts;
@@ -10,9 +11,10 @@ mod networks;
 mod ports;
 
 use crate::failure::Failure;
+use crate::version::Version;
 use engine::Options;
 use host::HostConfig;
-pub(crate) use host::{LimitsAsked, RestartAsked, refuse};
+pub(crate) use host::{LimitsAsked, RestartAsked, discarded, refuse};
 pub(crate) use networks::EndpointAsked;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -72,6 +74,8 @@ pub struct Asked {
     pub options: Options,
     /// `Entrypoint: []`: the image's entry point goes, its command stays, unlike `[""]`.
     pub keeps_command: bool,
+    /// What is left aside, in sentences for the client.
+    pub warnings: Vec<String>,
 }
 
 fn given(text: Option<String>) -> Option<String> {
@@ -94,7 +98,7 @@ fn says(value: &Value) -> bool {
 ///
 /// # Errors
 /// 400 for what is malformed or contradictory, 501 for what the engine does not have yet.
-pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
+pub fn asked(content: &[u8], version: Version) -> Result<Asked, Failure> {
     let invalid = |error: serde_json::Error| Failure::bad(format!("invalid JSON in the request: {error}"));
     if content.trim_ascii().is_empty() {
         return Err(Failure::bad("config cannot be empty in order to create a container"));
@@ -132,20 +136,31 @@ pub fn asked(content: &[u8]) -> Result<Asked, Failure> {
         front_end: noted(&document),
         ..Options::default()
     };
+    let warnings = host.discarded(version);
     host.apply(&mut options)?;
     mounts::anonymous(&volumes, &mut options.mounts)?;
     if config.network_disabled.unwrap_or(false) {
         options.network = engine::NetworkMode::None;
         options.networks.clear();
     }
-    Ok(Asked { options, keeps_command })
+    Ok(Asked { options, keeps_command, warnings })
 }
 
 /// Fields without an effect of their own, which clients expect to find as they wrote them.
 fn noted(document: &Value) -> Value {
     const CONFIG: &[&str] = &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];
-    const HOST: &[&str] =
-        &["Binds", "ContainerIDFile", "Isolation", "Mounts", "PortBindings", "Runtime", "Tmpfs", "VolumeDriver"];
+    const HOST: &[&str] = &[
+        "Binds",
+        "ContainerIDFile",
+        "DeviceRequests",
+        "Isolation",
+        "Mounts",
+        "PortBindings",
+        "Runtime",
+        "StorageOpt",
+        "Tmpfs",
+        "VolumeDriver",
+    ];
     let pick = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let given = names.iter().filter_map(|name| Some((*name, from.get(*name).filter(|value| !value.is_null())?)));
         given.map(|(name, value)| (name.to_owned(), value.clone())).collect()

@@ -2,7 +2,7 @@ use super::*;
 use engine::{MountSource, NetworkMode};
 
 fn parse(document: Value) -> Result<Asked, Failure> {
-    asked(document.to_string().as_bytes())
+    asked(document.to_string().as_bytes(), crate::version::NEWEST)
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn what_the_command_line_sends() {
         },
         "NetworkingConfig": {"EndpointsConfig": {"default": null}}
     }"#;
-    let asked = asked(content.as_bytes()).unwrap();
+    let asked = asked(content.as_bytes(), Version(41)).unwrap();
     let options = &asked.options;
     assert_eq!((options.image.as_str(), options.command.as_slice()), ("busybox", &["ls".to_owned()][..]));
     assert!(options.terminal && options.open_stdin && options.auto_remove && options.entrypoint.is_none());
@@ -50,13 +50,15 @@ fn forms_of_commands() {
 
 #[test]
 fn nothing_is_ignored() {
-    for (field, value) in
-        [("DeviceRequests", json!([{"Count": -1}])), ("KernelMemory", json!(1)), ("MaskedPaths", json!(["/x"]))]
-    {
-        let failure = parse(json!({"Image": "x", "HostConfig": {field: value}})).unwrap_err();
-        assert_eq!(failure.status, 501, "{field}: {failure}");
+    let failure = parse(json!({"Image": "x", "HostConfig": {"Cgroup": "container:a"}})).unwrap_err();
+    assert_eq!(failure.status, 501, "{failure}");
+    // Whoever asks in the words of a version that had it is told; Docker takes it in silence since.
+    let document = json!({"Image": "x", "HostConfig": {"KernelMemory": 1, "KernelMemoryTCP": 1}}).to_string();
+    for (version, warnings) in [(41, 2), (42, 1), (51, 1), (52, 0)] {
+        assert_eq!(asked(document.as_bytes(), Version(version)).unwrap().warnings.len(), warnings, "1.{version}");
     }
     for document in [
+        json!({"Image": "x", "HostConfig": {"DeviceRequests": [{"Count": -1}]}}),
         json!({}),
         json!({"Image": "x", "Env": "A=1"}),
         json!({"Image": "x", "ExposedPorts": {"x/tcp": {}}}),
@@ -132,5 +134,9 @@ fn system_paths() {
         json!({"MaskedPaths": [], "ReadonlyPaths": [], "SecurityOpt": ["seccomp:unconfined"], "NetworkMode": "host"});
     let asked = parse(json!({"Image": "x", "HostConfig": host})).unwrap();
     assert_eq!(asked.options.security_options, ["seccomp=unconfined", "systempaths=unconfined"]);
+    assert_eq!((&asked.options.masked_paths, &asked.options.readonly_paths), (&None, &None));
     assert_eq!(asked.options.network, NetworkMode::Host);
+    let own = parse(json!({"Image": "x", "HostConfig": {"MaskedPaths": ["/proc/kcore"], "ReadonlyPaths": null}}));
+    let own = own.unwrap().options;
+    assert_eq!((own.masked_paths, own.readonly_paths), (Some(vec!["/proc/kcore".to_owned()]), None));
 }

@@ -33,9 +33,6 @@ fn lines(removed: &[Removed]) -> Vec<Value> {
 /// `DELETE /images/{name}`
 pub async fn remove(context: Context, name: &str) -> Result<Reply, Failure> {
     let (wanted, force) = (name.to_owned(), context.query.switch("force"));
-    if context.query.switch("noprune") {
-        return Err(Failure::unsupported("keeping the layers of a removed image (noprune)"));
-    }
     let removed = context.workers().patient(move |engine| engine.remove_image(&wanted, force)).await?;
     reply::ok(&lines(&removed))
 }

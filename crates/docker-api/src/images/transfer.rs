@@ -123,13 +123,17 @@ struct Lines {
 
 impl Lines {
     fn say(&mut self, object: Value) {
-        // A client that has gone does not stop a pull that others may wait for.
+        // Whether the client has gone is asked for when the next piece comes.
         drop(self.lines.blocking_send(format!("{object}\r\n").into()));
     }
 }
 
 impl PullProgress for Lines {
     fn missing(&mut self, _reference: &str) {}
+
+    fn is_wanted(&self) -> bool {
+        !self.lines.is_closed()
+    }
 
     fn resolved(&mut self, repository: &str, tag: &str) {
         let name =

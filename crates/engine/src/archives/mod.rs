@@ -84,7 +84,7 @@ impl Engine {
         sink: impl Write + Send,
     ) -> Result<()> {
         let ownership = self.store()?.ownership();
-        self.with_view(container, |view| {
+        self.with_files(container, |view| {
             let place = Place::find(view, container, path)?;
             begin(&place.stat);
             place.pack(ownership, view.shift(), sink)

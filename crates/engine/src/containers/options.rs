@@ -378,6 +378,10 @@ pub struct Options {
     pub privileged: bool,
     /// `seccomp=…`, `apparmor=…`, `label=…`, `no-new-privileges`, `systempaths=unconfined`.
     pub security_options: Vec<String>,
+    /// Paths of the container that are covered; `None` for those that leak from the host.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths of the container that are read-only; `None` for those that write to the host.
+    pub readonly_paths: Option<Vec<String>>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
     /// Annotations of the OCI specification.

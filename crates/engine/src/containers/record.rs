@@ -88,6 +88,12 @@ pub struct Settings {
     pub privileged: bool,
     /// As asked.
     pub security_options: Vec<String>,
+    /// Covered paths, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masked_paths: Option<Vec<String>>,
+    /// Read-only paths, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readonly_paths: Option<Vec<String>>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
     /// Annotations of the OCI specification.

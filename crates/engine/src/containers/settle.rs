@@ -72,6 +72,8 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         capabilities: capabilities(options)?,
         privileged: options.privileged,
         security_options: options.security_options.clone(),
+        masked_paths: hidden(options.masked_paths.as_deref())?,
+        readonly_paths: hidden(options.readonly_paths.as_deref())?,
         ulimits: options.ulimits.clone(),
         annotations: options.annotations.clone(),
         userns_mode: userns(options),
@@ -117,6 +119,15 @@ fn or_container(flag: &str, value: &Option<String>, allowed: &[&str]) -> Result<
     match value.as_deref() {
         Some(mode) if mode.starts_with("container:") => Ok(mode.to_owned()),
         _ => one_of(flag, value, allowed),
+    }
+}
+
+/// Paths of the container's that are covered, or read-only.
+fn hidden(paths: Option<&[String]>) -> Result<Option<Vec<String>>> {
+    let bad = |path: &&String| !path.starts_with('/') || path.contains('\0');
+    match paths.iter().copied().flatten().find(bad) {
+        Some(path) => Err(invalid(format!("invalid masked or read-only path {path:?}: it must be absolute"))),
+        None => Ok(paths.map(<[String]>::to_vec)),
     }
 }
 

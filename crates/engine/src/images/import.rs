@@ -147,6 +147,10 @@ fn import_layers(
         drop((sender, warn));
         for (label, event) in events {
             progress.event(&label, event);
+            if !progress.is_wanted() {
+                // Readers fail when there is nobody to tell how far they are.
+                break;
+            }
         }
         warnings.iter().for_each(|text: String| progress.warning(&text));
         let mut outcome = Ok(());
@@ -234,7 +238,8 @@ impl<R: Read> Read for Counted<'_, R> {
         if self.done - self.told >= 1 << 20 || self.told == 0 {
             self.told = self.done;
             let event = PullEvent::Progress { done: self.done, total: self.total };
-            self.events.send((self.label.to_owned(), event)).unwrap_or_default();
+            let told = self.events.send((self.label.to_owned(), event));
+            told.map_err(|_| std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "nobody wants it any more"))?;
         }
         Ok(count)
     }

@@ -37,6 +37,10 @@ pub trait PullProgress {
     fn event(&mut self, layer: &str, event: PullEvent);
     /// Something in a layer could not be had as it is, such as a device node by an ordinary user; the rest goes on.
     fn warning(&mut self, _text: &str) {}
+    /// Whether anybody still wants the image; it is given up otherwise, as soon as bytes come.
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody wants to know.

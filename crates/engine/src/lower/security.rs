@@ -195,10 +195,24 @@ pub(crate) fn capabilities(settings: &Settings) -> LinuxCapabilities {
 }
 
 /// Masked and read-only paths.
-pub(crate) fn hidden_paths(_settings: &Settings, confinement: &Confinement) -> (Vec<String>, Vec<String>) {
-    if confinement.all_paths {
-        return (Vec::new(), Vec::new());
+pub(crate) fn hidden_paths(settings: &Settings, confinement: &Confinement) -> (Vec<String>, Vec<String>) {
+    let or = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
+        Some(paths) => paths.clone(),
+        None if confinement.all_paths => Vec::new(),
+        None => default.iter().map(|&path| path.to_owned()).collect(),
+    };
+    (or(&settings.masked_paths, MASKED), or(&settings.readonly_paths, READ_ONLY))
+}
+
+impl Settings {
+    /// The paths that are covered, and those that are read-only, as they were asked for or by default; `None` where a
+    /// privileged container has neither.
+    pub fn hidden_paths(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let all_paths =
+            self.privileged || self.security_options.iter().any(|option| option == "systempaths=unconfined");
+        if self.privileged && self.masked_paths.is_none() && self.readonly_paths.is_none() {
+            return None;
+        }
+        Some(hidden_paths(self, &Confinement { all_paths, ..Confinement::default() }))
     }
-    let own = |list: &[&str]| list.iter().map(|&path| path.to_owned()).collect();
-    (own(MASKED), own(READ_ONLY))
 }

@@ -170,6 +170,19 @@ fn safe_tier(sandbox: &Sandbox) -> Result<()> {
     ] {
         guarded.denied(SAFE, line, &json!({"Cmd": ["true"]}), "tier safe")?;
     }
+    // A secret was given to one container, and not to whoever may look into containers.
+    sandbox.dhow_with_input("hidden", ["secret", "create", "key", "-"])?.success()?;
+    sandbox.detached(&["--name", "keeper", "--network", "none", "--secret", "key"], "sleep 1000")?;
+    for line in [
+        "POST /containers/keeper/exec",
+        "GET /containers/keeper/archive?path=/run/secrets",
+        "GET /containers/keeper/export",
+    ] {
+        guarded.denied(SAFE, line, &json!({"Cmd": ["true"]}), "holds secrets")?;
+    }
+    let near = json!({"PidMode": "container:keeper"});
+    guarded.denied(SAFE, "POST /containers/create", &asked(&near), "holds secrets")?;
+    guarded.denied(SAFE, "POST /containers/theirs/start?checkpoint=x&checkpoint-dir=/tmp", &none, "checkpoint")?;
     same!(guarded.ask(SAFE, &format!("DELETE /containers/{id}?force=1"), &none)?.0, 204);
     same!(guarded.ask(SAFE, "GET /system/df", &none)?.0, 200);
     Ok(())
@@ -290,6 +303,9 @@ fn ways() -> Vec<Value> {
         json!({"SecurityOpt": ["apparmor=unconfined"]}),
         json!({"SecurityOpt": ["label=disable"]}),
         json!({"MaskedPaths": [], "ReadonlyPaths": []}),
+        json!({"MaskedPaths": ["/proc/kcore"]}),
+        json!({"ReadonlyPaths": []}),
+        json!({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.com/device=all"]}]}),
         json!({"OomScoreAdj": -1000}),
         json!({"LogConfig": {"Type": "syslog", "Config": {"syslog-address": "unixgram:///run/x"}}}),
         json!({"Annotations": {"a": "b"}}),

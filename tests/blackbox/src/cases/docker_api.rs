@@ -375,8 +375,9 @@ fn list_and_filters(sandbox: &Sandbox) -> Result<()> {
 fn nothing_is_ignored(sandbox: &Sandbox) -> Result<()> {
     let server = ready(sandbox)?;
     for (host, wanted, words) in [
-        (json!({"KernelMemory": 100}), 501, "KernelMemory"),
-        (json!({"DeviceRequests": [{"Count": -1}]}), 501, "DeviceRequests"),
+        (json!({"Cgroup": "container:x"}), 501, "Cgroup"),
+        (json!({"DeviceRequests": [{"Count": -1}]}), 400, "device driver"),
+        (json!({"MaskedPaths": ["proc"]}), 400, "absolute"),
         (json!({"Runtime": "kata"}), 400, "runtime"),
         (json!({"Memory": 1024}), 400, "too small"),
         (json!({"CapAdd": ["NOSUCH"]}), 400, "capability"),
@@ -691,7 +692,7 @@ fn use_and_limits(sandbox: &Sandbox) -> Result<()> {
         server.ok(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "box"])?,
         "134217728 unless-stopped"
     );
-    same!(server.ask("POST /containers/box/update", "{\"KernelMemory\": 1}")?.0, 501);
+    same!(server.ask("POST /containers/box/update", "{\"Cgroup\": \"x\"}")?.0, 501);
     contains!(server.ok(&["system", "df"])?, "Local Volumes");
     server.ok(&["rm", "-f", "box"])?;
     Ok(())
