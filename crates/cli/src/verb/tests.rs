@@ -51,10 +51,6 @@ fn refusals() {
         ("images --tree", "125 --tree is not supported yet: dhow does not have the tree of images so far"),
         ("--tlsverify ps", "125 --tlsverify is not supported yet: dhow does not have a server to talk to so far"),
         (
-            "run --runtime crun x",
-            "125 invalid argument \"crun\" for \"--runtime\" flag: unknown or invalid runtime name: crun: dhow is the only one",
-        ),
-        (
             "run --rm=maybe x",
             "125 invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
         ),
