@@ -63,7 +63,7 @@ fn its_files_are_seen(sandbox: &Sandbox) -> Result<()> {
     let options = ["run", "-d", "--name", "small", "--storage-opt", "size=16m", "--network", "none"];
     let script = "echo one >/etc/one; rm /etc/passwd; mkdir -m 700 /made; exec sleep 1000";
     sandbox.ok(options.into_iter().chain(["busybox", "sh", "-c", script]))?;
-    sandbox.ok(["exec", "small", "test", "-d", "/made"])?;
+    sandbox.ok(["exec", "small", "sh", "-c", "until test -d /made; do sleep 0.01; done"])?;
     for running in [true, false] {
         if !running {
             sandbox.ok(["kill", "small"])?;
