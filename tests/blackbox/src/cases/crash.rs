@@ -18,7 +18,7 @@ use crate::sandbox::Sandbox;
 cases![crash: at_any_point [Root, Alone, Long]];
 
 /// Seconds for the sample.
-const USUAL: u64 = 15;
+const USUAL: u64 = 10;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
