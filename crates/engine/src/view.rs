@@ -146,6 +146,10 @@ impl Engine {
         if let Some(view) = self.running_view(&entry)? {
             return on_running(&view, &entry.settings, work);
         }
+        if crate::quota::is_limited(&entry.settings) {
+            // Its layer is in a file system that is mounted for whoever holds the container.
+            return self.with_view(wanted, work);
+        }
         let Some(held) = self.claim_stopped(&entry.id)? else { return self.with_view(wanted, work) };
         let assembled = self.make_directories(&entry).and_then(|()| self.assembly(&entry)).and_then(|mut assembly| {
             if !assembly.below.is_empty() {

@@ -6,7 +6,7 @@ use crate::filters::Filters;
 use crate::reply::{self, Reply};
 use engine::{Container, Detail, Engine, MountSource, Status};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const FILTERS: &[&str] = &[
     "ancestor",
@@ -69,9 +69,6 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
 /// A line of the list, with what the container takes if that was asked for.
 pub fn line(engine: &Engine, container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Failure> {
     let mut line = docker_json::summary::value(container, now, sizes)?;
-    if !container.settings.annotations.is_empty() {
-        line["HostConfig"]["Annotations"] = json!(container.settings.annotations);
-    }
     if sizes {
         // One that is removed meanwhile takes nothing.
         let sizes = engine.container_sizes(container).unwrap_or_default();
