@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod checkpoint_archives;
 mod checkpoints;
 mod cni;
 mod combinations;
@@ -100,6 +101,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         hostile::CASES,
+        checkpoint_archives::CASES,
         checkpoints::CASES,
         old_kernels::CASES,
         rootless::CASES,
