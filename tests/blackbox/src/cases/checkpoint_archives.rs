@@ -84,10 +84,9 @@ fn an_archive_goes_on_elsewhere(sandbox: &Sandbox) -> Result<()> {
     };
     // Beside the original it needs names of its own.
     let import = ["container", "restore", "--import"];
-    sandbox.dhow([&import[..], &[&path("zstd")]].concat())?.fails(1, &["volume vol1", "--ignore-volumes"])?;
-    sandbox
-        .dhow([&import[..], &[&path("zstd"), "--ignore-volumes"]].concat())?
-        .fails(1, &["one", "already in use", "--name"])?;
+    sandbox.dhow([&import[..], &[&path("zstd")]].concat())?.fails(1, &["one", "already in use", "--name"])?;
+    let output = sandbox.dhow([&import[..], &[&path("zstd"), "--name", "two"]].concat())?;
+    output.fails(1, &["volume vol1", "--ignore-volumes"])?;
     sandbox.ok([&import[..], &[&path("zstd"), "--ignore-volumes", "--name", "two"]].concat())?;
     same!(status(sandbox, "two")?, "running");
     counts_beyond(sandbox, "two", before + 2)?;
@@ -141,11 +140,23 @@ fn what_fails_leaves_it_running(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.ok(["checkpoint", "ls", "two"])?, "CHECKPOINT NAME\nimported");
     sandbox.ok(["rm", "-f", "-v", "one", "two"])?;
     // One that goes with its end is gone, and comes back from the archive.
-    sandbox.ok(["run", "-d", "--rm", "--name", "three", "--network", "none", "busybox", "sleep", "1000"])?;
+    sandbox.ok(["run", "-d", "--rm", "-t", "--name", "three", "-p", "127.0.0.1:8080:80", "busybox", "sh"])?;
     sandbox.ok(["container", "checkpoint", "--export", &path, "three"])?;
     host::until("gone", sandbox.seconds(10), || Ok(sandbox.ok(["ps", "-aq"])?.is_empty().then_some(())))?;
     sandbox.ok(["container", "restore", "--import", &path])?;
     same!(status(sandbox, "three")?, "running");
+    // Its place on the network is a new one, and its ports are published again.
+    let address = sandbox.inspect("three")?["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
+    let address = address.as_str().context("no address")?.to_owned();
+    contains!(sandbox.ok(["exec", "three", "ip", "-4", "addr", "show", "eth0"])?, format!("inet {address}/"));
+    same!(sandbox.ok(["port", "three"])?, "80/tcp -> 127.0.0.1:8080");
+    sandbox.ok([
+        "exec",
+        "three",
+        "sh",
+        "-c",
+        "ping -c 1 -W 2 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')",
+    ])?;
     sandbox.ok(["rm", "-f", "three"])?;
     sandbox.ok(["volume", "rm", "vol1"])?;
     Ok(())

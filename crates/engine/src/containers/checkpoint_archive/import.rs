@@ -6,7 +6,7 @@ use crate::containers::create::with_identity;
 use crate::containers::options::MountSource;
 use crate::containers::record::Settings;
 use crate::containers::start::Started;
-use crate::containers::table::Entry;
+use crate::containers::table::{self, Entry};
 use crate::containers::{lock, settle};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -55,6 +55,8 @@ struct Incoming {
     renamed: BTreeMap<String, String>,
     /// Volumes with their content, without rows.
     volumes: Vec<(Carried, Held)>,
+    /// Named volumes that did not come along and were made.
+    made: Vec<String>,
     /// Whether the container's layer was filled.
     root: bool,
     /// Whether criu's inventory is there.
@@ -71,9 +73,6 @@ impl Engine {
     pub fn import_checkpoint(&self, source: impl Read + Send, options: &CheckpointImport) -> Result<Started> {
         self.put_right();
         self.only_root("restore")?;
-        if let Some(name) = &options.name {
-            names::check(names::bare(name))?;
-        }
         let plain = Decompressor::new(source, decompress::Limits::default())
             .kind(Kind::Corrupt, || "the archive cannot be read".to_owned())?;
         let limits = archive::Limits { entries: MOST_MEMBERS, ..archive::Limits::default() };
@@ -91,6 +90,7 @@ impl Engine {
 
     /// Checks the manifest, and takes an identifier with its lock: whatever is made from here on hangs on that.
     fn begin_import(&self, manifest: Manifest, options: &CheckpointImport) -> Result<Incoming> {
+        self.check_import_name(&manifest, options)?;
         let mut settings = manifest.settings.clone();
         only_our_own(&settings, "restore")?;
         let asked = host::asked(&settings);
@@ -127,7 +127,17 @@ impl Engine {
         let Some(lock) = lock::claim_within(self.directories(), &entry.id, patience)? else {
             return Err(Error::new(Kind::Internal, "a fresh identifier is in use"));
         };
-        Ok(Incoming { entry, lock, scratch, manifest, renamed, volumes: Vec::new(), root: false, inventory: false })
+        Ok(Incoming {
+            entry,
+            lock,
+            scratch,
+            manifest,
+            renamed,
+            volumes: Vec::new(),
+            made: Vec::new(),
+            root: false,
+            inventory: false,
+        })
     }
 
     /// The image must be here: an archive names layers, and those of other images are none of its business.
@@ -253,7 +263,7 @@ impl Engine {
 
     /// The rows of everything, at once.
     fn record_import(&self, incoming: &mut Incoming, options: &CheckpointImport) -> Result<()> {
-        let Incoming { entry, scratch, manifest, volumes, .. } = incoming;
+        let Incoming { entry, scratch, manifest, volumes, made, .. } = incoming;
         self.make_import_directories(entry)?;
         let place = self.directories().container(&entry.id).join("checkpoints");
         crate::directories::make(&place, 0o700)?;
@@ -265,38 +275,62 @@ impl Engine {
             MountSource::Volume(volume) => !volumes.iter().any(|(carried, _)| carried.name == volume.name),
             _ => false,
         });
+        for mount in &missing.mounts {
+            let MountSource::Volume(volume) = &mount.source else { continue };
+            if !volume.anonymous && crate::volumes::table::find(self.database()?.read(), &volume.name)?.is_none() {
+                made.push(volume.name.clone());
+            }
+        }
         self.ensure_named_volumes(&missing)?;
-        let name = options.name.as_deref().unwrap_or(&manifest.name).to_owned();
-        names::check(names::bare(&name))?;
-        self.record_with(entry, Some(&name), |t| {
-            volumes.iter().try_for_each(|(carried, _)| self.record_carried(t, carried))
-        })
-        .map_err(|error| match error.kind() {
-            Kind::Conflict if options.name.is_none() => error.hint("--name gives the container another name"),
-            _ => error,
-        })
+        let name = new_name(manifest, options).to_owned();
+        let first =
+            |t: &rusqlite::Transaction<'_>| volumes.iter().try_for_each(|(carried, _)| self.record_carried(t, carried));
+        self.record_with(entry, Some(&name), first).map_err(|error| advise(error, options))
+    }
+
+    /// Found again when the row is written; who has a taken name need not wait for a large archive.
+    fn check_import_name(&self, manifest: &Manifest, options: &CheckpointImport) -> Result<()> {
+        let name = new_name(manifest, options);
+        names::check(name)?;
+        match table::find(self.database()?.read(), name) {
+            Ok(entry) if entry.name == name => {
+                let id = entry.id;
+                let text = format!("Conflict. The container name \"/{name}\" is already in use by container \"{id}\"");
+                Err(advise(Error::new(Kind::Conflict, text), options))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes back what was made before there were rows. What cannot be removed now is found by the next sweep.
     fn give_back(&self, incoming: Incoming) {
-        let Incoming { entry, lock, volumes, .. } = incoming;
+        let Incoming { entry, lock, volumes, made, .. } = incoming;
         for (volume, held) in volumes {
             self.drop_carried(&volume.name, held);
         }
+        self.remove_made(&made);
         if self.remove_directories(&entry.id).is_ok() {
             drop(lock::release(self.directories(), &entry.id));
         }
         drop(lock);
     }
 
+    /// Volumes of an import that failed; one that somebody uses by now stays.
+    fn remove_made(&self, names: &[String]) {
+        for name in names {
+            self.remove_volume(name, true).unwrap_or_default();
+        }
+    }
+
     /// Has criu bring the processes back. A container that cannot go on is no container.
     fn start_import(&self, incoming: Incoming, options: &CheckpointImport) -> Result<Started> {
-        let Incoming { entry, lock, manifest, volumes, .. } = incoming;
-        let mut carried = Vec::new();
+        let Incoming { entry, lock, manifest, volumes, mut made, .. } = incoming;
         for (volume, held) in volumes {
             self.record_volume("create", &volume.name);
             held.release()?;
-            carried.push(volume);
+            if !volume.anonymous {
+                made.push(volume.name);
+            }
         }
         self.record_of(&entry.id, &entry.name, &entry.settings, "create", &[]);
         let id = entry.id.clone();
@@ -326,9 +360,7 @@ impl Engine {
         if started.is_err() {
             // The first error is the one to report, and what is left the next sweep's or the user's.
             self.remove(&id, true, true).unwrap_or_default();
-            for volume in carried.iter().filter(|volume| !volume.anonymous) {
-                self.remove_volume(&volume.name, true).unwrap_or_default();
-            }
+            self.remove_made(&made);
         } else if !options.keep {
             std::fs::remove_dir_all(&images).unwrap_or_default();
         }
@@ -386,6 +418,17 @@ fn manifest<R: BufRead>(reader: &mut Reader<R>) -> Result<Manifest> {
         return Err(no_checkpoint("a volume comes twice".to_owned()));
     }
     Ok(manifest)
+}
+
+fn new_name<'a>(manifest: &'a Manifest, options: &'a CheckpointImport) -> &'a str {
+    names::bare(options.name.as_deref().unwrap_or(&manifest.name))
+}
+
+fn advise(error: Error, options: &CheckpointImport) -> Error {
+    match error.kind() {
+        Kind::Conflict if options.name.is_none() => error.hint("--name gives the container another name"),
+        _ => error,
+    }
 }
 
 fn member_of(volume: &Carried) -> String {
