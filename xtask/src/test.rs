@@ -120,9 +120,8 @@ fn black_box(stage: &Stage, wanted: impl Fn(&str) -> bool, filters: &[&str]) -> 
             return counts;
         }
         thread::scope(|scope| {
-            let lanes = MACHINES.map(|lane| {
-                scope.spawn(move || lane.iter().map(|(name, place)| run(name, place)).sum::<Counts>())
-            });
+            let lanes = MACHINES
+                .map(|lane| scope.spawn(move || lane.iter().map(|(name, place)| run(name, place)).sum::<Counts>()));
             for lane in lanes {
                 counts += lane.join().unwrap_or_else(|_| Counts::one(false));
             }
