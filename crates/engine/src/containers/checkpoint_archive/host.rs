@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_named() {
-        let mut settings = Settings::default();
-        settings.capabilities = DEFAULT_CAPABILITIES.iter().map(|&name| name.to_owned()).collect();
+        let capabilities = DEFAULT_CAPABILITIES.iter().map(|&name| name.to_owned()).collect();
+        let mut settings = Settings { capabilities, ..Settings::default() };
         assert!(asked(&settings).is_empty());
         settings.capabilities.push("CAP_SYS_ADMIN".to_owned());
         settings.pid_mode = "host".to_owned();
