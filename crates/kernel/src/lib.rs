@@ -25,5 +25,6 @@ pub mod seccomp;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;
+pub mod verity;
 
 pub use error::{Error, Result};
