@@ -65,10 +65,14 @@ fn containers_come_and_go(sandbox: &Sandbox) -> Result<()> {
     })?;
     let Updates { written, lost } = updates;
     let (written, lost) = (written.into_inner(), lost.into_inner());
-    eprintln!(
+    let report = format!(
         "{} containers came and went; longest wait for a lock: {longest:?} ({who}); {written} updates, {lost} lost",
         rounds.into_inner()
     );
+    eprintln!("{report}");
+    if let Some(path) = std::env::var_os("DHOW_CROWD_REPORT") {
+        fs::write(path, report)?;
+    }
     same!(lost, 0, "of {written} updates");
     ensure!(longest < sandbox.seconds(1), "a command waited {longest:?} for a lock: {who}");
     same!(sandbox.ok(["ps", "-a", "--format", "{{.Names}}"])?, "shared");
