@@ -29,14 +29,15 @@ impl Parts {
 
 fn domain() -> impl Strategy<Value = String> {
     let label = "[a-zA-Z0-9]([a-zA-Z0-9-]{0,8}[a-zA-Z0-9])?";
-    let port = "(:[0-9]{1,5})?";
-    prop_oneof![
+    let port = "(:[1-9][0-9]{0,3})?";
+    let hosts = [
         // A dot or a port says that it is a host.
         format!("{label}(\\.{label}){{1,3}}{port}"),
-        format!("{label}:[0-9]{{1,5}}"),
+        format!("{label}:[1-9][0-9]{{0,3}}"),
         format!("localhost{port}"),
         format!("\\[[0-9a-f]{{1,4}}(:[0-9a-f]{{1,4}}){{7}}\\]{port}"),
-    ]
+    ];
+    proptest::strategy::Union::new(hosts.map(|pattern| proptest::string::string_regex(&pattern).unwrap()))
 }
 
 fn parts() -> impl Strategy<Value = Parts> {

@@ -52,8 +52,7 @@ fn umoci(sandbox: &Sandbox) -> Result<()> {
     let image = format!("{}:{tag}", layout.display());
     let rootless: &[&str] = if host::is_root() { &[] } else { &["--rootless"] };
     host::succeed(Command::new("umoci").arg("unpack").args(rootless).args(["--image", &image]).arg(&bundle))?;
-    let listing = "cd \"$1\" && find . ! -path './dev*' ! -path './proc*' ! -path './sys*' ! -path './etc/*' \\( -type f -o -type l \\) \
-        | LC_ALL=C sort | while read -r f; do printf '%s ' \"$f\"; readlink \"$f\" || sha256sum <\"$f\"; done";
+    let listing = "cd \"$1\" && { find . ! -path './etc/*' -type l -printf '%p %l\\n'; find . ! -path './etc/*' -type f -print0 | xargs -0 -r sha256sum; } | LC_ALL=C sort";
     let theirs = shell(listing, &[&bundle.join("rootfs")])?;
     let exported = sandbox.path("files/exported");
     fs::create_dir_all(&exported)?;
