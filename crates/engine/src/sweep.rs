@@ -17,6 +17,7 @@ use monitor::Exit;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
+use std::collections::HashSet;
 
 impl Engine {
     /// The sweep before a verb does its own work. What cannot be put right now, for example on a full disk, the next
@@ -25,8 +26,19 @@ impl Engine {
         drop(self.sweep());
     }
 
+    /// The same for a list: which containers somebody held when the sweep came by. A monitor holds its container as long as it lives.
+    pub(crate) fn put_right_and_see(&self) -> HashSet<String> {
+        let mut held = HashSet::new();
+        drop(self.sweep_and_see(&mut held));
+        held
+    }
+
     /// Finishes what killed processes began.
     pub fn sweep(&self) -> Result<()> {
+        self.sweep_and_see(&mut HashSet::new())
+    }
+
+    fn sweep_and_see(&self, seen: &mut HashSet<String>) -> Result<()> {
         let runs = self.directories().run.join("containers");
         let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
         for entry in entries.flatten() {
@@ -38,6 +50,8 @@ impl Engine {
                 self.clear(id)?;
                 drop(held);
                 self.start_swept(id);
+            } else {
+                seen.insert(id.to_owned());
             }
         }
         self.sweep_user_network()?;
