@@ -14,6 +14,7 @@ mod crowd;
 mod docker_access;
 mod docker_ansible;
 mod docker_api;
+mod docker_attacks;
 mod docker_bugs;
 mod docker_clients;
 mod docker_crowds;
@@ -115,6 +116,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_access::CASES,
         docker_ansible::CASES,
         docker_api::CASES,
+        docker_attacks::CASES,
         docker_bugs::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,

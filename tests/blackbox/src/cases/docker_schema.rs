@@ -283,7 +283,19 @@ fn images(session: &mut Session<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A value of the wrong type is found, so every field of a request is looked at or known not to be.
+/// A document with all its names in small letters.
+fn in_small_letters(document: &Value) -> Value {
+    match document {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), in_small_letters(value))).collect()
+        }
+        Value::Array(list) => list.iter().map(in_small_letters).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A value of the wrong type is found, so every field of a request is looked at or known not to be; and so in small letters,
+/// as Go reads names.
 fn documents(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let server = Server::start(sandbox)?;
@@ -314,6 +326,13 @@ fn documents(sandbox: &Sandbox) -> Result<()> {
                 "{line} {document}: {status}"
             );
             ensure!(status != 500, "{line} {document}: {message}");
+            let small = in_small_letters(&document);
+            let (code, said) = server.ask(line, &small.to_string())?;
+            let lower = |text: &str| text.to_ascii_lowercase();
+            ensure!(
+                code == status && lower(said["message"].as_str().unwrap_or_default()) == lower(message),
+                "{line} {small}: {code} {said}, and {status} {message}"
+            );
             if (status == 400 && message.contains("invalid JSON")) || status == 501 {
                 asked.insert(field.clone());
             }
