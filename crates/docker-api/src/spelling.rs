@@ -126,7 +126,8 @@ fn end_of_text(content: &[u8], mut at: usize) -> usize {
 /// The name of a field, which has as many bytes as the key.
 fn known(key: &[u8]) -> Option<&'static str> {
     let small = |byte: &u8| byte.to_ascii_lowercase();
-    let found = NAMES.binary_search_by(|name| name.bytes().map(|byte| byte.to_ascii_lowercase()).cmp(key.iter().map(small)));
+    let found =
+        NAMES.binary_search_by(|name| name.bytes().map(|byte| byte.to_ascii_lowercase()).cmp(key.iter().map(small)));
     found.ok().and_then(|index| NAMES.get(index).copied())
 }
 
@@ -150,7 +151,10 @@ mod tests {
     fn names_are_corrected() {
         for (given, wanted) in [
             (r#"{"image":"IMAGE","hostconfig":{"MEMORY":1}}"#, r#"{"Image":"IMAGE","HostConfig":{"Memory":1}}"#),
-            (r#"{ "detachKeys" : "ctrl-p" , "CMD":["cmd","env"]}"#, r#"{ "DetachKeys" : "ctrl-p" , "Cmd":["cmd","env"]}"#),
+            (
+                r#"{ "detachKeys" : "ctrl-p" , "CMD":["cmd","env"]}"#,
+                r#"{ "DetachKeys" : "ctrl-p" , "Cmd":["cmd","env"]}"#,
+            ),
             (r#"{"a\"cmd":{"\\":{"cmd":1}},"":2}"#, r#"{"a\"cmd":{"\\":{"Cmd":1}},"":2}"#),
             (r#"[{"name":[[{"name":0}]]}]"#, r#"[{"Name":[[{"Name":0}]]}]"#),
         ] {

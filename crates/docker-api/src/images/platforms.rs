@@ -32,7 +32,11 @@ fn platform(text: &str) -> Result<Platform, Failure> {
     }
     let platform: Platform = serde_json::from_str(text).map_err(|_| invalid())?;
     let whole = !platform.os.is_empty() && !platform.architecture.is_empty();
-    if whole { Ok(platform) } else { Err(Failure::bad(format!("invalid platform: {text}: os and architecture are required"))) }
+    if whole {
+        Ok(platform)
+    } else {
+        Err(Failure::bad(format!("invalid platform: {text}: os and architecture are required")))
+    }
 }
 
 /// An image here is for one platform: that must be the one that was asked for.
@@ -54,7 +58,9 @@ mod tests {
 
     #[test]
     fn forms() {
-        let query = Query::parse("p=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22arm64%22%7D&p=linux/amd64&q=&x=%7B&y=%7B%7D");
+        let query = Query::parse(
+            "p=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22arm64%22%7D&p=linux/amd64&q=&x=%7B&y=%7B%7D",
+        );
         let names: Vec<String> = asked(&query, "p").unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["linux/arm64", "linux/amd64"]);
         assert!(asked(&query, "q").unwrap().is_empty() && one(&query, "none").unwrap().is_none());

@@ -137,8 +137,9 @@ impl PullProgress for Lines {
     }
 
     fn resolved(&mut self, repository: &str, tag: &str) {
-        let name =
-            repository.split_once('/').map_or_else(|| format!("library/{repository}"), |_| repository.to_owned());
+        // Without the registry, whichever it is.
+        let reference = oci::reference::Reference::parse(repository);
+        let name = reference.map_or_else(|_| repository.to_owned(), |reference| reference.path().to_owned());
         self.say(json!({ "status": format!("Pulling from {name}"), "id": tag }));
     }
 

@@ -104,7 +104,8 @@ pub(crate) fn settle(options: &NetworkOptions, around: &Surroundings) -> Result<
 /// have a meaning.
 fn check_name(name: &str) -> Result<()> {
     let body = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' ');
-    if !name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) || !name.bytes().all(body)
+    if !name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        || !name.bytes().all(body)
         || name.ends_with(' ')
         || name.len() > 128
     {

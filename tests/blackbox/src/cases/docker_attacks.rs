@@ -69,8 +69,7 @@ fn cve_2020_14370_environments_are_own(sandbox: &Sandbox) -> Result<()> {
     }
     contains!(server.ok(&["logs", "first"])?, "SECRET=one");
     let names = |text: String| -> Vec<String> {
-        let mut names: Vec<String> =
-            text.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
+        let mut names: Vec<String> = text.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
         names.sort();
         names
     };
