@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::iter::Sum;
 use std::ops::AddAssign;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,15 @@ impl AddAssign for Counts {
     }
 }
 
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |mut all, each| {
+            all += each;
+            all
+        })
+    }
+}
+
 impl Counts {
     fn one(passed: bool) -> Self {
         Self { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 }
@@ -54,45 +64,29 @@ pub fn run(words: &[&str]) -> Result<()> {
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let started = Instant::now();
     let mut counts = Counts::default();
-    let mut part = |name: &str, run: &mut dyn FnMut() -> Result<Counts>| {
-        println!("\n== {name}");
-        let began = Instant::now();
-        let result = run().unwrap_or_else(|error| {
-            println!("{name}: FAILED: {error:#}");
-            Counts::one(false)
-        });
-        println!("== {name}: {:.0} s", began.elapsed().as_secs_f64());
-        counts += result;
-    };
     let to_be_tested = ["native", "user", "vm"].into_iter().any(wanted);
     // Linking the release takes one processor for minutes, which checks and unit tests leave alone.
     let release = to_be_tested.then(|| thread::spawn(build_release));
     if wanted("tidy") {
-        part("tidy", &mut tidy_checks);
+        counts += part("tidy", tidy_checks);
     }
     if wanted("fmt") {
-        part("fmt", &mut || passes(command("cargo", ["fmt", "--all", "--check"])));
+        counts += part("fmt", || passes(command("cargo", ["fmt", "--all", "--check"])));
     }
     if wanted("clippy") {
         let words = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
-        part("clippy", &mut || passes(command("cargo", words)));
+        counts += part("clippy", || passes(command("cargo", words)));
     }
     let prepared = prepare();
     if wanted("unit") {
-        part("unit tests", &mut unit_tests);
+        counts += part("unit tests", unit_tests);
     }
     if let Some(release) = release {
         let built = release.join().unwrap_or_else(|_| bail!("the thread that builds panicked"));
-        match prepared.and(built).and_then(|()| Stage::new()) {
-            Ok(stage) => {
-                for (name, place) in
-                    places().into_iter().filter(|(name, _)| wanted(name.split(' ').next().unwrap_or(name)))
-                {
-                    part(&format!("black-box tests: {name}"), &mut || stage.run(&place, filters));
-                }
-            }
-            Err(error) => part("black-box tests", &mut || bail!("{error:#}")),
-        }
+        counts += match prepared.and(built).and_then(|()| Stage::new()) {
+            Ok(stage) => black_box(&stage, wanted, filters),
+            Err(error) => part("black-box tests", || Err(error)),
+        };
     }
     println!("\ntest: {:.0} s", started.elapsed().as_secs_f64());
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
@@ -100,6 +94,40 @@ pub fn run(words: &[&str]) -> Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+fn part(name: &str, run: impl FnOnce() -> Result<Counts>) -> Counts {
+    println!("\n== {name}");
+    let began = Instant::now();
+    let counts = run().unwrap_or_else(|error| {
+        println!("{name}: FAILED: {error:#}");
+        Counts::one(false)
+    });
+    println!("== {name}: {:.0} s", began.elapsed().as_secs_f64());
+    counts
+}
+
+/// The black-box tests in the places wanted. Lanes of machines run beside each other, as each keeps one processor busy.
+fn black_box(stage: &Stage, wanted: impl Fn(&str) -> bool, filters: &[&str]) -> Counts {
+    let mut counts = Counts::default();
+    let run = |name: &str, place: &Place| part(&format!("black-box tests: {name}"), || stage.run(place, filters));
+    for (name, place) in HERE.iter().filter(|(name, _)| wanted(name.split(' ').next().unwrap_or(name))) {
+        counts += run(name, place);
+    }
+    if wanted("vm") {
+        if let Err(error) = vm::prepare() {
+            counts += part("the machine", || Err(error));
+            return counts;
+        }
+        thread::scope(|scope| {
+            let lanes = MACHINES
+                .map(|lane| scope.spawn(move || lane.iter().map(|(name, place)| run(name, place)).sum::<Counts>()));
+            for lane in lanes {
+                counts += lane.join().unwrap_or_else(|_| Counts::one(false));
+            }
+        });
+    }
+    counts
 }
 
 /// Packages, images and what the registry serves.
@@ -186,7 +214,7 @@ enum Place {
     /// On this machine, as root or as an ordinary user.
     Here { user: Option<&'static str> },
     /// In a virtual machine with systemd, with AppArmor or with SELinux enforcing.
-    Machine { selinux: bool, user: &'static str, chosen: &'static [&'static str] },
+    Machine { selinux: bool, user: &'static str, chosen: &'static [&'static str], label: &'static str },
 }
 
 /// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on. A test takes 6 to 50 s on emulated
@@ -199,17 +227,35 @@ const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::", "s
 /// What SELinux has a say in.
 const LABELLED: &[&str] = &["run::hello", "run::init_reaps", "security::selinux"];
 
-fn places() -> Vec<(&'static str, Place)> {
-    vec![
-        ("native, root", Place::Here { user: None }),
-        ("user, ordinary", Place::Here { user: Some(setup::USER) }),
-        ("vm with systemd, root", Place::Machine { selinux: false, user: "root", chosen: KERNEL_FACING }),
+const HERE: &[(&str, Place)] =
+    &[("native, root", Place::Here { user: None }), ("user, ordinary", Place::Here { user: Some(setup::USER) })];
+
+/// Each lane is one machine after another.
+const MACHINES: [&[(&str, Place)]; 2] = [
+    &[(
+        "vm with systemd, root",
+        Place::Machine { selinux: false, user: "root", chosen: KERNEL_FACING, label: "vm, root: " },
+    )],
+    &[
         (
             "vm with systemd, ordinary user",
-            Place::Machine { selinux: false, user: "tester", chosen: KERNEL_FACING_USER },
+            Place::Machine { selinux: false, user: "tester", chosen: KERNEL_FACING_USER, label: "vm, user: " },
         ),
-        ("vm with SELinux, root", Place::Machine { selinux: true, user: "root", chosen: LABELLED }),
-    ]
+        (
+            "vm with SELinux, root",
+            Place::Machine { selinux: true, user: "root", chosen: LABELLED, label: "vm, SELinux: " },
+        ),
+    ],
+];
+
+impl Place {
+    /// Each has its own file.
+    fn report(&self) -> String {
+        match self {
+            Self::Here { user } => format!("{}.json", user.unwrap_or("root")),
+            Self::Machine { selinux, user, .. } => format!("vm-{user}{}.json", if *selinux { "-selinux" } else { "" }),
+        }
+    }
 }
 
 /// The built programs, where an ordinary user and a virtual machine can read them.
@@ -245,10 +291,7 @@ impl Stage {
     }
 
     fn run(&self, place: &Place, filters: &[&str]) -> Result<Counts> {
-        let report = self.path("report.json");
-        if report.exists() {
-            fs::remove_file(&report)?;
-        }
+        let report = self.path(&place.report());
         let cache = paths::cache()?;
         let variables = [
             format!("DHOW_BIN={}", self.path("dhow").display()),
@@ -265,7 +308,7 @@ impl Stage {
                 words.extend(filters.iter().map(|&filter| filter.to_owned()));
                 disk::on_a_fresh_one(&self.path("disk.ext4"), &words)?
             }
-            Place::Machine { selinux, user, chosen } => {
+            Place::Machine { selinux, user, chosen, label } => {
                 self.readable_by_all(&report)?;
                 words.extend(["--slow".to_owned(), "8".to_owned()]);
                 let chosen = if filters.is_empty() { chosen } else { filters };
@@ -276,6 +319,7 @@ impl Stage {
                     user: (*user).to_owned(),
                     share: cache,
                     limit: Duration::from_secs(1500),
+                    label: Some(label),
                     ..vm::Options::default()
                 };
                 i32::from(vm::boot(&options, &words)?)

@@ -5,7 +5,7 @@
 //! path as outside; its input, output, errors and status go through four virtio serial ports.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -31,6 +31,8 @@ pub struct Options {
     pub memory: u32,
     /// The machine is ended after this time.
     pub limit: Duration,
+    /// What each line of output begins with, for machines that run beside each other; they have no input.
+    pub label: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -42,6 +44,7 @@ impl Default for Options {
             share: PathBuf::from("."),
             memory: 2048,
             limit: Duration::from_secs(600),
+            label: None,
         }
     }
 }
@@ -70,6 +73,11 @@ pub fn run(words: &[&str]) -> Result<u8> {
     boot(&options, &command)
 }
 
+/// Makes what the machine boots, if it is not there: once, before machines run beside each other.
+pub fn prepare() -> Result<()> {
+    image::directory().map(drop)
+}
+
 /// Boots the machine, runs the command in it and returns its status.
 pub fn boot(options: &Options, words: &[String]) -> Result<u8> {
     let image = image::directory()?;
@@ -80,8 +88,8 @@ pub fn boot(options: &Options, words: &[String]) -> Result<u8> {
     let server = Guard(start_file_server(&tools, &share, staging.path())?);
     let mut machine = Guard(qemu(&tools, &image, options, staging.path()).spawn().context("start QEMU")?);
     let copiers = [
-        copy(machine.0.stdout.take().context("QEMU has no output")?, std::io::stdout()),
-        copy(machine.0.stderr.take().context("QEMU has no errors")?, std::io::stderr()),
+        copy(machine.0.stdout.take().context("QEMU has no output")?, std::io::stdout(), options.label),
+        copy(machine.0.stderr.take().context("QEMU has no errors")?, std::io::stderr(), options.label),
     ];
     let until = Instant::now() + options.limit;
     while machine.0.try_wait()?.is_none() {
@@ -194,7 +202,7 @@ fn qemu(tools: &Tools, image: &Path, options: &Options, staging: &Path) -> Comma
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // A terminal would be switched to raw mode for the guest.
-    if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+    if options.label.is_some() || std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         qemu.stdin(Stdio::null());
     }
     qemu
@@ -219,12 +227,27 @@ fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn copy(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) -> thread::JoinHandle<()> {
+/// Copies bytes as they come, or whole lines with a label. Our own output being closed is no reason to stop the machine.
+fn copy(
+    mut from: impl Read + Send + 'static,
+    mut to: impl Write + Send + 'static,
+    label: Option<&'static str>,
+) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 16];
-        // Our own output being closed is no reason to stop the machine.
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
-            drop(to.write_all(&buffer[..length]).and_then(|()| to.flush()));
+        let mut buffer = vec![];
+        let Some(label) = label else {
+            buffer.resize(1 << 16, 0);
+            while let Ok(length @ 1..) = from.read(&mut buffer) {
+                drop(to.write_all(&buffer[..length]).and_then(|()| to.flush()));
+            }
+            return;
+        };
+        let mut lines = BufReader::new(from);
+        buffer.extend_from_slice(label.as_bytes());
+        while let Ok(1..) = lines.read_until(b'\n', &mut buffer) {
+            // One write, so that lines of two machines do not mix.
+            drop(to.write_all(&buffer).and_then(|()| to.flush()));
+            buffer.truncate(label.len());
         }
     })
 }

@@ -22,6 +22,7 @@ pub mod prctl;
 pub mod private_umask;
 pub mod reaper;
 pub mod seccomp;
+pub mod signal_names;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;

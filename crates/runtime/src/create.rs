@@ -138,6 +138,10 @@ impl Unstarted {
     /// Lets the child go on. A child that is gone cannot be told; what it has said before is still to be read then.
     fn go(&mut self) -> Result<()> {
         let Err(error) = self.channel.send_down(Down::Go) else { return Ok(()) };
+        if !matches!(error.errno(), Some(Errno::PIPE | Errno::CONNRESET)) {
+            // It lives, and would wait for ever.
+            return Err(error);
+        }
         loop {
             match self.channel.receive_up() {
                 Ok(Up::Failed(failure)) => return Err(failure),

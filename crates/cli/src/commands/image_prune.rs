@@ -1,6 +1,7 @@
 //! `image prune`
 
 use super::verb;
+use crate::confirm;
 use crate::display::amount;
 use crate::failure::Failure;
 use crate::filter::Filters;
@@ -11,7 +12,6 @@ use crate::verb::Verb;
 use clap::Args;
 use engine::{ImageSummary, Removed};
 use jiff::Timestamp;
-use std::io::{BufRead as _, Write as _};
 
 /// Remove unused images
 pub const VERB: Verb = verb!(Flags, execute, Other, "[OPTIONS]", "Remove unused images");
@@ -37,16 +37,12 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     for text in filters.of("dangling") {
         all = !boolean::parse(text)?;
     }
-    if !flags.force && !agreed(all)? {
+    if !flags.force && !confirm::ask(warning(all))? {
         return Ok(());
     }
-    let without = filters.of("label!").map(|label| format!("label={label}"));
-    let without = without.map(|label| Filters::new(&[label], &["label"])).collect::<Result<Vec<_>, _>>()?;
     let wanted = |image: &ImageSummary| {
         let created: Option<Timestamp> = image.created.parse().ok();
-        filters.labels(&image.labels)
-            && !without.iter().any(|filter| filter.labels(&image.labels))
-            && until.iter().all(|until| created.is_some_and(|created| created < *until))
+        filters.labels(&image.labels) && until.iter().all(|until| created.is_some_and(|created| created < *until))
     };
     let pruned = session.engine()?.prune_images(all, &wanted)?;
     if !pruned.removed.is_empty() {
@@ -62,15 +58,9 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     output::line(&format!("Total reclaimed space: {}", amount::decimal(pruned.reclaimed)))
 }
 
-fn agreed(all: bool) -> Result<bool, Failure> {
-    let what = match all {
-        true => "all images without at least one container associated to them.",
-        false => "all dangling images.",
-    };
-    output::text(&format!("WARNING! This will remove {what}\nAre you sure you want to continue? [y/N] "))?;
-    std::io::stdout().flush().map_err(Failure::Output)?;
-    let mut line = String::new();
-    // Whoever says nothing says no.
-    std::io::stdin().lock().read_line(&mut line).ok();
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+fn warning(all: bool) -> &'static str {
+    match all {
+        true => "WARNING! This will remove all images without at least one container associated to them.",
+        false => "WARNING! This will remove all dangling images.",
+    }
 }

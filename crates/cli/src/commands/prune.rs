@@ -1,6 +1,7 @@
 //! `container prune`
 
 use super::verb;
+use crate::confirm;
 use crate::display::amount;
 use crate::failure::Failure;
 use crate::output;
@@ -10,7 +11,6 @@ use crate::verb::Verb;
 use clap::Args;
 use engine::PruneFilter;
 use jiff::Timestamp;
-use std::io::{BufRead as _, Write as _};
 
 /// Remove all stopped containers
 pub const VERB: Verb = verb!(Flags, execute, Other, "[OPTIONS]", "Remove all stopped containers");
@@ -27,7 +27,7 @@ struct Flags {
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filter = filter(&flags.filter)?;
-    if !flags.force && !confirmed("WARNING! This will remove all stopped containers.")? {
+    if !flags.force && !confirm::ask("WARNING! This will remove all stopped containers.")? {
         return Ok(());
     }
     let pruned = session.engine()?.prune_containers(&filter)?;
@@ -42,16 +42,6 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     }
     text.push_str(&format!("Total reclaimed space: {}\n", amount::transferred(pruned.bytes)));
     output::text(&text)
-}
-
-/// Asks; everything but a `y` is a no.
-fn confirmed(warning: &str) -> Result<bool, Failure> {
-    output::text(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
-    std::io::stdout().flush().map_err(Failure::Output)?;
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Failure::caused("the answer cannot be read", error))?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 pub(super) fn filter(flags: &[String]) -> Result<PruneFilter, Failure> {

@@ -124,52 +124,8 @@ fn running(container: &Container) -> bool {
     container.status.is_running()
 }
 
-/// Names of signals 1 to 31 (signal(7), x86 and ARM numbering), without `SIG`.
-const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
-];
-
 /// The number of a signal: `9`, `KILL`, `SIGKILL`, `RTMIN+3`, in any case.
 pub(crate) fn number(text: &str) -> Result<i32> {
-    // The C library keeps 32 and 33 for itself; programs count from 34.
-    const REALTIME: std::ops::RangeInclusive<i32> = 34..=64;
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |rest: &str, sign: char| rest.strip_prefix(sign).and_then(|digits| digits.parse::<i32>().ok());
-    let found = if let Ok(number) = name.parse::<i32>() {
-        Some(number).filter(|number| (1..=64).contains(number))
-    } else if let Some(position) = NAMES.iter().position(|&known| known == name) {
-        i32::try_from(position + 1).ok()
-    } else if let Some(rest) = name.strip_prefix("RTMIN") {
-        if rest.is_empty() { Some(34) } else { offset(rest, '+').map(|n| 34 + n).filter(|n| REALTIME.contains(n)) }
-    } else if let Some(rest) = name.strip_prefix("RTMAX") {
-        if rest.is_empty() { Some(64) } else { offset(rest, '-').map(|n| 64 - n).filter(|n| REALTIME.contains(n)) }
-    } else {
-        match name {
-            "POLL" => Some(29),
-            "IOT" => Some(6),
-            "CLD" => Some(17),
-            _ => None,
-        }
-    };
-    found.ok_or_else(|| Error::new(Kind::InvalidArgument, format!("invalid signal: {text}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn signals() {
-        for (text, expected) in
-            [("9", 9), ("kill", 9), ("SIGTERM", 15), ("RTMIN+3", 37), ("SIGRTMAX", 64), ("sigwinch", 28)]
-        {
-            assert_eq!(number(text).unwrap(), expected, "{text}");
-        }
-        for bad in ["", "0", "65", "SIG", "FOO", "RTMIN+99", "-1"] {
-            assert!(number(bad).is_err(), "{bad}");
-        }
-    }
+    kernel::signal_names::number(text)
+        .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("invalid signal: {text}")))
 }

@@ -19,6 +19,8 @@ cases![crash: at_any_point [Root, Alone, Long]];
 
 /// Seconds for the sample.
 const USUAL: u64 = 10;
+/// What takes longer waited for something, and is told.
+const LONG: Duration = Duration::from_secs(5);
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
@@ -63,7 +65,12 @@ fn at_any_point(sandbox: &Sandbox) -> Result<()> {
             break;
         }
         let tally = tallies.entry(verb.name).or_default();
-        match verb.attempt(&world, sandbox, point) {
+        let began = Instant::now();
+        let attempt = verb.attempt(&world, sandbox, point);
+        if began.elapsed() > LONG {
+            eprintln!("{}: {point}: took {:.0} s", verb.name, began.elapsed().as_secs_f64());
+        }
+        match attempt {
             Ok(true) => tally.tried += 1,
             Ok(false) => tally.missed += 1,
             Err(error) => {
