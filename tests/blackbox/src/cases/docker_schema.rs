@@ -251,6 +251,11 @@ fn running(session: &mut Session<'_>) -> Result<()> {
     let made = session.call("POST /containers/box/exec", &exec)?;
     let id = made["Id"].as_str().context("no Id")?.to_owned();
     session.call(&format!("POST /exec/{id}/start"), &json!({"Detach": true, "Tty": true}))?;
+    // While it runs it has no exit code.
+    crate::host::until("the session ends", Duration::from_secs(60), || {
+        let (_, found) = session.server.ask(&format!("GET /exec/{id}/json"), "")?;
+        Ok(found["ExitCode"].is_i64().then_some(()))
+    })?;
     session.call(&format!("GET /exec/{id}/json"), &none)?;
     let long = session.call("POST /containers/box/exec", &json!({"Cmd": ["sleep", "1000"], "Tty": true}))?;
     let id = long["Id"].as_str().context("no Id")?.to_owned();
