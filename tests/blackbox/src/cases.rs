@@ -56,6 +56,7 @@ mod security;
 mod services;
 mod sharing;
 mod storage;
+mod storage_forms;
 mod store_faults;
 mod testbed;
 mod transfer;
@@ -73,6 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         runtimes::CASES,
         storage::CASES,
+        storage_forms::CASES,
         volumes::CASES,
         usage::CASES,
         users::CASES,
