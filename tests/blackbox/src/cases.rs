@@ -116,6 +116,21 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         trust::CASES,
         wrong_input::CASES,
         services::CASES,
+        xray::CASES,
+        crowd::CASES,
+        #[cfg(target_arch = "x86_64")]
+        crash::CASES,
+        crate::same::CASES,
+        leaks::CASES,
+    ]
+    .into_iter()
+    .chain(docker())
+    .flatten()
+}
+
+/// Those of Docker's API.
+fn docker() -> impl Iterator<Item = &'static [Case]> {
+    [
         docker_access::CASES,
         docker_ansible::CASES,
         docker_api::CASES,
@@ -131,13 +146,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
-        xray::CASES,
-        crowd::CASES,
-        #[cfg(target_arch = "x86_64")]
-        crash::CASES,
-        crate::same::CASES,
-        leaks::CASES,
     ]
     .into_iter()
-    .flatten()
 }
