@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod checkpoint_archives;
 mod checkpoints;
 mod cni;
 mod combinations;
@@ -69,6 +70,16 @@ mod watch;
 mod wrong_input;
 mod xray;
 
+/// Those that come last: what takes long, and what not every machine has.
+const MORE: &[&[Case]] = &[
+    checkpoint_archives::CASES,
+    checkpoints::CASES,
+    #[cfg(target_arch = "x86_64")]
+    crash::CASES,
+    crate::same::CASES,
+    leaks::CASES,
+];
+
 /// All tests.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
@@ -105,7 +116,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         hostile::CASES,
-        checkpoints::CASES,
         old_kernels::CASES,
         rootless::CASES,
         rootless_networks::CASES,
@@ -120,13 +130,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         services::CASES,
         xray::CASES,
         crowd::CASES,
-        #[cfg(target_arch = "x86_64")]
-        crash::CASES,
-        crate::same::CASES,
-        leaks::CASES,
     ]
     .into_iter()
     .chain(docker())
+    .chain(MORE.iter().copied())
     .flatten()
 }
 
