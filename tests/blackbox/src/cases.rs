@@ -39,6 +39,7 @@ mod live;
 mod log_drivers;
 mod net_attacks;
 mod network;
+mod network_growth;
 mod networks;
 mod oci;
 mod old_kernels;
@@ -93,6 +94,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         secrets::CASES,
         security::CASES,
         network::CASES,
+        network_growth::CASES,
         networks::CASES,
         ports::CASES,
         testbed::CASES,
