@@ -60,6 +60,7 @@ mod imager;
 mod import;
 mod late;
 mod layers;
+mod members;
 mod merge;
 mod onto;
 mod pack;

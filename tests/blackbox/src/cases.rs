@@ -29,6 +29,7 @@ mod hardening;
 mod health;
 mod hostile;
 mod hostile_images;
+mod image_peers;
 mod image_store;
 mod images;
 mod leaks;
@@ -110,6 +111,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless_networks::CASES,
         images::CASES,
         hostile_images::CASES,
+        image_peers::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,
