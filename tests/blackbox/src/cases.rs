@@ -95,7 +95,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         secrets::CASES,
         security::CASES,
         network::CASES,
-        network_growth::CASES,
         networks::CASES,
         ports::CASES,
         testbed::CASES,

@@ -292,6 +292,21 @@ fn flush_under_way(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// The command line of a container that goes on, and one that is setting up a network and a port, wherever it has got to.
+fn command_lines_end(sandbox: &Sandbox) -> Result<()> {
+    let mut front = sandbox.spawn(["run", "--name", "front", "--network", "mine", "busybox", "sleep", "1000"])?;
+    let runs = || sandbox.ok(["inspect", "--format", "{{.State.Running}}", "front"]);
+    host::until("it runs", sandbox.seconds(10), || Ok((runs().ok().as_deref() == Some("true")).then_some(())))?;
+    front.kill()?;
+    front.wait()?;
+    let mut cut = sandbox.spawn(["run", "--network", "mine", "-p", "8082:80", "busybox", "sleep", "1000"])?;
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    cut.kill()?;
+    cut.wait()?;
+    same!(runs()?, "true", "the container whose command line was killed");
+    Ok(())
+}
+
 /// Processes of dhow end and are killed; a ping and a stream through a published port lose nothing.
 fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
     for name in ["socat", "nft"] {
@@ -311,9 +326,6 @@ fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
     sandbox.detached(&["--network", "mine", "--name", "peer", "-p", "8090:80"], "exec sleep 1000")?;
     let mut server = Server::start(sandbox)?;
     let mut follower = sandbox.spawn(["logs", "-f", "web"])?;
-    let mut front = sandbox.spawn(["run", "--name", "front", "--network", "mine", "busybox", "sleep", "1000"])?;
-    let runs = || sandbox.ok(["inspect", "--format", "{{.State.Running}}", "front"]);
-    host::until("it runs", sandbox.seconds(10), || Ok((runs().ok().as_deref() == Some("true")).then_some(())))?;
     let stream = "for i in $(seq 200); do head -c 300000 /dev/zero; sleep 0.02; done | socat -u - TCP:192.0.2.1:8080";
     let mut sender = host::Background(lan.command(stream).spawn()?);
     let mut pinging = sandbox.spawn(ping)?;
@@ -330,13 +342,7 @@ fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
     // Commands that follow, and the server of Docker's API, which starts again.
     follower.kill()?;
     follower.wait()?;
-    front.kill()?;
-    front.wait()?;
-    // One that is setting up a network and a port, wherever it has got to.
-    let mut cut = sandbox.spawn(["run", "--network", "mine", "-p", "8082:80", "busybox", "sleep", "1000"])?;
-    std::thread::sleep(std::time::Duration::from_millis(25));
-    cut.kill()?;
-    cut.wait()?;
+    command_lines_end(sandbox)?;
     server.kill()?;
     let server = Server::start(sandbox)?;
     pause();
@@ -369,7 +375,6 @@ fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
         same!(counted.trim(), "60000000");
         Ok(())
     })?;
-    same!(runs()?, "true", "the container whose command line was killed");
     drop(server);
     Ok(())
 }
