@@ -290,8 +290,9 @@ fn used(engine: &engine::Engine, types: &[String]) -> Result<Value, Failure> {
     if wants("container") {
         let now = jiff::Timestamp::now();
         let all = engine.lines(engine::Detail::Networks)?;
-        let lines = all.iter().map(|container| crate::containers::list::line(engine, container, now, true));
-        document["Containers"] = lines.collect::<Result<Vec<_>, _>>()?.into();
+        let line = |container| serde_json::to_value(crate::containers::list::line(engine, container, now, true));
+        let lines = all.iter().map(line).collect::<Result<Vec<_>, _>>();
+        document["Containers"] = lines.map_err(reply::unwritable)?.into();
     }
     if wants("volume") {
         let mut lines = Vec::new();

@@ -28,6 +28,49 @@ pub(crate) struct NetworkSettings {
     ip_prefix_len: u8,
     mac_address: String,
     networks: BTreeMap<String, Endpoint>,
+    #[serde(flatten)]
+    old: Option<OldFields>,
+}
+
+/// The place on the default bridge, where it stood before there were networks.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OldFields {
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: String,
+    hairpin_mode: bool,
+    #[serde(rename = "LinkLocalIPv6Address")]
+    link_local_ipv6_address: &'static str,
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    link_local_ipv6_prefix_len: u8,
+    #[serde(rename = "SecondaryIPAddresses")]
+    secondary_ip_addresses: (),
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    secondary_ipv6_addresses: (),
+}
+
+impl NetworkSettings {
+    /// From now on with the fields of old.
+    pub(crate) fn show_old_fields(&mut self) {
+        let bridge = self.networks.get("bridge").cloned().unwrap_or_default();
+        self.old = Some(OldFields {
+            endpoint_id: bridge.endpoint_id,
+            global_ipv6_address: bridge.global_ipv6_address,
+            global_ipv6_prefix_len: bridge.global_ipv6_prefix_len,
+            ipv6_gateway: bridge.ipv6_gateway,
+            hairpin_mode: false,
+            link_local_ipv6_address: "",
+            link_local_ipv6_prefix_len: 0,
+            secondary_ip_addresses: (),
+            secondary_ipv6_addresses: (),
+        });
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -105,6 +148,7 @@ pub(crate) fn network_settings(container: &Container) -> NetworkSettings {
         ip_prefix_len: first.ip_prefix_len,
         mac_address: first.mac_address,
         networks,
+        old: None,
     }
 }
 

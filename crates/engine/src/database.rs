@@ -167,6 +167,39 @@ const MIGRATIONS: &[&str] = &[
     INSERT INTO container_line SELECT created_at, id, name, run, json_extract(settings, '$.image_name', '$.image_id',
             '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
             '$.exposed_ports', '$.health.Test', '$.front_end.Owner') FROM container;",
+    // A table whose rows are kept behind their keys compares keys by reading whole rows, and settings fill pages: a lookup read
+    // eighteen of them where it now reads one or two. Small columns come first, so that they are read without the settings.
+    "CREATE TABLE container_new (
+        id TEXT PRIMARY KEY NOT NULL,
+        name TEXT NOT NULL UNIQUE,
+        image TEXT NOT NULL,             -- image.id, or the name of a built-in image
+        created_at TEXT NOT NULL,
+        auto_remove INTEGER NOT NULL,
+        run TEXT,                        -- record::Run of the last run that ended, or of the present one; NULL: never started
+        settings TEXT NOT NULL           -- record::Settings
+    );
+    INSERT INTO container_new SELECT id, name, image, created_at, auto_remove, run, settings FROM container;
+    DROP TABLE container;
+    ALTER TABLE container_new RENAME TO container;
+    CREATE INDEX container_image ON container (image);
+    CREATE TRIGGER container_line_new AFTER INSERT ON container BEGIN
+        INSERT INTO container_line VALUES (new.created_at, new.id, new.name, new.run, json_extract(new.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner'));
+    END;
+    CREATE TRIGGER container_line_run AFTER UPDATE OF name, run ON container BEGIN
+        UPDATE container_line SET name = new.name, run = new.run
+            WHERE created_at = new.created_at AND container = new.id;
+    END;
+    CREATE TRIGGER container_line_settings AFTER UPDATE OF settings ON container BEGIN
+        UPDATE container_line SET line = json_extract(new.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner')
+            WHERE created_at = new.created_at AND container = new.id;
+    END;
+    CREATE TRIGGER container_line_gone AFTER DELETE ON container BEGIN
+        DELETE FROM container_line WHERE created_at = old.created_at AND container = old.id;
+    END;",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets
@@ -229,14 +262,17 @@ impl Database {
         // Persistent, so only a new database pays for it. SQLite does not wait for another connection here (SQLITE_BUSY at
         // once, where two would wait for each other), so processes take turns.
         let _turn = take_turn(self.0.path());
-        self.0.execute_batch("PRAGMA journal_mode=WAL;")?;
+        // A table that is replaced by a better one must not take with it what refers to its rows; within a transaction SQLite
+        // ignores the switch.
+        self.0.execute_batch("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=OFF;")?;
         let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = version(&transaction)?;
         for migration in MIGRATIONS.iter().skip(done as usize) {
             transaction.execute_batch(migration)?;
         }
         transaction.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
-        transaction.commit()
+        transaction.commit()?;
+        self.0.execute_batch("PRAGMA foreign_keys=ON;")
     }
 
     /// Runs `work` in one writing transaction; an error rolls everything back.
@@ -320,5 +356,43 @@ mod tests {
         let count: i64 =
             second.read().query_row("SELECT count(*) FROM network WHERE name = 'n'", [], |r| r.get(0)).unwrap();
         assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn containers_of_an_older_version_keep_their_networks_and_their_lines() {
+        const OLDER: usize = 6;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let older = Connection::open(&path).unwrap();
+        older.execute_batch("PRAGMA foreign_keys=ON;").unwrap();
+        for migration in &MIGRATIONS[..OLDER] {
+            older.execute_batch(migration).unwrap();
+        }
+        older.pragma_update(None, "user_version", OLDER as u32).unwrap();
+        older
+            .execute_batch(
+                "INSERT INTO container VALUES ('c', 'name', 'i', 't', 0, '{\"image_name\":\"x\"}', NULL);
+                INSERT INTO network VALUES ('n', 'net', NULL, 't', '{}');
+                INSERT INTO endpoint VALUES ('c', 'n', 0, '{}', NULL);",
+            )
+            .unwrap();
+        drop(older);
+        let mut database = Database::open(&path).unwrap();
+        let count = |database: &Database, table: &str| -> i64 {
+            database.read().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        };
+        for table in ["container", "container_line", "endpoint"] {
+            assert_eq!(count(&database, table), 1, "{table}");
+        }
+        // What refers to a container still goes with it, by the connection that has changed the schema too.
+        database
+            .write(|t| {
+                t.execute("DELETE FROM container WHERE id = 'c'", []).sql("forget")?;
+                Ok(())
+            })
+            .unwrap();
+        for table in ["container", "container_line", "endpoint"] {
+            assert_eq!(count(&database, table), 0, "{table}");
+        }
     }
 }

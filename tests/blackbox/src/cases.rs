@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod checkpoint_archives;
 mod checkpoints;
 mod cni;
 mod combinations;
@@ -68,6 +69,16 @@ mod watch;
 mod wrong_input;
 mod xray;
 
+/// Those that come last: what takes long, and what not every machine has.
+const MORE: &[&[Case]] = &[
+    checkpoint_archives::CASES,
+    checkpoints::CASES,
+    #[cfg(target_arch = "x86_64")]
+    crash::CASES,
+    crate::same::CASES,
+    leaks::CASES,
+];
+
 /// All tests.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
@@ -104,7 +115,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         hostile::CASES,
-        checkpoints::CASES,
         old_kernels::CASES,
         rootless::CASES,
         rootless_networks::CASES,
@@ -132,11 +142,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_verbs::CASES,
         xray::CASES,
         crowd::CASES,
-        #[cfg(target_arch = "x86_64")]
-        crash::CASES,
-        crate::same::CASES,
-        leaks::CASES,
     ]
     .into_iter()
+    .chain(MORE.iter().copied())
     .flatten()
 }

@@ -1,38 +1,32 @@
 //! `GET /containers/{id}/json`
 
-use crate::context::Context;
+use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
-use serde_json::{Value, json};
+use bytes::Bytes;
+use docker_json::container::Inspect;
+use engine::Engine;
 
 /// `GET /containers/{id}/json`
 pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
-    let name = wanted.to_owned();
-    let container = context.workers().quick(move |engine| engine.inspect(&name)).await?;
-    let mut document = docker_json::container::value(&container)?;
-    on_the_default_bridge(&mut document["NetworkSettings"]);
-    let sessions = context.shared.execs.of(&container.id);
-    if !sessions.is_empty() {
-        document["ExecIDs"] = sessions.into();
-    }
-    if context.query.switch("size") {
-        let sizes = context.workers().patient(move |engine| engine.container_sizes(&container)).await?;
-        document["SizeRw"] = sizes.written.into();
-        document["SizeRootFs"] = sizes.root.into();
-    }
-    reply::ok(&document)
+    let (name, shared) = (wanted.to_owned(), context.shared.clone());
+    let document = if context.query.switch("size") {
+        context.workers().patient_translate(move |engine| document(engine, &shared, &name, true)).await?
+    } else {
+        let same = Some(format!("inspect {wanted}"));
+        let work = move |engine: &Engine| document(engine, &shared, &name, false);
+        context.shared.flights.join(context.workers(), same, work).await?
+    };
+    Ok(reply::document(document))
 }
 
-/// The place on the default bridge, in the fields that held it before there were networks; Docker shows them up to 1.51.
-fn on_the_default_bridge(settings: &mut Value) {
-    let bridge = settings["Networks"]["bridge"].clone();
-    for name in ["EndpointID", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway"] {
-        let nothing = if name.ends_with("Len") { json!(0) } else { json!("") };
-        settings[name] = bridge.get(name).cloned().unwrap_or(nothing);
+fn document(engine: &Engine, shared: &Shared, name: &str, sizes: bool) -> Result<Bytes, Failure> {
+    let container = engine.inspect(name)?;
+    let mut shown = Inspect::new(&container)?.on_the_default_bridge();
+    shown.exec_ids = Some(shared.execs.of(&container.id)).filter(|sessions| !sessions.is_empty());
+    if sizes {
+        let sizes = engine.container_sizes(&container)?;
+        (shown.size_rw, shown.size_root_fs) = (Some(sizes.written), Some(sizes.root));
     }
-    settings["HairpinMode"] = false.into();
-    settings["LinkLocalIPv6Address"] = "".into();
-    settings["LinkLocalIPv6PrefixLen"] = 0.into();
-    settings["SecondaryIPAddresses"] = Value::Null;
-    settings["SecondaryIPv6Addresses"] = Value::Null;
+    reply::written(&shown)
 }

@@ -33,9 +33,9 @@ impl Engine {
     /// # Errors
     /// When the database or the state of a container that runs cannot be read.
     pub fn lines(&self, detail: Detail) -> Result<Vec<Container>> {
-        self.put_right();
+        let seen = self.put_right_and_see();
         let entries = entries(self.database()?.read(), detail)?;
-        self.observe_all(entries)
+        self.observe_all(entries, &seen)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Containers: what they are, and what can be done with them. One file for each verb.
 
 mod checkpoint;
+mod checkpoint_archive;
 mod create;
 mod exec;
 mod health;
@@ -27,6 +28,7 @@ mod update;
 mod usage;
 
 pub use checkpoint::CheckpointChoices;
+pub use checkpoint_archive::{ArchiveCompression, CheckpointExport, CheckpointImport};
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use lines::Detail;
