@@ -43,6 +43,7 @@ mod live;
 mod log_drivers;
 mod net_attacks;
 mod network;
+mod network_growth;
 mod networks;
 mod oci;
 mod old_kernels;
