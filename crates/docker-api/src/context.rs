@@ -91,7 +91,7 @@ impl Context {
         if content.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        let document = serde_json::from_slice(&content);
+        let document = serde_json::from_slice(&crate::spelling::corrected(&content));
         // Docker's clients send `null` for an empty document.
         document.map_err(|error| Failure::bad(format!("invalid JSON in the request: {error}")))
     }

@@ -12,7 +12,7 @@
 //! - `access`: who may do what; [`log`], `metrics`: what the server tells of itself; [`tls`]: clients over a network
 //! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header;
 //!   `parting`: clients that go
-//! - `route`, `version`, `query`: from a request to a handler; `reply`, `failure`: and back
+//! - `route`, `version`, `query`, `spelling`: from a request to a handler; `reply`, `failure`: and back
 //! - `workers`: the engine blocks and belongs to one thread; here is who calls it
 //! - `flights`: clients that ask for the same at the same time are told the same
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
@@ -47,6 +47,7 @@ mod reply;
 mod route;
 mod runs;
 mod server;
+mod spelling;
 mod streams;
 mod system;
 pub mod tls;

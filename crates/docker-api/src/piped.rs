@@ -8,6 +8,7 @@ use rustix::pipe::PipeFlags;
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
@@ -56,13 +57,22 @@ pub fn reply(media_type: &'static str, mut content: pipe::Receiver) -> Reply {
 ///
 /// # Errors
 /// When there is no descriptor left.
-pub fn in_from(mut body: Content) -> Result<(File, impl Future<Output = ()>), Failure> {
+pub fn in_from(body: Content) -> Result<(File, impl Future<Output = ()>), Failure> {
+    // Nobody waits for whom this is for, so it may take a year.
+    in_within(body, Duration::from_secs(365 * 24 * 60 * 60))
+}
+
+/// The same from a client who is given up when nothing has come for so long: others wait meanwhile.
+///
+/// # Errors
+/// When there is no descriptor left.
+pub fn in_within(mut body: Content, patience: Duration) -> Result<(File, impl Future<Output = ()>), Failure> {
     let (reader, writer) = pair()?;
     without_blocking(&writer)?;
     let mut writer = pipe::Sender::from_owned_fd(writer)?;
     let feed = async move {
         // What cannot be read, or is no longer wanted, is an archive that ends too soon.
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(patience, body.frame()).await {
             if let Ok(data) = frame.into_data()
                 && writer.write_all(&data).await.is_err()
             {

@@ -46,7 +46,8 @@ pub async fn call(method: &Method, segments: &[String], context: Context) -> Res
         ["nodes" | "services" | "tasks" | "secrets" | "configs", ..] if get || post || delete => {
             Err(system::no_swarm())
         }
-        ["swarm", "init" | "join"] if post => Err(Failure::unsupported("a swarm")),
+        ["swarm", "init" | "join"] if post => Err(system::never_a_swarm()),
+        ["swarm", "leave"] if post => Err(system::not_part_of_a_swarm()),
         ["swarm", ..] if get || post => Err(system::no_swarm()),
         ["plugins"] if get => crate::reply::ok(&serde_json::json!([])),
         ["plugins", "privileges"] | ["plugins", "pull" | "create"] if get || post => {

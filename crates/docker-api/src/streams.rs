@@ -155,6 +155,17 @@ impl Client {
         Ok(Client { input, output, socket: copy, ahead: Bytes::new() })
     }
 
+    /// Waits until the other side has the answer's head, for a tenth of a second at most: some read it through a buffer that
+    /// they then throw away, and with it what came along.
+    pub async fn head_is_taken(&self) {
+        for _ in 0..100 {
+            if kernel::sockets::not_taken(self.socket.as_fd()).unwrap_or(0) == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// A client that does not take its connection over, as those that use one for several requests: what the process says is
     /// the answer's content, and the request's content, if it comes in pieces, is the input.
     ///

@@ -231,6 +231,20 @@ pub fn no_swarm() -> Failure {
     )
 }
 
+/// Who wants to make a swarm or to join one. Docker refuses both with these words where containers live on without the
+/// server, as they do here; the status is the one of everything else outside of a swarm.
+pub fn never_a_swarm() -> Failure {
+    Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "--live-restore daemon configuration is incompatible with swarm mode: containers of dhow live on without its server",
+    )
+}
+
+/// Who wants to leave one.
+pub fn not_part_of_a_swarm() -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm")
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Login {

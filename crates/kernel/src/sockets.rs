@@ -35,3 +35,34 @@ fn set(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32, name: &str) 
     let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
     Err(Error::new(format!("setsockopt(<socket>, {name}, {value})"), errno))
 }
+
+/// How much of what was written to a stream socket the other side has not taken yet, as the kernel accounts for it: 0 when it
+/// has all of it. Of a socket of TCP: what has not been acknowledged (`SIOCOUTQ`, unix(7), tcp(7)).
+pub fn not_taken(socket: BorrowedFd<'_>) -> Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int to `bytes`, which lives until the call returns; the descriptor is open for as long as
+    // the borrow lives.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 {
+        return Ok(bytes.unsigned_abs());
+    }
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+    Err(Error::new("ioctl(<socket>, SIOCOUTQ)", errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_the_other_side_has_not_taken() {
+        let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(not_taken(ours.as_fd()).unwrap(), 0);
+        ours.write_all(b"word").unwrap();
+        assert!(not_taken(ours.as_fd()).unwrap() > 0);
+        theirs.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(not_taken(ours.as_fd()).unwrap(), 0);
+    }
+}

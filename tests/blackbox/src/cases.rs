@@ -15,9 +15,11 @@ mod crowd;
 mod docker_access;
 mod docker_ansible;
 mod docker_api;
+mod docker_attacks;
 mod docker_bugs;
 mod docker_clients;
 mod docker_crowds;
+mod docker_details;
 mod docker_newer;
 mod docker_node;
 mod docker_readers;
@@ -41,6 +43,7 @@ mod live;
 mod log_drivers;
 mod net_attacks;
 mod network;
+mod network_growth;
 mod networks;
 mod oci;
 mod old_kernels;
@@ -126,12 +129,26 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         trust::CASES,
         wrong_input::CASES,
         services::CASES,
+        xray::CASES,
+        crowd::CASES,
+    ]
+    .into_iter()
+    .chain(docker())
+    .chain(MORE.iter().copied())
+    .flatten()
+}
+
+/// Those of Docker's API.
+fn docker() -> impl Iterator<Item = &'static [Case]> {
+    [
         docker_access::CASES,
         docker_ansible::CASES,
         docker_api::CASES,
+        docker_attacks::CASES,
         docker_bugs::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,
+        docker_details::CASES,
         docker_newer::CASES,
         docker_node::CASES,
         docker_readers::CASES,
@@ -139,10 +156,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
-        xray::CASES,
-        crowd::CASES,
     ]
     .into_iter()
-    .chain(MORE.iter().copied())
-    .flatten()
 }

@@ -9,6 +9,7 @@ use engine::{ArchiveIn, PathStat};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::json;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 const STAT: HeaderName = HeaderName::from_static("x-docker-container-path-stat");
@@ -78,6 +79,9 @@ pub async fn get(context: Context, wanted: &str) -> Result<Reply, Failure> {
     Ok(reply)
 }
 
+/// How long nothing may come of an archive: a container that does not run cannot be started or removed meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// `PUT /containers/{id}/archive`
 pub async fn put(context: Context, wanted: &str) -> Result<Reply, Failure> {
     let (name, path) = (wanted.to_owned(), path(&context)?);
@@ -87,7 +91,7 @@ pub async fn put(context: Context, wanted: &str) -> Result<Reply, Failure> {
         owner_is_user: !context.query.switch_or("copyUIDGID", true),
         ..ArchiveIn::default()
     };
-    let (source, feed) = piped::in_from(context.body)?;
+    let (source, feed) = piped::in_within(context.body, PATIENCE)?;
     let workers = context.shared.workers.clone();
     let work = workers.patient(move |engine| engine.archive_in(&name, &path, source, &options));
     let (result, ()) = tokio::join!(work, feed);

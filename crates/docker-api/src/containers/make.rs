@@ -14,7 +14,7 @@ pub async fn create(mut context: Context) -> Result<Reply, Failure> {
     let asked = create::asked(&content, context.version)?;
     let mut options = asked.options;
     options.name = context.query.text("name").map(|name| name.trim_start_matches('/').to_owned());
-    options.platform = context.query.text("platform").map(str::to_owned);
+    options.platform = crate::images::platforms::one(&context.query, "platform")?.map(|platform| platform.to_string());
     let (keeps_command, mut warnings) = (asked.keeps_command, asked.warnings);
     let peer = context.peer.clone();
     let created = context

@@ -103,8 +103,9 @@ pub fn asked(content: &[u8], version: Version) -> Result<Asked, Failure> {
     if content.trim_ascii().is_empty() {
         return Err(Failure::bad("config cannot be empty in order to create a container"));
     }
-    let document: Value = serde_json::from_slice(content).map_err(invalid)?;
-    let mut config: Config = serde_json::from_slice(content).map_err(invalid)?;
+    let content = crate::spelling::corrected(content);
+    let document: Value = serde_json::from_slice(&content).map_err(invalid)?;
+    let mut config: Config = serde_json::from_slice(&content).map_err(invalid)?;
     let host = config.host_config.take().unwrap_or_default();
     let expose: Vec<String> = config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
     for port in &expose {

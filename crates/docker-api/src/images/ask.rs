@@ -1,5 +1,6 @@
 //! What images there are, and what is in them.
 
+use super::platforms;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::Filters;
@@ -89,7 +90,12 @@ fn line(image: &ImageSummary, version: Version) -> Value {
 /// `GET /images/{name}/json`
 pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
     let wanted = name.to_owned();
+    let platforms = platforms::asked(&context.query, "platform")?;
+    if !platforms.is_empty() && context.query.switch("manifests") {
+        return Err(Failure::bad("conflicting options: manifests and platform options cannot both be set"));
+    }
     let image = context.workers().quick(move |engine| engine.image(&wanted)).await?;
+    platforms::check(&image, name, &platforms)?;
     let mut document = docker_json::image::value(&image)?;
     if context.version < Version(44) {
         document["VirtualSize"] = document["Size"].clone();
@@ -105,7 +111,14 @@ pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
 /// `GET /images/{name}/history`
 pub async fn history(context: Context, name: &str) -> Result<Reply, Failure> {
     let wanted = name.to_owned();
-    let steps = context.workers().quick(move |engine| engine.history(&wanted)).await?;
+    let (platforms, asked) = (platforms::asked(&context.query, "platform")?, name.to_owned());
+    let work = context.workers().translate(move |engine| {
+        if !platforms.is_empty() {
+            platforms::check(&engine.image(&wanted)?, &asked, &platforms)?;
+        }
+        Ok(engine.history(&wanted)?)
+    });
+    let steps = work.await?;
     let steps = steps.iter().map(|step| {
         json!({
             "Id": step.id.as_deref().unwrap_or("<missing>"),

@@ -1,5 +1,6 @@
 //! Naming, removing, pruning.
 
+use super::platforms;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::Filters;
@@ -33,7 +34,14 @@ fn lines(removed: &[Removed]) -> Vec<Value> {
 /// `DELETE /images/{name}`
 pub async fn remove(context: Context, name: &str) -> Result<Reply, Failure> {
     let (wanted, force) = (name.to_owned(), context.query.switch("force"));
-    let removed = context.workers().patient(move |engine| engine.remove_image(&wanted, force)).await?;
+    let platforms = platforms::asked(&context.query, "platforms")?;
+    let work = context.workers().patient_translate(move |engine| {
+        if !platforms.is_empty() {
+            platforms::check(&engine.image(&wanted)?, &wanted, &platforms)?;
+        }
+        Ok(engine.remove_image(&wanted, force)?)
+    });
+    let removed = work.await?;
     reply::ok(&lines(&removed))
 }
 

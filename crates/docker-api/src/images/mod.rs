@@ -2,4 +2,5 @@
 
 pub mod ask;
 pub mod change;
+pub mod platforms;
 pub mod transfer;

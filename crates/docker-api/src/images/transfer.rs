@@ -1,5 +1,6 @@
 //! Images that come and go: pull, push, load, save, with Docker's progress objects.
 
+use super::platforms;
 use crate::containers::became::{instructions, named};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -41,7 +42,7 @@ pub async fn create(context: Context) -> Result<Reply, Failure> {
     };
     oci::reference::Reference::parse(&reference)
         .map_err(|_| Failure::bad(format!("invalid reference format: {reference:?}")))?;
-    let platform = context.query.text("platform").map(str::to_owned);
+    let platform = platforms::one(&context.query, "platform")?.map(|platform| platform.to_string());
     let account = account(&context.headers, &reference)?;
     stream(&context, move |engine, lines| {
         engine.use_registry_account(account);
@@ -136,8 +137,9 @@ impl PullProgress for Lines {
     }
 
     fn resolved(&mut self, repository: &str, tag: &str) {
-        let name =
-            repository.split_once('/').map_or_else(|| format!("library/{repository}"), |_| repository.to_owned());
+        // Without the registry, whichever it is.
+        let reference = oci::reference::Reference::parse(repository);
+        let name = reference.map_or_else(|_| repository.to_owned(), |reference| reference.path().to_owned());
         self.say(json!({ "status": format!("Pulling from {name}"), "id": tag }));
     }
 
@@ -189,9 +191,13 @@ fn size(bytes: u64) -> String {
 
 /// `POST /images/load`
 pub async fn load(context: Context) -> Result<Reply, Failure> {
+    let platform = platforms::one(&context.query, "platform")?;
     let (source, feed) = piped::in_from(context.body)?;
     let workers = context.shared.workers.clone();
-    let work = workers.patient(move |engine| engine.load(source, "the archive", &mut Quiet));
+    let work = workers.patient(move |engine| match platform {
+        Some(platform) => engine.load_for(source, "the archive", &platform, &mut Quiet),
+        None => engine.load(source, "the archive", &mut Quiet),
+    });
     let (loaded, ()) = tokio::join!(work, feed);
     let loaded = match loaded {
         Ok(loaded) => loaded,
@@ -221,10 +227,14 @@ pub async fn save(context: Context, mut names: Vec<String>) -> Result<Reply, Fai
     }
     // Asked for before the status is sent; what fails later ends the archive too soon.
     let wanted = names.clone();
-    context.workers().quick(move |engine| wanted.iter().try_for_each(|name| engine.image(name).map(drop))).await?;
+    let platforms = platforms::asked(&context.query, "platform")?;
+    let checked = context.workers().translate(move |engine| {
+        wanted.iter().try_for_each(|name| platforms::check(&engine.image(name)?, name, &platforms))
+    });
+    checked.await?;
     let (mut sink, content) = piped::out()?;
     let workers = context.workers().clone();
-    let options = SaveOptions { platform: context.query.text("platform").map(str::to_owned), ..SaveOptions::default() };
+    let options = SaveOptions::default();
     tokio::spawn(async move {
         drop(workers.patient(move |engine| engine.save(&names, &options, &mut sink)).await);
     });
@@ -236,7 +246,8 @@ pub async fn push(context: Context, name: &str) -> Result<Reply, Failure> {
     let tag = context.query.text("tag");
     let wanted = tag.map_or_else(|| name.to_owned(), |tag| format!("{name}:{tag}"));
     let account = account(&context.headers, &wanted)?;
-    let options = PushOptions { all_tags: tag.is_none(), platform: context.query.text("platform").map(str::to_owned) };
+    let platform = platforms::one(&context.query, "platform")?.map(|platform| platform.to_string());
+    let options = PushOptions { all_tags: tag.is_none(), platform };
     stream(&context, move |engine, lines| {
         engine.use_registry_account(account);
         engine.push(&wanted, &options, &mut Lines { lines }).map(drop)

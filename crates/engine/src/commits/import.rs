@@ -37,7 +37,7 @@ impl Engine {
             Error::caused(kind, "cannot import the archive", error)
         })?;
         let step = History { comment: options.message.clone(), ..History::default() };
-        let id = self.store_image(config, Vec::new(), Some(&layer), step, name)?;
+        let id = self.store_image(config, (Vec::new(), None), Some(&layer), step, name)?;
         self.settle(unsettled, true)?;
         self.record_image("import", &id, &id);
         Ok(id)

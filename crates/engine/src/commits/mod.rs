@@ -98,7 +98,8 @@ impl Engine {
         }
         let layer = layer?;
         let step = config::step(&entry.settings, options);
-        let id = self.store_image(config, manifest, layer.as_ref(), step, name)?;
+        let parent = Some(entry.settings.image_id.as_str());
+        let id = self.store_image(config, (manifest, parent), layer.as_ref(), step, name)?;
         self.settle(unsettled, true)?;
         let reference = options.reference.clone().unwrap_or_default();
         let more = [("comment", options.message.as_str()), ("imageID", id.as_str()), ("imageRef", reference.as_str())];
@@ -116,11 +117,11 @@ impl Engine {
         writable.commit(&mount_points(&entry.settings)).internal(failed).map(Some)
     }
 
-    /// Records an image of one more layer, if there is one; it is in the store.
+    /// Records an image of one more layer than its parent, if there are; it is in the store.
     pub(crate) fn store_image(
         &self,
         mut config: ImageConfig,
-        mut layers: Vec<Descriptor>,
+        (mut layers, parent): (Vec<Descriptor>, Option<&str>),
         layer: Option<&store::Layer>,
         mut step: oci::image::History,
         name: Option<String>,
@@ -145,7 +146,10 @@ impl Engine {
             config: Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
             layers,
             subject: None,
-            annotations: [(crate::images::MADE_HERE.to_owned(), "true".to_owned())].into(),
+            annotations: [(crate::images::MADE_HERE, Some("true")), (crate::images::PARENT, parent)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+                .collect(),
         };
         let manifest_bytes = bytes(serde_json::to_vec(&manifest))?;
         let (id, manifest) = (Digest::sha256(&config_bytes), Digest::sha256(&manifest_bytes));

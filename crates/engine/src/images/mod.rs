@@ -30,7 +30,7 @@ pub use load::Loaded;
 pub use prune::PrunedImages;
 pub(crate) use pull::translated as registry_failure;
 pub use pull::{PullEvent, PullProgress, Pulled, Quiet};
-pub(crate) use push::MADE_HERE;
+pub(crate) use push::{MADE_HERE, PARENT};
 pub use push::{PushEvent, PushOptions, PushProgress, PushedName};
 pub use remove::Removed;
 pub use save::{SaveFormat, SaveOptions};
@@ -80,6 +80,8 @@ pub struct Image {
     pub summary: ImageSummary,
     /// Digest of its manifest.
     pub manifest: String,
+    /// The image that it was committed from, while that is here.
+    pub parent: Option<String>,
     /// Its configuration.
     pub config: ImageConfig,
     /// DiffIDs, lowest first.
@@ -134,8 +136,17 @@ impl Engine {
             .iter()
             .map(|diff_id| self.store()?.layers().path(diff_id).internal(|| format!("cannot find layer {diff_id}")))
             .collect::<Result<_>>()?;
+        let parent = self.parent(&row);
         let summary = summary(row, config.config.labels.clone());
-        Ok(Image { manifest, summary, config, layers, directories })
+        Ok(Image { manifest, parent, summary, config, layers, directories })
+    }
+
+    /// The image that this one was committed from. What cannot be read says nothing.
+    fn parent(&self, row: &table::Row) -> Option<String> {
+        let (_, manifest) = self.manifest_document(row).ok()?;
+        let parent = manifest.annotations.get(PARENT)?;
+        let found = table::by_id(self.database().ok()?.read(), parent).ok()??;
+        Some(found.id)
     }
 
     /// Gives an image another name.

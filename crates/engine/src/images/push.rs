@@ -26,6 +26,8 @@ use store::Store;
 const MOST_ORIGINS: usize = 8;
 /// In a manifest that dhow made for an image that came without one: nobody knows its digest yet, so layers may be compressed.
 pub(crate) const MADE_HERE: &str = "dhow.manifest.made-here";
+/// In the manifest of a commit: the image that its container was made from.
+pub(crate) const PARENT: &str = "dhow.manifest.parent";
 
 /// What happens to a layer on its way to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,6 +188,7 @@ impl Engine {
     ) -> Result<(PushedName, Option<Unsettled>)> {
         let name = target.familiar();
         let (bytes, mut manifest) = self.manifest_document(row)?;
+        manifest.annotations.remove(PARENT);
         let diff_ids = row.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<Digest>, _>>();
         let diff_ids = diff_ids.kind(Kind::Corrupt, || format!("the record of image {} cannot be read", row.id))?;
         let push = Push {

@@ -100,12 +100,17 @@ pub(crate) fn settle(options: &NetworkOptions, around: &Surroundings) -> Result<
     })
 }
 
-/// Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, and none of the names that have a meaning.
+/// Docker's old rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, with spaces between words as it has them since, and none of the names that
+/// have a meaning.
 fn check_name(name: &str) -> Result<()> {
-    let body = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    if !name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) || !name.bytes().all(body) || name.len() > 128 {
+    let body = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' ');
+    if !name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        || !name.bytes().all(body)
+        || name.ends_with(' ')
+        || name.len() > 128
+    {
         return Err(invalid(format!(
-            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at most 128 characters"
+            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] and spaces between words are allowed, at most 128 characters"
         )));
     }
     if matches!(name, "bridge" | "host" | "none" | "default") {

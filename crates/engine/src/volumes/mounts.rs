@@ -205,7 +205,7 @@ fn check_subpath(kind: &str, path: &str) -> Result<()> {
         return Err(Error::new(
             Kind::InvalidArgument,
             format!(
-                "invalid mount config for type \"{kind}\": subpath {path:?} must be a relative path within the {kind}"
+                "invalid mount config for type \"{kind}\": subpath must be a relative path within the {kind}: {path:?}"
             ),
         ));
     }

@@ -344,7 +344,8 @@ fn ways_round(sandbox: &Sandbox) -> Result<()> {
     // What is read and what is done is the same, however the request is written.
     let twice = r#"{"Image":"busybox","HostConfig":{"Privileged":false,"Privileged":true}}"#;
     let lower = r#"{"Image":"busybox","hostconfig":{"privileged":true,"Binds":["/:/x"]}}"#;
-    for text in [twice, lower] {
+    let both = r#"{"Image":"busybox","HostConfig":{"NetworkMode":"none"},"hostconfig":{"privileged":true}}"#;
+    for text in [twice, lower, both] {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=4104", "--regid=4104", "--clear-groups", "curl", "-s", "-m", "20", "--unix-socket"]);
         command.arg(&guarded.server.socket).args(["-d", text, "http://d/containers/create?name=odd"]);

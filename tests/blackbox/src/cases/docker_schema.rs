@@ -251,6 +251,11 @@ fn running(session: &mut Session<'_>) -> Result<()> {
     let made = session.call("POST /containers/box/exec", &exec)?;
     let id = made["Id"].as_str().context("no Id")?.to_owned();
     session.call(&format!("POST /exec/{id}/start"), &json!({"Detach": true, "Tty": true}))?;
+    // While it runs it has no exit code.
+    crate::host::until("the session ends", Duration::from_secs(60), || {
+        let (_, found) = session.server.ask(&format!("GET /exec/{id}/json"), "")?;
+        Ok(found["ExitCode"].is_i64().then_some(()))
+    })?;
     session.call(&format!("GET /exec/{id}/json"), &none)?;
     let long = session.call("POST /containers/box/exec", &json!({"Cmd": ["sleep", "1000"], "Tty": true}))?;
     let id = long["Id"].as_str().context("no Id")?.to_owned();
@@ -283,7 +288,19 @@ fn images(session: &mut Session<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A value of the wrong type is found, so every field of a request is looked at or known not to be.
+/// A document with all its names in small letters.
+fn in_small_letters(document: &Value) -> Value {
+    match document {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), in_small_letters(value))).collect()
+        }
+        Value::Array(list) => list.iter().map(in_small_letters).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A value of the wrong type is found, so every field of a request is looked at or known not to be; and so in small letters,
+/// as Go reads names.
 fn documents(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let server = Server::start(sandbox)?;
@@ -314,6 +331,13 @@ fn documents(sandbox: &Sandbox) -> Result<()> {
                 "{line} {document}: {status}"
             );
             ensure!(status != 500, "{line} {document}: {message}");
+            let small = in_small_letters(&document);
+            let (code, said) = server.ask(line, &small.to_string())?;
+            let lower = |text: &str| text.to_ascii_lowercase();
+            ensure!(
+                code == status && lower(said["message"].as_str().unwrap_or_default()) == lower(message),
+                "{line} {small}: {code} {said}, and {status} {message}"
+            );
             if (status == 400 && message.contains("invalid JSON")) || status == 501 {
                 asked.insert(field.clone());
             }

@@ -133,13 +133,10 @@ pub const NEVER: &[(&str, &str)] = &[
 /// Parameters that have no effect, and why.
 pub const UNREAD: &[(&str, &str)] = &[
     ("DELETE /images/{name} noprune", "no image here has a parent without a name that would go with it"),
-    ("DELETE /images/{name} platforms", "an image here is of one platform"),
     ("GET /images/json all", "there are no intermediate images"),
     ("GET /images/json digests", "they are always there"),
     ("GET /images/json manifests", "of Docker's store with containerd"),
-    ("GET /images/{name}/history platform", "an image here is of one platform"),
     ("GET /images/{name}/json manifests", "of Docker's store with containerd"),
-    ("GET /images/{name}/json platform", "an image here is of one platform"),
     ("GET /networks/{id} scope", "of swarms"),
     ("GET /networks/{id} verbose", "of swarms"),
     ("POST /build/prune all", "there is no build cache"),
