@@ -83,7 +83,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     }
     if let Some(release) = release {
         let built = release.join().unwrap_or_else(|_| bail!("the thread that builds panicked"));
-        counts += match prepared.and(built).and_then(|()| Stage::new()) {
+        counts += match prepared.and(built).and_then(|()| Stage::new(wanted("unit"))) {
             Ok(stage) => black_box(&stage, wanted, filters),
             Err(error) => part("black-box tests", || Err(error)),
         };
@@ -259,6 +259,12 @@ impl Place {
     }
 }
 
+/// Tests at a time, where the processors are real: much of a test is waiting. Those that measure, or look at what all share, run
+/// alone in any case.
+fn jobs() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(2)
+}
+
 /// The built programs, where an ordinary user and a virtual machine can read them.
 struct Stage {
     directory: Staging,
@@ -271,8 +277,10 @@ fn build_release() -> Result<()> {
 }
 
 impl Stage {
-    fn new() -> Result<Self> {
-        let words = ["build", "--quiet", "--package", "blackbox"];
+    fn new(with_unit_tests: bool) -> Result<Self> {
+        // Beside unit tests, with the same set of packages: another has other features of the dependencies, and compiles them again.
+        let set: &[&str] = if with_unit_tests { &["--workspace", "--tests", "--bin"] } else { &["--package"] };
+        let words = [&["build", "--quiet"][..], set, &["blackbox"]].concat();
         run_command(command("cargo", words).current_dir(paths::workspace()))?;
         let directory = Staging::new(&paths::cache()?, "stage")?;
         let stage = Self { directory };
@@ -305,6 +313,7 @@ impl Stage {
         words.extend(["--report".to_owned(), report.display().to_string()]);
         let status = match place {
             Place::Here { user } => {
+                words.extend(["--jobs".to_owned(), jobs().to_string()]);
                 words.extend(user.iter().flat_map(|user| ["--as".to_owned(), (*user).to_owned()]));
                 words.extend(filters.iter().map(|&filter| filter.to_owned()));
                 disk::on_a_fresh_one(&self.path("disk.ext4"), &words)?

@@ -28,6 +28,7 @@ mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
 mod events;
+mod firewalls;
 mod hardening;
 mod health;
 mod hostile;
@@ -114,6 +115,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         combinations::CASES,
         net_attacks::CASES,
         cni::CASES,
+        firewalls::CASES,
         oci::CASES,
         hardening::CASES,
         hostile::CASES,

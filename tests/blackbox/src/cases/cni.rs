@@ -3,14 +3,18 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
+use super::ports::lan;
+use crate::bed::{Server, Ways};
 use crate::case::{cases, contains, same, skip};
 use crate::host;
 use crate::sandbox::Sandbox;
 
-cases![cni: whole_life [Root], failures_are_undone [Root], refusals];
+cases![cni:
+    whole_life [Root], failures_are_undone [Root], refusals, results_are_cached [Root], ports_are_mapped [Root],
+];
 
 const BIN: &str = "/usr/lib/cni";
 
@@ -32,7 +36,7 @@ const PORTMAP: &str = r#"{"type":"portmap","capabilities":{"portMappings":true},
 
 /// A pod: a process in a network namespace of its own.
 fn pod() -> Result<(host::Background, String)> {
-    let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn()?;
+    let child = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?;
     let path = format!("/proc/{}/ns/net", child.id());
     let own = host::namespace("self", "net")?;
     let pid = child.id().to_string();
@@ -140,5 +144,139 @@ fn refusals(sandbox: &Sandbox) -> Result<()> {
     add("pods", "../one", "eth0")?.fails(1, &["identifier of a pod"])?;
     add("pods", "one", "a/b")?.fails(1, &["invalid interface name"])?;
     add("pods", "one", "eth0")?.fails(1, &["no CNI plugin", "/nonexistent"])?;
+    Ok(())
+}
+
+/// A plugin that writes down what it was told, each word in a file of its own, and whose interface is called as it is.
+const RECORDER: &str = r#"#!/bin/sh
+cat >"$0.$CNI_COMMAND.$CNI_CONTAINERID"
+echo "${0##*/} $CNI_COMMAND ${CNI_CONTAINERID:-all} ${CNI_IFNAME:-none} ${CNI_ARGS:-none}" >>"${0%/*}/order"
+[ $CNI_COMMAND = ADD ] && echo "{\"cniVersion\":\"1.1.0\",\"interfaces\":[{\"name\":\"${0##*/}\"}]}"
+exit 0
+"#;
+
+/// The result of ADD is remembered, and is what plugins get with CHECK and DEL; each gets the one before it with ADD. What is
+/// remembered is of the time of ADD, whatever has become of the configuration.
+fn results_are_cached(sandbox: &Sandbox) -> Result<()> {
+    for name in ["first", "second", "later"] {
+        let path = sandbox.file(&format!("bin/{name}"), RECORDER)?;
+        host::succeed(Command::new("chmod").args(["+x", &path]))?;
+    }
+    let list = |version: &str, plugins: &str, more: &str| {
+        format!(r#"{{"cniVersion":"{version}","name":"pods",{more}"plugins":[{plugins}]}}"#)
+    };
+    let two = r#"{"type":"first","own":1},{"type":"second","capabilities":{"portMappings":true}}"#;
+    sandbox.file("net.d/10-pods.conflist", list("1.1.0", two, ""))?;
+    let (conf, bin) = (sandbox.path("files/net.d").display().to_string(), sandbox.path("files/bin"));
+    let places = ["--conf-dir", &conf, "--bin-dir", &bin.display().to_string()].map(str::to_owned);
+    let cni = |words: &[&str]| {
+        let all: Vec<&str> = ["cni", words[0]].into_iter().chain(places.iter().map(String::as_str)).collect();
+        sandbox.dhow([&all[..], &words[1..]].concat())
+    };
+    let told = |plugin: &str, command: &str, id: &str| -> Result<Value> {
+        let path = bin.join(format!("{plugin}.{command}.{id}"));
+        serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?).map_err(Into::into)
+    };
+    let of = |name: &str| json!({ "cniVersion": "1.1.0", "interfaces": [{ "name": name }] });
+    let own = "/proc/self/ns/net";
+    let ports = ["-p", "8080:80", "-p", "192.0.2.1:8081:81/udp", "-p", "[2001:db8::1]:8082:82"];
+    let arguments = ["--arg", "K8S_POD_NAME=web", "--arg", "K8S_POD_NAMESPACE=shop"];
+    let added = cni(&[&["add"], &ports[..], &arguments, &["pods", "one", own]].concat())?.success()?;
+    same!(serde_json::from_str::<Value>(&added)?, of("second"));
+    let (first, second) = (told("first", "ADD", "one")?, told("second", "ADD", "one")?);
+    same!((&first["prevResult"], &first["own"], &first["name"]), (&Value::Null, &json!(1), &json!("pods")));
+    same!(first["runtimeConfig"], Value::Null, "it cannot map ports");
+    same!(second["prevResult"], of("first"));
+    same!(
+        second["runtimeConfig"]["portMappings"],
+        json!([
+            { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" },
+            { "hostPort": 8081, "containerPort": 81, "protocol": "udp", "hostIP": "192.0.2.1" },
+            { "hostPort": 8082, "containerPort": 82, "protocol": "tcp", "hostIP": "2001:db8::1" },
+        ])
+    );
+    cni(&["add", "--ifname", "net1", "pods", "two", own])?.success()?;
+    // The network is another one now; who was attached before is not concerned.
+    sandbox.file("net.d/10-pods.conflist", list("1.1.0", r#"{"type":"later"}"#, ""))?;
+    cni(&["check", "pods", "one"])?.success()?;
+    for plugin in ["first", "second"] {
+        let told = told(plugin, "CHECK", "one")?;
+        same!(told["prevResult"], of("second"), "{plugin}");
+        same!(told["cniVersion"], "1.1.0");
+    }
+    same!(told("second", "CHECK", "one")?["runtimeConfig"], second["runtimeConfig"]);
+    cni(&["del", "pods", "one"])?.success()?;
+    for plugin in ["first", "second"] {
+        same!(told(plugin, "DEL", "one")?["prevResult"], of("second"), "{plugin}");
+    }
+    same!(told("second", "DEL", "one")?["runtimeConfig"], second["runtimeConfig"]);
+    // Plugins of 1.1 are told what stays, and only them.
+    same!(cni(&["gc", "--valid", "three/eth0", "pods"])?.success()?, "two/net1");
+    same!(told("second", "DEL", "two")?["prevResult"], of("second"));
+    let collected = told("later", "GC", "")?;
+    same!(collected["cni.dev/valid-attachments"], json!([{ "containerID": "three", "ifname": "eth0" }]));
+    let args = "K8S_POD_NAME=web;K8S_POD_NAMESPACE=shop";
+    let order: Vec<String> = ["first ADD", "second ADD"]
+        .iter()
+        .map(|step| format!("{step} one eth0 {args}"))
+        .chain(["first ADD", "second ADD"].map(|step| format!("{step} two net1 none")))
+        .chain(["first CHECK", "second CHECK", "second DEL", "first DEL"].map(|step| format!("{step} one eth0 {args}")))
+        .chain(["second DEL", "first DEL"].map(|step| format!("{step} two net1 none")))
+        .chain(["later GC all none none".to_owned()])
+        .collect();
+    same!(fs::read_to_string(bin.join("order"))?.lines().map(str::to_owned).collect::<Vec<_>>(), order);
+    same!(fs::read_dir(sandbox.path("data/cni"))?.count(), 0);
+    // Who does not want to be collected or checked is not.
+    sandbox.file("net.d/10-pods.conflist", list("1.1.0", two, r#""disableGC":true,"disableCheck":true,"#))?;
+    cni(&["add", "pods", "four", own])?.success()?;
+    same!(cni(&["gc", "pods"])?.success()?, "");
+    cni(&["check", "pods", "four"])?.success()?;
+    ensure!(told("first", "CHECK", "four").is_err() && told("first", "DEL", "four").is_err(), "it was checked");
+    // Versions before 0.4 give DEL no result; an attachment whose record a power cut has emptied can still be detached.
+    sandbox.file("net.d/10-pods.conflist", list("0.3.1", two, ""))?;
+    cni(&["add", "pods", "old", own])?.success()?;
+    cni(&["del", "pods", "old"])?.success()?;
+    same!(told("first", "DEL", "old")?["prevResult"], Value::Null);
+    fs::write(sandbox.path("data/cni/pods:four:eth0"), "")?;
+    cni(&["check", "pods", "four"])?.fails(1, &["cannot be read"])?;
+    cni(&["del", "pods", "four"])?.success()?;
+    same!(told("first", "DEL", "four")?["prevResult"], Value::Null);
+    same!(fs::read_dir(sandbox.path("data/cni"))?.count(), 0);
+    Ok(())
+}
+
+/// Ports that Debian's `portmap` maps, by packets of a neighbour on the LAN and of this machine.
+fn ports_are_mapped(sandbox: &Sandbox) -> Result<()> {
+    ready()?;
+    let lan = lan()?;
+    host::succeed(Command::new("ip").args(["address", "add", "192.0.2.100/24", "dev", "wire0"]))?;
+    let directory = network(sandbox, PORTMAP)?;
+    let places = ["--conf-dir", &directory, "--bin-dir", BIN];
+    let (pod, path) = pod()?;
+    let ports = ["-p", "8080:80", "-p", "8080:80/udp", "-p", "192.0.2.100:8081:80"];
+    sandbox.ok([&["cni", "add"], &places[..], &ports, &["pods", "one", &path]].concat())?;
+    let server = Server::start(&pod.0.id().to_string(), 80, "pod")?;
+    let ways = |mapped: bool, when: &str| -> Result<()> {
+        let mut ways = Ways::default();
+        for to in ["192.0.2.1:8080", "192.0.2.100:8080", "192.0.2.100:8081"] {
+            match mapped {
+                // The pod sees who asks.
+                true => ways.open("neighbour", &lan.pid(), to, "pod sees 192.0.2.2"),
+                false => ways.closed("neighbour", &lan.pid(), to),
+            }
+        }
+        if mapped {
+            ways.open_to_datagrams("neighbour", &lan.pid(), "192.0.2.1:8080", "pod sees 192.0.2.2");
+        }
+        ways.closed("neighbour", &lan.pid(), "192.0.2.1:8081");
+        ways.check(when)
+    };
+    ways(true, "mapped")?;
+    // Of this machine, whose address is not the pod's to answer to.
+    contains!(crate::bed::ask("self", "127.0.0.1:8080")?.unwrap_or_default(), "pod sees 10.66.0.");
+    sandbox.ok([&["cni", "del"], &places[..], &["pods", "one", &path]].concat())?;
+    ways(false, "not mapped any more")?;
+    drop(server);
+    host::succeed(Command::new("ip").args(["link", "delete", "cni0"]))?;
     Ok(())
 }
