@@ -326,11 +326,7 @@ fn macvlan(sandbox: &Sandbox) -> Result<()> {
 fn ipvlan(sandbox: &Sandbox) -> Result<()> {
     devices(
         sandbox,
-        &[
-            ("ipvlan", "ipvlan_mode=l2", true),
-            ("ipvlan", "ipvlan_mode=l3", true),
-            ("ipvlan", "ipvlan_mode=l3s", true),
-        ],
+        &[("ipvlan", "ipvlan_mode=l2", true), ("ipvlan", "ipvlan_mode=l3", true), ("ipvlan", "ipvlan_mode=l3s", true)],
     )
 }
 
