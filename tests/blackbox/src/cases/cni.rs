@@ -13,7 +13,8 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![cni:
-    whole_life [Root], failures_are_undone [Root], refusals, results_are_cached [Root], ports_are_mapped [Root],
+    whole_life [Root], failures_are_undone [Root], refusals, results_are_cached [Root],
+    configurations_are_kept_to [Root], ports_are_mapped [Root],
 ];
 
 const BIN: &str = "/usr/lib/cni";
@@ -155,93 +156,126 @@ echo "${0##*/} $CNI_COMMAND ${CNI_CONTAINERID:-all} ${CNI_IFNAME:-none} ${CNI_AR
 exit 0
 "#;
 
+/// Two of them, of which the second can map ports.
+const TWO: &str = r#"{"type":"first","own":1},{"type":"second","capabilities":{"portMappings":true}}"#;
+
+/// A namespace for plugins that do nothing to it.
+const OWN: &str = "/proc/self/ns/net";
+
+/// Networks of plugins that write down what they are told.
+struct Recorders<'a>(&'a Sandbox);
+
+impl Recorders<'_> {
+    fn new(sandbox: &Sandbox) -> Result<Recorders<'_>> {
+        for name in ["first", "second", "later"] {
+            let path = sandbox.file(&format!("bin/{name}"), RECORDER)?;
+            host::succeed(Command::new("chmod").args(["+x", &path]))?;
+        }
+        Ok(Recorders(sandbox))
+    }
+
+    /// The network `pods` is this from now on.
+    fn configure(&self, version: &str, plugins: &str, more: &str) -> Result<()> {
+        let text = format!(r#"{{"cniVersion":"{version}","name":"pods",{more}"plugins":[{plugins}]}}"#);
+        self.0.file("net.d/10-pods.conflist", text).map(drop)
+    }
+
+    fn cni(&self, words: &[&str]) -> Result<crate::sandbox::Output> {
+        let [conf, bin] = ["files/net.d", "files/bin"].map(|name| self.0.path(name).display().to_string());
+        self.0.dhow([&["cni", words[0], "--conf-dir", &conf, "--bin-dir", &bin], &words[1..]].concat())
+    }
+
+    fn told(&self, plugin: &str, command: &str, id: &str) -> Result<Value> {
+        let path = self.0.path("files/bin").join(format!("{plugin}.{command}.{id}"));
+        serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?).map_err(Into::into)
+    }
+
+    fn order(&self) -> Result<Vec<String>> {
+        Ok(fs::read_to_string(self.0.path("files/bin/order"))?.lines().map(str::to_owned).collect())
+    }
+
+    fn remembered(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.0.path("data/cni"))?.count())
+    }
+}
+
+/// The result of a plugin.
+fn of(name: &str) -> Value {
+    json!({ "cniVersion": "1.1.0", "interfaces": [{ "name": name }] })
+}
+
 /// The result of ADD is remembered, and is what plugins get with CHECK and DEL; each gets the one before it with ADD. What is
 /// remembered is of the time of ADD, whatever has become of the configuration.
 fn results_are_cached(sandbox: &Sandbox) -> Result<()> {
-    for name in ["first", "second", "later"] {
-        let path = sandbox.file(&format!("bin/{name}"), RECORDER)?;
-        host::succeed(Command::new("chmod").args(["+x", &path]))?;
-    }
-    let list = |version: &str, plugins: &str, more: &str| {
-        format!(r#"{{"cniVersion":"{version}","name":"pods",{more}"plugins":[{plugins}]}}"#)
-    };
-    let two = r#"{"type":"first","own":1},{"type":"second","capabilities":{"portMappings":true}}"#;
-    sandbox.file("net.d/10-pods.conflist", list("1.1.0", two, ""))?;
-    let (conf, bin) = (sandbox.path("files/net.d").display().to_string(), sandbox.path("files/bin"));
-    let places = ["--conf-dir", &conf, "--bin-dir", &bin.display().to_string()].map(str::to_owned);
-    let cni = |words: &[&str]| {
-        let all: Vec<&str> = ["cni", words[0]].into_iter().chain(places.iter().map(String::as_str)).collect();
-        sandbox.dhow([&all[..], &words[1..]].concat())
-    };
-    let told = |plugin: &str, command: &str, id: &str| -> Result<Value> {
-        let path = bin.join(format!("{plugin}.{command}.{id}"));
-        serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?).map_err(Into::into)
-    };
-    let of = |name: &str| json!({ "cniVersion": "1.1.0", "interfaces": [{ "name": name }] });
-    let own = "/proc/self/ns/net";
+    let pods = Recorders::new(sandbox)?;
+    pods.configure("1.1.0", TWO, "")?;
     let ports = ["-p", "8080:80", "-p", "192.0.2.1:8081:81/udp", "-p", "[2001:db8::1]:8082:82"];
     let arguments = ["--arg", "K8S_POD_NAME=web", "--arg", "K8S_POD_NAMESPACE=shop"];
-    let added = cni(&[&["add"], &ports[..], &arguments, &["pods", "one", own]].concat())?.success()?;
+    let added = pods.cni(&[&["add"], &ports[..], &arguments, &["pods", "one", OWN]].concat())?.success()?;
     same!(serde_json::from_str::<Value>(&added)?, of("second"));
-    let (first, second) = (told("first", "ADD", "one")?, told("second", "ADD", "one")?);
+    let (first, second) = (pods.told("first", "ADD", "one")?, pods.told("second", "ADD", "one")?);
     same!((&first["prevResult"], &first["own"], &first["name"]), (&Value::Null, &json!(1), &json!("pods")));
     same!(first["runtimeConfig"], Value::Null, "it cannot map ports");
     same!(second["prevResult"], of("first"));
-    same!(
-        second["runtimeConfig"]["portMappings"],
-        json!([
-            { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" },
-            { "hostPort": 8081, "containerPort": 81, "protocol": "udp", "hostIP": "192.0.2.1" },
-            { "hostPort": 8082, "containerPort": 82, "protocol": "tcp", "hostIP": "2001:db8::1" },
-        ])
-    );
-    cni(&["add", "--ifname", "net1", "pods", "two", own])?.success()?;
+    let mappings = json!([
+        { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" },
+        { "hostPort": 8081, "containerPort": 81, "protocol": "udp", "hostIP": "192.0.2.1" },
+        { "hostPort": 8082, "containerPort": 82, "protocol": "tcp", "hostIP": "2001:db8::1" },
+    ]);
+    same!(second["runtimeConfig"]["portMappings"], mappings);
+    pods.cni(&["add", "--ifname", "net1", "pods", "two", OWN])?.success()?;
     // The network is another one now; who was attached before is not concerned.
-    sandbox.file("net.d/10-pods.conflist", list("1.1.0", r#"{"type":"later"}"#, ""))?;
-    cni(&["check", "pods", "one"])?.success()?;
-    for plugin in ["first", "second"] {
-        let told = told(plugin, "CHECK", "one")?;
-        same!(told["prevResult"], of("second"), "{plugin}");
-        same!(told["cniVersion"], "1.1.0");
+    pods.configure("1.1.0", r#"{"type":"later"}"#, "")?;
+    pods.cni(&["check", "pods", "one"])?.success()?;
+    pods.cni(&["del", "pods", "one"])?.success()?;
+    for (plugin, command) in [("first", "CHECK"), ("second", "CHECK"), ("first", "DEL"), ("second", "DEL")] {
+        let told = pods.told(plugin, command, "one")?;
+        same!((&told["prevResult"], &told["cniVersion"]), (&of("second"), &json!("1.1.0")), "{plugin} {command}");
+        let mapped = if plugin == "second" { &mappings } else { &Value::Null };
+        same!(&told["runtimeConfig"]["portMappings"], mapped, "{plugin} {command}");
     }
-    same!(told("second", "CHECK", "one")?["runtimeConfig"], second["runtimeConfig"]);
-    cni(&["del", "pods", "one"])?.success()?;
-    for plugin in ["first", "second"] {
-        same!(told(plugin, "DEL", "one")?["prevResult"], of("second"), "{plugin}");
-    }
-    same!(told("second", "DEL", "one")?["runtimeConfig"], second["runtimeConfig"]);
-    // Plugins of 1.1 are told what stays, and only them.
-    same!(cni(&["gc", "--valid", "three/eth0", "pods"])?.success()?, "two/net1");
-    same!(told("second", "DEL", "two")?["prevResult"], of("second"));
-    let collected = told("later", "GC", "")?;
+    // Plugins of 1.1 are told what stays, and only those of the network as it is now.
+    same!(pods.cni(&["gc", "--valid", "three/eth0", "pods"])?.success()?, "two/net1");
+    same!(pods.told("second", "DEL", "two")?["prevResult"], of("second"));
+    let collected = pods.told("later", "GC", "")?;
     same!(collected["cni.dev/valid-attachments"], json!([{ "containerID": "three", "ifname": "eth0" }]));
-    let args = "K8S_POD_NAME=web;K8S_POD_NAMESPACE=shop";
-    let order: Vec<String> = ["first ADD", "second ADD"]
-        .iter()
-        .map(|step| format!("{step} one eth0 {args}"))
-        .chain(["first ADD", "second ADD"].map(|step| format!("{step} two net1 none")))
-        .chain(["first CHECK", "second CHECK", "second DEL", "first DEL"].map(|step| format!("{step} one eth0 {args}")))
-        .chain(["second DEL", "first DEL"].map(|step| format!("{step} two net1 none")))
+    let of_one = |step: &str| format!("{step} one eth0 K8S_POD_NAME=web;K8S_POD_NAMESPACE=shop");
+    let of_two = |step: &str| format!("{step} two net1 none");
+    let wanted: Vec<String> = (["first ADD", "second ADD"].map(of_one).into_iter())
+        .chain(["first ADD", "second ADD"].map(of_two))
+        .chain(["first CHECK", "second CHECK", "second DEL", "first DEL"].map(of_one))
+        .chain(["second DEL", "first DEL"].map(of_two))
         .chain(["later GC all none none".to_owned()])
         .collect();
-    same!(fs::read_to_string(bin.join("order"))?.lines().map(str::to_owned).collect::<Vec<_>>(), order);
-    same!(fs::read_dir(sandbox.path("data/cni"))?.count(), 0);
-    // Who does not want to be collected or checked is not.
-    sandbox.file("net.d/10-pods.conflist", list("1.1.0", two, r#""disableGC":true,"disableCheck":true,"#))?;
-    cni(&["add", "pods", "four", own])?.success()?;
-    same!(cni(&["gc", "pods"])?.success()?, "");
-    cni(&["check", "pods", "four"])?.success()?;
-    ensure!(told("first", "CHECK", "four").is_err() && told("first", "DEL", "four").is_err(), "it was checked");
-    // Versions before 0.4 give DEL no result; an attachment whose record a power cut has emptied can still be detached.
-    sandbox.file("net.d/10-pods.conflist", list("0.3.1", two, ""))?;
-    cni(&["add", "pods", "old", own])?.success()?;
-    cni(&["del", "pods", "old"])?.success()?;
-    same!(told("first", "DEL", "old")?["prevResult"], Value::Null);
-    fs::write(sandbox.path("data/cni/pods:four:eth0"), "")?;
-    cni(&["check", "pods", "four"])?.fails(1, &["cannot be read"])?;
-    cni(&["del", "pods", "four"])?.success()?;
-    same!(told("first", "DEL", "four")?["prevResult"], Value::Null);
-    same!(fs::read_dir(sandbox.path("data/cni"))?.count(), 0);
+    same!(pods.order()?, wanted);
+    same!(pods.remembered()?, 0);
+    Ok(())
+}
+
+/// `disableCheck` and `disableGC`; versions before 0.4, which give DEL no result; a record that a power cut has emptied.
+fn configurations_are_kept_to(sandbox: &Sandbox) -> Result<()> {
+    let pods = Recorders::new(sandbox)?;
+    pods.configure("1.1.0", TWO, r#""disableGC":true,"disableCheck":true,"#)?;
+    pods.cni(&["add", "pods", "one", OWN])?.success()?;
+    same!(pods.cni(&["gc", "pods"])?.success()?, "");
+    pods.cni(&["check", "pods", "one"])?.success()?;
+    same!(pods.order()?, ["first ADD one eth0 none", "second ADD one eth0 none"]);
+    pods.configure("0.3.1", TWO, "")?;
+    pods.cni(&["add", "pods", "old", OWN])?.success()?;
+    pods.cni(&["del", "pods", "old"])?.success()?;
+    same!(pods.told("first", "DEL", "old")?["prevResult"], Value::Null);
+    for (verb, id) in [("del", "one"), ("gc", "two")] {
+        pods.configure("1.1.0", TWO, "")?;
+        if id == "two" {
+            pods.cni(&["add", "pods", "two", OWN])?.success()?;
+        }
+        fs::write(sandbox.path(&format!("data/cni/pods:{id}:eth0")), "")?;
+        pods.cni(&["check", "pods", id])?.fails(1, &["cannot be read"])?;
+        let words: &[&str] = if id == "two" { &[verb, "pods"] } else { &[verb, "pods", id] };
+        pods.cni(words)?.success()?;
+        same!(pods.told("first", "DEL", id)?["prevResult"], Value::Null);
+    }
+    same!(pods.remembered()?, 0);
     Ok(())
 }
 
