@@ -218,9 +218,10 @@ enum Place {
     Machine { selinux: bool, user: &'static str, chosen: &'static [&'static str], label: &'static str },
 }
 
-/// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on. A test takes 6 to 50 s on emulated
-/// processors, so that all of them would take most of an hour: `cargo xtask test vm -- run:: storage::` runs others.
-const KERNEL_FACING: &[&str] = &["run::hello", "limits::", "security::", "services::"];
+/// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on, and what not every kernel has.
+/// `cargo xtask test vm -- run:: storage::` runs others.
+const KERNEL_FACING: &[&str] =
+    &["run::hello", "limits::", "security::", "services::", "combinations::ipvlan", "combinations::sctp"];
 
 /// The same for an ordinary user.
 const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::", "services::"];
