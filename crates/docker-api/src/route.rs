@@ -140,6 +140,9 @@ async fn images(method: &Method, segments: &[&str], context: Context) -> Result<
         ["load"] if post => images::transfer::load(context).await,
         ["prune"] if post => images::change::prune(context).await,
         [name @ .., "json"] if get && !name.is_empty() => images::ask::inspect(context, &name.join("/")).await,
+        [name @ .., "attestations"] if get && !name.is_empty() => {
+            images::ask::attestations(context, &name.join("/")).await
+        }
         [name @ .., "history"] if get && !name.is_empty() => images::ask::history(context, &name.join("/")).await,
         [name @ .., "get"] if get && !name.is_empty() => images::transfer::save(context, vec![name.join("/")]).await,
         [name @ .., "push"] if post && !name.is_empty() => images::transfer::push(context, &name.join("/")).await,

@@ -279,6 +279,9 @@ pub async fn usage(context: Context) -> Result<Reply, Failure> {
     if context.version < Version(42) {
         document["BuilderSize"] = 0.into();
     }
+    if context.version >= crate::newer::FIRST {
+        crate::newer::disk_usage(&mut document, context.query.switch("verbose"));
+    }
     reply::ok(&document)
 }
 

@@ -24,6 +24,9 @@ pub fn value(container: &Container, now: Timestamp, sizes: bool) -> Result<Value
         "NetworkSettings": { "Networks": crate::to_value(&crate::endpoints::networks(container))? },
         "Mounts": crate::to_value(&mounts)?,
     });
+    if let Some(health) = &container.health {
+        line["Health"] = json!({ "Status": health.status.name(), "FailingStreak": health.failing_streak });
+    }
     if sizes {
         line["SizeRw"] = 0.into();
         line["SizeRootFs"] = 0.into();

@@ -25,6 +25,7 @@ mod docker_rust;
 mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
+mod docker_versions;
 mod events;
 mod hardening;
 mod health;
@@ -127,6 +128,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
+        docker_versions::CASES,
         xray::CASES,
         crowd::CASES,
         #[cfg(target_arch = "x86_64")]

@@ -15,6 +15,7 @@ pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
     if !sessions.is_empty() {
         document["ExecIDs"] = sessions.into();
     }
+    crate::newer::container(&mut document, context.version);
     if context.query.switch("size") {
         let sizes = context.workers().patient(move |engine| engine.container_sizes(&container)).await?;
         document["SizeRw"] = sizes.written.into();

@@ -313,9 +313,9 @@ fn documents(sandbox: &Sandbox) -> Result<()> {
         ("POST /containers/box/exec", "ContainerExecBody", json!({"Cmd": ["true"]})),
         ("POST /exec/nosuch/start", "ExecStartBody", json!({})),
         ("POST /networks/create", "NetworkCreateBody", json!({"Name": ""})),
-        ("POST /networks/nosuch/connect", "NetworkConnectBody", json!({"Container": "nosuch"})),
-        ("POST /networks/nosuch/disconnect", "NetworkDisconnectBody", json!({"Container": "nosuch"})),
-        ("POST /volumes/create", "VolumeCreateOptions", json!({"Name": "/"})),
+        ("POST /networks/nosuch/connect", "NetworkConnectRequest", json!({"Container": "nosuch"})),
+        ("POST /networks/nosuch/disconnect", "NetworkDisconnectRequest", json!({"Container": "nosuch"})),
+        ("POST /volumes/create", "VolumeCreateRequest", json!({"Name": "/"})),
         ("POST /auth", "AuthConfig", json!({"serveraddress": "http://\0"})),
     ] {
         ensure!(facts.types.contains_key(kind), "{kind}");
@@ -559,7 +559,7 @@ fn odd_requests(sandbox: &Sandbox) -> Result<()> {
                 query.push(format!("{key}={}", TEXTS[dice.roll(TEXTS.len())]));
             }
         }
-        let version = ["", "/v1.24", "/v1.41", "/v1.51"][dice.roll(4)];
+        let version = ["", "/v1.24", "/v1.41", "/v1.55"][dice.roll(4)];
         let content = match &operation.body {
             Some(kind) if facts.types.contains_key(kind) => odd_document(&mut dice, &facts, kind, 4).to_string(),
             Some(_) => ["", "{}", "x", "null"][dice.roll(4)].to_owned(),

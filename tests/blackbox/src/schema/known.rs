@@ -7,6 +7,7 @@ pub const NOT_CALLED: &[(&str, &str)] = &[
     ("PUT /containers/{id}/archive", "takes an archive; docker_api::files_in_and_out"),
     ("POST /session", "there is no BuildKit"),
     ("GET /containers/{id}/attach/ws", "no document; docker_streams::websocket"),
+    ("GET /images/{name}/attestations", "none is kept, 501"),
     ("GET /images/search", "asks Docker's index; a unit test of the engine has its answers"),
     ("POST /auth", "asks a registry with an account; docker_clients::docker_py"),
     ("POST /images/{name}/push", "docker_clients::images_go_out"),
@@ -15,17 +16,12 @@ pub const NOT_CALLED: &[(&str, &str)] = &[
 
 /// Fields of answers that are not in the schema, or null where it has no null, as in Docker's own.
 pub const BESIDE: &[(&str, &str)] = &[
-    ("EventMessage.from", "of older clients; Docker has it up to 1.51"),
-    ("EventMessage.id", "of older clients; Docker has it up to 1.51"),
-    ("EventMessage.status", "of older clients; Docker has it up to 1.51"),
     ("HostConfig.MemorySwappiness", "null in Docker's answers, too, where nobody asked for it"),
     ("HostConfig.OomKillDisable", "null in Docker's answers, too, where nobody asked for it"),
 ];
 
 /// Fields of the schema that no answer has, and why; all of a document that never comes as `Type.*`.
 pub const NEVER: &[(&str, &str)] = &[
-    ("Address.*", "no container has a second address"),
-    ("BuildCache.*", "there is no build cache"),
     ("ClusterInfo.*", "of swarms"),
     ("ClusterVolume.*", "of swarms"),
     ("ClusterVolume.Info.*", "of swarms"),
@@ -38,7 +34,6 @@ pub const NEVER: &[(&str, &str)] = &[
     ("ContainerBlkioStatEntry.*", "where there are devices; limits has them"),
     ("ContainerCPUUsage.percpu_usage", "of cgroup v1, where Docker leaves it out, too"),
     ("ContainerConfig.ArgsEscaped", "of Windows"),
-    ("ContainerConfig.MacAddress", "as asked, where it was asked for"),
     ("ContainerConfig.NetworkDisabled", "as asked, where it was asked for"),
     ("ContainerInspectResponse.ImageManifestDescriptor", "of Docker's store with containerd"),
     ("ContainerMemoryStats.commitbytes", "of Windows"),
@@ -61,13 +56,11 @@ pub const NEVER: &[(&str, &str)] = &[
     ("GenericResources.DiscreteResourceSpec.*", "of swarms"),
     ("GenericResources.NamedResourceSpec.*", "of swarms"),
     ("HostConfig.BlkioWeightDevice.*", "where there are devices; limits has them"),
-    ("HostConfig.KernelMemoryTCP", "Linux has no such limit with cgroup v2"),
     ("HostConfig.StorageOpt", "as asked, where it was asked for"),
     ("ImageConfig.ArgsEscaped", "of Windows"),
     ("ImageConfig.Healthcheck", "as asked, where it was asked for"),
     ("ImageConfig.Shell", "as asked, where it was asked for"),
     ("ImageConfig.StopSignal", "as asked, where it was asked for"),
-    ("ImageInspect.DockerVersion", "left out where there is nothing to say, as by Docker"),
     ("ImageInspect.Manifests", "of Docker's store with containerd"),
     ("ImageInspect.Metadata.*", "left out where there is nothing to say, as by Docker"),
     ("ImageInspect.OsVersion", "of Windows"),
@@ -120,7 +113,6 @@ pub const NEVER: &[(&str, &str)] = &[
     ("SystemInfo.Containerd", "there is no containerd"),
     ("SystemInfo.DefaultAddressPools.*", "none is configured"),
     ("SystemInfo.DiscoveredDevices", "where a device is described; not told yet"),
-    ("SystemInfo.KernelMemoryTCP", "Linux has no such limit with cgroup v2"),
     ("SystemInfo.ProductLicense", "left out where there is nothing to say, as by Docker"),
     ("SystemVersion.Experimental", "left out where there is nothing to say, as by Docker"),
     ("TLSInfo.*", "of swarms"),
@@ -141,7 +133,6 @@ pub const UNREAD: &[(&str, &str)] = &[
     ("GET /networks/{id} verbose", "of swarms"),
     ("POST /build/prune all", "there is no build cache"),
     ("POST /build/prune filters", "there is no build cache"),
-    ("POST /build/prune keep-storage", "there is no build cache"),
     ("POST /build/prune max-used-space", "there is no build cache"),
     ("POST /build/prune min-free-space", "there is no build cache"),
     ("POST /build/prune reserved-space", "there is no build cache"),
@@ -152,7 +143,6 @@ pub const UNREAD: &[(&str, &str)] = &[
 
 /// Fields of documents in requests that are not looked at, and why.
 pub const UNASKED: &[(&str, &str)] = &[
-    ("AuthConfig.email", "Docker does not look at it either"),
     ("ConfigReference.Network", "with ConfigOnly, which is refused"),
     ("ContainerCreateBody.ArgsEscaped", "of Windows"),
     ("ContainerCreateBody.AttachStderr", "shown again as it is"),
@@ -169,7 +159,6 @@ pub const UNASKED: &[(&str, &str)] = &[
     ("ContainerUpdateBody.IOMaximumBandwidth", "of Windows"),
     ("ContainerUpdateBody.IOMaximumIOps", "of Windows"),
     ("ContainerUpdateBody.Init", "Docker's updates leave it alone"),
-    ("ContainerUpdateBody.KernelMemoryTCP", "discarded with a warning"),
     ("ContainerUpdateBody.Ulimits", "Docker's updates leave it alone"),
     ("ContainerUpdateBody.Ulimits.Hard", "Docker's updates leave it alone"),
     ("ContainerUpdateBody.Ulimits.Name", "Docker's updates leave it alone"),
@@ -189,7 +178,6 @@ pub const UNASKED: &[(&str, &str)] = &[
     ("HostConfig.IOMaximumBandwidth", "of Windows"),
     ("HostConfig.IOMaximumIOps", "of Windows"),
     ("HostConfig.Isolation", "any other word than default is refused, in other words"),
-    ("HostConfig.KernelMemoryTCP", "discarded with a warning"),
     ("Mount.Consistency", "of Docker Desktop"),
     ("NetworkCreateBody.ConfigFrom", "with ConfigOnly, which is refused"),
 ];
