@@ -125,7 +125,7 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let filters = Filters::parse(context.query.text("filters"), FILTERS)?;
     let dangling = filters.switch("dangling")?;
     let peer = context.peer.clone();
-    let all = context
+    let mut all = context
         .workers()
         .translate(move |engine| {
             let uses = engine.network_uses()?;
@@ -137,6 +137,7 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
             kept.map(|network| Ok(docker_json::network::value(&network, &[])?)).collect::<Result<Vec<Value>, Failure>>()
         })
         .await?;
+    crate::newer::networks(&mut all, context.version);
     reply::ok(&all)
 }
 

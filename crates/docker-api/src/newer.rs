@@ -44,6 +44,13 @@ pub fn image(document: &mut Value, version: Version) {
     take(&mut document["Config"], |name, value| set.contains(&name) && is_empty(value));
 }
 
+/// Takes out of a list of networks what only one of them has.
+pub fn networks(list: &mut [Value], version: Version) {
+    if version >= FIRST {
+        list.iter_mut().for_each(|network| take(network, |name, _| name == "Containers"));
+    }
+}
+
 /// Takes out of an event what was for clients of 2015.
 pub fn event(document: &mut Value, version: Version) {
     if version >= FIRST {
@@ -148,20 +155,12 @@ pub fn disk_usage(document: &mut Value, verbose: bool) {
         let all: Vec<(bool, u64)> = lines.iter().map(about).collect();
         let sum = |used: bool| all.iter().filter(|one| one.0 == used).map(|one| one.1).sum::<u64>();
         let size = layers.filter(|_| list == "Images").unwrap_or(sum(true) + sum(false));
-        // Layers that several images have are there as long as one of these is.
-        let reclaimable = if list == "Images" { size.saturating_sub(in_use(lines)) } else { sum(false) };
         let active = all.iter().filter(|one| one.0).count();
-        let taken = Taken { active, total: all.len(), size, reclaimable: reclaimable.min(size) };
+        let taken = Taken { active, total: all.len(), size, reclaimable: sum(false).min(size) };
         document[name] = usage(taken, verbose.then(|| document[list].clone()));
     }
     let lists = ["Images", "Containers", "Volumes", "BuildCache", "LayersSize"];
     take(document, |name, value| value.is_null() || (verbose && lists.contains(&name)));
-}
-
-/// Bytes of images that containers were made from, as Docker counts them.
-fn in_use(images: &[Value]) -> u64 {
-    let used = images.iter().filter(|line| line["Containers"].as_i64() > Some(0));
-    used.map(|line| line["Size"].as_u64().unwrap_or(0)).sum()
 }
 
 /// How lines of events are told apart.

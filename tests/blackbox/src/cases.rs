@@ -18,6 +18,7 @@ mod docker_attacks;
 mod docker_bugs;
 mod docker_clients;
 mod docker_crowds;
+mod docker_details;
 mod docker_newer;
 mod docker_node;
 mod docker_readers;
@@ -121,6 +122,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_bugs::CASES,
         docker_clients::CASES,
         docker_crowds::CASES,
+        docker_details::CASES,
         docker_newer::CASES,
         docker_node::CASES,
         docker_readers::CASES,

@@ -90,8 +90,6 @@ fn versions_and_errors(sandbox: &Sandbox) -> Result<()> {
         ("GET /containers/x/logs", 400, "at least one stream"),
         ("POST /containers/create", 400, "config cannot be empty"),
         ("GET /services", 503, "This node is not a swarm manager"),
-        ("POST /swarm/init", 503, "incompatible with swarm mode"),
-        ("POST /swarm/leave", 503, "not part of a swarm"),
         ("POST /build", 501, "building images is not supported by dhow yet"),
         ("POST /grpc", 404, "BuildKit"),
     ] {

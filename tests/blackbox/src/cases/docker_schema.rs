@@ -203,6 +203,7 @@ fn call_all(sandbox: &Sandbox, session: &mut Session<'_>, registry: &Registry) -
         "POST /volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D",
         "POST /build/prune",
         "GET /system/df?type=container&type=image&type=volume&type=build-cache",
+        "GET /system/df?verbose=1&type=container&type=image&type=volume&type=build-cache",
     ] {
         // Of events those up to now; a time to come would be waited for.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();

@@ -1,6 +1,6 @@
 //! What an answer looks like depends on the version asked for: what Docker 29 has anew (1.52 to 1.55) and no longer has.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::case::{cases, contains, same};
