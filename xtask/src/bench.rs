@@ -17,6 +17,7 @@ use crate::{images, setup, test};
 mod api;
 mod cage;
 mod engine;
+mod forms;
 mod limit;
 mod lists;
 mod load;

@@ -101,9 +101,10 @@ impl Engine {
         if self.store.get().is_none() {
             let host = self.host()?;
             let ownership = Ownership { user_xattr: host.user_namespace, single_id: host.single_id };
+            let form = crate::storage::form(&self.directories.data, host.user_namespace)?;
             let store = Store::open(&self.directories.data, ownership)
-                .internal(|| format!("cannot open the store in {}", self.directories.data.display()))?
-                .with_backend(crate::storage::backend(&self.directories.data, host.user_namespace)?);
+                .internal(|| format!("cannot open the store in {}", self.directories.data.display()))?;
+            let store = form.of(store);
             self.store.get_or_init(|| store);
         }
         self.store.get().ok_or_else(|| Error::new(Kind::Internal, "the store is not open"))

@@ -15,8 +15,10 @@ use crate::engine::Engine;
 use crate::error::{Context, Result};
 use monitor::Exit;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
+use std::os::fd::AsFd;
 
 impl Engine {
     /// The sweep before a verb does its own work. What cannot be put right now, for example on a full disk, the next
@@ -28,13 +30,17 @@ impl Engine {
     /// Finishes what killed processes began.
     pub fn sweep(&self) -> Result<()> {
         let runs = self.directories().run.join("containers");
-        let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(id) = name.to_str() else { continue };
+        let failed = || format!("cannot read {}", runs.display());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&runs, flags, Mode::empty()).internal(failed)?;
+        for entry in Dir::read_from(&directory).internal(failed)?.flatten() {
+            let Ok(id) = entry.file_name().to_str() else { continue };
+            if matches!(id, "." | "..") {
+                continue;
+            }
             if !is_identifier(id) {
                 lock::sweep_unseen(self.directories(), id)?;
-            } else if let Some(held) = lock::claim_existing(self.directories(), id)? {
+            } else if let Some(held) = lock::claim_existing(self.directories(), directory.as_fd(), id)? {
                 self.clear(id)?;
                 drop(held);
                 self.start_swept(id);

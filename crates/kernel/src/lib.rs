@@ -26,5 +26,6 @@ pub mod signal_names;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;
+pub mod verity;
 
 pub use error::{Error, Result};

@@ -1,7 +1,8 @@
 //! File systems in files: a loop device for a moment, and a detached mount that keeps it (loop(4)).
 //!
 //! A device is made with `LO_FLAGS_AUTOCLEAR`, so it goes with its last user: whoever is killed at any moment leaves none. A file
-//! has one device at most, since two would not know of each other's writes: whoever comes second takes the first's.
+//! has one device at most, since two would not know of each other's writes: whoever comes second takes the first's. Of what is only
+//! read that is one superblock and one page cache for all who mount it.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,7 +20,10 @@ const LOOP_GET_STATUS64: libc::c_ulong = 0x4c05;
 /// Linux 5.8.
 const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
+const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+const CONTROL: &str = "/dev/loop-control";
 
 /// Others look for a free device at the same time.
 const ATTEMPTS: usize = 100;
@@ -78,26 +82,62 @@ struct Configuration {
 /// `ENOENT` for `/dev/loop-control` where the kernel or this `/dev` has no loop devices; `EPERM` and `EACCES` in a user namespace;
 /// `EINVAL` and `EUCLEAN` for a file that is no such file system.
 pub fn mount_ext4(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let open = || {
-        rustix::fs::openat(CWD, path, flags, Mode::empty())
-            .map_err(|errno| Error::new(format!("open({path:?}, O_RDWR|O_NOFOLLOW)"), errno))
-    };
-    let file = open()?;
-    // So that nobody else gives it a device between our look and our own. Through a descriptor of its own, with which it falls:
-    // the device keeps the other one.
-    let lock = open()?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|errno| Error::new(format!("flock(<{}>, LOCK_EX)", path.display()), errno))?;
-    let device = match device_of(path, &file)? {
-        Some(device) => device,
-        None => attach(file.as_fd())?,
-    };
+    let device = device_for(path, Use::Write)?;
     let system = FileSystem::open("ext4")?;
     system.set("source", &device.path)?;
     system.set_flag("discard")?;
     // The mount holds the device from here on.
     system.mount(Attributes::empty())
+}
+
+/// A detached read-only mount of the image of EROFS in a regular file, for kernels and file systems from which it cannot be mounted
+/// without a device ([`crate::mount::erofs_image`]).
+///
+/// # Errors
+/// As [`mount_ext4`]; `ENODEV` where the kernel has no EROFS.
+pub fn mount_erofs(path: &Path) -> Result<OwnedFd> {
+    let device = device_for(path, Use::Read)?;
+    let system = FileSystem::open("erofs")?;
+    system.set("source", &device.path)?;
+    // Or the device is opened for writing, which a read-only one refuses with EACCES.
+    system.set_flag("ro")?;
+    system.mount(Attributes::MOUNT_ATTR_RDONLY)
+}
+
+/// What a device is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+}
+
+impl Use {
+    fn flags(self) -> OFlags {
+        OFlags::CLOEXEC | if self == Use::Write { OFlags::RDWR } else { OFlags::RDONLY }
+    }
+}
+
+/// The device of a file, made if it has none.
+fn device_for(path: &Path, wanted: Use) -> Result<Device> {
+    // A file that is written is ours by its name; one that is read may be named by its descriptor.
+    let flags = wanted.flags() | if wanted == Use::Write { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let open_file = || {
+        rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .map_err(|errno| Error::new(format!("open({path:?}, {flags:?})"), errno))
+    };
+    let file = open_file()?;
+    // So that nobody else gives it a device between our look and our own. Through a descriptor of its own, with which it falls:
+    // the device keeps the other one. An image that is read may be locked by whoever makes it.
+    let lock = match wanted {
+        Use::Write => open_file()?,
+        Use::Read => open(CONTROL, Use::Read)?,
+    };
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|errno| Error::new(format!("flock(<{}>, LOCK_EX)", path.display()), errno))?;
+    match device_of(path, &file, wanted)? {
+        Some(device) => Ok(device),
+        None => attach(file.as_fd(), wanted),
+    }
 }
 
 /// A device with a file behind it, held by its descriptor.
@@ -107,7 +147,7 @@ struct Device {
 }
 
 /// The device that has this file behind it.
-fn device_of(path: &Path, file: &OwnedFd) -> Result<Option<Device>> {
+fn device_of(path: &Path, file: &OwnedFd, wanted: Use) -> Result<Option<Device>> {
     let status = File::from(file.try_clone().map_err(|_| Error::new("dup(<file>)", Errno::MFILE))?)
         .metadata()
         .map_err(|error| Error::new("fstat(<file>)", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
@@ -123,7 +163,7 @@ fn device_of(path: &Path, file: &OwnedFd) -> Result<Option<Device>> {
         if !behind.trim_end().trim_end_matches(" (deleted)").ends_with(&name) {
             continue;
         }
-        let Ok(device) = open(&format!("/dev/{number}")) else { continue };
+        let Ok(device) = open(&format!("/dev/{number}"), wanted) else { continue };
         let mut information = Information::NOTHING;
         // SAFETY: the kernel writes at most a `loop_info64` to memory that is one and lives over the call.
         let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, &raw mut information) };
@@ -135,8 +175,9 @@ fn device_of(path: &Path, file: &OwnedFd) -> Result<Option<Device>> {
 }
 
 /// Puts a file behind a free device.
-fn attach(file: BorrowedFd<'_>) -> Result<Device> {
-    let control = open("/dev/loop-control")?;
+fn attach(file: BorrowedFd<'_>, wanted: Use) -> Result<Device> {
+    let control = open(CONTROL, Use::Write)?;
+    let flags = LO_FLAGS_AUTOCLEAR | if wanted == Use::Read { LO_FLAGS_READ_ONLY } else { 0 };
     let mut last = Errno::BUSY;
     for _ in 0..ATTEMPTS {
         // SAFETY: no argument, and the result is a number.
@@ -145,11 +186,11 @@ fn attach(file: BorrowedFd<'_>) -> Result<Device> {
             return Err(Error::new("ioctl(</dev/loop-control>, LOOP_CTL_GET_FREE)", last_errno()));
         }
         let path = format!("/dev/loop{number}");
-        let device = open(&path)?;
+        let device = open(&path, wanted)?;
         let configuration = Configuration {
             file: file.as_raw_fd().cast_unsigned(),
             block_size: 4096,
-            information: Information { flags: LO_FLAGS_AUTOCLEAR, ..Information::NOTHING },
+            information: Information { flags, ..Information::NOTHING },
             reserved: [0; 8],
         };
         // SAFETY: the kernel reads a `loop_config` from memory that is one and lives over the call; the file is open.
@@ -165,9 +206,9 @@ fn attach(file: BorrowedFd<'_>) -> Result<Device> {
     Err(Error::new("ioctl(</dev/loop…>, LOOP_CONFIGURE)", last))
 }
 
-fn open(path: &str) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new(format!("open({path:?}, O_RDWR)"), errno))
+fn open(path: &str, wanted: Use) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, wanted.flags(), Mode::empty())
+        .map_err(|errno| Error::new(format!("open({path:?}, {:?})", wanted.flags()), errno))
 }
 
 fn last_errno() -> Errno {

@@ -72,9 +72,28 @@ impl FileSystem {
     }
 }
 
-/// A detached read-only mount of an image of EROFS in a regular file (Linux 6.12 with `CONFIG_EROFS_FS_BACKED_BY_FILE`), without
-/// a loop device: `ENOTBLK` before, `EPERM` in a user namespace.
+/// A detached read-only mount of an image of EROFS in a regular file: as it is (Linux 6.12 with `CONFIG_EROFS_FS_BACKED_BY_FILE`), or
+/// by a loop device where the kernel or the file's own file system (tmpfs) cannot do that, which they say by `ENOTBLK`.
+///
+/// # Errors
+/// `EPERM` in a user namespace, `ENODEV` where the kernel has no EROFS, `EUCLEAN` and `EINVAL` for a file that is no image.
 pub fn erofs_image(path: &std::path::Path) -> Result<OwnedFd> {
+    match erofs_file(path) {
+        Err(error) if error.errno() == Errno::NOTBLK => match crate::loops::mount_erofs(path) {
+            // No loop devices either: what was wanted first says more.
+            Err(second) if matches!(second.errno(), Errno::NOENT | Errno::NXIO) => Err(error),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+/// Whether [`erofs_image`] would need a loop device, which not every cgroup may open.
+pub fn erofs_needs_device(path: &std::path::Path) -> bool {
+    erofs_file(path).is_err_and(|error| error.errno() == Errno::NOTBLK)
+}
+
+fn erofs_file(path: &std::path::Path) -> Result<OwnedFd> {
     let file =
         rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
             .map_err(|errno| Error::new(format!("open({path:?}, O_RDONLY)"), errno))?;

@@ -36,9 +36,14 @@ pub fn attach(attachment: &Attachment, netns: BorrowedFd<'_>) -> Result<(), Erro
     let name = &attachment.bridge;
     let bridge = links::find(&mut host, name)?.ok_or_else(|| failed(format!("RTM_GETLINK({name})"), Errno::NODEV))?;
     let mtu = attachment.mtu.or(Some(bridge.mtu));
-    let here = End { name: &attachment.host_interface, mac: None, mtu, up: true };
+    let six = sysctl::has_ipv6();
+    let here = End { name: &attachment.host_interface, mac: None, mtu, up: !six };
     let there = End { name: &attachment.container_interface, mac: Some(attachment.mac), mtu, up: false };
     let mut requests = vec![links::new_veth(&here, bridge.index, &there, netns)];
+    if six {
+        // Before it is up. The kernel does not take this when a device is made.
+        requests.extend([links::set_no_own_address(here.name), links::set_up_by_name(here.name)]);
+    }
     // With br_netfilter a container's connection to a port that it published itself never reaches the host's routing: it is
     // translated while bridged, and has to go out by the port it came in by.
     let hairpin = sysctl::is("net/bridge/bridge-nf-call-iptables", "1");

@@ -45,11 +45,8 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<Vec<Changed>, Error> {
     let present: Vec<Cidr> = if is_new {
         Vec::new()
     } else {
-        let all = routes::addresses(&mut socket)?;
-        all.into_iter()
-            .filter(|found| found.index == link.index && found.scope == 0)
-            .map(|found| found.address)
-            .collect()
+        let all = routes::addresses_of(&mut socket, link.index)?;
+        all.into_iter().filter(|found| found.scope == 0).map(|found| found.address).collect()
     };
     if is_new || !link.up || wanted.iter().any(|address| !present.contains(address)) {
         settings_of_bridge(bridge)?;

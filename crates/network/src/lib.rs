@@ -39,7 +39,7 @@ pub use firewall::{
     rules_present, unpublish,
 };
 pub use lend::lend;
-pub use links::{Link, Traffic, Upper, check_name, list as links};
+pub use links::{Link, Traffic, Upper, check_name, link, list as links};
 pub use namespace::within;
 pub use observe::{Observed, observe, observe_here};
 pub use plan::{

@@ -108,6 +108,27 @@ pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Erro
     }
 }
 
+/// The name of the device with this index, `None` where there is none.
+pub(crate) fn name_of(socket: &mut Socket, index: u32) -> Result<Option<String>, Error> {
+    let mut request = Request::new(RTM_GETLINK, 0);
+    request.raw(&header(index, 0, 0));
+    let mut found = None;
+    match socket.query(&mut request, |kind, payload| found = parse(kind, payload)) {
+        Ok(()) => Ok(found.map(|link| link.name)),
+        Err(failure) if failure.errno == Errno::NODEV => Ok(None),
+        Err(failure) => Err(refused(format!("RTM_GETLINK({index})"))(failure)),
+    }
+}
+
+/// The device of this name in the calling thread's network namespace, `None` where there is none.
+///
+/// # Errors
+/// [`Error::InterfaceName`] for what cannot be one; the kernel's refusal.
+pub fn link(name: &str) -> Result<Option<Link>, Error> {
+    check_name(name)?;
+    find(&mut open()?, name)
+}
+
 /// Every device of the socket's namespace.
 pub(crate) fn all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     let mut request = Request::new(RTM_GETLINK, 0);
@@ -271,6 +292,29 @@ pub(crate) fn new_upper(kind: Upper, lower: u32, there: &End<'_>, netns: Borrowe
 pub(crate) fn set_mtu(index: u32, mtu: u32) -> Request {
     let mut request = Request::new(RTM_SETLINK, 0);
     request.raw(&header(index, 0, 0)).u32(IFLA_MTU, mtu);
+    request
+}
+
+/// A device gets no IPv6 address by itself: a bridge's port needs none, and each would be four routes that the kernel walks
+/// whenever any device comes or goes. By name, to follow the making of the device in the same datagram.
+pub(crate) fn set_no_own_address(name: &str) -> Request {
+    const IFLA_AF_SPEC: u16 = 26;
+    const AF_INET6: u16 = 10;
+    const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+    const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+    let mut request = Request::new(RTM_SETLINK, 0);
+    request.raw(&header(0, 0, 0)).text(IFLA_IFNAME, name).nest(IFLA_AF_SPEC, |families| {
+        families.nest(AF_INET6, |six| {
+            six.u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+        });
+    });
+    request
+}
+
+/// Brings a device up, by name.
+pub(crate) fn set_up_by_name(name: &str) -> Request {
+    let mut request = Request::new(RTM_SETLINK, 0);
+    request.raw(&header(0, IFF_UP, IFF_UP)).text(IFLA_IFNAME, name);
     request
 }
 

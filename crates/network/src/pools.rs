@@ -5,9 +5,10 @@
 //! 10.88.0.0/16 and the fifteen that follow, so that dhow and Docker on one host do not want the same first piece. IPv6
 //! subnets are /64 of a prefix of this machine (RFC 4193).
 
-use crate::Cidr;
 use crate::error::Error;
-use crate::routes::Route;
+use crate::routes::{self, Route};
+use crate::{Cidr, links};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// A range that is in use, and by whom, for the error text.
@@ -64,14 +65,28 @@ pub fn unique_local(machine: &[u8]) -> Pool {
     Pool { range, piece: 64 }
 }
 
-/// The ranges that the host's routes lead to, default routes left out.
-pub fn of_routes(routes: &[Route], name_of: impl Fn(u32) -> Option<String>) -> Vec<Used> {
-    let used = routes.iter().filter(|route| route.destination.prefix() > 0);
-    used.map(|route| {
-        let device = route.index.and_then(&name_of).unwrap_or_else(|| "this machine".to_owned());
-        Used { range: route.destination, owner: format!("the route on {device}") }
-    })
-    .collect()
+/// The ranges that routes lead to, default routes left out, without those by a device that is `own`. `name_of` is asked once
+/// for each range: the link-local one, which every device has, does not cost more where there are more devices.
+fn of_routes(
+    routes: &[Route],
+    own: impl Fn(&str) -> bool,
+    mut name_of: impl FnMut(u32) -> Result<Option<String>, Error>,
+) -> Result<Vec<Used>, Error> {
+    let mut used: Vec<Used> = Vec::new();
+    let mut known = HashSet::new();
+    for route in routes.iter().filter(|route| route.destination.prefix() > 0) {
+        if known.contains(&route.destination) {
+            continue;
+        }
+        let device = route.index.map(&mut name_of).transpose()?.flatten();
+        if device.as_deref().is_some_and(&own) {
+            continue;
+        }
+        known.insert(route.destination);
+        let device = device.unwrap_or_else(|| "this machine".to_owned());
+        used.push(Used { range: route.destination, owner: format!("the route on {device}") });
+    }
+    Ok(used)
 }
 
 /// The ranges in use on this host: its routes, without those of `own` (bridges of dhow's, whose networks the caller knows by
@@ -80,11 +95,9 @@ pub fn of_routes(routes: &[Route], name_of: impl Fn(u32) -> Option<String>) -> V
 /// # Errors
 /// The kernel's refusal of a dump.
 pub fn of_host(own: impl Fn(&str) -> bool) -> Result<Vec<Used>, Error> {
-    let observed = crate::observe_here()?;
-    let name_of = |index| observed.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
-    let is_own = |route: &&Route| route.index.and_then(name_of).is_some_and(|name| own(&name));
-    let routes: Vec<Route> = observed.routes.iter().filter(|route| !is_own(route)).cloned().collect();
-    Ok(of_routes(&routes, name_of))
+    let mut socket = links::open()?;
+    let routes = routes::routes(&mut socket)?;
+    of_routes(&routes, own, |index| links::name_of(&mut socket, index))
 }
 
 /// The first free piece of the pools.

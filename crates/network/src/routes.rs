@@ -100,7 +100,26 @@ pub(crate) fn delete_address(index: u32, cidr: Cidr) -> Request {
 pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Error> {
     let mut request = Request::new(RTM_GETADDR, 0);
     request.raw(&address_header(None, 0));
-    let entries = socket.dump(&mut request).map_err(refused("RTM_GETADDR(dump)"))?;
+    dump_addresses(socket, &mut request)
+}
+
+/// The addresses of one device, at a cost that does not grow with the number of devices where the kernel looks at what a
+/// request asks for (Linux 5.0, `NETLINK_GET_STRICT_CHK`).
+pub(crate) fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
+    let mut request = Request::new(RTM_GETADDR, 0);
+    request.raw(&address_header(None, index));
+    let mut found = dump_addresses(socket, &mut request)?;
+    found.retain(|address| address.index == index);
+    Ok(found)
+}
+
+fn dump_addresses(socket: &mut Socket, request: &mut Request) -> Result<Vec<Address>, Error> {
+    let entries = match socket.dump(request) {
+        Ok(entries) => entries,
+        // The device went meanwhile.
+        Err(failure) if failure.errno == rustix::io::Errno::NODEV => Vec::new(),
+        Err(failure) => return Err(refused("RTM_GETADDR(dump)")(failure)),
+    };
     Ok(entries
         .iter()
         .filter(|(kind, _)| *kind == RTM_NEWADDR)
@@ -176,11 +195,15 @@ pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, Error> {
         let mut request = Request::new(RTM_GETROUTE, 0);
         let mut header = [0; 12];
         header[0] = family;
+        // A filter since Linux 5.0: the local table has three routes for each address.
+        header[4] = RT_TABLE_MAIN;
         request.raw(&header);
         let entries = match socket.dump(&mut request) {
             Ok(entries) => entries,
             // A kernel without IPv6 has no such table.
             Err(failure) if family == AF_INET6 && failure.errno == rustix::io::Errno::OPNOTSUPP => continue,
+            // The table is made with its first route.
+            Err(failure) if failure.errno == rustix::io::Errno::NOENT => continue,
             Err(failure) => return Err(refused("RTM_GETROUTE(dump)")(failure)),
         };
         found.extend(

@@ -51,3 +51,8 @@ pub(crate) fn force(setting: &str, value: &str) -> Result<(), Error> {
 pub(crate) fn is(setting: &str, value: &str) -> bool {
     fs::read_to_string(format!("/proc/sys/{setting}")).is_ok_and(|text| text.trim() == value)
 }
+
+/// The kernel has IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    fs::exists("/proc/sys/net/ipv6").unwrap_or_default()
+}

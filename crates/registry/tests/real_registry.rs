@@ -227,3 +227,99 @@ fn certificates_are_checked() {
     let name = reference(&format!("{}/app:1", server.domain()));
     Client::new(options()).unwrap().resolve(&name, &amd64()).unwrap();
 }
+
+/// In `directory`: `server.crt` for `registry.test`, and two authorities with a client each, of which a server is to believe `ours`
+/// and so `known`, and not `theirs` and `stranger`. All with their `.key`.
+fn certificates(directory: &Path) {
+    let openssl = |words: &[&str]| {
+        let output = Command::new("openssl").args(words).current_dir(directory).output().unwrap();
+        assert!(output.status.success(), "openssl {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    for (authority, client) in [("ours", "known"), ("theirs", "stranger")] {
+        let [secret, public] = ["key", "crt"].map(|end| format!("{authority}.{end}"));
+        let name = format!("/CN={authority}");
+        let files = ["-subj", &name, "-keyout", &secret, "-out", &public];
+        openssl(&[&["req", "-x509", "-days", "2"], &key[..], &files].concat());
+        let [own, request, signed] = ["key", "csr", "cert"].map(|end| format!("{client}.{end}"));
+        let name = format!("/CN={client}");
+        openssl(&[&["req"], &key[..], &["-subj", &name, "-keyout", &own, "-out", &request]].concat());
+        let sign =
+            ["x509", "-req", "-days", "2", "-in", &request, "-CA", &public, "-CAkey", &secret, "-CAcreateserial"];
+        openssl(&[&sign[..], &["-extfile", "extensions", "-out", &signed]].concat());
+    }
+    let names = "subjectAltName=DNS:registry.test,IP:127.0.0.1";
+    let files = ["-addext", names, "-keyout", "server.key", "-out", "server.crt"];
+    openssl(&[&["req", "-x509", "-days", "2", "-subj", "/CN=registry.test"], &key[..], &files].concat());
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[test]
+fn clients_show_their_certificate() {
+    if !has_programs(&PROGRAMS) || !has_programs(&["openssl"]) {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    std::fs::write(at("extensions"), "extendedKeyUsage = clientAuth\n").unwrap();
+    certificates(home.path());
+    let server = RealRegistry::start(|_| {
+        let [public, secret, clients] =
+            ["server.crt", "server.key", "ours.crt"].map(|name| at(name).display().to_string());
+        let tls = format!("  tls:\n    certificate: {public}\n    key: {secret}\n    clientcas:\n      - {clients}\n");
+        (tls, String::new())
+    });
+    let show = |directory: &Path, certificate: &str, key: &str| {
+        std::fs::create_dir_all(directory).unwrap();
+        std::fs::copy(at(&format!("{certificate}.cert")), directory.join("client.cert")).unwrap();
+        std::fs::copy(at(&format!("{key}.key")), directory.join("client.key")).unwrap();
+    };
+    let identity = at("skopeo");
+    show(&identity, "known", "known");
+    let layout = Layout::make(1 << 20);
+    layout.push("single", &format!("{}/app:1", server.domain()), &["--dest-cert-dir", &identity.display().to_string()]);
+
+    std::fs::write(at("hosts"), "127.0.0.1 registry.test\n").unwrap();
+    let authority = format!("registry.test:{}", server.port);
+    let trusted = at("certs.d").join(&authority);
+    std::fs::create_dir_all(&trusted).unwrap();
+    std::fs::copy(at("server.crt"), trusted.join("ca.crt")).unwrap();
+    let name = reference(&format!("{authority}/app:1"));
+    let resolve = || {
+        let directories = vec![at("certs.d")];
+        let options = Options { hosts_file: at("hosts"), certificate_directories: directories, ..Options::default() };
+        let client = Client::new(options)?;
+        let image = client.resolve(&name, &amd64())?;
+        client.blob(&name, &image.manifest.layers[0])?.finish()
+    };
+
+    // Nothing to show, and then something that the server does not take.
+    for certificate in [None, Some("stranger")] {
+        certificate.into_iter().for_each(|certificate| show(&trusted, certificate, certificate));
+        let error = resolve().unwrap_err();
+        assert!(matches!(error, Error::Tls { .. } | Error::Unreachable { .. }), "{error:?}");
+        let said = chain(&error).to_lowercase();
+        assert!(said.contains("alert") || said.contains("certificate"), "{said}");
+    }
+    show(&trusted, "known", "known");
+    resolve().unwrap();
+    // A mistake on our side is told by the file.
+    show(&trusted, "known", "stranger");
+    let error = resolve().unwrap_err();
+    assert!(chain(&error).contains("TLS cannot be set up"), "{}", chain(&error));
+    std::fs::remove_file(trusted.join("client.key")).unwrap();
+    let error = resolve().unwrap_err();
+    assert!(chain(&error).contains("client.key"), "{}", chain(&error));
+
+    // The same by containerd's hosts.toml, which names both files.
+    std::fs::remove_file(trusted.join("client.cert")).unwrap();
+    let [authorities, certificate, key] = ["server.crt", "known.cert", "known.key"].map(at);
+    let host = format!("https://{authority}");
+    let toml =
+        format!("server = {host:?}\n[host.{host:?}]\nca = {authorities:?}\nclient = [[{certificate:?}, {key:?}]]\n");
+    std::fs::write(trusted.join("hosts.toml"), toml).unwrap();
+    resolve().unwrap();
+}

@@ -91,7 +91,7 @@ pub(crate) fn root(plan: &RootPlan, map: &IdMap, maps: &mut Maps) -> Result<Owne
             // directories gets a read-only file system (EOVERFLOW, `ovl_workdir_create`).
             kernel::prctl::own_files(uid, gid).during(|| "become the owner of the container's files")?;
         }
-        crate::root::detached(plan, ids.as_ref().map(|ids| ids.as_fd()))
+        crate::root::detached(plan, ids.as_ref().map(|ids| ids.as_fd()), Vec::new())
     })
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Prepared {
     maps: Vec<(usize, Rc<OwnedFd>)>,
     /// The root, where its files are shown with other ids than they have, or its size is limited.
     root: Option<OwnedFd>,
+    /// Otherwise those of its layers that are images.
+    images: Vec<OwnedFd>,
 }
 
 impl Prepared {
@@ -40,6 +42,8 @@ impl Prepared {
         } else if crate::root::is_limited(&plan.root) {
             // The container's cgroup may not open the device.
             prepared.root = Some(mapped::apart(|| crate::root::detached_root(&plan.root))?);
+        } else {
+            prepared.images = crate::root::mount_images(&plan.root)?;
         }
         let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
             || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
@@ -51,7 +55,8 @@ impl Prepared {
                     continue;
                 }
                 Mounted::Bind { id_map, subpath, layers, .. }
-                    if confined && !layers.is_empty() || id_map.is_some() && subpath.is_some() =>
+                    if !layers.is_empty() && (confined || crate::root::needs_device(layers))
+                        || id_map.is_some() && subpath.is_some() =>
                 {
                     part_apart(mount, &mut maps)
                 }
@@ -78,6 +83,16 @@ impl Prepared {
     /// The root, if it was made before the container.
     pub(crate) fn root(&self) -> Option<BorrowedFd<'_>> {
         self.root.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The root's images, for whoever assembles it.
+    pub(crate) fn images(&self) -> Result<Vec<OwnedFd>> {
+        let again = |image: &OwnedFd| {
+            image
+                .try_clone()
+                .map_err(|error| SystemCall::new("dup(<image>)", Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))
+        };
+        self.images.iter().map(again).collect::<kernel::Result<_>>().during(|| "keep the layers' images")
     }
 
     fn tree(&self, index: usize) -> Option<BorrowedFd<'_>> {

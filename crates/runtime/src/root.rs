@@ -36,7 +36,7 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
             .try_clone_to_owned()
             .map_err(|error| SystemCall::new("dup(<root>)", Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))
             .during(|| "keep the container's root")?,
-        None => detached_root(&plan.root)?,
+        None => detached(&plan.root, None, prepared.images()?)?,
     };
     // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
     let host_root = open_directory(Path::new("/"))?;
@@ -166,7 +166,15 @@ fn isolate(plan: &Plan) -> Result<bool> {
 /// # Errors
 /// Those of fsopen(2) and its kin, and of open_tree(2).
 pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
-    detached(root, None)
+    detached(root, None, Vec::new())
+}
+
+/// The images among the layers, mounted, in their order: where a loop device is needed for that, the container's cgroup may not
+/// open it.
+pub(crate) fn mount_images(root: &RootPlan) -> Result<Vec<OwnedFd>> {
+    let RootSource::Overlay { lower, .. } = &root.source else { return Ok(Vec::new()) };
+    let images = lower.iter().filter(|layer| is_image(layer)).map(|layer| mount::erofs_image(layer));
+    images.collect::<kernel::Result<_>>().during(|| format!("mount the images of {} layers", lower.len()))
 }
 
 /// What the names of files with a file system of limited size end in: that the upper directory is in one shows by its path.
@@ -178,14 +186,22 @@ pub(crate) fn is_limited(root: &RootPlan) -> bool {
     upper.parent().is_some_and(|above| has_extension(above, LIMITED))
 }
 
-/// The same with the layers shown with other ids than they have.
-pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+/// Whether layers are images that are mounted by a loop device.
+pub(crate) fn needs_device(layers: &[PathBuf]) -> bool {
+    layers.iter().find(|layer| is_image(layer)).is_some_and(|image| mount::erofs_needs_device(image))
+}
+
+/// The same with the layers shown with other ids than they have, and with images that are mounted already.
+pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>, images: Vec<OwnedFd>) -> Result<OwnedFd> {
     match &root.source {
         RootSource::Directory { path } => directory(path),
         // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
         RootSource::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
             if is_image(&lower[0]) {
-                return mount::erofs_image(&lower[0]).during(|| "mount the only layer");
+                return match images.into_iter().next() {
+                    Some(mounted) => Ok(mounted),
+                    None => mount::erofs_image(&lower[0]).during(|| "mount the only layer"),
+                };
             }
             let tree = directory(&lower[0])?;
             let change = Change { set: Attributes::MOUNT_ATTR_RDONLY, ..Change::default() };
@@ -194,7 +210,7 @@ pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>) -> Result<O
         }
         RootSource::Overlay { lower, upper, work, userxattr, volatile } => {
             let mut layers =
-                Layers::open(lower, ids).during(|| format!("mount the images of {} layers", lower.len()))?;
+                Layers::open(lower, ids, images).during(|| format!("mount the images of {} layers", lower.len()))?;
             let upper = upper.as_deref().zip(work.as_deref());
             let upper = match upper {
                 Some(own) if ids.is_some() || is_limited(root) => {
@@ -226,7 +242,7 @@ pub(crate) fn read_only_overlay(layers: &[PathBuf], ids: Option<BorrowedFd<'_>>)
     // A user namespace's marks are told by their names alone, and an image's layers here have no others.
     let own = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let userxattr = !own.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-    let layers = Layers::open(layers, ids)?;
+    let layers = Layers::open(layers, ids, Vec::new())?;
     layers.mount(&Overlay { lower: layers.paths(), upper: None, userxattr, volatile: false, label: None })
 }
 
@@ -239,11 +255,13 @@ struct Layers {
 }
 
 impl Layers {
-    fn open(given: &[PathBuf], ids: Option<BorrowedFd<'_>>) -> kernel::Result<Self> {
+    /// `images`: those of the first layers that are images, as far as they are mounted already.
+    fn open(given: &[PathBuf], ids: Option<BorrowedFd<'_>>, images: Vec<OwnedFd>) -> kernel::Result<Self> {
         let (mut paths, mut mounts) = (Vec::with_capacity(given.len()), Vec::new());
+        let mut images = images.into_iter();
         for path in given {
             let mounted = match (is_image(path), ids) {
-                (true, _) => mount::erofs_image(path)?,
+                (true, _) => images.next().map_or_else(|| mount::erofs_image(path), Ok)?,
                 (false, Some(_)) => mount::copy_path(text(path)?, false)?,
                 (false, None) => {
                     paths.push(path.clone());

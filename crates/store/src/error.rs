@@ -174,9 +174,7 @@ pub enum StoreError {
         known: u32,
     },
     /// New layers shall be images of EROFS, and the kernel did not mount one that was made as a trial.
-    #[error(
-        "EROFS images cannot be mounted here (Linux 6.12 can, from files on a disk): use the back end \"directories\""
-    )]
+    #[error("EROFS images cannot be mounted here, from files or by loop devices: use the back end \"directories\"")]
     NoImages(#[source] SystemError),
     /// A thread could not be started.
     #[error("start a thread")]

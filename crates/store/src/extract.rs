@@ -14,35 +14,15 @@ use crate::Ownership;
 use crate::directory::Directory;
 use crate::error::{During, EntryError, StoreError, SystemError, quoted};
 use crate::late::{Late, Wish, times};
+use crate::members::{self, Extracted, Meaning, components};
 use crate::places::{Missing, Places};
 use crate::replaced;
-use crate::tally::Tally;
 use crate::xattrs::{self, Target};
 use archive::{Entry, Kind, Reader};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::io::BufRead;
-
-pub(crate) const MOST_WARNINGS: usize = 100;
-/// PATH_MAX without the NUL.
-const LONGEST_PATH: usize = 4095;
-const MOST_LEVELS: usize = 256;
-
-/// What came out.
-#[derive(Debug, Default)]
-pub(crate) struct Extracted {
-    pub(crate) size: u64,
-    pub(crate) entries: u64,
-    pub(crate) tally: Tally,
-    /// Did the archive say what the root shall be?
-    pub(crate) root_entry: bool,
-    /// Did it make the root opaque?
-    pub(crate) hides_lower: bool,
-    /// How often something that was there had to give way.
-    pub(crate) replaced: u64,
-    pub(crate) warnings: Vec<String>,
-}
 
 /// One extraction.
 pub(crate) struct Extractor {
@@ -57,7 +37,6 @@ pub(crate) struct Extractor {
     free_mask: bool,
     late: Late,
     out: Extracted,
-    left_out: u64,
 }
 
 /// Runs through a whole archive. The calling thread becomes the extraction's own: it gets a umask of its own.
@@ -88,40 +67,27 @@ impl Extractor {
             free_mask,
             late: Late::new(scratch),
             out: Extracted::default(),
-            left_out: 0,
         })
     }
 
     fn all<R: BufRead>(mut self, reader: &mut Reader<R>) -> Result<Extracted, StoreError> {
-        while let Some(entry) = reader.next().map_err(StoreError::Archive)? {
-            self.out.entries += 1;
-            self.member(&entry, reader).map_err(|source| match source {
-                EntryError::Archive(source) => StoreError::Archive(source),
-                source => StoreError::Entry { path: quoted(&entry.path), source },
-            })?;
-        }
+        self.out.entries = members::each(reader, |entry, reader| self.member(entry, reader))?;
         self.finish()
     }
 
     fn member<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), EntryError> {
         let path = components(&entry.path)?;
-        let Some((&name, parents)) = path.split_last() else {
-            return self.root_entry(entry);
+        let (parents, name) = match members::meaning(&path)? {
+            Meaning::Root => return self.root_entry(entry),
+            Meaning::Nothing => return Ok(()),
+            Meaning::Opaque(parents) => {
+                let ownership = self.ownership;
+                self.out.hides_lower |= parents.is_empty();
+                return xattrs::set_opaque(self.parent(parents)?, ownership);
+            }
+            Meaning::Whiteout(parents, hidden) => return self.whiteout(parents, hidden),
+            Meaning::File(parents, name) => (parents, name),
         };
-        // Docker's AUFS kept its own files under such names; no other program gives them a meaning.
-        let opaque = name == b".wh..wh..opq";
-        let private = |name: &&[u8]| name.starts_with(b".wh..wh.");
-        if parents.iter().any(private) || (private(&name) && !opaque) {
-            return Ok(());
-        }
-        if opaque {
-            let ownership = self.ownership;
-            self.out.hides_lower |= parents.is_empty();
-            return xattrs::set_opaque(self.parent(parents)?, ownership);
-        }
-        if let Some(hidden) = name.strip_prefix(b".wh.") {
-            return self.whiteout(parents, hidden);
-        }
         match &entry.kind {
             Kind::Regular => self.regular(entry, reader, parents, name),
             Kind::Directory => self.directory(entry, &path, parents, name),
@@ -169,9 +135,6 @@ impl Extractor {
     }
 
     fn whiteout(&mut self, parents: &[&[u8]], hidden: &[u8]) -> Result<(), EntryError> {
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(EntryError::Whiteout);
-        }
         let ownership = self.ownership;
         let parent = self.parent(parents)?;
         match fs::mknodat(parent, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
@@ -269,14 +232,9 @@ impl Extractor {
     }
 
     fn hard_link(&mut self, entry: &Entry, path: &[&[u8]], parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
-        let problem = |problem| EntryError::LinkTarget { target: quoted(&entry.link), problem };
-        let target = components(&entry.link).map_err(|_| problem("outside the layer or no name"))?;
-        let Some((&target_name, target_parents)) = target.split_last() else {
-            return Err(problem("the layer itself"));
-        };
-        if target == path {
-            return Err(problem("the link itself"));
-        }
+        let problem = |problem| members::no_target(entry, problem);
+        let target = members::link_target(entry, path)?;
+        let Some((&target_name, target_parents)) = target.split_last() else { return Ok(()) };
         // A first look, since making room for the new name must not happen for a link that cannot be made.
         let found = self.targets.enter(target_parents, Missing::Fail).and_then(|parent| stat(parent, target_name));
         let found = match found {
@@ -323,16 +281,13 @@ impl Extractor {
         kind: FileType,
         (major, minor): (u32, u32),
     ) -> Result<(), EntryError> {
-        // Linux has 12 bits for the major number and 20 for the minor; mknod(2) would silently cut off the rest.
-        if major >= 1 << 12 || minor >= 1 << 20 {
-            return Err(EntryError::Device { major, minor });
-        }
+        members::check_device(major, minor)?;
         let device = fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         match self.create(parents, name, |parent| fs::mknodat(parent, name, kind, mode, device))? {
             Ok(()) => {}
             Err(Errno::PERM) if self.ownership.user_xattr && kind != FileType::Fifo => {
-                self.warn(|| {
+                self.out.warn(|| {
                     format!("{}: device {major}:{minor} cannot be made in a user namespace", quoted(&entry.path))
                 });
                 return Ok(());
@@ -367,14 +322,14 @@ impl Extractor {
         }
         fs::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .during(|| format!("utimensat(<layer>, {})", quoted(name)))?;
-        warnings.into_iter().for_each(|warning| self.warn(|| warning));
+        warnings.into_iter().for_each(|warning| self.out.warn(|| warning));
         Ok(())
     }
 
     fn attributes(&mut self, target: &Target<'_>, entry: &Entry) -> Result<(), EntryError> {
         if !entry.xattrs.is_empty() {
             let warnings = xattrs::apply(target, &entry.xattrs, &entry.path)?;
-            warnings.into_iter().for_each(|warning| self.warn(|| warning));
+            warnings.into_iter().for_each(|warning| self.out.warn(|| warning));
         }
         Ok(())
     }
@@ -384,13 +339,8 @@ impl Extractor {
         if self.ownership.single_id {
             return Ok(None);
         }
-        // All bits set means "leave it" to chown(2).
-        let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
-        match (id(entry.uid), id(entry.gid)) {
-            (Some(uid), Some(gid)) if (uid, gid) == self.me => Ok(None),
-            (Some(uid), Some(gid)) => Ok(Some((Uid::from_raw(uid), Gid::from_raw(gid)))),
-            _ => Err(EntryError::Owner { uid: entry.uid, gid: entry.gid }),
-        }
+        let (uid, gid) = members::owner(entry)?;
+        Ok(((uid, gid) != self.me).then_some((Uid::from_raw(uid), Gid::from_raw(gid))))
     }
 
     /// Calls `make`, and once more after making room if the name is taken.
@@ -430,24 +380,13 @@ impl Extractor {
         self.targets.forget();
     }
 
-    fn warn(&mut self, warning: impl FnOnce() -> String) {
-        if self.out.warnings.len() < MOST_WARNINGS {
-            self.out.warnings.push(warning());
-        } else {
-            self.left_out += 1;
-        }
-    }
-
     fn finish(mut self) -> Result<Extracted, StoreError> {
         let scratch = self.late.scratch();
         let late = std::mem::replace(&mut self.late, Late::new(scratch));
         late.for_each(|wish| {
             self.grant(&wish).map_err(|source| StoreError::Entry { path: quoted(&wish.path), source })
         })?;
-        if self.left_out > 0 {
-            self.out.warnings.push(format!("and {} more warnings", self.left_out));
-        }
-        Ok(self.out)
+        Ok(self.out.complete())
     }
 
     fn grant(&mut self, wish: &Wish) -> Result<(), EntryError> {
@@ -460,7 +399,7 @@ impl Extractor {
             Err(error) => return Err(error),
         };
         let warnings = grant(directory, wish)?;
-        warnings.into_iter().for_each(|warning| self.warn(|| warning));
+        warnings.into_iter().for_each(|warning| self.out.warn(|| warning));
         Ok(())
     }
 }
@@ -482,7 +421,6 @@ fn grant(directory: BorrowedFd<'_>, wish: &Wish) -> Result<Vec<String>, EntryErr
     Ok(warnings)
 }
 
-/// A member's name as a list of names; empty for the root.
 /// Writes a member's data to its file, leaving its holes.
 pub(crate) fn write_content<R: BufRead>(
     entry: &Entry,
@@ -507,20 +445,6 @@ pub(crate) fn write_content<R: BufRead>(
         fs::ftruncate(fd, entry.size).during(|| format!("ftruncate({}, {})", quoted(name), entry.size))?;
     }
     Ok(())
-}
-
-pub(crate) fn components(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
-    if path.is_empty() || path.contains(&0) {
-        return Err(EntryError::Name);
-    }
-    let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
-    if names.contains(&&b".."[..]) {
-        return Err(EntryError::DotDot);
-    }
-    if path.len() > LONGEST_PATH || names.len() > MOST_LEVELS {
-        return Err(EntryError::NameTooLong { length: path.len() });
-    }
-    Ok(names)
 }
 
 fn is_whiteout(entry: &Entry) -> bool {

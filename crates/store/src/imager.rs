@@ -10,7 +10,7 @@
 use crate::acceptable;
 use crate::directory::Directory;
 use crate::error::{EntryError, StoreError, SystemError, quoted};
-use crate::extract::{Extracted, MOST_WARNINGS, components};
+use crate::members::{self, Extracted, Meaning, components};
 use crate::replaced;
 use archive::{Entry, Kind, Reader};
 use erofs::{Kind as Type, Limits, Meta, Node, Writer};
@@ -32,21 +32,14 @@ pub(crate) fn write_image<R: BufRead>(
 ) -> Result<Extracted, StoreError> {
     let root = Meta { mode: 0o755, ..Meta::default() };
     let writer = Writer::new(image, root, Limits::default());
-    let mut imager = Imager { writer, out: Extracted::default(), left_out: 0, replaced: None, scratch };
-    while let Some(entry) = reader.next().map_err(StoreError::Archive)? {
-        imager.out.entries += 1;
-        imager.member(&entry, reader).map_err(|source| match source {
-            EntryError::Archive(source) => StoreError::Archive(source),
-            source => StoreError::Entry { path: quoted(&entry.path), source },
-        })?;
-    }
+    let mut imager = Imager { writer, out: Extracted::default(), replaced: None, scratch };
+    imager.out.entries = members::each(reader, |entry, reader| imager.member(entry, reader))?;
     imager.finish()
 }
 
 struct Imager {
     writer: Writer,
     out: Extracted,
-    left_out: u64,
     /// The list of what had to give way.
     replaced: Option<BufWriter<File>>,
     scratch: Directory,
@@ -62,24 +55,18 @@ enum Missing {
 impl Imager {
     fn member<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), EntryError> {
         let path = components(&entry.path)?;
-        let Some((&name, parents)) = path.split_last() else {
-            return self.root_entry(entry);
+        let (parents, name) = match members::meaning(&path)? {
+            Meaning::Root => return self.root_entry(entry),
+            Meaning::Nothing => return Ok(()),
+            Meaning::Opaque(parents) => {
+                self.out.hides_lower |= parents.is_empty();
+                let parent = self.enter(parents, entry, Missing::Make)?;
+                self.make_opaque(parent);
+                return Ok(());
+            }
+            Meaning::Whiteout(parents, hidden) => return self.whiteout(entry, parents, hidden),
+            Meaning::File(parents, name) => (parents, name),
         };
-        // Docker's AUFS kept its own files under such names; no other program gives them a meaning.
-        let opaque = name == b".wh..wh..opq";
-        let private = |name: &&[u8]| name.starts_with(b".wh..wh.");
-        if parents.iter().any(private) || (private(&name) && !opaque) {
-            return Ok(());
-        }
-        if opaque {
-            self.out.hides_lower |= parents.is_empty();
-            let parent = self.enter(parents, entry, Missing::Make)?;
-            self.make_opaque(parent);
-            return Ok(());
-        }
-        if let Some(hidden) = name.strip_prefix(b".wh.") {
-            return self.whiteout(entry, parents, hidden);
-        }
         if path.iter().any(|name| name.len() > 255) {
             let call = format!("openat(<layer>, {})", quoted(name));
             return Err(SystemError::new(call, Errno::NAMETOOLONG).into());
@@ -193,13 +180,9 @@ impl Imager {
     }
 
     fn meta(&mut self, entry: &Entry, kind: Type) -> Result<Meta, EntryError> {
-        // All bits set means "leave it" to chown(2).
-        let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
-        let (Some(uid), Some(gid)) = (id(entry.uid), id(entry.gid)) else {
-            return Err(EntryError::Owner { uid: entry.uid, gid: entry.gid });
-        };
+        let (uid, gid) = members::owner(entry)?;
         let (attributes, warnings) = acceptable::attributes(entry, kind)?;
-        warnings.into_iter().for_each(|warning| self.warn(warning));
+        warnings.into_iter().for_each(|warning| self.out.warn(|| warning));
         let mode = match kind {
             Type::Symlink => 0o777,
             Type::Character { major: 0, minor: 0 } => entry.mode & 0o777,
@@ -216,9 +199,6 @@ impl Imager {
     }
 
     fn whiteout(&mut self, entry: &Entry, parents: &[&[u8]], hidden: &[u8]) -> Result<(), EntryError> {
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(EntryError::Whiteout);
-        }
         if hidden.len() > 255 {
             let call = format!("mknodat(<layer>, {}, S_IFCHR, 0:0)", quoted(hidden));
             return Err(SystemError::new(call, Errno::NAMETOOLONG).into());
@@ -294,14 +274,9 @@ impl Imager {
     }
 
     fn hard_link(&mut self, entry: &Entry, path: &[&[u8]], parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
-        let problem = |problem| EntryError::LinkTarget { target: quoted(&entry.link), problem };
-        let target = components(&entry.link).map_err(|_| problem("outside the layer or no name"))?;
-        let Some((&target_name, target_parents)) = target.split_last() else {
-            return Err(problem("the layer itself"));
-        };
-        if target == path {
-            return Err(problem("the link itself"));
-        }
+        let problem = |problem| members::no_target(entry, problem);
+        let target = members::link_target(entry, path)?;
+        let Some((&target_name, target_parents)) = target.split_last() else { return Ok(()) };
         let find = |imager: &mut Imager| match imager.enter(target_parents, entry, Missing::Fail) {
             Ok(directory) => Ok(imager.writer.child(directory, target_name)),
             Err(EntryError::System(_)) => Ok(None),
@@ -328,11 +303,8 @@ impl Imager {
     }
 
     fn special(&mut self, entry: &Entry, parents: &[&[u8]], name: &[u8], kind: Type) -> Result<(), EntryError> {
-        if let Type::Character { major, minor } | Type::Block { major, minor } = kind
-            // Linux has 12 bits for the major number and 20 for the minor.
-            && (major >= 1 << 12 || minor >= 1 << 20)
-        {
-            return Err(EntryError::Device { major, minor });
+        if let Type::Character { major, minor } | Type::Block { major, minor } = kind {
+            members::check_device(major, minor)?;
         }
         let parent = self.enter(parents, entry, Missing::Make)?;
         self.make_room(parent, name)?;
@@ -372,14 +344,6 @@ impl Imager {
         writeln!(list, "{inode} {size}").map_err(|error| list_error(&error).into())
     }
 
-    fn warn(&mut self, warning: String) {
-        if self.out.warnings.len() < MOST_WARNINGS {
-            self.out.warnings.push(warning);
-        } else {
-            self.left_out += 1;
-        }
-    }
-
     fn finish(mut self) -> Result<Extracted, StoreError> {
         let system = |source| StoreError::System { doing: "unpack the layer", source };
         if let Some(list) = &mut self.replaced {
@@ -389,10 +353,7 @@ impl Imager {
             EntryError::System(source) => system(source),
             source => StoreError::Entry { path: quoted(b"/"), source },
         })?;
-        if self.left_out > 0 {
-            self.out.warnings.push(format!("and {} more warnings", self.left_out));
-        }
-        Ok(self.out)
+        Ok(self.out.complete())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::rebuild::Rebuilt;
 use crate::record::{self, Backend, Record};
 use crate::staging::Staged;
 use crate::tally;
+use crate::verity;
 use crate::{Store, blobs};
 use oci::digest::Digest;
 use rustix::fd::{AsFd, OwnedFd};
@@ -93,13 +94,29 @@ impl<'a> Layers<'a> {
             }
         };
         let directory = staged.directory().clone();
-        match self.unpack(expected, source, options, &directory) {
-            Ok(imported) => self.publish(staged, imported),
+        let made = self.form().and_then(|backend| {
+            let imported = self.unpack(expected, source, options, &directory, backend)?;
+            self.note(&directory, imported, backend)
+        });
+        match made {
+            Ok(record) => self.publish(staged, record),
             Err(error) => {
                 // The first error is the one to tell; what cannot be removed now goes with the next sweep.
                 staged.discard().ok();
                 Err(error)
             }
+        }
+    }
+
+    /// What a new layer becomes.
+    fn form(&self) -> Result<Backend, StoreError> {
+        if self.store.backend == Backend::Directory {
+            return Ok(Backend::Directory);
+        }
+        match image::try_mount(self.store)? {
+            Ok(()) => Ok(self.store.backend),
+            Err(_) if self.store.or_directories => Ok(Backend::Directory),
+            Err(error) => Err(StoreError::NoImages(error)),
         }
     }
 
@@ -109,26 +126,28 @@ impl<'a> Layers<'a> {
         source: impl Read,
         options: &ImportOptions,
         directory: &Directory,
+        backend: Backend,
     ) -> Result<Imported, StoreError> {
-        let target = match self.store.backend {
+        let target = match backend {
             Backend::Directory => Target::Tree(blobs::new_directory(directory, record::TREE)?),
-            Backend::Erofs => {
-                image::try_mount(self.store)?.map_err(StoreError::NoImages)?;
-                Target::Image(image::create(directory)?)
-            }
+            Backend::Erofs => Target::Image(image::create(directory)?),
         };
         import::run(source, target, directory.clone(), self.store.ownership, expected, options)
     }
 
-    /// Writes the record and moves the layer to its place.
-    fn publish(&self, staged: Staged, imported: Imported) -> Result<Layer, StoreError> {
+    /// Seals an image, and writes the record.
+    fn note(&self, directory: &Directory, imported: Imported, backend: Backend) -> Result<Record, StoreError> {
         let system = |source| StoreError::System { doing: "put the layer in its place", source };
         let Imported { diff_id, archive_size, extracted } = imported;
-        let recipe = staged.directory().size(record::RECIPE).map_err(system)?;
+        let recipe = directory.size(record::RECIPE).map_err(system)?;
+        let verity = match backend {
+            Backend::Directory => None,
+            Backend::Erofs => verity::seal(directory).map_err(system)?,
+        };
         let record = Record {
             version: 1,
-            diff_id: diff_id.clone(),
-            backend: self.store.backend,
+            diff_id,
+            backend,
             size: extracted.size,
             entries: extracted.entries,
             archive_size,
@@ -136,10 +155,18 @@ impl<'a> Layers<'a> {
             hides_lower: extracted.hides_lower,
             recipe: Some(recipe),
             replaced: extracted.replaced > 0,
+            verity,
             tally: extracted.tally,
             warnings: extracted.warnings,
         };
-        write_record(staged.directory(), &record)?;
+        write_record(directory, &record)?;
+        Ok(record)
+    }
+
+    /// Moves the layer to its place.
+    fn publish(&self, staged: Staged, record: Record) -> Result<Layer, StoreError> {
+        let system = |source| StoreError::System { doing: "put the layer in its place", source };
+        let diff_id = record.diff_id.clone();
         let mark = boot::mark(self.store, &format!("layer-{}", diff_id.hex())).map_err(system)?;
         let layers = self.store.root.create(NAME).map_err(system)?;
         match staged.publish(&layers, diff_id.hex()) {
@@ -177,16 +204,20 @@ impl<'a> Layers<'a> {
     }
 
     /// The lower directories for a mount of these layers, topmost first: their paths, without those below a layer whose
-    /// root is opaque.
+    /// root is opaque. An image that fs-verity sealed is the one that was stored.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], system errors.
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], `EUCLEAN` for another image, system errors.
     pub fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, StoreError> {
         let mut paths = Vec::with_capacity(layers.len());
         for diff_id in layers {
-            let layer = self.get(diff_id)?;
-            paths.push(layer.path);
-            if layer.hides_lower {
+            let record = self.record(diff_id)?;
+            if let Some(noted) = &record.verity {
+                let checked = verity::check(&self.open_layer(diff_id)?, noted);
+                checked.map_err(|source| StoreError::System { doing: "check the image of a layer", source })?;
+            }
+            paths.push(self.place(diff_id, record.backend));
+            if record.hides_lower {
                 break;
             }
         }
@@ -207,10 +238,14 @@ impl<'a> Layers<'a> {
         match self.store.root.open_fd(&format!("{layer}/{}", record::TREE)) {
             Err(error) if error.errno() == Errno::NOENT => {
                 let image = format!("{layer}/{}", record::IMAGE);
-                match self.store.root.exists(&image)? {
-                    true => image::mount(&self.store.path.join(image)),
-                    false => Err(error),
+                if !self.store.root.exists(&image)? {
+                    return Err(error);
                 }
+                // A record that cannot be read is told by those who need what is in it.
+                if let Ok(Record { verity: Some(noted), .. }) = self.record(diff_id) {
+                    verity::check(&self.store.root.open(&layer)?, &noted)?;
+                }
+                image::mount(&self.store.path.join(image))
             }
             other => other,
         }

@@ -60,6 +60,7 @@ mod imager;
 mod import;
 mod late;
 mod layers;
+mod members;
 mod merge;
 mod onto;
 mod pack;
@@ -72,6 +73,7 @@ mod scatter;
 mod shift;
 mod staging;
 mod tally;
+mod verity;
 mod writable;
 mod xattrs;
 
@@ -110,6 +112,8 @@ pub struct Store {
     path: PathBuf,
     ownership: Ownership,
     backend: Backend,
+    /// Directories in place of `backend` where that cannot be.
+    or_directories: bool,
 }
 
 impl Store {
@@ -123,7 +127,8 @@ impl Store {
 
     fn open_in_boot(path: &Path, ownership: Ownership, boot_id: &str) -> Result<Store, StoreError> {
         let root = Directory::create_all(path)?;
-        let store = Store { root, path: path.to_owned(), ownership, backend: Backend::Directory };
+        let store =
+            Store { root, path: path.to_owned(), ownership, backend: Backend::Directory, or_directories: false };
         boot::check(&store, boot_id)?;
         Ok(store)
     }
@@ -141,11 +146,17 @@ impl Store {
     /// The same store, with new layers stored in another way. Those that are there stay as they are.
     #[must_use]
     pub fn with_backend(self, backend: Backend) -> Store {
-        Store { backend, ..self }
+        Store { backend, or_directories: false, ..self }
     }
 
-    /// Can this kernel, and this process, mount the images of [`Backend::Erofs`] from this file system? Tried with a small one.
-    /// tmpfs, for one, is none that the kernel takes them from.
+    /// As [`Store::with_backend`], and where this kernel mounts no images from this file system, new layers are directories.
+    #[must_use]
+    pub fn with_backend_if_possible(self, backend: Backend) -> Store {
+        Store { backend, or_directories: true, ..self }
+    }
+
+    /// Can this kernel, and this process, mount the images of [`Backend::Erofs`] from this file system, as files or by loop devices?
+    /// Tried with a small one.
     ///
     /// # Errors
     /// System errors of making it, a full disk for instance.

@@ -122,7 +122,7 @@ impl Unpacker<'_> {
 
     /// The names of a member's path, renamed as asked.
     fn place(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, EntryError> {
-        let mut names: Vec<Vec<u8>> = crate::extract::components(path)?.into_iter().map(<[u8]>::to_vec).collect();
+        let mut names: Vec<Vec<u8>> = crate::members::components(path)?.into_iter().map(<[u8]>::to_vec).collect();
         match &self.options.rename {
             Some((old, new)) if old.is_empty() => names.insert(0, new.clone()),
             Some((old, new)) if names.first() == Some(old) => names[0].clone_from(new),

@@ -32,6 +32,9 @@ pub(crate) struct Record {
     /// archive need not lead to the content that it had there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) replaced: bool,
+    /// The digest by which fs-verity sealed the image, where the file system has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verity: Option<Digest>,
     /// For the check after a power cut.
     pub(crate) tally: Tally,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -32,6 +32,7 @@ mod hardening;
 mod health;
 mod hostile;
 mod hostile_images;
+mod image_peers;
 mod image_store;
 mod images;
 mod leaks;
@@ -57,6 +58,7 @@ mod security;
 mod services;
 mod sharing;
 mod storage;
+mod storage_forms;
 mod store_faults;
 mod testbed;
 mod transfer;
@@ -74,6 +76,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         runtimes::CASES,
         storage::CASES,
+        storage_forms::CASES,
         volumes::CASES,
         usage::CASES,
         users::CASES,
@@ -109,12 +112,28 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rootless_networks::CASES,
         images::CASES,
         hostile_images::CASES,
+        image_peers::CASES,
         image_store::CASES,
         store_faults::CASES,
         transfer::CASES,
         trust::CASES,
         wrong_input::CASES,
         services::CASES,
+        xray::CASES,
+        crowd::CASES,
+        #[cfg(target_arch = "x86_64")]
+        crash::CASES,
+        crate::same::CASES,
+        leaks::CASES,
+    ]
+    .into_iter()
+    .chain(docker())
+    .flatten()
+}
+
+/// Those of Docker's API.
+fn docker() -> impl Iterator<Item = &'static [Case]> {
+    [
         docker_access::CASES,
         docker_ansible::CASES,
         docker_api::CASES,
@@ -131,13 +150,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         docker_streams::CASES,
         docker_verbs::CASES,
         docker_versions::CASES,
-        xray::CASES,
-        crowd::CASES,
-        #[cfg(target_arch = "x86_64")]
-        crash::CASES,
-        crate::same::CASES,
-        leaks::CASES,
     ]
     .into_iter()
-    .flatten()
 }

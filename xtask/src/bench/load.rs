@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Bench;
 use super::peers::{self, Engine};
 use super::table::{Samples, print};
-use super::{limit, room};
+use super::{forms, limit, room};
 use crate::command::{run as run_command, text};
 use crate::images;
 
@@ -20,56 +20,101 @@ use crate::images;
 const ARCHIVES: &[(&str, &str, bool)] =
     &[("python", "docker", true), ("python", "oci", false), ("layers20", "docker", true)];
 
+/// What was measured of one archive; by the engine's name.
+struct Measured {
+    limits: Samples,
+    times: HashMap<&'static str, Samples>,
+    peaks: HashMap<&'static str, f64>,
+    removals: HashMap<&'static str, Samples>,
+}
+
 /// Measures, prints, and returns all samples.
 pub fn run(bench: &Bench) -> Result<Value> {
     let engines = engines(bench)?;
     let mut rows = vec![];
     let mut results = vec![];
+    let mut compared = vec![];
     for (name, form, all) in ARCHIVES {
-        let archive = images::directory()?.join(format!("{name}.{form}.tar"));
         let wanted: Vec<&Engine> = engines.iter().filter(|engine| *all || engine.name != "docker").collect();
-        let mut times: HashMap<&str, Samples> = HashMap::new();
-        let mut peaks: HashMap<&str, f64> = HashMap::new();
-        let mut removals: HashMap<&str, Vec<f64>> = HashMap::new();
-        let layers = limit::layers(&archive, &bench.path("limit").join(name).join(form))?;
-        let mut limits = Samples { name: format!("limit of {name} ({form})"), values: vec![] };
-        // Once through the page cache, so that the first engine has no disadvantage.
-        std::io::copy(&mut fs::File::open(&archive)?, &mut std::io::sink())?;
-        for _ in 0..bench.rounds {
+        let measured = measure(bench, &wanted, name, form)?;
+        results.push(json!({ "seconds": measured.limits.json() }));
+        rows.extend(measured.rows(&wanted, &mut results));
+        let medians = |of: &HashMap<&str, Samples>| {
+            ["dhow", "dhow erofs"].map(|engine| of.get(engine).map_or(f64::NAN, Samples::median))
+        };
+        let limit = Some(measured.limits.median());
+        compared.push(forms::Row::new(format!("load {name} ({form}), s"), medians(&measured.times), limit));
+        compared.push(forms::Row::new(format!("rmi {name}, s"), medians(&measured.removals), None));
+    }
+    println!();
+    let head = ["what", "median s", "min s", "of the best peer (wanted 0.5)", "of the limit (wanted 1.5)"];
+    print(&[&head[..], &["peak MiB", "removal s"]].concat(), &rows);
+    let taken = room::run_all(bench, &engines)?;
+    let megabytes = ["dhow", "dhow erofs"].map(|engine| {
+        let found = taken.iter().find(|each| each["name"] == engine);
+        found.and_then(|each| each["bytes"].as_f64()).map_or(f64::NAN, |bytes| bytes / 1e6)
+    });
+    compared.push(forms::Row::new("all test images, MB on disk".to_owned(), megabytes, None));
+    let (starts, samples) = forms::starts(bench, &engines)?;
+    compared.extend(starts);
+    forms::show(&compared);
+    results.extend(taken.into_iter().chain(samples));
+    Ok(json!(results))
+}
+
+/// All rounds of one archive.
+fn measure(bench: &Bench, engines: &[&Engine], name: &str, form: &str) -> Result<Measured> {
+    let archive = images::directory()?.join(format!("{name}.{form}.tar"));
+    let layers = limit::layers(&archive, &bench.path("limit").join(name).join(form))?;
+    let mut measured = Measured {
+        limits: Samples { name: format!("limit of {name} ({form})"), values: vec![] },
+        times: HashMap::new(),
+        peaks: HashMap::new(),
+        removals: HashMap::new(),
+    };
+    // Once through the page cache, so that the first engine has no disadvantage.
+    std::io::copy(&mut fs::File::open(&archive)?, &mut std::io::sink())?;
+    for _ in 0..bench.rounds {
+        run_command(&mut Command::new("sync"))?;
+        measured.limits.values.push(limit::seconds(&layers, &bench.path("limit/written"))?);
+        for engine in engines {
+            // What others have written and the disk does not have yet is not this one's to wait for.
             run_command(&mut Command::new("sync"))?;
-            limits.values.push(limit::seconds(&layers, &bench.path("limit/written"))?);
-            for engine in &wanted {
-                // What others have written and the disk does not have yet is not this one's to wait for.
-                run_command(&mut Command::new("sync"))?;
-                let label = format!("{} load {name} ({form})", engine.name);
-                let (seconds, peak) = match load(engine, engine.command(&["load", "-i"]).arg(&archive)) {
-                    Ok(measured) => measured,
-                    Err(error) => {
-                        println!("bench: without {label}: {error:#}");
-                        continue;
-                    }
-                };
-                times.entry(engine.name).or_insert(Samples { name: label, values: vec![] }).values.push(seconds);
-                let highest = peaks.entry(engine.name).or_default();
-                *highest = highest.max(peak);
-                let started = Instant::now();
-                remove(engine)?;
-                removals.entry(engine.name).or_default().push(started.elapsed().as_secs_f64());
-            }
+            let label = format!("{} load {name} ({form})", engine.name);
+            let (seconds, peak) = match load(engine, engine.command(&["load", "-i"]).arg(&archive)) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    println!("bench: without {label}: {error:#}");
+                    continue;
+                }
+            };
+            let samples = |name| Samples { name, values: vec![] };
+            measured.times.entry(engine.name).or_insert_with(|| samples(label)).values.push(seconds);
+            let highest = measured.peaks.entry(engine.name).or_default();
+            *highest = highest.max(peak);
+            let started = Instant::now();
+            remove(engine)?;
+            let removal = || samples(format!("{} rmi {name}", engine.name));
+            let seconds = started.elapsed().as_secs_f64();
+            measured.removals.entry(engine.name).or_insert_with(removal).values.push(seconds);
         }
-        let best = times
-            .iter()
-            .filter(|(engine, _)| !engine.starts_with("dhow"))
-            .map(|(_, samples)| samples.median())
-            .fold(f64::NAN, f64::min);
-        let least = limits.median();
-        rows.push(vec![limits.name.clone(), format!("{least:.2}"), format!("{:.2}", limits.least())]);
-        results.push(json!({ "seconds": limits.json() }));
-        for engine in wanted {
-            let Some(samples) = times.get(engine.name) else { continue };
-            let (median, peak) = (samples.median(), peaks[engine.name]);
-            let values = removals.remove(engine.name).unwrap_or_default();
-            let removed = Samples { name: format!("{} rmi {name}", engine.name), values };
+    }
+    Ok(measured)
+}
+
+impl Measured {
+    /// Rows of the table: the limit, and each engine.
+    fn rows(&self, engines: &[&Engine], results: &mut Vec<Value>) -> Vec<Vec<String>> {
+        let peers = self.times.iter().filter(|(engine, _)| !engine.starts_with("dhow"));
+        let best = peers.map(|(_, samples)| samples.median()).fold(f64::NAN, f64::min);
+        let least = self.limits.median();
+        let mut rows =
+            vec![vec![self.limits.name.clone(), format!("{least:.2}"), format!("{:.2}", self.limits.least())]];
+        for engine in engines {
+            let (Some(samples), Some(removed)) = (self.times.get(engine.name), self.removals.get(engine.name)) else {
+                continue;
+            };
+            let (median, peak) = (samples.median(), self.peaks[engine.name]);
             rows.push(vec![
                 samples.name.clone(),
                 format!("{median:.2}"),
@@ -81,12 +126,8 @@ pub fn run(bench: &Bench) -> Result<Value> {
             ]);
             results.push(json!({ "seconds": samples.json(), "peak_mib": peak, "removal": removed.json() }));
         }
+        rows
     }
-    println!();
-    let head = ["what", "median s", "min s", "of the best peer (wanted 0.5)", "of the limit (wanted 1.5)"];
-    print(&[&head[..], &["peak MiB", "removal s"]].concat(), &rows);
-    results.extend(room::run_all(bench, &engines)?);
-    Ok(json!(results))
 }
 
 fn engines(bench: &Bench) -> Result<Vec<Engine>> {

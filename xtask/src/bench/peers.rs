@@ -39,8 +39,13 @@ impl Engine {
 
     /// `run OPTIONS busybox WORDS…`.
     pub fn run(&self, options: &[&str], words: &[&str]) -> Command {
+        self.run_of(options, "busybox", words)
+    }
+
+    /// `run OPTIONS IMAGE WORDS…`.
+    pub fn run_of(&self, options: &[&str], image: &str, words: &[&str]) -> Command {
         let mut command = self.command(&["run"]);
-        command.args(self.extra).args(options).arg("busybox").args(words);
+        command.args(self.extra).args(options).arg(image).args(words);
         command
     }
 

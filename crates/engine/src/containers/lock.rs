@@ -9,7 +9,7 @@ use crate::directories::Directories;
 use crate::error::{Context, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -132,10 +132,12 @@ pub(crate) fn claim_within(directories: &Directories, id: &str, patience: Durati
     }
 }
 
-/// Takes the lock of a directory that exists, without making one; `None` when it is gone or held.
-pub(crate) fn claim_existing(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
+/// Takes the lock of a directory that exists, without making one; `None` when it is gone or held. `runs` is the directory of
+/// all of them: every command asks for every running container, and the way to it is walked once.
+pub(crate) fn claim_existing(directories: &Directories, runs: BorrowedFd<'_>, id: &str) -> Result<Option<OwnedFd>> {
     let path = directories.container_run(id).join("lock");
-    match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::openat(runs, format!("{id}/lock"), flags, Mode::empty()) {
         Ok(lock) => Ok((try_lock(&lock)? && is_current(&lock, &path)).then_some(lock)),
         // Killed between making the directory and the file in it, or between removing the two.
         Err(Errno::NOENT) if directories.container_run(id).exists() => claim(directories, id),

@@ -94,8 +94,7 @@ impl Engine {
         let ruleset = {
             let database = self.database()?;
             let bridges = self.bridges(table::all(database.read())?.iter())?;
-            let published = table::all_published(database.read())?;
-            let publications = published.into_iter().map(|(_, each)| each.publication).collect();
+            let publications = table::publications(database.read())?;
             Ruleset { bridges, publications, relays: self.host()?.user_namespace, owner: self.owner() }
         };
         self.in_networks(|| network::ensure_rules(&ruleset))?.internal(filter_failed)?;

@@ -263,6 +263,19 @@ pub(crate) fn published(connection: &Connection, container: &str) -> Result<Opti
     row.map(|row| parse(&row, || "the record of published ports".into())).transpose()
 }
 
+/// Everything that is published. The table of containers is not looked at: its rows are long, and each look-up reads several.
+pub(crate) fn publications(connection: &Connection) -> Result<Vec<Publication>> {
+    let rows = || {
+        let mut statement = connection.prepare("SELECT ports FROM publication")?;
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    let rows = rows().sql("look up published ports")?;
+    let publication = |row: String| -> Result<Publication> {
+        Ok(parse::<Published>(&row, || "the record of published ports".into())?.publication)
+    };
+    rows.into_iter().map(publication).collect()
+}
+
 /// Everything that is published, with the name of the container.
 pub(crate) fn all_published(connection: &Connection) -> Result<Vec<(String, Published)>> {
     let rows = || {

@@ -53,12 +53,11 @@ impl Engine {
             Driver::Bridge => named.unwrap_or_else(|| network::bridge_interface(&id)),
             _ => String::new(),
         };
-        let links = self.in_networks(network::links)?.internal(|| "cannot read the host's devices".into())?;
-        if links.iter().any(|link| link.name == interface) {
+        if !interface.is_empty() && self.has_device(&interface)? {
             return Err(Error::new(Kind::Conflict, format!("the interface {interface} exists already")));
         }
         if let Some(parent) = settings.options.get("parent")
-            && !links.iter().any(|link| link.name == *parent)
+            && !self.has_device(parent)?
         {
             return Err(Error::new(
                 Kind::InvalidArgument,
@@ -75,6 +74,12 @@ impl Engine {
         }
         self.record_of_network(&network, "create", None);
         Ok(network)
+    }
+
+    /// Whether there is such a device where the networks are.
+    fn has_device(&self, name: &str) -> Result<bool> {
+        let found = self.in_networks(|| network::link(name))?;
+        Ok(found.internal(|| format!("cannot look for the device {name}"))?.is_some())
     }
 
     /// Writes an event of a network down; `container` is who joined or left.

@@ -23,7 +23,7 @@ use transcript::{Answer, Item};
 use wording::Likeness;
 
 mod normal;
-mod peer;
+pub mod peer;
 mod play;
 mod transcript;
 mod wording;
