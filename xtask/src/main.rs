@@ -9,6 +9,7 @@ mod bench;
 mod clients;
 mod command;
 mod crash;
+mod crowd;
 mod disk;
 mod docker_cli;
 mod elf;
@@ -32,6 +33,7 @@ usage: cargo xtask VERB
   bench api|engine|lists|load|network|oci|start [--rounds N]
                                 dhow beside crun, runc, podman and docker
   crash [VERB,...]              cut dhow short at every system call; see docs/life.md
+  crowd [--debug] [SECONDS]     64 processes at one engine, for five minutes
   docker-cli [DOCKER]           is all of a docker's command line in docs/docker-cli.md?
   vm [OPTION...] -- COMMAND     run a command in a virtual machine with pure cgroup v2; exits with its status
        --systemd, --selinux, --user tester, --share DIR, --memory MIB, --timeout SECONDS
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         ["docker-cli", docker] => docker_cli::run(docker),
         ["bench", words @ ..] => bench::run(words),
         ["crash", words @ ..] => crash::run(words),
+        ["crowd", words @ ..] => crowd::run(words),
         ["vm", words @ ..] => match vm::run(words) {
             Ok(status) => return ExitCode::from(status),
             Err(error) => Err(error),

@@ -1,6 +1,7 @@
 //! Where things lie.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
@@ -43,9 +44,11 @@ pub fn is_root() -> bool {
 pub struct Staging(PathBuf);
 
 impl Staging {
-    /// Makes an empty directory below `parent`, named after this process.
+    /// Makes an empty directory below `parent`, named after this process and numbered in it.
     pub fn new(parent: &Path, name: &str) -> Result<Self> {
-        let path = parent.join(format!(".{name}.{}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!(".{name}.{}.{number}", std::process::id()));
         if path.exists() {
             std::fs::remove_dir_all(&path)?;
         }

@@ -55,6 +55,20 @@ pub fn pretty(value: &impl serde::Serialize) -> Result<String, Failure> {
 
 /// Writes to a file that appears under its name only when it is complete; what was there before stays until then.
 pub fn to_file(path: &str, write: impl FnOnce(&std::fs::File) -> Result<(), Failure>) -> Result<(), Failure> {
+    to_file_of_mode(path, 0o666, write)
+}
+
+/// The same with a file that nobody else may read.
+pub fn to_private_file(path: &str, write: impl FnOnce(&std::fs::File) -> Result<(), Failure>) -> Result<(), Failure> {
+    to_file_of_mode(path, 0o600, write)
+}
+
+fn to_file_of_mode(
+    path: &str,
+    mode: u32,
+    write: impl FnOnce(&std::fs::File) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |error: std::io::Error| Failure::caused(format!("cannot write {path}"), error);
     // A pipe or a device is written as it is.
     if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
@@ -63,7 +77,7 @@ pub fn to_file(path: &str, write: impl FnOnce(&std::fs::File) -> Result<(), Fail
     let place = std::path::Path::new(path);
     let name = place.file_name().ok_or_else(|| Failure::new(format!("cannot write {path}: it is no file name")))?;
     let unfinished = place.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let file = std::fs::File::create_new(&unfinished).map_err(failed)?;
+    let file = std::fs::File::options().write(true).create_new(true).mode(mode).open(&unfinished).map_err(failed)?;
     let written = write(&file).and_then(|()| std::fs::rename(&unfinished, place).map_err(failed));
     if written.is_err() {
         // The first failure is the one to be told.

@@ -3,6 +3,7 @@
 use crate::access::Peer;
 use crate::content::Content;
 use crate::failure::Failure;
+use crate::flights::Flights;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::query::Query;
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub struct Shared {
     /// Who calls the engine.
     pub workers: Workers,
+    /// What is being looked up for several clients at once.
+    pub flights: Flights,
     /// Who waits for what has not started.
     pub runs: Runs,
     /// Exec sessions that were made here.
@@ -28,8 +31,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Where the server tells of itself.
     pub log: Log,
-    /// Rung when a client has gone.
-    pub left: tokio::sync::Notify,
+    /// Rung when a client has gone, and when the last thread that called the engine has ended.
+    pub left: Arc<tokio::sync::Notify>,
 }
 
 /// One request.

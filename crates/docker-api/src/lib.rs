@@ -14,6 +14,7 @@
 //!   `parting`: clients that go
 //! - `route`, `version`, `newer`, `query`, `spelling`: from a request to a handler; `reply`, `failure`: and back
 //! - `workers`: the engine blocks and belongs to one thread; here is who calls it
+//! - `flights`: clients that ask for the same at the same time are told the same
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
 //! - `streams`, `websocket`, `polled`: between a hijacked connection and a monitor
 //! - `create`: Docker's container configuration as the engine's options
@@ -31,6 +32,7 @@ mod events;
 mod exec;
 mod failure;
 mod filters;
+mod flights;
 mod images;
 pub mod listen;
 pub mod log;

@@ -8,31 +8,6 @@ use std::net::IpAddr;
 /// The first of them.
 pub const FIRST: Version = Version(52);
 
-/// Takes out of a container's inspection what was there from before there were networks.
-pub fn container(document: &mut Value, version: Version) {
-    if version < FIRST {
-        return;
-    }
-    let gone = [
-        "Bridge",
-        "EndpointID",
-        "Gateway",
-        "GlobalIPv6Address",
-        "GlobalIPv6PrefixLen",
-        "HairpinMode",
-        "IPAddress",
-        "IPPrefixLen",
-        "IPv6Gateway",
-        "LinkLocalIPv6Address",
-        "LinkLocalIPv6PrefixLen",
-        "MacAddress",
-        "SecondaryIPAddresses",
-        "SecondaryIPv6Addresses",
-    ];
-    take(&mut document["NetworkSettings"], |name, _| gone.contains(&name));
-    take(&mut document["Config"], |name, value| name == "OnBuild" && is_empty(value));
-}
-
 /// Takes out of an image's inspection what says nothing.
 pub fn image(document: &mut Value, version: Version) {
     if version < FIRST {
@@ -211,11 +186,6 @@ mod tests {
 
     #[test]
     fn what_is_gone() {
-        let whole = json!({"NetworkSettings": {"Bridge": "", "Ports": {}}, "Config": {"OnBuild": null, "Cmd": null}});
-        let (mut old, mut new) = (whole.clone(), whole.clone());
-        container(&mut old, Version(51));
-        container(&mut new, Version(52));
-        assert_eq!((old, new), (whole, json!({"NetworkSettings": {"Ports": {}}, "Config": {"Cmd": null}})));
         let mut made = json!({"Parent": "", "Author": "me", "Config": {"Cmd": ["a"], "Env": [], "Labels": null}});
         image(&mut made, FIRST);
         assert_eq!(made, json!({"Author": "me", "Config": {"Cmd": ["a"]}}));

@@ -73,6 +73,13 @@ impl Query {
     }
 }
 
+/// All parameters as they were understood; what is asked with the same ones is the same.
+impl std::fmt::Display for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|one| write!(f, "{:?}={:?}&", one.name, one.value))
+    }
+}
+
 /// Percent decoding; in queries a plus sign is a space. What is no UTF-8 is replaced.
 pub fn decode(text: &str, plus: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());

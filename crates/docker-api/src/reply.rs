@@ -54,15 +54,62 @@ pub fn text(status: StatusCode, media_type: &'static str, content: impl Into<Byt
     reply
 }
 
-/// A document, with the newline that Docker's encoder leaves behind it.
+/// A document.
 ///
 /// # Errors
 /// 500 for what cannot be written as JSON.
 pub fn json(status: StatusCode, document: &impl Serialize) -> Result<Reply, Failure> {
-    let mut content = serde_json::to_vec(document)
-        .map_err(|error| Failure::internal(format!("the answer cannot be written as JSON: {error}")))?;
+    Ok(text(status, "application/json", written(document)?))
+}
+
+/// The bytes of a document, with the newline that Docker's encoder leaves behind it.
+///
+/// # Errors
+/// As [`json`].
+pub fn written(document: &impl Serialize) -> Result<Bytes, Failure> {
+    let mut content = Vec::with_capacity(WRITTEN);
+    serde_json::to_writer(&mut content, document).map_err(unwritable)?;
     content.push(b'\n');
-    Ok(text(status, "application/json", content))
+    Ok(content.into())
+}
+
+/// Bytes that most documents need at most.
+const WRITTEN: usize = 4 << 10;
+
+/// 500: what should be an answer is none.
+pub fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::internal(format!("the answer cannot be written as JSON: {error}"))
+}
+
+/// A document that has been written, status 200.
+pub fn document(content: Bytes) -> Reply {
+    text(StatusCode::OK, "application/json", content)
+}
+
+/// A long array, written element by element.
+#[derive(Debug, Default)]
+pub struct Lines(Vec<u8>);
+
+impl Lines {
+    /// One more element.
+    ///
+    /// # Errors
+    /// 500 for what cannot be written as JSON.
+    pub fn add(&mut self, element: &impl Serialize) -> Result<(), Failure> {
+        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.0, element).map_err(unwritable)
+    }
+
+    /// The whole array, with the newline that Docker's encoder leaves behind it.
+    pub fn end(mut self) -> Bytes {
+        if self.0.is_empty() {
+            self.0.push(b'[');
+        }
+        self.0.extend_from_slice(b"]\n");
+        // Nobody adds to it any more, and it may wait for a slow client.
+        self.0.shrink_to_fit();
+        self.0.into()
+    }
 }
 
 /// A document, status 200.
@@ -98,4 +145,18 @@ pub fn failure(failure: &Failure) -> Reply {
     }
     let document = serde_json::json!({ "message": failure.message });
     text(failure.status, "application/json", format!("{document}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_an_array() {
+        assert_eq!(Lines::default().end(), "[]\n");
+        let mut lines = Lines::default();
+        lines.add(&1).unwrap();
+        lines.add(&"two").unwrap();
+        assert_eq!(lines.end(), "[1,\"two\"]\n");
+    }
 }

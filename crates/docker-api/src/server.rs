@@ -3,6 +3,7 @@
 use crate::access::{Policy, PolicyError, Who};
 use crate::connection;
 use crate::context::Shared;
+use crate::flights::Flights;
 use crate::listen::{self, Address, Listener, Way};
 use crate::log::{Level, Log};
 use crate::metrics::Metrics;
@@ -53,6 +54,8 @@ pub enum Error {
 
 /// Clients at the same time; more wait until one has gone.
 const CLIENTS: usize = 10_240;
+/// Parts of the allocator that threads share: more threads than this are rarely at work at once.
+const ARENAS: i32 = 4;
 /// How long clients may go on when the server ends.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// When an address cannot be used, or the kernel gives no event loop.
 pub fn serve(options: &Options, listening: impl FnOnce()) -> Result<(), Error> {
     engine::roles::raise_descriptor_limit();
+    kernel::heap::keep_little(ARENAS);
     let policy = match &options.policy {
         Some(path) => Policy::read(path)?,
         None => Policy::open(),
@@ -85,8 +89,8 @@ pub fn serve(options: &Options, listening: impl FnOnce()) -> Result<(), Error> {
     runtime.block_on(run(options, listeners, access, listening)).map_err(Error::EventLoop)
 }
 
-/// How long after the last client has gone memory is given back: threads that call the engine have ended by then.
-const QUIET: Duration = Duration::from_secs(6);
+/// How long after the last client has gone, or the last thread that called the engine has ended, memory is given back.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Gives memory back to the kernel when it has become quiet. Without, a burst of clients stays in the allocator.
 async fn give_back(shared: Arc<Shared>) {
@@ -147,13 +151,15 @@ async fn run(
         interrupt: signal(SignalKind::interrupt())?,
         hangup: signal(SignalKind::hangup())?,
     };
+    let left = Arc::new(Notify::new());
     let shared = Arc::new(Shared {
-        workers: Workers::new(&options.engine),
+        workers: Workers::new(&options.engine, &left),
+        flights: Flights::default(),
         runs: Runs::default(),
         execs: crate::exec::Sessions::default(),
         metrics: Metrics::default(),
         log: options.log.clone(),
-        left: Notify::new(),
+        left,
     });
     tokio::spawn(give_back(shared.clone()));
     let (end, ending) = watch::channel(false);

@@ -8,7 +8,7 @@ use engine::{Config, Engine};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Threads for what is done in milliseconds.
 const QUICK: usize = 4;
@@ -27,9 +27,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// No thread yet.
-    pub fn new(config: &Config) -> Workers {
-        let group = |name, limit| Arc::new(Group::new(config.clone(), name, limit));
+    /// No thread yet. `quiet` is rung when the last thread of a group has ended.
+    pub fn new(config: &Config, quiet: &Arc<Notify>) -> Workers {
+        let group = |name, limit| Arc::new(Group::new(config.clone(), name, limit, quiet.clone()));
         Workers { quick: group("dhow-quick", QUICK), patient: group("dhow-patient", PATIENT) }
     }
 
@@ -77,6 +77,14 @@ impl Workers {
         Group::run(&self.patient, work).await
     }
 
+    /// Has a thread of those for quick work do something, whoever waits for it or not.
+    ///
+    /// # Errors
+    /// 500 when there is no thread and none can be started; then it is not done.
+    pub fn begin(&self, work: impl FnOnce(Result<&Engine, Failure>) + Send + 'static) -> Result<(), Failure> {
+        Group::add(&self.quick, Box::new(work))
+    }
+
     /// Threads and waiting jobs of both groups, by name.
     pub fn load(&self) -> [(&'static str, usize, usize); 2] {
         [&self.quick, &self.patient].map(|group| {
@@ -91,6 +99,7 @@ struct Group {
     config: Config,
     name: &'static str,
     limit: usize,
+    quiet: Arc<Notify>,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -109,8 +118,8 @@ impl std::fmt::Debug for State {
 }
 
 impl Group {
-    fn new(config: Config, name: &'static str, limit: usize) -> Group {
-        Group { config, name, limit, state: Mutex::default(), work: Condvar::new() }
+    fn new(config: Config, name: &'static str, limit: usize, quiet: Arc<Notify>) -> Group {
+        Group { config, name, limit, quiet, state: Mutex::default(), work: Condvar::new() }
     }
 
     async fn run<T: Send + 'static>(
@@ -167,6 +176,11 @@ impl Group {
             }
         }
         counted.0 = None;
+        // What it had open takes memory.
+        drop(engine);
+        if self.lock().threads == 0 {
+            self.quiet.notify_one();
+        }
     }
 
     /// The next job; `None` when there was none for a while, and this thread is not counted any more: a job that is added

@@ -3,6 +3,7 @@
 use crate::block_io::{BlockIo, block_io};
 use crate::endpoints::{Binding, NetworkSettings, bindings, network_settings};
 use crate::mounts::{MountPoint, bind, mount_point, tmpfs};
+use crate::overlaid::Overlaid;
 use crate::{Empty, Error, time, with_protocol};
 use engine::{Container, NetworkMode, Settings, Status, Ulimit};
 use serde::Serialize;
@@ -14,22 +15,7 @@ const DEFAULT_STOP_TIMEOUT: i64 = 10;
 
 /// The container as a JSON value.
 pub fn value(container: &Container) -> Result<Value, Error> {
-    let mut value = crate::to_value(&Inspect::new(container))?;
-    overlay(&mut value, &container.settings.front_end);
-    Ok(value)
-}
-
-/// What the front end noted at the creation stands above what the settings say: it is nearer to what was asked.
-fn overlay(value: &mut Value, noted: &Value) {
-    if let (Some(shown), Some(names)) = (value["Config"]["Env"].as_array_mut(), noted["Removed"].as_array()) {
-        shown.extend(names.iter().cloned());
-    }
-    for part in ["Config", "HostConfig"] {
-        let Some(fields) = noted.get(part).and_then(Value::as_object) else { continue };
-        for (name, field) in fields {
-            value[part][name] = field.clone();
-        }
-    }
+    crate::to_value(&Inspect::new(container)?)
 }
 
 /// The names of the networks that a container is on.
@@ -45,10 +31,15 @@ pub fn network_names(container: &Container) -> Vec<String> {
 
 /// The command as lists show it: arguments with a blank in them stand in quotes.
 pub fn command_line(settings: &Settings) -> String {
-    let words = settings.entrypoint.iter().chain(&settings.command).enumerate();
-    let quoted =
-        words.map(|(number, word)| if number > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
-    quoted.collect::<Vec<_>>().join(" ")
+    let mut line = String::new();
+    for (number, word) in settings.entrypoint.iter().chain(&settings.command).enumerate() {
+        let quotes = if number > 0 && word.contains(' ') { "'" } else { "" };
+        if number > 0 {
+            line.push(' ');
+        }
+        line.extend([quotes, word, quotes]);
+    }
+    line
 }
 
 /// Docker's word for a container's health.
@@ -77,13 +68,20 @@ pub struct Inspect {
     mount_label: String,
     process_label: String,
     app_armor_profile: String,
+    /// Sessions of `exec` that run or can be started.
     #[serde(rename = "ExecIDs")]
-    exec_ids: Option<Vec<String>>,
-    host_config: HostConfig,
+    pub exec_ids: Option<Vec<String>>,
+    host_config: Overlaid<HostConfig>,
     graph_driver: GraphDriver,
     mounts: Vec<MountPoint>,
-    config: Config,
+    config: Overlaid<Config>,
     network_settings: NetworkSettings,
+    /// Bytes that the container has written, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_rw: Option<u64>,
+    /// The same with what it has of its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_root_fs: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -296,7 +294,8 @@ struct Config {
     volumes: Option<BTreeMap<String, Empty>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
-    on_build: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_build: Option<Option<Vec<String>>>,
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     stop_signal: String,
@@ -308,11 +307,18 @@ struct Config {
 
 impl Inspect {
     /// Docker's view of a record.
-    pub fn new(container: &Container) -> Inspect {
+    ///
+    /// # Errors
+    /// For what cannot be written as JSON.
+    pub fn new(container: &Container) -> Result<Inspect, Error> {
         let settings = &container.settings;
+        let noted = &settings.front_end;
+        let removed = noted.get("Removed").and_then(Value::as_array).into_iter().flatten();
+        let mut config = config(settings);
+        config.env.extend(removed.filter_map(|name| Some(name.as_str()?.to_owned())));
         let mut words = settings.entrypoint.iter().chain(&settings.command).cloned();
         let file = |name: &str| container.directory.join(name).display().to_string();
-        Inspect {
+        Ok(Inspect {
             id: container.id.clone(),
             created: time(&container.created_at),
             path: words.next().unwrap_or_default(),
@@ -334,12 +340,36 @@ impl Inspect {
             process_label: String::new(),
             app_armor_profile: security(settings, "apparmor"),
             exec_ids: None,
-            host_config: host_config(settings),
+            host_config: Overlaid::new(host_config(settings), noted, "HostConfig")?,
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
             mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
-            config: config(settings),
+            config: Overlaid::new(config, noted, "Config")?,
             network_settings: network_settings(container),
+            size_rw: None,
+            size_root_fs: None,
+        })
+    }
+
+    /// With the place on the default bridge in the fields that held it before there were networks; Docker's API shows them up to
+    /// 1.51.
+    pub fn on_the_default_bridge(mut self) -> Inspect {
+        self.network_settings.show_old_fields();
+        self
+    }
+
+    /// As versions since 1.52 have it: networks alone, and no `OnBuild` that says nothing.
+    pub fn of_docker_29(mut self) -> Inspect {
+        self.network_settings.hide_the_default_bridge();
+        match &mut self.config {
+            Overlaid::Plain(config) => config.on_build = None,
+            Overlaid::Changed(config) => {
+                let says = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
+                if let Some(fields) = config.as_object_mut() {
+                    fields.retain(|name, value| name != "OnBuild" || says(value));
+                }
+            }
         }
+        self
     }
 }
 
@@ -521,7 +551,7 @@ fn config(settings: &Settings) -> Config {
         volumes: (!volumes.is_empty()).then_some(volumes),
         working_dir: settings.working_directory.clone(),
         entrypoint: some(&settings.entrypoint),
-        on_build: None,
+        on_build: Some(None),
         labels: settings.labels.clone(),
         stop_signal: settings.stop_signal.clone(),
         stop_timeout: Some(settings.stop_timeout).filter(|seconds| *seconds != DEFAULT_STOP_TIMEOUT),
@@ -533,6 +563,63 @@ fn config(settings: &Settings) -> Config {
 mod tests {
     use super::*;
     use crate::sample::running;
+
+    #[test]
+    fn what_was_noted_stands_above_the_settings() {
+        let mut c = running();
+        let plain = value(&c).unwrap();
+        c.settings.front_end = serde_json::json!({
+            "Config": { "Image": "asked", "New": 1 }, "HostConfig": { "Binds": null }, "Removed": ["GONE"],
+        });
+        let noted = value(&c).unwrap();
+        let mut expected = plain.clone();
+        expected["Config"]["Image"] = "asked".into();
+        expected["Config"]["New"] = 1.into();
+        expected["Config"]["Env"].as_array_mut().unwrap().push("GONE".into());
+        expected["HostConfig"]["Binds"] = Value::Null;
+        assert_eq!(noted.to_string(), expected.to_string());
+        assert_ne!(plain["HostConfig"]["Binds"], Value::Null);
+    }
+
+    #[test]
+    fn the_default_bridge_in_old_fields() {
+        let c = running();
+        let shown = crate::to_value(&Inspect::new(&c).unwrap().on_the_default_bridge()).unwrap();
+        let settings = shown["NetworkSettings"].as_object().unwrap();
+        assert_eq!(settings["EndpointID"], settings["Networks"]["bridge"]["EndpointID"]);
+        let behind: Vec<&str> = settings.keys().map(String::as_str).skip_while(|name| *name != "Networks").collect();
+        let expected = [
+            "Networks",
+            "EndpointID",
+            "GlobalIPv6Address",
+            "GlobalIPv6PrefixLen",
+            "IPv6Gateway",
+            "HairpinMode",
+            "LinkLocalIPv6Address",
+            "LinkLocalIPv6PrefixLen",
+            "SecondaryIPAddresses",
+            "SecondaryIPv6Addresses",
+        ];
+        assert_eq!(behind, expected);
+        assert_eq!(value(&c).unwrap()["NetworkSettings"].get("EndpointID"), None);
+    }
+
+    #[test]
+    fn what_docker_29_no_longer_shows() {
+        let mut c = running();
+        let whole = crate::to_value(&Inspect::new(&c).unwrap().on_the_default_bridge()).unwrap();
+        let shown = |c: &Container| crate::to_value(&Inspect::new(c).unwrap().of_docker_29()).unwrap();
+        let new = shown(&c);
+        let names: Vec<&str> = new["NetworkSettings"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["SandboxID", "SandboxKey", "Ports", "Networks"]);
+        assert_eq!(new["NetworkSettings"]["Networks"], whole["NetworkSettings"]["Networks"]);
+        assert_eq!((whole["Config"].get("OnBuild"), new["Config"].get("OnBuild")), (Some(&Value::Null), None));
+        assert_eq!(new["Config"]["Cmd"], whole["Config"]["Cmd"]);
+        c.settings.front_end = serde_json::json!({ "Config": { "OnBuild": [], "Shell": ["a"] } });
+        assert_eq!((shown(&c)["Config"].get("OnBuild"), &shown(&c)["Config"]["Shell"][0]), (None, &"a".into()));
+        c.settings.front_end = serde_json::json!({ "Config": { "OnBuild": ["RUN a"] } });
+        assert_eq!(shown(&c)["Config"]["OnBuild"][0], "RUN a");
+    }
 
     #[test]
     fn one_that_has_ended() {

@@ -16,18 +16,75 @@ pub(crate) struct Binding {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct NetworkSettings {
-    bridge: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bridge: Option<&'static str>,
     #[serde(rename = "SandboxID")]
     sandbox_id: &'static str,
     sandbox_key: String,
     ports: BTreeMap<String, Option<Vec<Binding>>>,
+    #[serde(flatten)]
+    first: Option<First>,
+    networks: BTreeMap<String, Endpoint>,
+    #[serde(flatten)]
+    old: Option<OldFields>,
+}
+
+/// The place on the default bridge, as the command line shows it too.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct First {
     gateway: String,
     #[serde(rename = "IPAddress")]
     ip_address: String,
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     mac_address: String,
-    networks: BTreeMap<String, Endpoint>,
+}
+
+/// The place on the default bridge, where it stood before there were networks.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OldFields {
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: String,
+    hairpin_mode: bool,
+    #[serde(rename = "LinkLocalIPv6Address")]
+    link_local_ipv6_address: &'static str,
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    link_local_ipv6_prefix_len: u8,
+    #[serde(rename = "SecondaryIPAddresses")]
+    secondary_ip_addresses: (),
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    secondary_ipv6_addresses: (),
+}
+
+impl NetworkSettings {
+    /// From now on with the fields of old.
+    pub(crate) fn show_old_fields(&mut self) {
+        let bridge = self.networks.get("bridge").cloned().unwrap_or_default();
+        self.old = Some(OldFields {
+            endpoint_id: bridge.endpoint_id,
+            global_ipv6_address: bridge.global_ipv6_address,
+            global_ipv6_prefix_len: bridge.global_ipv6_prefix_len,
+            ipv6_gateway: bridge.ipv6_gateway,
+            hairpin_mode: false,
+            link_local_ipv6_address: "",
+            link_local_ipv6_prefix_len: 0,
+            secondary_ip_addresses: (),
+            secondary_ipv6_addresses: (),
+        });
+    }
+
+    /// From now on with networks alone.
+    pub(crate) fn hide_the_default_bridge(&mut self) {
+        (self.bridge, self.first, self.old) = (None, None, None);
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -96,15 +153,18 @@ pub(crate) fn network_settings(container: &Container) -> NetworkSettings {
     let networks = networks(container);
     let first = networks.get("bridge").cloned().unwrap_or_default();
     NetworkSettings {
-        bridge: "",
+        bridge: Some(""),
         sandbox_id: "",
         sandbox_key: if running { format!("/proc/{}/ns/net", container.run.pid) } else { String::new() },
         ports,
-        gateway: first.gateway,
-        ip_address: first.ip_address,
-        ip_prefix_len: first.ip_prefix_len,
-        mac_address: first.mac_address,
+        first: Some(First {
+            gateway: first.gateway,
+            ip_address: first.ip_address,
+            ip_prefix_len: first.ip_prefix_len,
+            mac_address: first.mac_address,
+        }),
         networks,
+        old: None,
     }
 }
 

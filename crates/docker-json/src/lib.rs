@@ -19,6 +19,7 @@ pub mod event;
 pub mod image;
 mod mounts;
 pub mod network;
+mod overlaid;
 pub mod pattern;
 #[doc(hidden)]
 pub mod sample;

@@ -75,8 +75,9 @@ pub use containers::options::{
 };
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
-    CheckpointChoices, Created, Detail, Exec, ExecOptions, ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned,
-    Sizes, Started, Streams, Top, UpdateOptions, Usage, Waiting,
+    ArchiveCompression, CheckpointChoices, CheckpointExport, CheckpointImport, Created, Detail, Exec, ExecOptions,
+    ExecState, Inspected, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Stamp, Started, Streams, Top,
+    UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
 pub use disk::{ContainerSize, ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};

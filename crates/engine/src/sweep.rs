@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 impl Engine {
@@ -27,8 +28,19 @@ impl Engine {
         drop(self.sweep());
     }
 
+    /// The same for a list: which containers somebody held when the sweep came by. A monitor holds its container as long as it lives.
+    pub(crate) fn put_right_and_see(&self) -> HashSet<String> {
+        let mut held = HashSet::new();
+        drop(self.sweep_and_see(&mut held));
+        held
+    }
+
     /// Finishes what killed processes began.
     pub fn sweep(&self) -> Result<()> {
+        self.sweep_and_see(&mut HashSet::new())
+    }
+
+    fn sweep_and_see(&self, seen: &mut HashSet<String>) -> Result<()> {
         let runs = self.directories().run.join("containers");
         let failed = || format!("cannot read {}", runs.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -44,6 +56,8 @@ impl Engine {
                 self.clear(id)?;
                 drop(held);
                 self.start_swept(id);
+            } else {
+                seen.insert(id.to_owned());
             }
         }
         self.sweep_user_network()?;

@@ -11,6 +11,24 @@ pub fn trim() {
     }
 }
 
+/// Has the allocator keep little of what is freed, from now on, for a server whose answers are large now and then: as many arenas as
+/// `arenas`, each piece of 128 KiB or more a mapping of its own that goes when it is freed, and no more than a mebibyte kept at the end of
+/// an arena (mallopt(3)). Left to itself glibc has eight arenas for each processor, and learns from the first large piece that is freed
+/// to keep all of that size. Does nothing where the allocator has no such call.
+pub fn keep_little(arenas: i32) {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in
+        [(libc::M_ARENA_MAX, arenas), (libc::M_MMAP_THRESHOLD, 128 << 10), (libc::M_TRIM_THRESHOLD, 1 << 20)]
+    {
+        // SAFETY: mallopt takes two numbers and the allocator's own lock. One that it does not know changes nothing.
+        unsafe {
+            libc::mallopt(parameter, value);
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = arenas;
+}
+
 /// Lets go of the pages of this program's instructions: they stay in the page cache, where all processes of the program
 /// find them, and are mapped again when they are executed. Says whether there was anything to let go of.
 pub fn let_go_of_program() -> bool {
@@ -37,6 +55,29 @@ fn instructions(line: &str) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes of this process's memory that are no file's.
+    #[cfg(target_env = "gnu")]
+    fn anonymous() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn large_pieces_are_given_back_when_they_are_freed() {
+        const PIECE: usize = 8 << 20;
+        keep_little(2);
+        let before = anonymous();
+        // The first that is freed would teach the allocator to keep such pieces.
+        for _ in 0..3 {
+            let pieces: Vec<Vec<u8>> = (0..8).map(|_| vec![1; PIECE]).collect();
+            assert!(anonymous() > before + 7 * PIECE);
+            drop(std::hint::black_box(pieces));
+        }
+        assert!(anonymous() < before + PIECE * 2);
+    }
 
     #[test]
     fn a_program_goes_on_without_its_pages() {

@@ -19,12 +19,15 @@ use crate::plan::{Bridge, Publication, Ruleset};
 use rules::{Contents, TABLE};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use watch::Watch;
 
 /// How often a change is tried again when somebody else changed rules between our reading and our writing.
 const ATTEMPTS: usize = 16;
+
+/// So many elements are asked for one by one; for more, what the whole set has is read, however much is others'.
+const FEW: usize = 32;
 
 /// ERESTART, which user space has no name for: the rules are not of the generation that the transaction was made for.
 const RESTART: i32 = 85;
@@ -186,20 +189,10 @@ pub fn unpublish(publication: &Publication) -> Result<(), Error> {
     let mut socket = nft::open()?;
     for _ in 0..ATTEMPTS {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
-        let mut keys = Vec::new();
+        let mut keys = HashSet::new();
         for (set, elements) in &sets {
-            for element in elements {
-                let (key, value) = match element {
-                    Element::Value(key, value) => (key, value),
-                    // Of the sets without values those are looked at that belong to no map.
-                    Element::Key(key) if rules::map_of(set) == *set => (key, &Vec::new()),
-                    _ => continue,
-                };
-                let found =
-                    nft::element(&mut socket, TABLE, set, key).map_err(refused("NFT_MSG_GETSETELEM(inet dhow)"))?;
-                if found.as_ref() == Some(value) {
-                    keys.push((*set, key.as_slice()));
-                }
+            for key in still_there(&mut socket, set, elements)? {
+                keys.insert((*set, key));
             }
         }
         let mut transaction = Transaction::new(TABLE);
@@ -220,6 +213,30 @@ pub fn unpublish(publication: &Publication) -> Result<(), Error> {
         }
     }
     Err(refused("NFT_MSG_DELSETELEM(inet dhow)")(Errno::AGAIN.into()))
+}
+
+/// The keys of those elements that the set has with the same value.
+fn still_there<'a>(socket: &mut Socket, set: &str, elements: &'a [Element]) -> Result<Vec<&'a [u8]>, Error> {
+    const WHAT: &str = "NFT_MSG_GETSETELEM(inet dhow)";
+    let asked = elements.iter().filter_map(|element| match element {
+        Element::Value(key, value) => Some((key, value.as_slice())),
+        // Of the sets without values those are looked at that belong to no map.
+        Element::Key(key) if rules::map_of(set) == set => Some((key, [].as_slice())),
+        _ => None,
+    });
+    if elements.len() > FEW {
+        let found: HashMap<_, _> = nft::elements(socket, TABLE, set).map_err(refused(WHAT))?.into_iter().collect();
+        let same = |(key, value): &(&Vec<u8>, &[u8])| found.get(*key).is_some_and(|found| found == value);
+        return Ok(asked.filter(same).map(|(key, _)| key.as_slice()).collect());
+    }
+    let mut keys = Vec::new();
+    for (key, value) in asked {
+        let found = nft::element(socket, TABLE, set, key).map_err(refused(WHAT))?;
+        if found.as_deref() == Some(value) {
+            keys.push(key.as_slice());
+        }
+    }
+    Ok(keys)
 }
 
 /// Removes the table: dhow is being uninstalled, or a test ends.

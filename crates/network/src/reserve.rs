@@ -38,6 +38,9 @@ pub fn hold(protocol: Protocol, address: Option<IpAddr>, port: u16) -> Result<(O
             other => other,
         },
     }?;
+    if port != 0 {
+        return Ok((held, port));
+    }
     let bound = rustix::net::getsockname(&held).map_err(|errno| failed("getsockname(<published port>)", errno))?;
     let number = SocketAddr::try_from(bound).map_or(port, |address| address.port());
     Ok((held, number))

@@ -104,7 +104,7 @@ pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Error> {
 }
 
 /// The addresses of one device, at a cost that does not grow with the number of devices where the kernel looks at what a
-/// request asks for (Linux 5.0, `NETLINK_GET_STRICT_CHK`).
+/// request asks for (Linux 4.20, `NETLINK_GET_STRICT_CHK`).
 pub(crate) fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
     let mut request = Request::new(RTM_GETADDR, 0);
     request.raw(&address_header(None, index));
@@ -195,7 +195,7 @@ pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, Error> {
         let mut request = Request::new(RTM_GETROUTE, 0);
         let mut header = [0; 12];
         header[0] = family;
-        // A filter since Linux 5.0: the local table has three routes for each address.
+        // A filter since Linux 4.20: the local table has three routes for each address.
         header[4] = RT_TABLE_MAIN;
         request.raw(&header);
         let entries = match socket.dump(&mut request) {

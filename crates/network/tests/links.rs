@@ -47,6 +47,7 @@ fn two_containers_reach_each_other_and_the_gateway() {
     assert!(addresses.contains("default via 10.88.0.1 dev eth0"), "{addresses}");
     assert!(addresses.contains("default via fd00:88::1 dev eth0"), "{addresses}");
     assert!(one.sh("ip -o link show eth0").contains("02:42:0a:58:00:02"));
+    assert_eq!(host.sh("ip -6 -o address show dev dh1"), "", "nobody asks the host's end");
     for target in ["10.88.0.1", "10.88.0.3", "fd00:88::1", "fd00:88::3"] {
         one.sh(&format!("ping -c1 -W2 {target}"));
     }

@@ -160,8 +160,14 @@ pub fn checkpoint(plan: &Plan, pid: Pid, options: &CheckpointOptions) -> Result<
         request.root = path.to_str().map(str::to_owned);
     }
     let freezer = plan.cgroup.legacy.iter().find(|(names, _)| names.split(',').any(|name| name == "freezer"));
-    let frozen =
-        freezer.map(|(_, path)| path).or(plan.cgroup.unified.as_ref().filter(|_| plan.cgroup.legacy.is_empty()));
+    // One that is frozen already must be frozen by the same hierarchy, or criu waits for processes that never move.
+    let paused = plan
+        .cgroup
+        .unified
+        .as_ref()
+        .filter(|path| std::fs::read_to_string(path.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1"));
+    let unified = plan.cgroup.unified.as_ref().filter(|_| plan.cgroup.legacy.is_empty());
+    let frozen = paused.or(freezer.map(|(_, path)| path)).or(unified);
     request.freeze_cgroup = frozen.and_then(|path| path.to_str()).map(str::to_owned);
     if !options.pre_dump {
         let externals = externals(plan, pid)?;

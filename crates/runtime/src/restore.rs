@@ -186,7 +186,17 @@ impl Places {
     fn make_mount_points(&self, plan: &Plan, root: BorrowedFd<'_>) {
         let mode = Mode::from_raw_mode(0o755);
         let mut attached = Vec::new();
+        // What is below a file system of the container's own is criu's to make, in that.
+        let covered = |place: &Path| {
+            plan.mounts.iter().any(|above| {
+                let own = !matches!(above.what, Mounted::Bind { .. });
+                own && place != Path::new(&above.destination) && place.starts_with(&above.destination)
+            })
+        };
         for (index, mount) in plan.mounts.iter().enumerate() {
+            if covered(Path::new(&mount.destination)) {
+                continue;
+            }
             let is_file = self.mounts.iter().any(|each| each.place == mount.destination && each.source.is_file());
             let made = match is_file {
                 true => beneath::make_file(root, &mount.destination, Mode::from_raw_mode(0o644)),

@@ -1,6 +1,6 @@
 //! Writes an archive as an image of EROFS, one member at a time, in one pass; the counterpart of `extract`.
 //!
-//! What a member means is decided by the same rules as there, and the tests of the store hold both to them. The difference:
+//! What a member means `members` decides for both, and the tests of the store hold both to them. The difference:
 //! the tree is in memory, so a name costs no system call, and the content goes to the image as it comes. Nothing is resolved
 //! by the kernel; links among the parents are followed here, inside the layer.
 //!

@@ -84,6 +84,11 @@ impl Staged {
         &self.directory
     }
 
+    /// Its path below the store's root.
+    pub(crate) fn place(&self) -> String {
+        format!("{NAME}/{}", self.name)
+    }
+
     /// Moves the directory to where it belongs. Fails with `EEXIST` or `ENOTEMPTY` if the place is taken; the directory is
     /// then still here.
     pub(crate) fn publish(self, to: &Directory, name: &str) -> Result<(), (Staged, SystemError)> {

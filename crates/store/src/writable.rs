@@ -7,6 +7,7 @@ use crate::changes::{self, Change};
 use crate::directory::{Directory, OPEN};
 use crate::disk_image::{self, Top};
 use crate::error::{During, StoreError, SystemError};
+use crate::extract::extract;
 use crate::layers::Layer;
 use crate::merge::Stack;
 use crate::pack;
@@ -17,7 +18,7 @@ use oci::digest::Digest;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, Gid, Mode, Uid};
 use rustix::io::Errno;
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 
 const NAME: &str = "containers";
@@ -165,6 +166,30 @@ impl<'a> Writable<'a> {
     /// [`StoreError::Sink`], system errors.
     pub fn pack<W: Write>(&self, mount_points: &[&str], sink: W) -> Result<W, StoreError> {
         pack::changes(&self.stack()?, self.store.ownership, mount_points, sink)
+    }
+
+    /// Adds what [`Writable::pack`] wrote to fresh directories: changes, whiteouts, and what the archive says of the root.
+    /// The archive is hostile, as a layer's is.
+    ///
+    /// # Errors
+    /// As [`crate::Layers::import`]; what came before it stays, so that the caller removes the directories.
+    pub fn add_changes(&self, source: impl Read + Send) -> Result<(), StoreError> {
+        let system = |source| StoreError::System { doing: "fill the container's directory", source };
+        let upper = self.open_upper().map_err(system)?;
+        let scratch = Staged::new(self.store, "changes").map_err(system)?;
+        let (directory, ownership) = (scratch.directory().clone(), self.store.ownership);
+        let unpack = move || {
+            let plain = BufReader::with_capacity(128 << 10, source);
+            let mut reader = archive::Reader::new(plain, archive::Limits::default());
+            extract(&mut reader, upper, directory, ownership).map(drop)
+        };
+        // A thread of its own, as it gets a umask of its own.
+        let done = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("unpack".to_owned()).spawn_scoped(scope, unpack);
+            let thread = thread.map_err(StoreError::Thread)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        done.and(scratch.discard().map_err(system))
     }
 
     /// Stores what the container changed as a new layer, for `docker commit`.

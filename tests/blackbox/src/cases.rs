@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 
+mod checkpoint_archives;
 mod checkpoints;
 mod cni;
 mod combinations;
@@ -43,6 +44,7 @@ mod live;
 mod log_drivers;
 mod net_attacks;
 mod network;
+mod network_growth;
 mod networks;
 mod oci;
 mod old_kernels;
@@ -69,6 +71,16 @@ mod volumes;
 mod watch;
 mod wrong_input;
 mod xray;
+
+/// Those that come last: what takes long, and what not every machine has.
+const MORE: &[&[Case]] = &[
+    checkpoint_archives::CASES,
+    checkpoints::CASES,
+    #[cfg(target_arch = "x86_64")]
+    crash::CASES,
+    crate::same::CASES,
+    leaks::CASES,
+];
 
 /// All tests.
 pub fn all() -> impl Iterator<Item = &'static Case> {
@@ -106,7 +118,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         hardening::CASES,
         hostile::CASES,
-        checkpoints::CASES,
         old_kernels::CASES,
         rootless::CASES,
         rootless_networks::CASES,
@@ -121,13 +132,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         services::CASES,
         xray::CASES,
         crowd::CASES,
-        #[cfg(target_arch = "x86_64")]
-        crash::CASES,
-        crate::same::CASES,
-        leaks::CASES,
     ]
     .into_iter()
     .chain(docker())
+    .chain(MORE.iter().copied())
     .flatten()
 }
 

@@ -136,6 +136,7 @@ pub const GROUPS: &[Group] = &[
         about: "Manage containers",
         verbs: &[
             (&["attach"], &attach::VERB),
+            (&["checkpoint"], &checkpoint::container::VERB),
             (&["commit"], &commit::VERB),
             (&["cp"], &cp::VERB),
             (&["create"], &create::VERB),
@@ -151,6 +152,7 @@ pub const GROUPS: &[Group] = &[
             (&["prune"], &prune::VERB),
             (&["rename"], &rename::VERB),
             (&["restart"], &restart::VERB),
+            (&["restore"], &checkpoint::restore::VERB),
             (&["rm", "remove"], &rm::VERB),
             (&["run"], &run::VERB),
             (&["start"], &start::VERB),

@@ -18,7 +18,7 @@ fn words() {
     for (line, expected) in [
         ("ren", &["rename"][..]),
         ("cont", &["container", "context"]),
-        ("container re", &["rename", "restart"]),
+        ("container re", &["rename", "restart", "restore"]),
         ("--root /x -D image pu", &["pull", "push"]),
         ("run --mem", &["--memory", "--memory-reservation", "--memory-swap", "--memory-swappiness"]),
         ("container run -it --rm --cidf", &["--cidfile"]),

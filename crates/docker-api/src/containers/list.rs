@@ -1,12 +1,15 @@
 //! `GET /containers/json`
 
+use crate::access::Peer;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::Filters;
 use crate::reply::{self, Reply};
+use crate::version::Version;
+use bytes::Bytes;
+use docker_json::summary::Line;
 use engine::{Container, Detail, Engine, MountSource, Status};
 use jiff::Timestamp;
-use serde_json::Value;
 
 const FILTERS: &[&str] = &[
     "ancestor",
@@ -44,39 +47,69 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let all = context.query.switch("all") || limit.is_some() || filters.has("status") || filters.has("exited");
     let sizes = context.query.switch("size");
     let peer = context.peer.clone();
-    let documents = context
-        .workers()
-        .translate(move |engine| {
-            let mut everything = engine.lines(Detail::Networks)?;
-            if peer.is_confined() {
-                everything.retain(|container| peer.made(container));
-            }
-            let bounds = Bounds::new(&filters, &everything)?;
-            let now = Timestamp::now();
-            let kept = everything
-                .iter()
-                .filter(|container| all || matches!(container.status, Status::Running | Status::Paused))
-                .filter(|container| keep(container, &filters, &bounds));
-            let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-            kept.take(limit)
-                .map(|container| line(engine, container, now, sizes))
-                .collect::<Result<Vec<Value>, Failure>>()
-        })
-        .await?;
-    reply::ok(&documents)
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let version = context.version;
+    let asked = Asked { filters, all, limit, sizes, version };
+    // Who may see everything sees the same as others who may.
+    let same = (!peer.is_confined()).then(|| format!("list {version} {}", context.query));
+    let work = move |engine: &Engine| asked.answer(engine, &peer);
+    Ok(reply::document(context.shared.flights.join(context.workers(), same, work).await?))
 }
 
-/// A line of the list, with what the container takes if that was asked for.
-pub fn line(engine: &Engine, container: &Container, now: Timestamp, sizes: bool) -> Result<Value, Failure> {
-    let mut line = docker_json::summary::value(container, now, sizes)?;
+/// What was asked for.
+struct Asked {
+    filters: Filters,
+    all: bool,
+    limit: usize,
+    sizes: bool,
+    version: Version,
+}
+
+impl Asked {
+    /// The document. It is written line by line: a list as values in memory takes ten times its length.
+    fn answer(&self, engine: &Engine, peer: &Peer) -> Result<Bytes, Failure> {
+        let mut everything = engine.lines(Detail::Networks)?;
+        if peer.is_confined() {
+            everything.retain(|container| peer.made(container));
+        }
+        let bounds = Bounds::new(&self.filters, &everything)?;
+        let now = Timestamp::now();
+        let kept = everything
+            .iter()
+            .filter(|container| self.all || matches!(container.status, Status::Running | Status::Paused))
+            .filter(|container| keep(container, &self.filters, &bounds));
+        let mut lines = reply::Lines::default();
+        for container in kept.take(self.limit) {
+            lines.add(&line(engine, container, (now, self.version), self.sizes))?;
+        }
+        Ok(lines.end())
+    }
+}
+
+/// A line of the list as it is now in a version of the API, with what the container takes if that was asked for.
+pub fn line<'a>(
+    engine: &Engine,
+    container: &'a Container,
+    (now, version): (Timestamp, Version),
+    sizes: bool,
+) -> Line<'a> {
+    let mut line = Line::new(container, now);
+    if version < ANNOTATIONS {
+        line = line.without_annotations();
+    }
+    if version < crate::newer::FIRST {
+        line = line.without_health();
+    }
     if sizes {
         // One that is removed meanwhile takes nothing.
         let sizes = engine.container_sizes(container).unwrap_or_default();
-        line["SizeRw"] = sizes.written.into();
-        line["SizeRootFs"] = sizes.root.into();
+        (line.size_rw, line.size_root_fs) = (Some(sizes.written), Some(sizes.root));
     }
-    Ok(line)
+    line
 }
+
+/// The first version whose lists have annotations.
+const ANNOTATIONS: Version = Version(46);
 
 /// The filter `until` of prunes: a time, or a duration before now.
 ///

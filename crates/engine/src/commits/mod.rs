@@ -228,7 +228,7 @@ impl Engine {
 }
 
 /// What dhow itself makes in a container.
-fn mount_points(settings: &crate::containers::record::Settings) -> Vec<&str> {
+pub(crate) fn mount_points(settings: &crate::containers::record::Settings) -> Vec<&str> {
     let mut points = MOUNT_POINTS.to_vec();
     for target in crate::secrets::targets(settings) {
         points.push(target);

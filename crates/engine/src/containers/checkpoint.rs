@@ -81,7 +81,7 @@ impl Engine {
         Ok(())
     }
 
-    fn write_checkpoint(&self, entry: &Entry, options: &CheckpointOptions) -> Result<()> {
+    pub(super) fn write_checkpoint(&self, entry: &Entry, options: &CheckpointOptions) -> Result<()> {
         let mut spec = self.specification(entry)?;
         self.share(entry, &mut spec)?;
         let mut plan = self.runtime_plan(entry, &spec)?;
@@ -181,7 +181,7 @@ impl Engine {
     }
 
     /// criu restores ids, mounts and namespaces that only the machine's root may make.
-    fn only_root(&self, verb: &str) -> Result<()> {
+    pub(super) fn only_root(&self, verb: &str) -> Result<()> {
         if self.host()?.user_namespace {
             let text = format!("{verb} needs root of the machine: criu cannot do it for an ordinary user's containers");
             return Err(Error::new(Kind::Unavailable, text));
@@ -191,7 +191,7 @@ impl Engine {
 }
 
 /// criu restores the mounts of a user namespace from within it, where the layers cannot be idmapped.
-fn only_our_own(settings: &Settings, verb: &str) -> Result<()> {
+pub(super) fn only_our_own(settings: &Settings, verb: &str) -> Result<()> {
     let flag = match (&settings.id_maps, &settings.runtime) {
         (None, None) => return Ok(()),
         (Some(_), _) => format!("--userns {}", settings.userns_mode),

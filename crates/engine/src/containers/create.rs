@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// The networks of a container that is being made.
-    fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
+    pub(super) fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
         let found = self.networks_for(&settings.network, &settings.networks)?;
         let endpoint = |(network, request): (Network, NetworkRequest)| Endpoint {
             network: network.name,
@@ -160,7 +160,18 @@ impl Engine {
     }
 
     fn record(&self, entry: &mut Entry, name: Option<&str>) -> Result<()> {
+        self.record_with(entry, name, |_| Ok(()))
+    }
+
+    /// Records a container, and with it what `first` does.
+    pub(super) fn record_with(
+        &self,
+        entry: &mut Entry,
+        name: Option<&str>,
+        first: impl Fn(&rusqlite::Transaction<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.database()?.write(|t| {
+            first(t)?;
             // The image may have gone since it was looked up.
             self.check_image_exists(t, &entry.settings)?;
             self.claim_ranges(t, &mut entry.settings)?;
@@ -190,12 +201,16 @@ impl Engine {
     pub(crate) fn make_directories(&self, entry: &Entry) -> Result<()> {
         self.make_missing_sources(&entry.settings)?;
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
-        let failed = || format!("cannot make the directories of container {}", entry.id);
-        let writable = Writable::open(self.store()?, &entry.id).internal(failed)?;
-        let exists = writable.is_made();
+        let writable = Writable::open(self.store()?, &entry.id).internal(|| cannot_make(entry))?;
         // Only with the container's own directories, as what it emptied later must stay so.
-        self.prepare_volumes(entry, !exists)?;
-        if exists {
+        self.prepare_volumes(entry, !writable.is_made())?;
+        self.make_writable(entry)
+    }
+
+    /// What the container writes to, unless it is there.
+    pub(super) fn make_writable(&self, entry: &Entry) -> Result<()> {
+        let failed = || cannot_make(entry);
+        if Writable::open(self.store()?, &entry.id).internal(failed)?.is_made() {
             return Ok(());
         }
         let mut layers = self.layer_digests(entry)?;
@@ -228,6 +243,10 @@ impl Engine {
     }
 }
 
+fn cannot_make(entry: &Entry) -> String {
+    format!("cannot make the directories of container {}", entry.id)
+}
+
 /// What will not be in force when the container runs, as far as it can be told before.
 fn foreseen(settings: &Settings, mounts: &[cgroup::Mount]) -> Vec<String> {
     let swap = settings.limits.memory.is_some() || settings.limits.memory_swap.is_some();
@@ -243,7 +262,7 @@ fn foreseen(settings: &Settings, mounts: &[cgroup::Mount]) -> Vec<String> {
 }
 
 /// A container's host name is the beginning of its identifier unless somebody chose one; with the host's network, the host's.
-fn with_identity(mut settings: Settings, id: &str) -> Settings {
+pub(super) fn with_identity(mut settings: Settings, id: &str) -> Settings {
     if settings.hostname.is_empty() {
         let shared = settings.network == crate::NetworkMode::Host;
         let own = || id.get(..12).unwrap_or(id).to_owned();

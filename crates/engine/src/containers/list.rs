@@ -5,6 +5,7 @@ use super::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Context, Kind, Result};
 use crate::networks::Endpoint;
+use std::collections::HashSet;
 
 impl Engine {
     /// The container of that identifier, name or beginning of an identifier.
@@ -17,18 +18,22 @@ impl Engine {
     /// Containers with everything that is known of them, the newest first; without `all` only those that run. Who shows lines
     /// of a list wants [`Engine::lines`].
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
-        self.put_right();
+        let seen = self.put_right_and_see();
         let entries = table::all(self.database()?.read())?;
-        let containers = self.observe_all(entries)?;
+        let containers = self.observe_all(entries, &seen)?;
         Ok(containers.into_iter().filter(|container| all || container.status.is_running()).collect())
     }
 
-    /// Adds to rows what is true at this moment. One that is removed while we look is not in the list.
-    pub(super) fn observe_all(&self, entries: Vec<Entry>) -> Result<Vec<Container>> {
+    /// Adds to rows what is true at this moment. One that is removed while we look is not in the list. Of those that were `seen` in
+    /// somebody's hands a moment ago nobody is asked again whether they live.
+    pub(super) fn observe_all(&self, entries: Vec<Entry>, seen: &HashSet<String>) -> Result<Vec<Container>> {
         // After the rows: whoever is in them and started since is seen; one that ends meanwhile is looked at closely.
         let held = self.held_runs()?;
         let observed = entries.into_iter().map(|entry| match held.contains(&entry.id) {
-            true => self.observe(entry),
+            true => {
+                let state = self.state_of_run(&entry.id, seen.contains(&entry.id))?;
+                self.observe_as(entry, state)
+            }
             false => self.observe_as(entry, None),
         });
         observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound)).collect()
@@ -41,7 +46,7 @@ impl Engine {
     }
 
     /// Identifiers of containers that somebody holds: only those can run.
-    fn held_runs(&self) -> Result<std::collections::HashSet<String>> {
+    fn held_runs(&self) -> Result<HashSet<String>> {
         let runs = self.directories().run.join("containers");
         let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
         Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
@@ -104,14 +109,20 @@ impl Engine {
 
     /// The monitor's word on a container whose first process lives; `None` when it does not.
     pub(crate) fn running_state(&self, id: &str) -> Result<Option<monitor::State>> {
+        self.state_of_run(id, false)
+    }
+
+    /// The same where it may be known that the container is in somebody's hands.
+    fn state_of_run(&self, id: &str, is_held: bool) -> Result<Option<monitor::State>> {
         let directory = self.directories().container_run(id);
         let state = monitor::State::read(&directory)
             .kind(Kind::Corrupt, || format!("the state of container {id} cannot be read"))?;
-        // A pid alone may have been given to another process; with its start time it is unique. A process that has ended
-        // counts as running until its monitor has recorded the end: who asks then must not hear of an older run.
+        // A process that has ended counts as running until its monitor has recorded the end: who asks then must not hear of an
+        // older run. A pid alone may have been given to another process; with its start time it is unique.
         Ok(state.filter(|state| {
             let alive = || monitor::process_start_time(state.pid) == Some(state.pid_start_time);
-            (state.pid != 0 && alive()) || (!state.started_at.is_empty() && monitor::client::is_alive(&directory))
+            let began = !state.started_at.is_empty();
+            (began && is_held) || (state.pid != 0 && alive()) || (began && monitor::client::is_alive(&directory))
         }))
     }
 }

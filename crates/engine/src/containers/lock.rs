@@ -71,12 +71,35 @@ fn make(directories: &Directories, id: &str) -> Result<Option<OwnedFd>> {
             Ok(()) => Ok(Some(lock)),
             Err(Errno::NOENT) => continue,
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let ours = take_over(&unseen, &directory);
                 remove_unseen(&unseen)?;
-                Ok(None)
+                Ok(ours?.then_some(lock))
             }
             Err(errno) => Err(errno).internal(|| format!("cannot make the directory {}", directory.display())),
         };
     }
+}
+
+/// Puts the lock that the caller holds into a directory that has files but no lock, which is what a removal leaves that could not
+/// read the directory to its end; link(2) succeeds for one only. False if there is a lock by now, or no directory.
+fn take_over(unseen: &Path, directory: &Path) -> Result<bool> {
+    match rustix::fs::link(unseen.join("lock"), directory.join("lock")) {
+        Ok(()) => clear(directory).map(|()| true),
+        Err(Errno::EXIST | Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno).internal(|| format!("cannot put a lock into {}", directory.display())),
+    }
+}
+
+/// Removes what is in a run's directory but for the lock, which the caller holds.
+fn clear(directory: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(directory).internal(|| format!("cannot read {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry.internal(|| format!("cannot read {}", directory.display()))?;
+        if entry.file_name() != "lock" {
+            std::fs::remove_file(entry.path()).internal(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory that was not seen yet, if nobody is at work on it.
@@ -158,15 +181,35 @@ fn try_lock(lock: &OwnedFd) -> Result<bool> {
 /// one that is gone then, or in use again, is somebody else's.
 pub(crate) fn release(directories: &Directories, id: &str) -> Result<()> {
     let directory = directories.container_run(id);
-    let entries = std::fs::read_dir(&directory).internal(|| format!("cannot read {}", directory.display()))?;
-    for entry in entries.flatten() {
-        if entry.file_name() != "lock" {
-            std::fs::remove_file(entry.path()).internal(|| format!("cannot remove {}", entry.path().display()))?;
-        }
-    }
+    clear(&directory)?;
     std::fs::remove_file(directory.join("lock")).internal(|| format!("cannot remove the lock of {id}"))?;
     match rustix::fs::rmdir(&directory) {
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
         Err(errno) => Err(errno).internal(|| format!("cannot remove {}", directory.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_without_its_lock_is_taken_over() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = Directories { data: root.path().join("data"), run: root.path().join("run") };
+        let directory = directories.container_run("id");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("exit.json"), "of the last run").unwrap();
+        let lock = claim(&directories, "id").unwrap().expect("nobody holds it");
+        assert!(claim(&directories, "id").unwrap().is_none(), "it is held");
+        let names = |path: &Path| {
+            let entries = std::fs::read_dir(path).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&directory), ["lock"]);
+        assert_eq!(names(directory.parent().unwrap()), ["id"]);
+        release(&directories, "id").unwrap();
+        drop(lock);
+        assert!(!directory.exists());
     }
 }

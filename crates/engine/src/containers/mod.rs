@@ -1,6 +1,7 @@
 //! Containers: what they are, and what can be done with them. One file for each verb.
 
 mod checkpoint;
+mod checkpoint_archive;
 mod create;
 mod exec;
 mod health;
@@ -19,6 +20,7 @@ pub(crate) mod settle;
 mod sharing;
 mod signal;
 mod sizes;
+mod stamp;
 mod start;
 pub mod state;
 pub(crate) mod table;
@@ -27,6 +29,7 @@ mod update;
 mod usage;
 
 pub use checkpoint::CheckpointChoices;
+pub use checkpoint_archive::{ArchiveCompression, CheckpointExport, CheckpointImport};
 pub use create::Created;
 pub use exec::{Exec, ExecOptions};
 pub use lines::Detail;
@@ -35,6 +38,7 @@ pub use prune::{PruneFilter, Pruned};
 pub use serving::{ExecState, Waiting};
 pub(crate) use signal::number as signal_number;
 pub use sizes::Sizes;
+pub use stamp::{Inspected, Stamp};
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
 pub use top::Top;

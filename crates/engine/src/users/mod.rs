@@ -167,8 +167,10 @@ fn refused_to_users(name: &str) -> Error {
         "--userns {name} cannot work for an ordinary user: only root of the machine may show an image's files with other \
          owners (mount_setattr(2), MOUNT_ATTR_IDMAP)"
     );
-    Error::new(Kind::Unavailable, text)
-        .hint("leave it out: an ordinary user's containers are in a user namespace of their own already")
+    Error::new(Kind::Unavailable, text).hint(
+        "leave it out: root of an ordinary user's container is that user outside already, so that what it makes in a \
+         bind mount is the user's",
+    )
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Engine {
         archives::unpack(&View::of(data), "/", source, &options, self.store()?.ownership().single_id)
     }
 
-    fn volume_root(&self, name: &str) -> Result<OwnedFd> {
+    pub(super) fn volume_root(&self, name: &str) -> Result<OwnedFd> {
         let volume = self.volume(name)?;
         let path = match super::options::source(&volume.options, volume.mountpoint) {
             super::Source::Directory(path) => {

@@ -17,6 +17,7 @@
 //! Lock order: a container's lock, then a volume's (several by name), then the database.
 
 mod backup;
+mod carry;
 mod fill;
 mod limited;
 mod mounts;
@@ -24,8 +25,10 @@ mod options;
 mod pending;
 pub(crate) mod table;
 
+pub(crate) use carry::Carried;
 pub(crate) use mounts::Sources;
 pub(crate) use options::{LIMITED, Source};
+pub(crate) use pending::Held;
 
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};

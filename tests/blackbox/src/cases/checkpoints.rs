@@ -20,7 +20,7 @@ cases![checkpoints:
 /// Counts a second's tenths in its memory, and says so in a file.
 const COUNTER: &str = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
 
-fn criu() -> Result<()> {
+pub fn criu() -> Result<()> {
     if host::program("criu").is_none() {
         return skip("criu is not installed");
     }

@@ -34,11 +34,12 @@ fn containers_come_and_go(sandbox: &Sandbox) -> Result<()> {
     let usual = if sandbox.is_slow() { 8 } else { 64 };
     let until = Instant::now() + sandbox.seconds(number("DHOW_CROWD_SECONDS", 4));
     let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let updates = Updates::default();
     let (longest, who) = thread::scope(|scope| {
         let watch = scope.spawn(|| longest_wait(&done));
         let workers: Vec<_> = (0..number("DHOW_CROWD", usual))
             .map(|worker| {
-                let rounds = &rounds;
+                let (rounds, updates) = (&rounds, &updates);
                 scope.spawn(move || {
                     let change = CHANGES.get(usize::try_from(worker)?);
                     for round in 0.. {
@@ -47,7 +48,7 @@ fn containers_come_and_go(sandbox: &Sandbox) -> Result<()> {
                         }
                         one_life(sandbox, &format!("box{worker}-{round}"))?;
                         if let Some((option, shown)) = change {
-                            one_change(sandbox, option, shown, round)?;
+                            one_change(sandbox, option, shown, round, updates)?;
                         }
                         rounds.fetch_add(1, Ordering::Relaxed);
                     }
@@ -62,7 +63,17 @@ fn containers_come_and_go(sandbox: &Sandbox) -> Result<()> {
         ended.into_iter().collect::<Result<()>>()?;
         anyhow::Ok(longest)
     })?;
-    eprintln!("{} containers came and went; longest wait for a lock: {longest:?} ({who})", rounds.into_inner());
+    let Updates { written, lost } = updates;
+    let (written, lost) = (written.into_inner(), lost.into_inner());
+    let report = format!(
+        "{} containers came and went; longest wait for a lock: {longest:?} ({who}); {written} updates, {lost} lost",
+        rounds.into_inner()
+    );
+    eprintln!("{report}");
+    if let Some(path) = std::env::var_os("DHOW_CROWD_REPORT") {
+        fs::write(path, report)?;
+    }
+    same!(lost, 0, "of {written} updates");
     ensure!(longest < sandbox.seconds(1), "a command waited {longest:?} for a lock: {who}");
     same!(sandbox.ok(["ps", "-a", "--format", "{{.Names}}"])?, "shared");
     sandbox.ok(["system", "check"])?;
@@ -85,11 +96,23 @@ fn one_life(sandbox: &Sandbox, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn one_change(sandbox: &Sandbox, option: &str, shown: &str, round: u64) -> Result<()> {
+/// What was written, and what of it was not there a moment later.
+#[derive(Default)]
+struct Updates {
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
+fn one_change(sandbox: &Sandbox, option: &str, shown: &str, round: u64, updates: &Updates) -> Result<()> {
     // Anything but what is there, and more than the least memory.
     let value = ((8 << 20) + round * 4096).to_string();
     quiet(sandbox, &["update", option, &value, "shared"])?;
-    same!(quiet(sandbox, &["inspect", "--format", shown, "shared"])?, value, "{option} was lost");
+    updates.written.fetch_add(1, Ordering::Relaxed);
+    let there = quiet(sandbox, &["inspect", "--format", shown, "shared"])?;
+    if there != value {
+        eprintln!("{option} {value} was lost: there is {there}");
+        updates.lost.fetch_add(1, Ordering::Relaxed);
+    }
     Ok(())
 }
 

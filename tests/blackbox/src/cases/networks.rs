@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::network_growth::answers_do_not_grow;
 use crate::case::{cases, contains, same};
 use crate::host;
 use crate::sandbox::Sandbox;
@@ -13,6 +14,7 @@ cases![networks:
     verbs [Root], names_and_aliases [Root], several_networks [Root], live [Root], static_addresses [Root],
     isolation [Root], internal [Root], shared_namespace [Root], ranges_and_their_owners [Root], own_name_server [Root],
     upstream_servers [Root], options [Root], macvlan_and_ipvlan [Root], gone_network [Root], mistakes [Root], killed_verbs [Root], events [Root],
+    answers_do_not_grow [Root],
 ];
 
 const SLEEP: &str = "exec sleep 1000";

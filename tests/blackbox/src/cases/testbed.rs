@@ -292,6 +292,21 @@ fn flush_under_way(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// The command line of a container that goes on, and one that is setting up a network and a port, wherever it has got to.
+fn command_lines_end(sandbox: &Sandbox) -> Result<()> {
+    let mut front = sandbox.spawn(["run", "--name", "front", "--network", "mine", "busybox", "sleep", "1000"])?;
+    let runs = || sandbox.ok(["inspect", "--format", "{{.State.Running}}", "front"]);
+    host::until("it runs", sandbox.seconds(10), || Ok((runs().ok().as_deref() == Some("true")).then_some(())))?;
+    front.kill()?;
+    front.wait()?;
+    let mut cut = sandbox.spawn(["run", "--network", "mine", "-p", "8082:80", "busybox", "sleep", "1000"])?;
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    cut.kill()?;
+    cut.wait()?;
+    same!(runs()?, "true", "the container whose command line was killed");
+    Ok(())
+}
+
 /// Processes of dhow end and are killed; a ping and a stream through a published port lose nothing.
 fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
     for name in ["socat", "nft"] {
@@ -327,6 +342,7 @@ fn nothing_is_lost(sandbox: &Sandbox) -> Result<()> {
     // Commands that follow, and the server of Docker's API, which starts again.
     follower.kill()?;
     follower.wait()?;
+    command_lines_end(sandbox)?;
     server.kill()?;
     let server = Server::start(sandbox)?;
     pause();

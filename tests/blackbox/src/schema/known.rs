@@ -49,7 +49,6 @@ pub const NEVER: &[(&str, &str)] = &[
     ("ContainerMemoryStats.failcnt", "of cgroup v1, where Docker leaves it out, too"),
     ("ContainerMemoryStats.privateworkingset", "of Windows"),
     ("ContainerStorageStats.*", "of Windows"),
-    ("ContainerSummary.HostConfig.Annotations", "a list reads only what its lines show; inspect has them"),
     ("ContainerSummary.ImageManifestDescriptor", "of Docker's store with containerd"),
     ("ContainerWaitExitError.*", "where a wait fails"),
     ("ContainerWaitResponse.Error", "where a wait fails"),

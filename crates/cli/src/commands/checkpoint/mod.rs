@@ -1,7 +1,9 @@
 //! `checkpoint`: a file for each verb.
 
+pub mod container;
 mod create;
 mod ls;
+pub mod restore;
 mod rm;
 
 use super::Group;
