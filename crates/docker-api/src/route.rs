@@ -69,6 +69,7 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         ["create"] if post => make::create(context).await,
         ["prune"] if post => life::prune(context).await,
         [id] if *method == Method::DELETE => life::remove(context, id).await,
+        [id, name] if *method == Method::DELETE => life::unlink(context, id, name).await,
         [id, "json"] if get => inspect::inspect(context, id).await,
         [id, "logs"] if get => logs::logs(context, id).await,
         [id, "top"] if get => top::top(context, id).await,

@@ -68,7 +68,7 @@ pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
 pub use cgroup::Stats as CgroupStats;
-pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
+pub use commits::{Change, ChangeKind, CommitOptions, Committed, ConfigParts, ImportOptions};
 pub use containers::options::{
     Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
     PublishedPort, PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
