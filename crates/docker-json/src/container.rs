@@ -340,7 +340,7 @@ impl Inspect {
             process_label: String::new(),
             app_armor_profile: security(settings, "apparmor"),
             exec_ids: None,
-            host_config: Overlaid::new(host_config(settings), noted, "HostConfig")?,
+            host_config: Overlaid::new(HostConfig { links: links(container), ..host_config(settings) }, noted, "HostConfig")?,
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
             mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
             config: Overlaid::new(config, noted, "Config")?,
@@ -495,6 +495,16 @@ fn host_config(settings: &Settings) -> HostConfig {
         masked_paths,
         readonly_paths,
     }
+}
+
+/// Links on the default bridge; those of other networks stand with their networks.
+fn links(container: &Container) -> Option<Vec<String>> {
+    let on_bridge = container.networks.iter().filter(|endpoint| endpoint.network == "bridge");
+    let link = |text: &String| {
+        let (other, name) = text.split_once(':').unwrap_or((text, text));
+        format!("/{other}:/{}/{name}", container.name)
+    };
+    some(&on_bridge.flat_map(|endpoint| endpoint.request.links.iter().map(link)).collect::<Vec<_>>())
 }
 
 /// Devices by CDI, in the form that Docker gives them.

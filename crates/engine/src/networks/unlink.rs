@@ -1,7 +1,7 @@
 //! Taking a link away: the name by which a container knows another (`--link CONTAINER:NAME`).
 
 use super::names::split_link;
-use super::{Attached, table};
+use super::{Attached, DEFAULT, table};
 use crate::containers::table as containers;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +34,10 @@ impl Engine {
         let before = self.attached(&entry)?;
         let mut after: Vec<Attached> = before.clone();
         after.iter_mut().for_each(|each| each.request.links.retain(|link| !is_it(link)));
-        self.change_live(&entry, &before, &after, NetworkChange::default())
+        self.change_live(&entry, &before, &after, NetworkChange::default())?;
+        match endpoints.iter().any(|endpoint| endpoint.network == DEFAULT) {
+            true => crate::files::forget_link(&self.directories().container(&entry.id), &name.to_lowercase()),
+            false => Ok(()),
+        }
     }
 }

@@ -87,6 +87,22 @@ fn links_go(sandbox: &Sandbox) -> Result<()> {
     ensure!(!finds("more")?, "the link is there");
     server.ok(&["rm", "-f", "box", "other"])?;
     server.ok(&["network", "rm", "wire"])?;
+    // On the default bridge they are lines of the hosts file.
+    server.ok(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"])?;
+    server.ok(&["run", "-d", "--name", "box", "--link", "other:db", "busybox", "sleep", "1000"])?;
+    let (_, found) = server.ask("GET /containers/box/json", "")?;
+    same!(found["HostConfig"]["Links"], json!(["/other:/box/db"]));
+    let (_, found) = server.ask("GET /containers/other/json", "")?;
+    let address = found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
+    let hosts = server.ok(&["exec", "box", "cat", "/etc/hosts"])?;
+    ensure!(address.as_str().is_some_and(|ip| hosts.contains(&format!("{ip}\tdb "))), "{address}: {hosts}");
+    same!(server.ask("DELETE /containers/box/db?link=1", "")?.0, 204);
+    let hosts = server.ok(&["exec", "box", "cat", "/etc/hosts"])?;
+    ensure!(!hosts.contains("\tdb ") && hosts.contains("localhost"), "{hosts}");
+    server.ok(&["stop", "-t", "0", "other"])?;
+    let late = server.docker(&["run", "--rm", "--link", "other:db", "busybox", "true"])?;
+    late.fails(125, &["Cannot link to a non running container: /other AS /"])?;
+    server.ok(&["rm", "-f", "box", "other"])?;
     Ok(())
 }
 
