@@ -340,7 +340,11 @@ impl Inspect {
             process_label: String::new(),
             app_armor_profile: security(settings, "apparmor"),
             exec_ids: None,
-            host_config: Overlaid::new(HostConfig { links: links(container), ..host_config(settings) }, noted, "HostConfig")?,
+            host_config: Overlaid::new(
+                HostConfig { links: links(container), ..host_config(settings) },
+                noted,
+                "HostConfig",
+            )?,
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
             mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
             config: Overlaid::new(config, noted, "Config")?,

@@ -288,7 +288,8 @@ impl Database {
         // Closing the last connection would copy the log into the file and wait for the disk three times; a container's
         // start must not. The log is copied when it has 256 pages, and by `settle`.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        self.connection.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;")?;
+        self.connection
+            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;")?;
         let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
         if version(&self.connection)? as usize >= MIGRATIONS.len() {
             return Ok(());

@@ -63,13 +63,7 @@ thread_local! {
     static ANSWERS: RefCell<HashMap<String, Kept>> = RefCell::default();
 }
 
-fn without_sizes(
-    engine: &Engine,
-    shared: &Shared,
-    name: &str,
-    form: Form,
-    asked: String,
-) -> Result<Bytes, Failure> {
+fn without_sizes(engine: &Engine, shared: &Shared, name: &str, form: Form, asked: String) -> Result<Bytes, Failure> {
     ANSWERS.with_borrow_mut(|answers| {
         let known = answers.get(&asked);
         let (container, stamp) = match (engine.inspect_again(name, known.map(|kept| &kept.stamp))?, known) {

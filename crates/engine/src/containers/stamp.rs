@@ -65,9 +65,8 @@ impl Engine {
         let word = self.word(&entry.id, &held);
         let container = self.observe(entry)?;
         // A monitor that has not said when its container began is asked whether it lives.
-        let word = word.filter(|word| {
-            word.is_none() || (container.status.is_running() && !container.run.started_at.is_empty())
-        });
+        let word = word
+            .filter(|word| word.is_none() || (container.status.is_running() && !container.run.started_at.is_empty()));
         let stamp = word.map(|word| Stamp { id: container.id.clone(), database, word });
         Ok(Inspected::Anew(Box::new(container), stamp))
     }

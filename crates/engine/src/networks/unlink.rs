@@ -23,9 +23,8 @@ impl Engine {
         }
         endpoints.iter_mut().for_each(|endpoint| endpoint.request.links.retain(|link| !is_it(link)));
         self.database()?.write(|t| {
-            let each = |endpoint: &super::Endpoint| {
-                table::set_request(t, &entry.id, &endpoint.network_id, &endpoint.request)
-            };
+            let each =
+                |endpoint: &super::Endpoint| table::set_request(t, &entry.id, &endpoint.network_id, &endpoint.request);
             endpoints.iter().try_for_each(each)
         })?;
         if self.running_state(&entry.id)?.is_none() {
