@@ -27,6 +27,7 @@ mod docker_rust;
 mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
+mod docker_versions;
 mod events;
 mod firewalls;
 mod hardening;
@@ -158,6 +159,7 @@ fn docker() -> impl Iterator<Item = &'static [Case]> {
         docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
+        docker_versions::CASES,
     ]
     .into_iter()
 }
