@@ -52,9 +52,9 @@ impl Cache {
     }
 
     pub(super) fn of_network(&self, network: &str) -> Result<Vec<Entry>> {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return Ok(Vec::new()) };
         let prefix = format!("{network}:");
-        let own = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        let entries = crate::directories::entries(&self.0)?.into_iter();
+        let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
         own.filter_map(|entry| read(&entry.path()).transpose()).collect()
     }
 }
