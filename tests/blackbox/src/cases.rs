@@ -2,8 +2,9 @@
 
 use crate::case::Case;
 
+mod attached;
 mod checkpoint_archives;
-mod checkpoints;
+pub mod checkpoints;
 mod cni;
 mod combinations;
 mod command_line;
@@ -28,6 +29,7 @@ mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
 mod events;
+mod file_servers;
 mod hardening;
 mod health;
 mod hostile;
@@ -41,6 +43,7 @@ mod limits;
 mod lists;
 mod live;
 mod log_drivers;
+mod log_speed;
 mod net_attacks;
 mod network;
 mod network_growth;
@@ -85,6 +88,7 @@ const MORE: &[&[Case]] = &[
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
+        attached::CASES,
         runtimes::CASES,
         storage::CASES,
         storage_forms::CASES,
@@ -99,8 +103,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        file_servers::CASES,
         watch::CASES,
         log_drivers::CASES,
+        log_speed::CASES,
         live::CASES,
         sharing::CASES,
         limits::CASES,
