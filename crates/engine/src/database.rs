@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Each entry takes the schema from its index to the next version (`PRAGMA user_version`). Entries are only ever added.
 const MIGRATIONS: &[&str] = &[
@@ -200,6 +201,24 @@ const MIGRATIONS: &[&str] = &[
     CREATE TRIGGER container_line_gone AFTER DELETE ON container BEGIN
         DELETE FROM container_line WHERE created_at = old.created_at AND container = old.id;
     END;",
+    // Lists show annotations since version 1.46 of Docker's API.
+    "DROP TRIGGER container_line_new;
+    DROP TRIGGER container_line_settings;
+    CREATE TRIGGER container_line_new AFTER INSERT ON container BEGIN
+        INSERT INTO container_line VALUES (new.created_at, new.id, new.name, new.run, json_extract(new.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner', '$.annotations'));
+    END;
+    CREATE TRIGGER container_line_settings AFTER UPDATE OF settings ON container BEGIN
+        UPDATE container_line SET line = json_extract(new.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner', '$.annotations')
+            WHERE created_at = new.created_at AND container = new.id;
+    END;
+    UPDATE container_line SET line = json_extract(c.settings, '$.image_name', '$.image_id',
+            '$.entrypoint', '$.command', '$.hostname', '$.labels', '$.mounts', '$.network', '$.networks[0].network', '$.ports',
+            '$.exposed_ports', '$.health.Test', '$.front_end.Owner', '$.annotations')
+        FROM container AS c WHERE c.id = container_line.container;",
 ];
 
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets
@@ -235,7 +254,21 @@ fn wait_for_turn(attempts: i32) -> bool {
 
 /// An open database.
 #[derive(Debug)]
-pub struct Database(Connection);
+pub struct Database {
+    connection: Connection,
+    /// Tells connections of this process apart.
+    number: u64,
+    /// Changes that were made over this connection.
+    changes: u64,
+}
+
+/// A state of the database, as a connection of this process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    connection: u64,
+    changes: u64,
+    others: i64,
+}
 
 impl Database {
     /// Opens or makes the database and brings its schema up to date.
@@ -245,7 +278,8 @@ impl Database {
         make_private(path).map_err(|errno| Error::caused(Kind::Internal, fail(), errno))?;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|e| translate(e, fail()))?;
         connection.busy_handler(Some(wait_for_turn)).map_err(|e| translate(e, fail()))?;
-        let mut database = Database(connection);
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let mut database = Database { connection, number: NUMBER.fetch_add(1, Relaxed), changes: 0 };
         database.prepare().map_err(|e| translate(e, fail()))?;
         Ok(database)
     }
@@ -253,32 +287,34 @@ impl Database {
     fn prepare(&mut self) -> rusqlite::Result<()> {
         // Closing the last connection would copy the log into the file and wait for the disk three times; a container's
         // start must not. The log is copied when it has 256 pages, and by `settle`.
-        self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        self.0.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;")?;
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.connection
+            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;")?;
         let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
-        if version(&self.0)? as usize >= MIGRATIONS.len() {
+        if version(&self.connection)? as usize >= MIGRATIONS.len() {
             return Ok(());
         }
         // Persistent, so only a new database pays for it. SQLite does not wait for another connection here (SQLITE_BUSY at
         // once, where two would wait for each other), so processes take turns.
-        let _turn = take_turn(self.0.path());
+        let _turn = take_turn(self.connection.path());
         // A table that is replaced by a better one must not take with it what refers to its rows; within a transaction SQLite
         // ignores the switch.
-        self.0.execute_batch("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=OFF;")?;
-        let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=OFF;")?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = version(&transaction)?;
         for migration in MIGRATIONS.iter().skip(done as usize) {
             transaction.execute_batch(migration)?;
         }
         transaction.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
         transaction.commit()?;
-        self.0.execute_batch("PRAGMA foreign_keys=ON;")
+        self.connection.execute_batch("PRAGMA foreign_keys=ON;")
     }
 
     /// Runs `work` in one writing transaction; an error rolls everything back.
     pub fn write<T>(&mut self, work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.changes += 1;
         let transaction = self
-            .0
+            .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| translate(e, "cannot begin a change of the database".into()))?;
         let value = work(&transaction)?;
@@ -289,7 +325,7 @@ impl Database {
     /// Puts everything that was committed on stable storage: for images, which took a user's time to get.
     pub fn settle(&self) -> Result<()> {
         // Busy readers only put it off, which the first column says.
-        let busy = self.0.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
         match busy {
             // The log is synced first (wal.c, walCheckpoint): only copying it into the file has failed, and what is in the
             // log is as good.
@@ -298,9 +334,20 @@ impl Database {
         }
     }
 
+    /// What the database is now. As long as it is this version, over the same connection, nobody has changed anything.
+    pub fn version(&self) -> Result<Version> {
+        // Others' changes alone are in this number (sqlite.org/pragma.html, "data_version").
+        let others = self
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .sql("look whether the database has changed")?;
+        Ok(Version { connection: self.number, changes: self.changes, others })
+    }
+
     /// The connection, for reading.
     pub fn read(&self) -> &Connection {
-        &self.0
+        &self.connection
     }
 }
 
@@ -356,6 +403,29 @@ mod tests {
         let count: i64 =
             second.read().query_row("SELECT count(*) FROM network WHERE name = 'n'", [], |r| r.get(0)).unwrap();
         assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn a_version_is_of_one_connection_until_somebody_changes_something() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let (mut first, mut second) = (Database::open(&path).unwrap(), Database::open(&path).unwrap());
+        let insert = |database: &mut Database, name: &str| {
+            database
+                .write(|t| {
+                    let row = "INSERT INTO network VALUES (?1, ?1, NULL, 't', '{}')";
+                    t.execute(row, [name]).sql("insert").map(drop)
+                })
+                .unwrap();
+        };
+        let before = first.version().unwrap();
+        assert_eq!(first.version().unwrap(), before);
+        assert_ne!(second.version().unwrap(), before);
+        insert(&mut first, "own");
+        let own = first.version().unwrap();
+        assert_ne!(own, before);
+        insert(&mut second, "other");
+        assert_ne!(first.version().unwrap(), own);
     }
 
     #[test]

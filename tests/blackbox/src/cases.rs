@@ -28,8 +28,10 @@ mod docker_rust;
 mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
+mod docker_versions;
 mod events;
 mod file_servers;
+mod firewalls;
 mod hardening;
 mod health;
 mod hostile;
@@ -120,6 +122,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         combinations::CASES,
         net_attacks::CASES,
         cni::CASES,
+        firewalls::CASES,
         oci::CASES,
         hardening::CASES,
         hostile::CASES,
@@ -162,6 +165,7 @@ fn docker() -> impl Iterator<Item = &'static [Case]> {
         docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
+        docker_versions::CASES,
     ]
     .into_iter()
 }

@@ -199,7 +199,13 @@ impl Engine {
     }
 
     /// Has the monitor change the container's devices, routes and names; ports follow the way out.
-    fn change_live(&self, entry: &Entry, before: &[Attached], after: &[Attached], change: NetworkChange) -> Result<()> {
+    pub(super) fn change_live(
+        &self,
+        entry: &Entry,
+        before: &[Attached],
+        after: &[Attached],
+        change: NetworkChange,
+    ) -> Result<()> {
         let old = routes(before);
         let new_routes = routes(after);
         // A way out that stays as it is is not touched: connections go on.

@@ -23,6 +23,7 @@ mod fill;
 mod limited;
 mod mounts;
 mod options;
+mod parts;
 mod pending;
 pub(crate) mod table;
 

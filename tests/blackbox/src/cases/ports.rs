@@ -276,7 +276,7 @@ fn transit_is_left_alone(sandbox: &Sandbox) -> Result<()> {
     has_curl()?;
     sandbox.load("busybox")?;
     let lan = lan()?;
-    let far = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn()?;
+    let far = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?;
     let far = host::Background(far);
     let pid = far.0.id().to_string();
     let own = host::namespace("self", "net")?;
