@@ -19,7 +19,7 @@ use crate::server::{Server, read_head, status};
 
 cases![docker_bugs:
     creations, creations_of_root [Root], lists_and_inspections, lives, media_types, logs_and_events, images_and_errors, networks_and_volumes [Root],
-    half_closed, reader_that_stops, pull_is_given_up,
+    half_closed [Root], reader_that_stops, pull_is_given_up,
 ];
 
 fn ready(sandbox: &Sandbox) -> Result<Server<'_>> {
