@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{command, output, run as run_command, text};
 use crate::disk;
 use crate::paths::{self, Staging};
-use crate::{clients, elf, images, registry, setup, tidy, vm};
+use crate::{clients, elf, images, newer, registry, setup, tidy, vm};
 
 /// Names of the parts, as `cargo xtask test PART...` takes them.
 pub const PARTS: &[&str] = &["tidy", "fmt", "clippy", "unit", "native", "user", "vm"];
@@ -304,7 +304,11 @@ impl Stage {
             format!("DHOW_CLIENTS={}", clients::directory()?.display()),
         ];
         let blackbox = self.path("blackbox").display().to_string();
-        let mut words: Vec<String> = std::iter::once("env".to_owned()).chain(variables).chain([blackbox]).collect();
+        let mut words: Vec<String> = std::iter::once("env".to_owned()).chain(variables).collect();
+        if matches!(place, Place::Here { user: None }) {
+            words.push(newer::path_with_criu()?);
+        }
+        words.push(blackbox);
         words.extend(["--report".to_owned(), report.display().to_string()]);
         let status = match place {
             Place::Here { user } => {

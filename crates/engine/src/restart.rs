@@ -87,7 +87,7 @@ pub(crate) fn keep(monitor: &mut Monitor, data: &Path, open: &dyn Fn() -> Result
             }
             drop(engine);
             monitor.announce(&exit);
-            match monitor.idle(pause.after(ran(monitor, &exit))) {
+            match turn(monitor, &mut pause, &exit, open) {
                 Ok(Wake::Elapsed | Wake::Again) => {}
                 Ok(Wake::Stop) => {
                     exit.requested = true;
@@ -114,6 +114,29 @@ pub(crate) fn keep(monitor: &mut Monitor, data: &Path, open: &dyn Fn() -> Result
                 return Some(Ended { exit, engine: open() });
             }
         };
+    }
+}
+
+/// The pause before another run. Who shares namespaces of a container that does not run waits for it, in longer and longer pauses:
+/// the two may have ended together, and it may come back the later.
+fn turn(
+    monitor: &mut Monitor,
+    pause: &mut Pause,
+    exit: &Exit,
+    open: &dyn Fn() -> Result<Engine>,
+) -> std::result::Result<Wake, monitor::Error> {
+    let mut time = pause.after(ran(monitor, exit));
+    loop {
+        let wake = monitor.idle(time)?;
+        let waits = || {
+            let engine = open();
+            let id = &monitor.plan().id;
+            engine.as_ref().is_ok_and(|engine| engine.waits_for_another(id)) && again(&engine, monitor, exit)
+        };
+        if !matches!(wake, Wake::Elapsed) || !waits() {
+            return Ok(wake);
+        }
+        time = pause.after(Duration::ZERO);
     }
 }
 
@@ -209,23 +232,27 @@ impl Engine {
         let mut entries = table::all(self.database()?.read())?;
         entries.reverse();
         for entry in entries {
-            if self.running_state(&entry.id)?.is_some() {
-                continue;
-            }
-            let wanted = match self.settle_after_boot(&entry)? {
-                Some(run) => wanted_at_boot(entry.settings.restart, &run),
-                None => false,
-            };
-            if wanted {
-                let result = match self.start(&entry.id, None) {
-                    Ok(_) => Ok(()),
-                    Err(error) if error.kind() == crate::Kind::NotModified => Ok(()),
-                    Err(error) => Err(error),
-                };
+            // One that cannot be read or started keeps no other from it.
+            if let Some(result) = self.boot_one(&entry).transpose() {
                 booted.push(Booted { id: entry.id, name: entry.name, result });
             }
         }
         Ok(booted)
+    }
+
+    /// Starts a container whose policy wants it; `None` for one that stays as it is.
+    fn boot_one(&self, entry: &Entry) -> Result<Option<()>> {
+        if self.running_state(&entry.id)?.is_some() {
+            return Ok(None);
+        }
+        let run = self.settle_after_boot(entry)?;
+        if !run.is_some_and(|run| wanted_at_boot(entry.settings.restart, &run)) {
+            return Ok(None);
+        }
+        match self.start(&entry.id, None) {
+            Err(error) if error.kind() != crate::Kind::NotModified => Err(error),
+            _ => Ok(Some(())),
+        }
     }
 
     /// Records the end of a run that nobody saw. Returns the last run, if there was one and the container is still there.

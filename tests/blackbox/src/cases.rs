@@ -2,8 +2,9 @@
 
 use crate::case::Case;
 
+mod attached;
 mod checkpoint_archives;
-mod checkpoints;
+pub mod checkpoints;
 mod cni;
 mod combinations;
 mod command_line;
@@ -29,6 +30,7 @@ mod docker_streams;
 mod docker_verbs;
 mod docker_versions;
 mod events;
+mod file_servers;
 mod firewalls;
 mod hardening;
 mod health;
@@ -43,6 +45,7 @@ mod limits;
 mod lists;
 mod live;
 mod log_drivers;
+mod log_speed;
 mod net_attacks;
 mod network;
 mod network_growth;
@@ -87,6 +90,7 @@ const MORE: &[&[Case]] = &[
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
+        attached::CASES,
         runtimes::CASES,
         storage::CASES,
         storage_forms::CASES,
@@ -101,8 +105,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        file_servers::CASES,
         watch::CASES,
         log_drivers::CASES,
+        log_speed::CASES,
         live::CASES,
         sharing::CASES,
         limits::CASES,

@@ -60,19 +60,19 @@ impl Cache {
             }
             other => other,
         };
-        self.files(&list.name).iter().filter_map(|path| entry(path).transpose()).collect()
+        self.files(&list.name)?.iter().filter_map(|path| entry(path).transpose()).collect()
     }
 
     /// A network's configuration, as one of its attachments remembers it.
     pub(super) fn remembered(&self, network: &str) -> Option<NetworkList> {
-        self.files(network).iter().find_map(|path| read(path).ok().flatten()).map(|entry| entry.list)
+        self.files(network).ok()?.iter().find_map(|path| read(path).ok().flatten()).map(|entry| entry.list)
     }
 
-    fn files(&self, network: &str) -> Vec<PathBuf> {
+    fn files(&self, network: &str) -> Result<Vec<PathBuf>> {
         let prefix = format!("{network}:");
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };
-        let own = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-        own.map(|entry| entry.path()).collect()
+        let entries = crate::directories::entries(&self.0)?.into_iter();
+        let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        Ok(own.map(|entry| entry.path()).collect())
     }
 }
 

@@ -67,7 +67,9 @@ impl NetworkList {
     pub fn find(directory: &Path, name: &str) -> Result<NetworkList> {
         let entries =
             std::fs::read_dir(directory).kind(Kind::NotFound, || format!("cannot read {}", directory.display()))?;
-        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        let files = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut files: Vec<_> =
+            files.collect::<std::io::Result<_>>().internal(|| format!("cannot read {}", directory.display()))?;
         files.retain(|path| {
             path.extension()
                 .is_some_and(|extension| ["conflist", "conf", "json"].iter().any(|known| extension == *known))

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod checkpoint_archive;
+mod checkpoint_making;
 mod create;
 mod exec;
 mod health;

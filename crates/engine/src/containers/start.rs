@@ -182,6 +182,7 @@ impl Engine {
         let mut spec = self.specification(entry)?;
         self.find_parts(entry)?;
         self.share(entry, &mut spec)?;
+        crate::volumes::resolve_addresses(&mut spec)?;
         self.place_secrets(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
             == Some(crate::apparmor::PROFILE)
