@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::command::{command, output, run as run_command};
-use crate::{images, paths};
+use crate::{newer, paths};
 
 /// Exact versions everywhere but in Debian's unstable suite: a newer one is a change that should be seen.
 const PYTHON: &[&str] = &[
@@ -59,6 +59,8 @@ const PARTS: &[Part] = &[
     Part { name: "python", slow: false, recipe: || format!("{PYTHON:?} {ANSIBLE} {COLLECTIONS:?}"), install: python },
     // Fetched with pip, hence after Python.
     Part { name: "node", slow: false, recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
+    // Not a program for Docker, but gotten in the same way.
+    Part { name: "criu", slow: false, recipe: newer::criu_recipe, install: newer::criu },
     Part { name: "docker", slow: false, recipe: || SUITE.to_owned(), install: docker },
     Part { name: "rust", slow: true, recipe: || RUST.to_owned(), install: rust },
 ];
@@ -160,31 +162,10 @@ fn rust(place: &Path) -> Result<()> {
 /// Debian's suite with the newest packages.
 const SUITE: &str = "sid docker-cli";
 
-/// The newest docker that Debian has, with lists and cache of its own, so that this machine's apt does not see the suite.
+/// The newest docker that Debian has.
 fn docker(place: &Path) -> Result<()> {
-    let mirror = images::mirror().context("apt-get does not know an archive of Debian's")?;
-    let apt = place.join("apt");
-    fs::create_dir_all(apt.join("lists/partial"))?;
-    fs::create_dir_all(apt.join("cache/archives/partial"))?;
     let (suite, package) = SUITE.split_once(' ').context("suite and package")?;
-    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    fs::write(apt.join("sources.list"), format!("deb [signed-by={key}] {mirror} {suite} main\n"))?;
-    let here = |name: &str, path: &str| format!("--option={name}={}", apt.join(path).display());
-    let options = [
-        here("Dir::Etc::SourceList", "sources.list"),
-        here("Dir::State::Lists", "lists"),
-        here("Dir::Cache", "cache"),
-        "--option=Dir::Etc::SourceParts=/dev/null".to_owned(),
-        "--option=Acquire::Languages=none".to_owned(),
-        "--option=APT::Sandbox::User=root".to_owned(),
-        "--quiet=2".to_owned(),
-    ];
-    run_command(command("apt-get", ["update"]).args(&options))?;
-    run_command(command("apt-get", ["download", package]).args(&options).current_dir(&apt))?;
-    let found = fs::read_dir(&apt)?.filter_map(Result::ok).map(|entry| entry.path());
-    let archive = found.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
-    run_command(command("dpkg-deb", ["--extract"]).arg(archive.context("nothing was downloaded")?).arg(place))?;
-    fs::remove_dir_all(apt)?;
+    newer::unpack(place, suite, package, newer::Needs::Here)?;
     // One that needs newer libraries than there are is as good as none.
     let version = output(&mut command(&place.join("usr/bin/docker").display().to_string(), ["--version"]))?;
     println!("clients: {}", version.trim());

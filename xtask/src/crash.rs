@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{command, run as run_command};
 use crate::paths::{self, Staging};
-use crate::{disk, images, setup, test};
+use crate::{clients, disk, images, newer, setup, test};
 
 /// Tries all points of all commands, or of those named, separated by commas.
 pub fn run(words: &[&str]) -> Result<()> {
@@ -22,6 +22,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     }
     setup::run(&[setup::Set::Test])?;
     images::run(Some("busybox"))?;
+    clients::run(false)?;
     let build = |words: &[&str]| run_command(command("cargo", words).current_dir(paths::workspace()));
     build(&["build", "--quiet", "--release", "--package", "dhow"])?;
     build(&["build", "--quiet", "--package", "blackbox"])?;
@@ -35,6 +36,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         format!("DHOW_IMAGES={}", images::directory()?.display()),
         format!("DHOW_CRASH_REPORT={}", report.display()),
         format!("DHOW_CRASH_VERBS={verbs}"),
+        newer::path_with_criu()?,
         // No limit.
         "DHOW_CRASH_SECONDS=0".to_owned(),
     ];

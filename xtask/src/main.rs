@@ -14,6 +14,7 @@ mod disk;
 mod docker_cli;
 mod elf;
 mod images;
+mod newer;
 mod paths;
 mod registry;
 mod setup;

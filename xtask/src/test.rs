@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{command, output, run as run_command, text};
 use crate::disk;
 use crate::paths::{self, Staging};
-use crate::{clients, elf, images, registry, setup, tidy, vm};
+use crate::{clients, elf, images, newer, registry, setup, tidy, vm};
 
 /// Names of the parts, as `cargo xtask test PART...` takes them.
 pub const PARTS: &[&str] = &["tidy", "fmt", "clippy", "unit", "native", "user", "vm"];
@@ -83,7 +83,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     }
     if let Some(release) = release {
         let built = release.join().unwrap_or_else(|_| bail!("the thread that builds panicked"));
-        counts += match prepared.and(built).and_then(|()| Stage::new()) {
+        counts += match prepared.and(built).and_then(|()| Stage::new(wanted("unit"))) {
             Ok(stage) => black_box(&stage, wanted, filters),
             Err(error) => part("black-box tests", || Err(error)),
         };
@@ -218,9 +218,10 @@ enum Place {
     Machine { selinux: bool, user: &'static str, chosen: &'static [&'static str], label: &'static str },
 }
 
-/// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on. A test takes 6 to 50 s on emulated
-/// processors, so that all of them would take most of an hour: `cargo xtask test vm -- run:: storage::` runs others.
-const KERNEL_FACING: &[&str] = &["run::hello", "limits::", "security::", "services::"];
+/// What differs most where cgroups are v2 alone, systemd has them and AppArmor is on, and what not every kernel has.
+/// `cargo xtask test vm -- run:: storage::` runs others.
+const KERNEL_FACING: &[&str] =
+    &["run::hello", "limits::", "security::", "services::", "combinations::ipvlan", "combinations::sctp"];
 
 /// The same for an ordinary user.
 const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::", "services::"];
@@ -271,8 +272,10 @@ fn build_release() -> Result<()> {
 }
 
 impl Stage {
-    fn new() -> Result<Self> {
-        let words = ["build", "--quiet", "--package", "blackbox"];
+    fn new(with_unit_tests: bool) -> Result<Self> {
+        // Beside unit tests, with the same set of packages: another has other features of the dependencies, and compiles them again.
+        let set: &[&str] = if with_unit_tests { &["--workspace", "--tests", "--bin"] } else { &["--package"] };
+        let words = [&["build", "--quiet"][..], set, &["blackbox"]].concat();
         run_command(command("cargo", words).current_dir(paths::workspace()))?;
         let directory = Staging::new(&paths::cache()?, "stage")?;
         let stage = Self { directory };
@@ -301,7 +304,11 @@ impl Stage {
             format!("DHOW_CLIENTS={}", clients::directory()?.display()),
         ];
         let blackbox = self.path("blackbox").display().to_string();
-        let mut words: Vec<String> = std::iter::once("env".to_owned()).chain(variables).chain([blackbox]).collect();
+        let mut words: Vec<String> = std::iter::once("env".to_owned()).chain(variables).collect();
+        if matches!(place, Place::Here { user: None }) {
+            words.push(newer::path_with_criu()?);
+        }
+        words.push(blackbox);
         words.extend(["--report".to_owned(), report.display().to_string()]);
         let status = match place {
             Place::Here { user } => {

@@ -139,7 +139,8 @@ fn start_file_server(tools: &Tools, share: &Path, staging: &Path) -> Result<Chil
         .command("libexec/virtiofsd")
         .arg(format!("--socket-path={}", socket.display()))
         .arg(format!("--shared-dir={}", share.display()))
-        .arg("--xattr")
+        // Nobody else writes there meanwhile. Without it each execution of a program reads all its pages again.
+        .args(["--cache", "always", "--xattr"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(staging.join("virtiofsd"))?)

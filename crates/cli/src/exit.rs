@@ -51,7 +51,7 @@ pub fn code(class: Class, failure: &Failure) -> u8 {
 
 fn kind(class: Class, kind: Kind) -> u8 {
     match kind {
-        Kind::CommandNotFound if runs(class) => NOT_FOUND,
+        Kind::CommandNotFound | Kind::SourceNotFound if runs(class) => NOT_FOUND,
         Kind::CommandNotExecutable if runs(class) => NOT_EXECUTABLE,
         Kind::CommandNotFound
         | Kind::CommandNotExecutable
@@ -63,6 +63,7 @@ fn kind(class: Class, kind: Kind) -> u8 {
         | Kind::Forbidden
         | Kind::Unavailable
         | Kind::Corrupt
+        | Kind::SourceNotFound
         | Kind::Internal => own(class),
     }
 }
@@ -92,6 +93,8 @@ mod tests {
             (Class::Run, engine(Kind::NotFound), 125),
             (Class::Run, engine(Kind::CommandNotFound), 127),
             (Class::Run, engine(Kind::CommandNotExecutable), 126),
+            (Class::Run, engine(Kind::SourceNotFound), 127),
+            (Class::Other, engine(Kind::SourceNotFound), 1),
             (Class::Exec, engine(Kind::CommandNotFound), 127),
             (Class::Exec, engine(Kind::Conflict), 1),
             (Class::Other, engine(Kind::CommandNotFound), 1),

@@ -3,7 +3,9 @@
 use crate::access::Peer;
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
+use crate::newer::Lines;
 use crate::reply::{self, Reply};
+use crate::version::Version;
 use bytes::Bytes;
 use engine::{Event, EventFilter, EventOptions, EventReader};
 use jiff::Timestamp;
@@ -24,11 +26,13 @@ pub async fn events(context: Context) -> Result<Reply, Failure> {
     let filter = filter(context.query.text("filters"))?;
     let options = EventOptions { since, until, filter };
     let reader = context.workers().quick(move |engine| engine.events(options)).await?;
-    let (sender, reply) = reply::stream("application/json");
+    let accept = context.headers.get(hyper::header::ACCEPT).and_then(|value| value.to_str().ok());
+    let form = (Lines::wanted(accept, context.version), context.version);
+    let (sender, reply) = reply::stream(form.0.media_type());
     let mut seen = Seen { shared: context.shared, peer: context.peer, own: BTreeMap::new() };
     tokio::spawn(async move {
         tokio::select! {
-            () = copy(reader, &sender, until, &mut seen) => {}
+            () = copy(reader, &sender, until, (&mut seen, form)) => {}
             () = sender.closed() => {}
         }
     });
@@ -91,7 +95,12 @@ impl Seen {
     }
 }
 
-async fn copy(mut reader: EventReader, sender: &Sender<Bytes>, until: Option<i64>, seen: &mut Seen) {
+async fn copy(
+    mut reader: EventReader,
+    sender: &Sender<Bytes>,
+    until: Option<i64>,
+    (seen, form): (&mut Seen, (Lines, Version)),
+) {
     let watched = reader.descriptor().and_then(|fd| fd.try_clone_to_owned().ok());
     let watched = watched.and_then(|fd| pipe::Receiver::from_file_unchecked(std::fs::File::from(fd)).ok());
     let mut gathered = Vec::new();
@@ -101,8 +110,9 @@ async fn copy(mut reader: EventReader, sender: &Sender<Bytes>, until: Option<i64
         let more = match reader.try_next() {
             Ok(Some(event)) if !seen.may_hear(&event).await => continue,
             Ok(Some(event)) => {
-                gathered.extend_from_slice(docker_json::event::value(&event).to_string().as_bytes());
-                gathered.push(b'\n');
+                let mut document = docker_json::event::value(&event);
+                crate::newer::event(&mut document, form.1);
+                form.0.write(&document, &mut gathered);
                 true
             }
             Ok(None) => false,

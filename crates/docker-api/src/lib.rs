@@ -12,7 +12,7 @@
 //! - `access`: who may do what; [`log`], `metrics`: what the server tells of itself; [`tls`]: clients over a network
 //! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header;
 //!   `parting`: clients that go
-//! - `route`, `version`, `query`, `spelling`: from a request to a handler; `reply`, `failure`: and back
+//! - `route`, `version`, `newer`, `query`, `spelling`: from a request to a handler; `reply`, `failure`: and back
 //! - `workers`: the engine blocks and belongs to one thread; here is who calls it
 //! - `flights`: clients that ask for the same at the same time are told the same
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
@@ -38,6 +38,7 @@ pub mod listen;
 pub mod log;
 mod metrics;
 mod networks;
+mod newer;
 mod old_style;
 mod parting;
 mod piped;

@@ -125,7 +125,7 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let filters = Filters::parse(context.query.text("filters"), FILTERS)?;
     let dangling = filters.switch("dangling")?;
     let peer = context.peer.clone();
-    let all = context
+    let mut all = context
         .workers()
         .translate(move |engine| {
             let uses = engine.network_uses()?;
@@ -137,6 +137,7 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
             kept.map(|network| Ok(docker_json::network::value(&network, &[])?)).collect::<Result<Vec<Value>, Failure>>()
         })
         .await?;
+    crate::newer::networks(&mut all, context.version);
     reply::ok(&all)
 }
 
@@ -152,7 +153,7 @@ fn keep(network: &Network, filters: &Filters) -> bool {
 
 /// `GET /networks/{id}`
 pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
-    let (wanted, peer) = (wanted.to_owned(), context.peer.clone());
+    let (wanted, peer, version) = (wanted.to_owned(), context.peer.clone(), context.version);
     let found = context.workers().translate(move |engine| {
         peer.check_network_use(engine, &wanted)?;
         let (network, mut members) = engine.network(&wanted)?;
@@ -163,7 +164,11 @@ pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
         Ok((network, members))
     });
     let (network, members) = found.await?;
-    reply::ok(&docker_json::network::value(&network, &members)?)
+    let mut document = docker_json::network::value(&network, &members)?;
+    if version >= crate::newer::FIRST {
+        document["Status"] = crate::newer::addresses(&network, &members);
+    }
+    reply::ok(&document)
 }
 
 /// `DELETE /networks/{id}`

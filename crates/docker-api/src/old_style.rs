@@ -7,7 +7,7 @@
 
 use crate::parting::Parting;
 use bytes::{Buf, Bytes};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -242,6 +242,34 @@ impl AsyncWrite for Socket {
         }
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.old_style {
+            // The head of the answer, which is to be looked at, is the first that says anything.
+            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return self.poll_write(cx, first);
+        }
+        let socket = self.get_mut();
+        ready!(socket.poll_behind(cx))?;
+        match &mut socket.raw {
+            Raw::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Raw::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Raw::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // With it an answer's content is written from where it is; without, each client's connection has a copy.
+        match &self.raw {
+            Raw::Unix(stream) => stream.is_write_vectored(),
+            Raw::Tcp(stream) => stream.is_write_vectored(),
+            Raw::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
         ready!(socket.poll_behind(cx))?;
@@ -286,6 +314,28 @@ mod tests {
         for part in 1..attach.len() - 9 {
             assert_eq!(marked(&attach[..part]), Look::More, "{part}");
         }
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_written_from_where_it_is() {
+        use tokio::io::AsyncWriteExt;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut socket = Socket::from(ours);
+            assert!(socket.is_write_vectored());
+            socket.old_style = true;
+            let head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: tcp\r\n\r\n";
+            let pieces = [IoSlice::new(b""), IoSlice::new(head), IoSlice::new(b"rest")];
+            // The head alone, as another; then what follows.
+            assert_eq!(socket.write_vectored(&pieces).await.unwrap(), head.len());
+            assert_eq!(socket.write_vectored(&[IoSlice::new(b"re"), IoSlice::new(b"st")]).await.unwrap(), 4);
+            socket.flush().await.unwrap();
+            socket.shutdown().await.unwrap();
+            let mut written = String::new();
+            theirs.read_to_string(&mut written).await.unwrap();
+            assert_eq!(written, "HTTP/1.1 200 OK\r\n\r\nrest");
+        });
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use crate::content::Content;
 use crate::failure::Failure;
 use crate::reply::{self, Reply};
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::Body;
 use rustix::pipe::PipeFlags;
 use std::fs::File;
 use std::future::Future;
@@ -66,7 +68,10 @@ pub fn in_from(body: Content) -> Result<(File, impl Future<Output = ()>), Failur
 ///
 /// # Errors
 /// When there is no descriptor left.
-pub fn in_within(mut body: Content, patience: Duration) -> Result<(File, impl Future<Output = ()>), Failure> {
+pub fn in_within<B>(mut body: B, patience: Duration) -> Result<(File, impl Future<Output = ()> + use<B>), Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let (reader, writer) = pair()?;
     without_blocking(&writer)?;
     let mut writer = pipe::Sender::from_owned_fd(writer)?;
@@ -81,4 +86,46 @@ pub fn in_within(mut body: Content, patience: Duration) -> Result<(File, impl Fu
         }
     };
     Ok((reader.into(), feed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+    use std::io::Read;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    /// A client that sends something, and then nothing, without going.
+    struct Stuck(Option<Bytes>);
+
+    impl Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _waker: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[test]
+    fn who_sends_nothing_more_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut file, feed) = in_within(Stuck(Some("half".into())), Duration::from_millis(20)).unwrap();
+            let reader = std::thread::spawn(move || {
+                let mut all = String::new();
+                file.read_to_string(&mut all).map(|_| all)
+            });
+            feed.await;
+            assert_eq!(reader.join().unwrap().unwrap(), "half");
+        });
+    }
 }

@@ -69,6 +69,7 @@ async fn containers(method: &Method, segments: &[&str], context: Context) -> Res
         ["create"] if post => make::create(context).await,
         ["prune"] if post => life::prune(context).await,
         [id] if *method == Method::DELETE => life::remove(context, id).await,
+        [id, name] if *method == Method::DELETE => life::unlink(context, id, name).await,
         [id, "json"] if get => inspect::inspect(context, id).await,
         [id, "logs"] if get => logs::logs(context, id).await,
         [id, "top"] if get => top::top(context, id).await,
@@ -140,6 +141,9 @@ async fn images(method: &Method, segments: &[&str], context: Context) -> Result<
         ["load"] if post => images::transfer::load(context).await,
         ["prune"] if post => images::change::prune(context).await,
         [name @ .., "json"] if get && !name.is_empty() => images::ask::inspect(context, &name.join("/")).await,
+        [name @ .., "attestations"] if get && !name.is_empty() => {
+            images::ask::attestations(context, &name.join("/")).await
+        }
         [name @ .., "history"] if get && !name.is_empty() => images::ask::history(context, &name.join("/")).await,
         [name @ .., "get"] if get && !name.is_empty() => images::transfer::save(context, vec![name.join("/")]).await,
         [name @ .., "push"] if post && !name.is_empty() => images::transfer::push(context, &name.join("/")).await,

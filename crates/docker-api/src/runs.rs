@@ -7,6 +7,7 @@
 use engine::Streams;
 use monitor::client::Connection;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
@@ -26,11 +27,25 @@ pub enum Joined {
     Later,
 }
 
+/// A client that is attached to the next run.
+#[derive(Debug)]
+pub struct Attached {
+    /// Which streams it wants.
+    pub streams: Streams,
+    /// Where it hears of the run.
+    pub sender: oneshot::Sender<Joined>,
+    ticket: u64,
+}
+
+/// Stands for a place in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
+
 /// Who waits for one container.
 #[derive(Debug, Default)]
 pub struct Waiting {
     /// Clients that are attached, in the order in which they came.
-    pub attached: Vec<(Streams, oneshot::Sender<Joined>)>,
+    pub attached: Vec<Attached>,
     /// Those who want to hear of the end of the next run.
     pub ends: Vec<oneshot::Sender<End>>,
 }
@@ -41,7 +56,7 @@ impl Waiting {
     }
 
     fn forget_gone(&mut self) {
-        self.attached.retain(|(_, sender)| !sender.is_closed());
+        self.attached.retain(|attached| !attached.sender.is_closed());
         self.ends.retain(|sender| !sender.is_closed());
     }
 }
@@ -50,6 +65,7 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub struct Runs {
     lists: Mutex<HashMap<String, Waiting>>,
+    tickets: AtomicU64,
     /// Rung when a container was removed here.
     removed: Notify,
 }
@@ -59,10 +75,21 @@ const MANY: usize = 256;
 
 impl Runs {
     /// Attaches to the next run.
-    pub fn attach(&self, id: &str, streams: Streams) -> oneshot::Receiver<Joined> {
+    pub fn attach(&self, id: &str, streams: Streams) -> (Ticket, oneshot::Receiver<Joined>) {
         let (sender, receiver) = oneshot::channel();
-        self.add(id, |list| list.attached.push((streams, sender)));
-        receiver
+        let ticket = self.tickets.fetch_add(1, Relaxed);
+        self.add(id, |list| list.attached.push(Attached { streams, sender, ticket }));
+        (Ticket(ticket), receiver)
+    }
+
+    /// Takes a client off the list. False when it is not there: somebody starts the container in this moment, and will say what
+    /// became of it, even if the run has ended by then and the container has gone.
+    pub fn withdraw(&self, id: &str, ticket: Ticket) -> bool {
+        let mut lists = self.lock();
+        let Some(list) = lists.get_mut(id) else { return false };
+        let before = list.attached.len();
+        list.attached.retain(|attached| attached.ticket != ticket.0);
+        list.attached.len() < before
     }
 
     /// Waits for the end of the next run.
@@ -144,5 +171,24 @@ mod tests {
             sender.send(End { exit_code: 3 }).unwrap();
         }
         assert_eq!(kept.blocking_recv(), Ok(End { exit_code: 3 }));
+    }
+
+    #[test]
+    fn who_is_being_started_stays() {
+        let runs = Runs::default();
+        let (ticket, mut receiver) = runs.attach("a", Streams::ALL);
+        let (other, _waits) = runs.attach("a", Streams::ALL);
+        assert!(runs.withdraw("a", other) && !runs.withdraw("a", other) && !runs.withdraw("b", ticket));
+        // Between these two nobody knows whether the run has begun.
+        let mut starting = runs.take("a");
+        assert!(!runs.withdraw("a", ticket));
+        let attached = starting.attached.remove(0);
+        attached.sender.send(Joined::Later).unwrap();
+        assert!(matches!(receiver.try_recv(), Ok(Joined::Later)));
+        // One that was not started is on the list again, and may leave it.
+        let (ticket, _receiver) = runs.attach("a", Streams::ALL);
+        let starting = runs.take("a");
+        runs.put_back("a", starting);
+        assert!(runs.withdraw("a", ticket));
     }
 }

@@ -275,15 +275,19 @@ pub async fn usage(context: Context) -> Result<Reply, Failure> {
     if let Some(other) = types.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(Failure::bad(format!("unknown object type: {other}")));
     }
-    let mut document = context.workers().patient_translate(move |engine| used(engine, &types)).await?;
+    let version = context.version;
+    let mut document = context.workers().patient_translate(move |engine| used(engine, &types, version)).await?;
     if context.version < Version(42) {
         document["BuilderSize"] = 0.into();
+    }
+    if context.version >= crate::newer::FIRST {
+        crate::newer::disk_usage(&mut document, context.query.switch("verbose"));
     }
     reply::ok(&document)
 }
 
 /// What the wanted types use; all of them when none is named.
-fn used(engine: &engine::Engine, types: &[String]) -> Result<Value, Failure> {
+fn used(engine: &engine::Engine, types: &[String], version: Version) -> Result<Value, Failure> {
     let wants = |name: &str| types.is_empty() || types.iter().any(|wanted| wanted == name);
     let mut document = json!({});
     if wants("build-cache") {
@@ -302,9 +306,9 @@ fn used(engine: &engine::Engine, types: &[String]) -> Result<Value, Failure> {
         document["Images"] = usage.images.iter().map(line).collect::<Vec<_>>().into();
     }
     if wants("container") {
-        let now = jiff::Timestamp::now();
+        let form = (jiff::Timestamp::now(), version);
         let all = engine.lines(engine::Detail::Networks)?;
-        let line = |container| serde_json::to_value(crate::containers::list::line(engine, container, now, true));
+        let line = |container| serde_json::to_value(crate::containers::list::line(engine, container, form, true));
         let lines = all.iter().map(line).collect::<Result<Vec<_>, _>>();
         document["Containers"] = lines.map_err(reply::unwritable)?.into();
     }

@@ -77,6 +77,14 @@ impl Workers {
         Group::run(&self.patient, work).await
     }
 
+    /// Has a thread of those for quick work do something, whoever waits for it or not.
+    ///
+    /// # Errors
+    /// 500 when there is no thread and none can be started; then it is not done.
+    pub fn begin(&self, work: impl FnOnce(Result<&Engine, Failure>) + Send + 'static) -> Result<(), Failure> {
+        Group::add(&self.quick, Box::new(work))
+    }
+
     /// Threads and waiting jobs of both groups, by name.
     pub fn load(&self) -> [(&'static str, usize, usize); 2] {
         [&self.quick, &self.patient].map(|group| {

@@ -294,7 +294,8 @@ struct Config {
     volumes: Option<BTreeMap<String, Empty>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
-    on_build: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_build: Option<Option<Vec<String>>>,
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     stop_signal: String,
@@ -339,7 +340,11 @@ impl Inspect {
             process_label: String::new(),
             app_armor_profile: security(settings, "apparmor"),
             exec_ids: None,
-            host_config: Overlaid::new(host_config(settings), noted, "HostConfig")?,
+            host_config: Overlaid::new(
+                HostConfig { links: links(container), ..host_config(settings) },
+                noted,
+                "HostConfig",
+            )?,
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
             mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
             config: Overlaid::new(config, noted, "Config")?,
@@ -353,6 +358,21 @@ impl Inspect {
     /// 1.51.
     pub fn on_the_default_bridge(mut self) -> Inspect {
         self.network_settings.show_old_fields();
+        self
+    }
+
+    /// As versions since 1.52 have it: networks alone, and no `OnBuild` that says nothing.
+    pub fn of_docker_29(mut self) -> Inspect {
+        self.network_settings.hide_the_default_bridge();
+        match &mut self.config {
+            Overlaid::Plain(config) => config.on_build = None,
+            Overlaid::Changed(config) => {
+                let says = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
+                if let Some(fields) = config.as_object_mut() {
+                    fields.retain(|name, value| name != "OnBuild" || says(value));
+                }
+            }
+        }
         self
     }
 }
@@ -481,6 +501,16 @@ fn host_config(settings: &Settings) -> HostConfig {
     }
 }
 
+/// Links on the default bridge; those of other networks stand with their networks.
+fn links(container: &Container) -> Option<Vec<String>> {
+    let on_bridge = container.networks.iter().filter(|endpoint| endpoint.network == "bridge");
+    let link = |text: &String| {
+        let (other, name) = text.split_once(':').unwrap_or((text, text));
+        format!("/{other}:/{}/{name}", container.name)
+    };
+    some(&on_bridge.flat_map(|endpoint| endpoint.request.links.iter().map(link)).collect::<Vec<_>>())
+}
+
 /// Devices by CDI, in the form that Docker gives them.
 fn device_requests(settings: &Settings) -> Option<Vec<DeviceRequest>> {
     let names: Vec<String> = settings.devices.iter().filter(|text| !text.starts_with('/')).cloned().collect();
@@ -535,7 +565,7 @@ fn config(settings: &Settings) -> Config {
         volumes: (!volumes.is_empty()).then_some(volumes),
         working_dir: settings.working_directory.clone(),
         entrypoint: some(&settings.entrypoint),
-        on_build: None,
+        on_build: Some(None),
         labels: settings.labels.clone(),
         stop_signal: settings.stop_signal.clone(),
         stop_timeout: Some(settings.stop_timeout).filter(|seconds| *seconds != DEFAULT_STOP_TIMEOUT),
@@ -586,6 +616,23 @@ mod tests {
         ];
         assert_eq!(behind, expected);
         assert_eq!(value(&c).unwrap()["NetworkSettings"].get("EndpointID"), None);
+    }
+
+    #[test]
+    fn what_docker_29_no_longer_shows() {
+        let mut c = running();
+        let whole = crate::to_value(&Inspect::new(&c).unwrap().on_the_default_bridge()).unwrap();
+        let shown = |c: &Container| crate::to_value(&Inspect::new(c).unwrap().of_docker_29()).unwrap();
+        let new = shown(&c);
+        let names: Vec<&str> = new["NetworkSettings"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["SandboxID", "SandboxKey", "Ports", "Networks"]);
+        assert_eq!(new["NetworkSettings"]["Networks"], whole["NetworkSettings"]["Networks"]);
+        assert_eq!((whole["Config"].get("OnBuild"), new["Config"].get("OnBuild")), (Some(&Value::Null), None));
+        assert_eq!(new["Config"]["Cmd"], whole["Config"]["Cmd"]);
+        c.settings.front_end = serde_json::json!({ "Config": { "OnBuild": [], "Shell": ["a"] } });
+        assert_eq!((shown(&c)["Config"].get("OnBuild"), &shown(&c)["Config"]["Shell"][0]), (None, &"a".into()));
+        c.settings.front_end = serde_json::json!({ "Config": { "OnBuild": ["RUN a"] } });
+        assert_eq!(shown(&c)["Config"]["OnBuild"][0], "RUN a");
     }
 
     #[test]

@@ -16,20 +16,29 @@ pub(crate) struct Binding {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct NetworkSettings {
-    bridge: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bridge: Option<&'static str>,
     #[serde(rename = "SandboxID")]
     sandbox_id: &'static str,
     sandbox_key: String,
     ports: BTreeMap<String, Option<Vec<Binding>>>,
+    #[serde(flatten)]
+    first: Option<First>,
+    networks: BTreeMap<String, Endpoint>,
+    #[serde(flatten)]
+    old: Option<OldFields>,
+}
+
+/// The place on the default bridge, as the command line shows it too.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct First {
     gateway: String,
     #[serde(rename = "IPAddress")]
     ip_address: String,
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     mac_address: String,
-    networks: BTreeMap<String, Endpoint>,
-    #[serde(flatten)]
-    old: Option<OldFields>,
 }
 
 /// The place on the default bridge, where it stood before there were networks.
@@ -70,6 +79,11 @@ impl NetworkSettings {
             secondary_ip_addresses: (),
             secondary_ipv6_addresses: (),
         });
+    }
+
+    /// From now on with networks alone.
+    pub(crate) fn hide_the_default_bridge(&mut self) {
+        (self.bridge, self.first, self.old) = (None, None, None);
     }
 }
 
@@ -139,14 +153,16 @@ pub(crate) fn network_settings(container: &Container) -> NetworkSettings {
     let networks = networks(container);
     let first = networks.get("bridge").cloned().unwrap_or_default();
     NetworkSettings {
-        bridge: "",
+        bridge: Some(""),
         sandbox_id: "",
         sandbox_key: if running { format!("/proc/{}/ns/net", container.run.pid) } else { String::new() },
         ports,
-        gateway: first.gateway,
-        ip_address: first.ip_address,
-        ip_prefix_len: first.ip_prefix_len,
-        mac_address: first.mac_address,
+        first: Some(First {
+            gateway: first.gateway,
+            ip_address: first.ip_address,
+            ip_prefix_len: first.ip_prefix_len,
+            mac_address: first.mac_address,
+        }),
         networks,
         old: None,
     }

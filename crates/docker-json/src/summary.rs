@@ -24,9 +24,11 @@ pub struct Line<'a> {
     labels: &'a BTreeMap<String, String>,
     state: &'static str,
     status: String,
-    host_config: HostConfig,
+    host_config: HostConfig<'a>,
     network_settings: NetworkSettings,
     mounts: Vec<MountPoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
     /// Bytes that the container has written, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_rw: Option<u64>,
@@ -47,8 +49,17 @@ impl Serialize for Slashed<'_> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct HostConfig {
+struct Health {
+    status: &'static str,
+    failing_streak: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig<'a> {
     network_mode: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,12 +94,33 @@ impl<'a> Line<'a> {
             labels: &settings.labels,
             state: container.status.name(),
             status: status::sentence(container, now),
-            host_config: HostConfig { network_mode: crate::container::network_mode(settings) },
+            host_config: HostConfig {
+                network_mode: crate::container::network_mode(settings),
+                annotations: Some(&settings.annotations).filter(|annotations| !annotations.is_empty()),
+            },
             network_settings: NetworkSettings { networks: crate::endpoints::networks(container) },
             mounts: settings.mounts.iter().map(|mount| crate::mounts::mount_point(container, mount)).collect(),
+            health: container
+                .health
+                .as_ref()
+                .map(|health| Health { status: health.status.name(), failing_streak: health.failing_streak }),
             size_rw: None,
             size_root_fs: None,
         }
+    }
+
+    /// As it was before 1.46: without annotations.
+    #[must_use]
+    pub fn without_annotations(mut self) -> Line<'a> {
+        self.host_config.annotations = None;
+        self
+    }
+
+    /// As it was before 1.52: without health.
+    #[must_use]
+    pub fn without_health(mut self) -> Line<'a> {
+        self.health = None;
+        self
     }
 }
 
@@ -178,6 +210,14 @@ mod tests {
             "Mounts",
         ];
         assert_eq!(names, expected);
+        container.settings.annotations = [("org.a".to_owned(), "1".to_owned())].into();
+        container.health =
+            Some(engine::Health { status: engine::HealthStatus::Healthy, failing_streak: 0, log: Vec::new() });
+        let line = value(&Line::new(&container, now));
+        assert_eq!(line["Health"], json!({"Status": "healthy", "FailingStreak": 0}));
+        assert_eq!(line["HostConfig"]["Annotations"], json!({"org.a": "1"}));
+        let line = value(&Line::new(&container, now).without_annotations().without_health());
+        assert_eq!((line.get("Health"), line["HostConfig"].get("Annotations")), (None, None));
         container.status = Status::Exited;
         let line = value(&Line { size_rw: Some(1), size_root_fs: Some(2), ..Line::new(&container, now) });
         assert_eq!(line["Ports"], json!([]));

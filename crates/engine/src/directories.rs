@@ -52,6 +52,15 @@ impl Directories {
     }
 }
 
+/// What is in a directory; nothing in one that is not there. An entry that cannot be read is an error, as what is passed over
+/// would be left or lost.
+pub(crate) fn entries(path: &Path) -> Result<Vec<std::fs::DirEntry>> {
+    match std::fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.internal(|| format!("cannot read {}", path.display())),
+    }
+}
+
 /// Makes one directory and its missing parents; one that exists is left as it is.
 pub(crate) fn make(path: &Path, mode: u32) -> Result<()> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {

@@ -28,6 +28,8 @@ pub enum Kind {
     CommandNotFound,
     /// The program to be run cannot be executed (exit status 126).
     CommandNotExecutable,
+    /// What is to be mounted in the container does not exist (exit status 127, as from Docker's client).
+    SourceNotFound,
     /// Everything else: a failing system call, a full disk.
     Internal,
 }

@@ -11,11 +11,17 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes all three; `host` is where the container finds the host.
-pub(crate) fn write(entry: &Entry, directory: &Path, networks: &[Attached], host: &[IpAddr]) -> Result<()> {
+/// Writes all three; `links` are further lines of the first, and `host` is where the container finds the host.
+pub(crate) fn write(
+    entry: &Entry,
+    directory: &Path,
+    (networks, links): (&[Attached], &[String]),
+    host: &[IpAddr],
+) -> Result<()> {
     let settings = &entry.settings;
     put(&directory.join("hostname"), &format!("{}\n", settings.hostname))?;
-    put(&directory.join("hosts"), &hosts(entry, networks, host))?;
+    let links: String = links.iter().map(|line| format!("{line}\n")).collect();
+    put(&directory.join("hosts"), &(hosts(entry, networks, host) + &links))?;
     let hosts_own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let server = names::needs_server(networks, &settings.dns, &hosts_own);
     put(&directory.join("resolv.conf"), &resolver(entry, &hosts_own, server))
@@ -29,6 +35,15 @@ pub(crate) fn rewrite_hosts(entry: &Entry, directory: &Path, before: &[Attached]
     let (old, new) = (own_lines(entry, before), own_lines(entry, after));
     let mut lines: Vec<&str> = text.lines().filter(|line| new.iter().chain(&old).all(|own| own != line)).collect();
     lines.extend(new.iter().map(String::as_str));
+    put(&path, &(lines.join("\n") + "\n"))
+}
+
+/// Takes a link's line out of a running container's hosts file.
+pub(crate) fn forget_link(directory: &Path, name: &str) -> Result<()> {
+    let path = directory.join("hosts");
+    let text = std::fs::read_to_string(&path).internal(|| format!("cannot read {}", path.display()))?;
+    let is_it = |line: &&str| line.split_ascii_whitespace().nth(1) == Some(name) && line.split(' ').count() == 3;
+    let lines: Vec<&str> = text.lines().filter(|line| !is_it(line)).collect();
     put(&path, &(lines.join("\n") + "\n"))
 }
 

@@ -68,7 +68,7 @@ pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
 pub use cgroup::Stats as CgroupStats;
-pub use commits::{Change, ChangeKind, CommitOptions, Committed, ImportOptions};
+pub use commits::{Change, ChangeKind, CommitOptions, Committed, ConfigParts, ImportOptions};
 pub use containers::options::{
     Below, HealthAction, HealthOptions, ImageMount, IoLimits, Limits, Mount, MountSource, NetworkMode, Options,
     PublishedPort, PullPolicy, RestartPolicy, Ulimit, VolumeMount, VolumesFrom,
@@ -76,8 +76,8 @@ pub use containers::options::{
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
     ArchiveCompression, CheckpointChoices, CheckpointExport, CheckpointImport, Created, Detail, Exec, ExecOptions,
-    ExecState, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Started, Streams, Top, UpdateOptions, Usage,
-    Waiting,
+    ExecState, Inspected, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Stamp, Started, Streams, Top,
+    UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;
 pub use disk::{ContainerSize, ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};

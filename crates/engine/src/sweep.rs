@@ -19,7 +19,7 @@ use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 impl Engine {
     /// The sweep before a verb does its own work. What cannot be put right now, for example on a full disk, the next
@@ -45,24 +45,30 @@ impl Engine {
         let failed = || format!("cannot read {}", runs.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&runs, flags, Mode::empty()).internal(failed)?;
-        for entry in Dir::read_from(&directory).internal(failed)?.flatten() {
-            let Ok(id) = entry.file_name().to_str() else { continue };
-            if matches!(id, "." | "..") {
-                continue;
-            }
-            if !is_identifier(id) {
-                lock::sweep_unseen(self.directories(), id)?;
-            } else if let Some(held) = lock::claim_existing(self.directories(), directory.as_fd(), id)? {
-                self.clear(id)?;
-                drop(held);
-                self.start_swept(id);
-            } else {
-                seen.insert(id.to_owned());
-            }
+        let mut swept = Ok(());
+        for entry in Dir::read_from(&directory).internal(failed)? {
+            // What cannot be put right keeps nobody from the rest; the first error is told.
+            swept = swept.and(entry.internal(failed).and_then(|entry| match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => Ok(()),
+                Ok(id) => self.sweep_run(directory.as_fd(), id, seen),
+            }));
         }
-        self.sweep_user_network()?;
-        self.sweep_volumes()?;
-        self.sweep_store()
+        swept.and(self.sweep_user_network()).and(self.sweep_volumes()).and(self.sweep_store())
+    }
+
+    /// Finishes what a killed process began with one run, or sees that somebody holds it.
+    fn sweep_run(&self, runs: BorrowedFd<'_>, id: &str, seen: &mut HashSet<String>) -> Result<()> {
+        if !is_identifier(id) {
+            return lock::sweep_unseen(self.directories(), id);
+        }
+        if let Some(held) = lock::claim_existing(self.directories(), runs, id)? {
+            self.clear(id)?;
+            drop(held);
+            self.start_swept(id);
+        } else {
+            seen.insert(id.to_owned());
+        }
+        Ok(())
     }
 
     /// What killed imports and removals left in the store; one `readdir` when there is nothing.

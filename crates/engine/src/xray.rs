@@ -3,6 +3,8 @@
 //! Every fact comes from /proc, the cgroup file system or netlink at the moment of asking; the database is consulted only
 //! to name differences.
 
+mod process;
+
 use crate::containers::record::Container;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -69,8 +71,10 @@ impl Engine {
             .kind(Kind::Conflict, || format!("container {wanted} ended while it was looked at"))?;
         let mut differences = Vec::new();
         let sections = vec![
-            process(pid, &status),
-            namespaces(pid, self.host()?.user_namespace),
+            process::first(pid, &status),
+            process::all(self.top(&container.id, &process::columns())?),
+            process::limits(pid),
+            process::namespaces(pid, self.host()?.user_namespace, &self.list(false)?),
             self.control_group(&container, &mut differences)?,
             file_system(pid, &container),
             capabilities(&status, &container, &mut differences),
@@ -144,44 +148,6 @@ impl Engine {
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or("").trim()
-}
-
-fn process(pid: i32, status: &str) -> Section {
-    let mut section = Section::new("Process");
-    section.add("pid on the host", pid.to_string());
-    section.add("pid inside", field(status, "NSpid").split_ascii_whitespace().last().unwrap_or("").to_owned());
-    section.add("user ids", field(status, "Uid").replace('\t', " "));
-    section.add("group ids", field(status, "Gid").replace('\t', " "));
-    section.add("groups", field(status, "Groups"));
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = command.split(|&b| b == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    section.add("command", words.join(" ").trim().to_owned());
-    for (name, link) in [("executable", "exe"), ("working directory", "cwd")] {
-        if let Ok(target) = fs::read_link(format!("/proc/{pid}/{link}")) {
-            section.add(name, target.display().to_string());
-        }
-    }
-    section.add("resident memory", field(status, "VmRSS"));
-    section
-}
-
-fn namespaces(pid: i32, rootless: bool) -> Section {
-    let mut section = Section::new("Namespaces");
-    for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
-        let link = |who: &str| fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
-        let Some(own) = link(&pid.to_string()) else { continue };
-        let inode = own.to_string_lossy().trim_start_matches(|c| c != '[').trim_matches(['[', ']']).to_owned();
-        let shared = link("self") == Some(own);
-        let note = match name {
-            // This process has moved into it.
-            "user" if shared && rootless => "shared by all containers of this user",
-            // Ours is the host's but for the mounts, which are copies.
-            _ if shared => "shared with the host",
-            _ => "its own",
-        };
-        section.note(name, inode, note);
-    }
-    section
 }
 
 fn file_system(pid: i32, container: &Container) -> Section {

@@ -61,7 +61,7 @@ pub fn ensure_rules(ruleset: &Ruleset) -> Result<Ensured, Error> {
         return ensure(ruleset, None);
     }
     let index = gate::ensure()?;
-    let added = coexist::ensure(&mut nft::open()?, ruleset)?;
+    let added = coexist::ensure(&mut nft::open()?, &ruleset.bridges)?;
     let ensured = match ensure(ruleset, Some(index)) {
         // A kernel without the statement `dup` (CONFIG_NFT_DUP_IPV4, _IPV6): ports are published past the host's firewall, as
         // Docker does it; `asks_the_host` says so.
@@ -139,8 +139,8 @@ pub fn rules_owner() -> Result<Option<String>, Error> {
     Ok(found.into_iter().next().map(|rule| rule.comment))
 }
 
-/// Whether the table knows the bridge and was made by this version of dhow: two questions to the kernel. If not, call
-/// [`ensure_rules`] with the whole ruleset.
+/// Whether the table knows the bridge and was made by this version of dhow, and others' forward chains let it pass: four questions
+/// to the kernel. If not, call [`ensure_rules`] with the whole ruleset.
 ///
 /// # Errors
 /// The kernel's refusal.
@@ -152,7 +152,8 @@ pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
             return Ok(false);
         }
     }
-    Ok(true)
+    // ufw may have been turned on while nobody watched.
+    coexist::is_present(&mut socket, bridge)
 }
 
 /// Publishes the ports of one container in one transaction: all or none.

@@ -39,7 +39,8 @@ pub struct Machine(host::Background);
 impl Machine {
     /// A namespace with a process in it.
     fn new() -> Result<Machine> {
-        let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn()?;
+        // As long as the test, however slow the processor is.
+        let child = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?;
         let machine = Machine(host::Background(child));
         let own = host::namespace("self", "net")?;
         host::until("the other namespace", Duration::from_secs(10), || {

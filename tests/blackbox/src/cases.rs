@@ -2,8 +2,9 @@
 
 use crate::case::Case;
 
+mod attached;
 mod checkpoint_archives;
-mod checkpoints;
+pub mod checkpoints;
 mod cni;
 mod combinations;
 mod command_line;
@@ -27,7 +28,10 @@ mod docker_rust;
 mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
+mod docker_versions;
 mod events;
+mod file_servers;
+mod firewalls;
 mod hardening;
 mod health;
 mod hostile;
@@ -41,6 +45,7 @@ mod limits;
 mod lists;
 mod live;
 mod log_drivers;
+mod log_speed;
 mod net_attacks;
 mod network;
 mod network_growth;
@@ -85,6 +90,7 @@ const MORE: &[&[Case]] = &[
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         run::CASES,
+        attached::CASES,
         runtimes::CASES,
         storage::CASES,
         storage_forms::CASES,
@@ -99,8 +105,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         health::CASES,
         events::CASES,
+        file_servers::CASES,
         watch::CASES,
         log_drivers::CASES,
+        log_speed::CASES,
         live::CASES,
         sharing::CASES,
         limits::CASES,
@@ -114,6 +122,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         combinations::CASES,
         net_attacks::CASES,
         cni::CASES,
+        firewalls::CASES,
         oci::CASES,
         hardening::CASES,
         hostile::CASES,
@@ -156,6 +165,7 @@ fn docker() -> impl Iterator<Item = &'static [Case]> {
         docker_schema::CASES,
         docker_streams::CASES,
         docker_verbs::CASES,
+        docker_versions::CASES,
     ]
     .into_iter()
 }

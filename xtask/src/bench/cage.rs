@@ -8,9 +8,11 @@ use crate::command::command;
 pub const MARK: &str = "DHOW_BENCH_CAGE";
 
 /// `/sys` must belong to the new network namespace, or dockerd waits for a bridge that it cannot see; and crun refuses to work
-/// where a v2 hierarchy stands beside those of v1. A process namespace ends every daemon with the benchmark.
+/// where a v2 hierarchy stands beside those of v1. A process namespace ends every daemon with the benchmark. Every podman counts its
+/// containers in one file of `/dev/shm`, whatever its root is, and refuses the 2,049th: a new one forgets those that earlier runs left.
 const ENTER: &str = "
     ip link set lo up
+    mount -t tmpfs tmpfs /dev/shm
     mkdir -p /run/dhow-bench-cgroup
     mount --rbind /sys/fs/cgroup /run/dhow-bench-cgroup
     umount --recursive --lazy /sys

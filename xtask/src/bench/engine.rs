@@ -56,7 +56,7 @@ struct Sizes {
 impl Sizes {
     fn of(bench: &Bench) -> Self {
         let all =
-            Self { listed: (1000, 300), starts: (500, 100), at_once: 100, log: 200 << 20, files: 10_000, idle: 10 };
+            Self { listed: (1000, 1000), starts: (500, 100), at_once: 100, log: 200 << 20, files: 10_000, idle: 10 };
         let tenth = |(own, peers): (usize, usize)| (own / 10, peers / 10);
         match bench.rounds {
             1 => Self {

@@ -50,7 +50,10 @@ struct One {
     /// Name of its interface
     #[arg(long, value_name = "name", default_value = "eth0")]
     ifname: String,
-    /// Port of the host for a port of the pod (HOST:POD[/PROTOCOL]), for plugins that map ports
+    /// Further argument for the plugins (KEY=VALUE), such as K8S_POD_NAME=web
+    #[arg(long = "arg", value_name = "list", value_parser = argument)]
+    arguments: Vec<(String, String)>,
+    /// Port of the host for a port of the pod ([ADDRESS:]HOST:POD[/PROTOCOL]), for plugins that map ports
     #[arg(short = 'p', long, value_name = "list", value_parser = mapping)]
     publish: Vec<PortMapping>,
 }
@@ -65,13 +68,24 @@ struct Valid {
 }
 
 fn mapping(text: &str) -> Result<PortMapping, String> {
+    let wrong = || format!("{text:?} is not [ADDRESS:]HOST:POD[/PROTOCOL]");
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let numbers = ports.split_once(':').and_then(|(host, pod)| Some((host.parse().ok()?, pod.parse().ok()?)));
-    let (host_port, container_port) = numbers.ok_or_else(|| format!("{text:?} is not HOST:POD[/PROTOCOL]"))?;
+    let (host, pod) = ports.rsplit_once(':').ok_or_else(wrong)?;
+    let (address, host) = host.rsplit_once(':').unwrap_or(("", host));
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    if !address.is_empty() && address.parse::<std::net::IpAddr>().is_err() {
+        return Err(wrong());
+    }
+    let (host_port, container_port) = (host.parse().map_err(|_| wrong())?, pod.parse().map_err(|_| wrong())?);
     if !matches!(protocol, "tcp" | "udp" | "sctp") {
         return Err(format!("{protocol:?} is not tcp, udp or sctp"));
     }
-    Ok(PortMapping { host_port, container_port, protocol: protocol.to_owned(), host_ip: String::new() })
+    Ok(PortMapping { host_port, container_port, protocol: protocol.to_owned(), host_ip: address.to_owned() })
+}
+
+fn argument(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -97,6 +111,7 @@ fn attachment(flags: &One) -> Attachment {
         namespace: flags.netns.clone().unwrap_or_default(),
         interface: flags.ifname.clone(),
         ports: flags.publish.clone(),
+        arguments: flags.arguments.clone(),
     }
 }
 

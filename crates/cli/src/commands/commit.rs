@@ -50,6 +50,7 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
             message: flags.message.clone(),
             changes: flags.change.clone(),
             pause: flags.pause,
+            ..CommitOptions::default()
         },
     )?;
     committed.warnings.iter().for_each(|warning| session.warn(warning));

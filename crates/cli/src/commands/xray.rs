@@ -104,7 +104,7 @@ fn text(seen: &Xray) -> String {
             // A file of the kernel with several lines stays in its column.
             let value = fact.value.replace('\n', &format!("\n{:1$}", "", width + 4));
             let line = format!("  {:<width$}  {value}{note}", fact.name);
-            _ = writeln!(text, "{}", line.trim_end());
+            _ = writeln!(text, "{}", harmless(line.trim_end()));
         }
     }
     text.push_str("\nDifferences between the kernel and the records\n");
@@ -115,6 +115,15 @@ fn text(seen: &Xray) -> String {
         _ = writeln!(text, "  {difference}");
     }
     text
+}
+
+/// The words of a process and the names of mount points are the container's: they must not speak to the terminal.
+fn harmless(line: &str) -> String {
+    let shown = |letter: char| match letter.is_control() && letter != '\n' {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    line.chars().map(shown).collect()
 }
 
 #[cfg(test)]

@@ -538,6 +538,7 @@ fn isolation(text: &str) -> Result<String, String> {
 fn uts_mode(text: &str) -> Result<String, String> {
     match text {
         "" | "host" | "private" => Ok(text.to_owned()),
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
         _ => Err("--uts: invalid UTS mode".into()),
     }
 }

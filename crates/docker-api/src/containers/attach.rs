@@ -5,7 +5,7 @@ use crate::context::{Context, Shared};
 use crate::failure::Failure;
 use crate::query::Query;
 use crate::reply::Reply;
-use crate::runs::{End, Joined};
+use crate::runs::{End, Joined, Ticket};
 use crate::streams::{self, Client, Ended, Joining};
 use engine::{Container, Status, Streams};
 use jiff::Timestamp;
@@ -112,7 +112,7 @@ enum Source {
     /// It runs.
     Running(Connection),
     /// It does not run; whoever starts it joins us.
-    Next(oneshot::Receiver<Joined>),
+    Next(Ticket, oneshot::Receiver<Joined>),
     /// Only what was said before.
     Log,
 }
@@ -125,7 +125,8 @@ async fn source(shared: &Shared, container: &Container, asked: Asked) -> Result<
         let (id, streams) = (container.id.clone(), asked.streams);
         return Ok(Source::Running(shared.workers.quick(move |engine| engine.attach(&id, streams)).await?));
     }
-    Ok(Source::Next(shared.runs.attach(&container.id, asked.streams)))
+    let (ticket, receiver) = shared.runs.attach(&container.id, asked.streams);
+    Ok(Source::Next(ticket, receiver))
 }
 
 async fn serve(
@@ -146,25 +147,17 @@ async fn serve(
             return;
         }
         Source::Running(connection) => (connection, Vec::new(), asked.logs.then_some(None)),
-        Source::Next(mut receiver) => {
+        Source::Next(ticket, receiver) => {
             if asked.logs && !replay_log(shared, container, asked, Span::All, client).await {
                 return;
             }
             let joined = tokio::select! {
-                joined = &mut receiver => joined,
+                joined = next_run(shared, container, ticket, receiver) => joined,
                 () = client.gone() => return,
-                is_there = started_by_others(shared, container) => {
-                    if !is_there {
-                        return;
-                    }
-                    // It may have been sent in this very moment, and with it those who want to hear of the end.
-                    receiver.close();
-                    Ok(receiver.try_recv().unwrap_or(Joined::Later))
-                }
             };
             match joined {
-                Ok(Joined::First(connection, ends)) => (connection, ends, None),
-                Ok(Joined::Later) => match attach_now(shared, id, asked.streams).await {
+                Some(Joined::First(connection, ends)) => (connection, ends, None),
+                Some(Joined::Later) => match attach_now(shared, id, asked.streams).await {
                     // Its run began without us: what it has said since is in the log.
                     Some(connection) => (connection, Vec::new(), Some(Some(asked.came))),
                     None => {
@@ -173,8 +166,8 @@ async fn serve(
                         return;
                     }
                 },
-                // It could not be started.
-                Err(_) => return,
+                // It could not be started, or has gone.
+                None => return,
             }
         }
     };
@@ -188,7 +181,27 @@ async fn serve(
     finish(shared, id, ended, connection, ends);
 }
 
-/// Waits until somebody else than this server has started the container, or somebody here in the moment in which we came.
+/// Waits for the next run, whoever begins it; `None` when there is none.
+async fn next_run(
+    shared: &Shared,
+    container: &Container,
+    ticket: Ticket,
+    mut receiver: oneshot::Receiver<Joined>,
+) -> Option<Joined> {
+    loop {
+        let is_there = tokio::select! {
+            joined = &mut receiver => return joined.ok(),
+            is_there = started_by_others(shared, container) => is_there,
+        };
+        if shared.runs.withdraw(&container.id, ticket) {
+            return is_there.then_some(Joined::Later);
+        }
+        // It was started here, and whoever does that is about to tell: with what is handed over comes the output of a run that may
+        // have ended, and of a container that has gone with it.
+    }
+}
+
+/// Waits until somebody has started the container: somebody else than this server, or somebody here who has not told us yet.
 /// False when the container has gone.
 async fn started_by_others(shared: &Shared, before: &Container) -> bool {
     for pause in super::wait::pauses() {

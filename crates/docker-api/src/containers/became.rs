@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::piped;
 use crate::reply::{self, Reply};
-use engine::{ChangeKind, CommitOptions};
+use engine::{ChangeKind, CommitOptions, ConfigParts};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -40,8 +40,8 @@ pub async fn export(context: Context, wanted: &str) -> Result<Reply, Failure> {
 
 /// `POST /commit`
 pub async fn commit(mut context: Context) -> Result<Reply, Failure> {
-    let config: Option<Value> = context.optional_document().await?;
-    let mut changes = config.as_ref().map(from_config).transpose()?.unwrap_or_default();
+    let body: Option<Value> = context.optional_document().await?;
+    let (config, mut changes) = body.as_ref().map(from_config).transpose()?.unwrap_or_default();
     changes.extend(instructions(context.query.all("changes")));
     let query = &context.query;
     let text = |key: &str| query.text(key).map(str::to_owned);
@@ -52,6 +52,7 @@ pub async fn commit(mut context: Context) -> Result<Reply, Failure> {
         reference: named(text("repo"), text("tag")),
         author: text("author").unwrap_or_default(),
         message: text("comment").unwrap_or_default(),
+        config,
         changes,
         pause: query.switch_or("pause", true),
     };
@@ -80,59 +81,50 @@ pub fn instructions<'a>(parameters: impl Iterator<Item = &'a str>) -> Vec<String
     lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// The body's configuration as instructions; what is empty in it stays as the container has it.
-fn from_config(config: &Value) -> Result<Vec<String>, Failure> {
+/// The body's configuration as its parts, and as instructions where these say the same; what is empty in it stays as the container
+/// has it.
+fn from_config(config: &Value) -> Result<(ConfigParts, Vec<String>), Failure> {
     let Some(fields) = config.as_object() else {
         return Err(Failure::bad("invalid JSON: a configuration is an object"));
     };
-    let mut lines = Vec::new();
+    let (mut parts, mut lines) = (ConfigParts::default(), Vec::new());
     for (name, value) in fields.iter().filter(|(_, value)| is_said(value)) {
         let wrong = || Failure::bad(format!("invalid JSON: {name} is not of its type"));
         let text = || value.as_str().filter(|text| !text.contains(['\n', '\r'])).ok_or_else(wrong);
         let keys = || value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).ok_or_else(wrong);
         match name.as_str() {
             "Cmd" | "Entrypoint" => {
-                let words: crate::create::Words = serde_json::from_value(value.clone()).map_err(|_| wrong())?;
                 // The entry point first: it takes a command away that was there before.
                 let at = if name == "Entrypoint" { 0 } else { lines.len() };
+                let words: crate::create::Words = typed(name, value)?;
                 lines.insert(at, format!("{} {}", name.to_uppercase(), json!(words.0)));
             }
             "Env" => {
-                for pair in value.as_array().ok_or_else(wrong)? {
-                    let (key, value) = pair.as_str().and_then(|pair| pair.split_once('=')).ok_or_else(wrong)?;
-                    lines.push(format!("ENV {}={}", quoted(key)?, quoted(value)?));
-                }
+                let pairs: Vec<String> = typed(name, value)?;
+                let split = |pair: String| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+                parts.env = pairs.into_iter().map(split).collect::<Option<_>>().ok_or_else(wrong)?;
             }
-            "Labels" => {
-                for (key, value) in value.as_object().ok_or_else(wrong)? {
-                    lines.push(format!("LABEL {}={}", quoted(key)?, quoted(value.as_str().ok_or_else(wrong)?)?));
-                }
-            }
+            "Labels" => parts.labels = typed(name, value)?,
+            "Healthcheck" => parts.healthcheck = Some(crate::create::healthcheck(typed(name, value)?)?),
+            "OnBuild" => parts.on_build = typed(name, value)?,
+            "Shell" => parts.shell = typed(name, value)?,
+            "ArgsEscaped" => parts.args_escaped = typed(name, value)?,
             "ExposedPorts" => lines.extend(keys()?.iter().map(|port| format!("EXPOSE {port}"))),
             "Volumes" => lines.push(format!("VOLUME {}", json!(keys()?))),
             "User" => lines.push(format!("USER {}", text()?)),
             "WorkingDir" => lines.push(format!("WORKDIR {}", text()?)),
             "StopSignal" => lines.push(format!("STOPSIGNAL {}", text()?)),
-            // What a container is, and an image cannot be.
-            "Hostname" | "Domainname" | "AttachStdin" | "AttachStdout" | "AttachStderr" | "Tty" | "OpenStdin"
-            | "StdinOnce" | "Image" | "NetworkDisabled" | "MacAddress" | "StopTimeout" | "HostConfig"
-            | "NetworkingConfig" => {}
-            other @ ("ArgsEscaped" | "Healthcheck" | "OnBuild" | "Shell") => {
-                return Err(Failure::unsupported(&format!("{other} in the configuration of a commit")));
-            }
-            // No field of a configuration: Docker reads over it, and dockerode says `repo` and `tag` here as well.
+            // The rest is what a container is, and an image cannot be, or no field of a configuration: Docker reads over it, and
+            // dockerode says `repo` and `tag` here as well.
             _ => {}
         }
     }
-    Ok(lines)
+    Ok((parts, lines))
 }
 
-/// A word of an instruction in quotation marks.
-fn quoted(text: &str) -> Result<String, Failure> {
-    if text.contains(['\n', '\r']) {
-        return Err(Failure::unsupported("a line break in the configuration of a commit"));
-    }
-    Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+fn typed<T: serde::de::DeserializeOwned>(name: &str, value: &Value) -> Result<T, Failure> {
+    let wrong = |_| Failure::bad(format!("invalid JSON: {name} is not of its type"));
+    serde_json::from_value(value.clone()).map_err(wrong)
 }
 
 /// Whether a field of a document is more than its type's empty value.
@@ -154,11 +146,26 @@ mod tests {
     fn parameters() {
         assert_eq!(instructions(["CMD a\n\n ENV b=c", "USER d"].into_iter()), ["CMD a", "ENV b=c", "USER d"]);
         assert_eq!(named(Some("a".into()), Some("b".into())).as_deref(), Some("a:b"));
-        let config = json!({"Cmd": ["a"], "Entrypoint": ["b"], "Env": ["c=d \"e"], "User": "", "Tty": true});
-        let lines = ["ENTRYPOINT [\"b\"]", "CMD [\"a\"]", "ENV \"c\"=\"d \\\"e\""];
-        assert_eq!(from_config(&config).unwrap(), lines);
-        assert!(from_config(&json!({"Shell": ["x"]})).is_err() && from_config(&json!({"User": "a\nRUN"})).is_err());
-        assert!(from_config(&json!({"repo": "made", "tag": "1"})).unwrap().is_empty());
+        let config = json!({
+            "Cmd": ["a"], "Entrypoint": ["b"], "Env": ["c=d \"e\n"], "User": "", "Tty": true, "Labels": {"l": "1"},
+            "Healthcheck": {"Test": ["CMD", "x"], "Interval": 2_000_000_000_u64, "Retries": 0},
+            "OnBuild": ["RUN a"], "Shell": ["/bin/ash", "-c"], "ArgsEscaped": false, "repo": "made",
+        });
+        let (parts, lines) = from_config(&config).unwrap();
+        assert_eq!(lines, ["ENTRYPOINT [\"b\"]", "CMD [\"a\"]"]);
+        assert_eq!((&parts.env[0].1, &parts.labels["l"]), (&"d \"e\n".to_owned(), &"1".to_owned()));
+        let check = parts.healthcheck.unwrap();
+        assert_eq!((check.test.len(), check.interval, check.retries), (2, 2_000_000_000, 0));
+        assert_eq!((parts.on_build.len(), parts.shell.len(), parts.args_escaped), (1, 2, false));
+        for wrong in [
+            json!({"Shell": "x"}),
+            json!({"User": "a\nRUN"}),
+            json!({"Env": ["a"]}),
+            json!({"Labels": {"a": 1}}),
+            json!({"Healthcheck": {"Test": ["SHELL"]}}),
+        ] {
+            assert_eq!(from_config(&wrong).unwrap_err().status, StatusCode::BAD_REQUEST, "{wrong}");
+        }
         assert_eq!(named(None, Some("b".into())), None);
         assert!(is_said(&json!({"a": null})) && !is_said(&json!([])) && !is_said(&Value::Null));
     }

@@ -50,7 +50,7 @@ async fn start_joined(shared: &Arc<Shared>, wanted: &str, from: Option<Continued
         return Err(Failure::conflict("cannot start a paused container, try unpause instead"));
     }
     let mut waiting = shared.runs.take(&id);
-    let first = waiting.attached.first().map(|(streams, _)| *streams);
+    let first = waiting.attached.first().map(|attached| attached.streams);
     // Without streams the control connection still tells the end.
     let streams = first.or_else(|| (!waiting.ends.is_empty()).then(Streams::default));
     let own = id.clone();
@@ -68,15 +68,15 @@ async fn start_joined(shared: &Arc<Shared>, wanted: &str, from: Option<Continued
                 if waiting.attached.is_empty() {
                     tokio::spawn(watch(shared.clone(), id.clone(), connection, ends));
                 } else {
-                    let (_, first) = waiting.attached.remove(0);
-                    if let Err(Joined::First(connection, ends)) = first.send(Joined::First(connection, ends)) {
+                    let first = waiting.attached.remove(0);
+                    if let Err(Joined::First(connection, ends)) = first.sender.send(Joined::First(connection, ends)) {
                         tokio::spawn(watch(shared.clone(), id.clone(), connection, ends));
                     }
                 }
             }
-            for (_, later) in waiting.attached {
+            for later in waiting.attached {
                 // One that has gone is not joined.
-                drop(later.send(Joined::Later));
+                drop(later.sender.send(Joined::Later));
             }
             late_comers(shared, &id);
             Ok(())
@@ -113,8 +113,8 @@ fn tell(ends: Vec<oneshot::Sender<End>>, exit_code: i32) {
 /// Those who began to wait while the start was on its way.
 fn late_comers(shared: &Arc<Shared>, id: &str) {
     let late = shared.runs.take(id);
-    for (_, sender) in late.attached {
-        drop(sender.send(Joined::Later));
+    for late in late.attached {
+        drop(late.sender.send(Joined::Later));
     }
     if !late.ends.is_empty() {
         tokio::spawn(wait_and_tell(shared.clone(), id.to_owned(), late.ends));
@@ -272,7 +272,7 @@ pub async fn resize(context: Context, wanted: &str) -> Result<Reply, Failure> {
 /// `DELETE /containers/{id}`
 pub async fn remove(context: Context, wanted: &str) -> Result<Reply, Failure> {
     if context.query.switch("link") {
-        return Err(Failure::unsupported("removing a link"));
+        return Err(Failure::conflict("Conflict, cannot remove the default link name of the container"));
     }
     let (name, force, volumes) = (wanted.to_owned(), context.query.switch("force"), context.query.switch("v"));
     let id = context
@@ -284,6 +284,16 @@ pub async fn remove(context: Context, wanted: &str) -> Result<Reply, Failure> {
         })
         .await?;
     gone(&context.shared, &id);
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// `DELETE /containers/{id}/{name}?link=1`: the name by which a container knows another, and neither of the two.
+pub async fn unlink(context: Context, wanted: &str, name: &str) -> Result<Reply, Failure> {
+    if !context.query.switch("link") {
+        return Err(Failure::missing(format!("No such container: {wanted}/{name}")));
+    }
+    let (wanted, name) = (wanted.to_owned(), name.to_owned());
+    context.workers().quick(move |engine| engine.unlink(&wanted, &name)).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::Filters;
 use crate::reply::{self, Reply};
+use crate::version::Version;
 use bytes::Bytes;
 use docker_json::summary::Line;
 use engine::{Container, Detail, Engine, MountSource, Status};
@@ -47,9 +48,10 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
     let sizes = context.query.switch("size");
     let peer = context.peer.clone();
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let asked = Asked { filters, all, limit, sizes };
+    let version = context.version;
+    let asked = Asked { filters, all, limit, sizes, version };
     // Who may see everything sees the same as others who may.
-    let same = (!peer.is_confined()).then(|| format!("list {}", context.query));
+    let same = (!peer.is_confined()).then(|| format!("list {version} {}", context.query));
     let work = move |engine: &Engine| asked.answer(engine, &peer);
     Ok(reply::document(context.shared.flights.join(context.workers(), same, work).await?))
 }
@@ -60,6 +62,7 @@ struct Asked {
     all: bool,
     limit: usize,
     sizes: bool,
+    version: Version,
 }
 
 impl Asked {
@@ -77,15 +80,26 @@ impl Asked {
             .filter(|container| keep(container, &self.filters, &bounds));
         let mut lines = reply::Lines::default();
         for container in kept.take(self.limit) {
-            lines.add(&line(engine, container, now, self.sizes))?;
+            lines.add(&line(engine, container, (now, self.version), self.sizes))?;
         }
         Ok(lines.end())
     }
 }
 
-/// A line of the list, with what the container takes if that was asked for.
-pub fn line<'a>(engine: &Engine, container: &'a Container, now: Timestamp, sizes: bool) -> Line<'a> {
+/// A line of the list as it is now in a version of the API, with what the container takes if that was asked for.
+pub fn line<'a>(
+    engine: &Engine,
+    container: &'a Container,
+    (now, version): (Timestamp, Version),
+    sizes: bool,
+) -> Line<'a> {
     let mut line = Line::new(container, now);
+    if version < ANNOTATIONS {
+        line = line.without_annotations();
+    }
+    if version < crate::newer::FIRST {
+        line = line.without_health();
+    }
     if sizes {
         // One that is removed meanwhile takes nothing.
         let sizes = engine.container_sizes(container).unwrap_or_default();
@@ -93,6 +107,9 @@ pub fn line<'a>(engine: &Engine, container: &'a Container, now: Timestamp, sizes
     }
     line
 }
+
+/// The first version whose lists have annotations.
+const ANNOTATIONS: Version = Version(46);
 
 /// The filter `until` of prunes: a time, or a duration before now.
 ///

@@ -58,6 +58,7 @@ fn document(now: &Usage, before: Option<&Usage>) -> Value {
         "preread": before.map_or_else(|| docker_json::NEVER.to_owned(), time),
         "name": format!("/{}", now.name),
         "id": now.id,
+        "os_type": "linux",
         "num_procs": 0,
         "storage_stats": {},
         "pids_stats": pids(cgroup),

@@ -4,9 +4,10 @@ use crate::failure::Failure;
 use engine::HealthOptions;
 use serde::Deserialize;
 
+/// What was asked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct Healthcheck {
+pub struct Healthcheck {
     test: Option<Vec<String>>,
     interval: Option<i64>,
     timeout: Option<i64>,
@@ -16,6 +17,19 @@ pub(super) struct Healthcheck {
 }
 
 impl Healthcheck {
+    /// As an image's configuration has it.
+    pub(super) fn of_image(self) -> Result<oci::image::Healthcheck, Failure> {
+        let options = self.options()?;
+        Ok(oci::image::Healthcheck {
+            test: if options.disabled { vec!["NONE".into()] } else { options.test },
+            interval: options.interval.unwrap_or(0),
+            timeout: options.timeout.unwrap_or(0),
+            start_period: options.start_period.unwrap_or(0),
+            start_interval: options.start_interval.unwrap_or(0),
+            retries: options.retries.unwrap_or(0),
+        })
+    }
+
     /// Zero means: as the image has it.
     pub(super) fn options(self) -> Result<HealthOptions, Failure> {
         let test = self.test.unwrap_or_default();

@@ -147,6 +147,14 @@ pub fn asked(content: &[u8], version: Version) -> Result<Asked, Failure> {
     Ok(Asked { options, keeps_command, warnings })
 }
 
+/// A health check of an image.
+///
+/// # Errors
+/// 400 for one that cannot be.
+pub fn healthcheck(asked: health::Healthcheck) -> Result<oci::image::Healthcheck, Failure> {
+    asked.of_image()
+}
+
 /// Fields without an effect of their own, which clients expect to find as they wrote them.
 fn noted(document: &Value) -> Value {
     const CONFIG: &[&str] = &["AttachStderr", "AttachStdin", "AttachStdout", "OnBuild", "Shell", "StdinOnce"];

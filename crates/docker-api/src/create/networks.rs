@@ -104,7 +104,12 @@ pub(super) fn all(
     }
     if let Some(request) = requests.first_mut() {
         request.mac = request.mac.take().or(mac);
-        request.links.extend(host.links.iter().flatten().map(|link| link.trim_start_matches('/').to_owned()));
+        for link in host.links.iter().flatten().map(|link| link.trim_start_matches('/')) {
+            // Docker's client says it in both places.
+            if !request.links.iter().any(|known| known == link) {
+                request.links.push(link.to_owned());
+            }
+        }
     }
     // The default bridge alone, with nothing said about it, is what no request means.
     let plain = requests.len() == 1 && requests[0] == NetworkRequest::named("bridge");

@@ -105,6 +105,7 @@ pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
         document["ContainerConfig"] = document["Config"].clone();
         document["DockerVersion"] = "".into();
     }
+    crate::newer::image(&mut document, context.version);
     reply::ok(&document)
 }
 
@@ -130,6 +131,13 @@ pub async fn history(context: Context, name: &str) -> Result<Reply, Failure> {
         })
     });
     reply::ok(&steps.collect::<Vec<_>>())
+}
+
+/// `GET /images/{name}/attestations`: they are in an image's index, of which this store keeps one image.
+pub async fn attestations(context: Context, name: &str) -> Result<Reply, Failure> {
+    let wanted = name.to_owned();
+    context.workers().quick(move |engine| engine.image(&wanted)).await?;
+    Err(Failure::unsupported("a list of an image's attestations"))
 }
 
 /// `GET /distribution/{name}/json`: what the image's registry has under a name, asked with the client's account.

@@ -51,12 +51,36 @@ impl Cache {
         }
     }
 
-    pub(super) fn of_network(&self, network: &str) -> Result<Vec<Entry>> {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return Ok(Vec::new()) };
-        let prefix = format!("{network}:");
-        let own = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-        own.filter_map(|entry| read(&entry.path()).transpose()).collect()
+    /// What is recorded of a network. Of a record that cannot be read (a power cut may have emptied it) the name says whose it is:
+    /// that is enough to detach it.
+    pub(super) fn of_network(&self, list: &NetworkList) -> Result<Vec<Entry>> {
+        let entry = |path: &Path| match read(path) {
+            Err(error) if error.kind() == Kind::Corrupt => {
+                Ok(named(path).map(|attachment| Entry { attachment, list: list.clone(), result: None }))
+            }
+            other => other,
+        };
+        self.files(&list.name)?.iter().filter_map(|path| entry(path).transpose()).collect()
     }
+
+    /// A network's configuration, as one of its attachments remembers it.
+    pub(super) fn remembered(&self, network: &str) -> Option<NetworkList> {
+        self.files(network).ok()?.iter().find_map(|path| read(path).ok().flatten()).map(|entry| entry.list)
+    }
+
+    fn files(&self, network: &str) -> Result<Vec<PathBuf>> {
+        let prefix = format!("{network}:");
+        let entries = crate::directories::entries(&self.0)?.into_iter();
+        let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        Ok(own.map(|entry| entry.path()).collect())
+    }
+}
+
+/// Pod and interface of a record's name.
+fn named(path: &Path) -> Option<Attachment> {
+    let name = path.file_name()?.to_str()?;
+    let mut parts = name.split(':').skip(1).map(str::to_owned);
+    Some(Attachment { container: parts.next()?, interface: parts.next()?, ..Attachment::default() })
 }
 
 fn read(path: &Path) -> Result<Option<Entry>> {

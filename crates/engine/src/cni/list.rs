@@ -18,6 +18,9 @@ pub struct NetworkList {
     pub version: String,
     /// Plugins are not to be asked to check.
     pub disable_check: bool,
+    /// Plugins are not to be asked to collect, and nothing is detached because nobody names it.
+    #[serde(default)]
+    pub disable_collection: bool,
     /// What each plugin is configured with.
     pub plugins: Vec<Map<String, Value>>,
 }
@@ -50,8 +53,11 @@ impl NetworkList {
         if plugins.is_empty() || !plugins.iter().all(|each| each.get("type").is_some_and(Value::is_string)) {
             return Err(wrong("it needs plugins, each with a type"));
         }
-        let disable_check = matches!(&value["disableCheck"], Value::Bool(true)) || value["disableCheck"] == "true";
-        Ok(NetworkList { name: name.to_owned(), version: version.to_owned(), disable_check, plugins })
+        // The specification allows the word, too.
+        let is_set = |key: &str| value[key] == true || value[key] == "true";
+        let (disable_check, disable_collection) = (is_set("disableCheck"), is_set("disableGC"));
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Ok(NetworkList { name, version, disable_check, disable_collection, plugins })
     }
 
     /// The network of that name among the files of a directory, which count in the order of their names.
@@ -61,7 +67,9 @@ impl NetworkList {
     pub fn find(directory: &Path, name: &str) -> Result<NetworkList> {
         let entries =
             std::fs::read_dir(directory).kind(Kind::NotFound, || format!("cannot read {}", directory.display()))?;
-        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        let files = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut files: Vec<_> =
+            files.collect::<std::io::Result<_>>().internal(|| format!("cannot read {}", directory.display()))?;
         files.retain(|path| {
             path.extension()
                 .is_some_and(|extension| ["conflist", "conf", "json"].iter().any(|known| extension == *known))

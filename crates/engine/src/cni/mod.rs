@@ -32,6 +32,8 @@ pub struct Attachment {
     pub interface: String,
     /// Ports of the host that lead to the pod; for plugins with the capability `portMappings`.
     pub ports: Vec<PortMapping>,
+    /// What plugins are told besides (`CNI_ARGS`), such as the pod's name and namespace.
+    pub arguments: Vec<(String, String)>,
 }
 
 /// A port of the host.
@@ -132,7 +134,10 @@ impl Cni {
     /// The refusal of a plugin. What it had to undo is remembered, and is tried again by the next DEL or GC.
     pub fn delete(&self, list: &NetworkList, attachment: &Attachment) -> Result<()> {
         check_names(attachment)?;
-        let known = self.cache.read(list, attachment)?;
+        let known = match self.cache.read(list, attachment) {
+            Err(error) if error.kind() == Kind::Corrupt => None,
+            read => read?,
+        };
         // Plugins must take a DEL for what they never made: the pod may be another program's, or of before a lost cache.
         self.delete_entry(&known.unwrap_or_else(|| Entry {
             attachment: attachment.clone(),
@@ -150,14 +155,17 @@ impl Cni {
     }
 
     /// Detaches everything from a network that is not among `valid` (pod and interface), and has plugins of version 1.1 clean up
-    /// what they know besides. Returns what was detached.
+    /// what they know besides; nothing where the configuration says `disableGC`. Returns what was detached.
     ///
     /// # Errors
     /// The first plugin's refusal, after everything has been tried.
     pub fn collect(&self, list: &NetworkList, valid: &[(String, String)]) -> Result<Vec<Attachment>> {
+        if list.disable_collection {
+            return Ok(Vec::new());
+        }
         let is_valid = |of: &Attachment| valid.iter().any(|(id, name)| *id == of.container && *name == of.interface);
         let (mut gone, mut first) = (Vec::new(), None);
-        for entry in self.cache.of_network(&list.name)?.into_iter().filter(|entry| !is_valid(&entry.attachment)) {
+        for entry in self.cache.of_network(list)?.into_iter().filter(|entry| !is_valid(&entry.attachment)) {
             match self.delete_entry(&entry) {
                 Ok(()) => gone.push(entry.attachment),
                 Err(error) => first = first.or(Some(error)),
@@ -185,9 +193,7 @@ impl Cni {
     /// As [`NetworkList::find`], if there is no attachment either.
     pub fn known(&self, directory: &Path, network: &str) -> Result<NetworkList> {
         match NetworkList::find(directory, network) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                self.cache.of_network(network)?.into_iter().next().map(|entry| entry.list).ok_or(error)
-            }
+            Err(error) if error.kind() == Kind::NotFound => self.cache.remembered(network).ok_or(error),
             other => other,
         }
     }
@@ -233,6 +239,11 @@ fn check_names(attachment: &Attachment) -> Result<()> {
     };
     if !is_word(container) || container.len() > 128 {
         return Err(Error::new(Kind::InvalidArgument, format!("{container:?} cannot be the identifier of a pod")));
+    }
+    // A list of words with semicolons between them (the specification's CNI_ARGS).
+    let is_plain = |text: &str| !text.is_empty() && !text.contains([';', '=', '\0']);
+    if let Some((key, value)) = attachment.arguments.iter().find(|(key, value)| !is_plain(key) || !is_plain(value)) {
+        return Err(Error::new(Kind::InvalidArgument, format!("{key}={value} cannot be an argument of CNI plugins")));
     }
     if network::check_name(interface).is_err() {
         return Err(Error::new(Kind::InvalidArgument, format!("invalid interface name {interface:?}")));

@@ -30,6 +30,10 @@ impl Call<'_> {
         let mut command = Command::new(program);
         command.env("CNI_COMMAND", self.command).env("CNI_PATH", path).env_remove("CNI_ARGS");
         if self.command != "GC" {
+            if !self.attachment.arguments.is_empty() {
+                let words = self.attachment.arguments.iter().map(|(key, value)| format!("{key}={value}"));
+                command.env("CNI_ARGS", words.collect::<Vec<_>>().join(";"));
+            }
             command.env("CNI_CONTAINERID", &self.attachment.container).env("CNI_IFNAME", &self.attachment.interface);
             command.env("CNI_NETNS", &self.attachment.namespace);
         }

@@ -30,7 +30,7 @@ impl Engine {
         self.put_right();
         let name = options.reference.as_deref().map(super::new_name).transpose()?;
         let mut config = ImageConfig { platform: platform(options.platform.as_deref())?, ..ImageConfig::default() };
-        instructions::apply(&mut config.config, &options.changes)?;
+        instructions::apply(&mut config.config, &options.changes, None)?;
         let unsettled = self.unsettle()?;
         let layer = self.store()?.layers().import(None, source).map_err(|error| {
             let kind = if error.errno().is_some() { Kind::Internal } else { Kind::Corrupt };

@@ -7,8 +7,8 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidArgument, message)
 }
 
-/// Applies all of them in their order; several may stand in one text, a line each.
-pub(super) fn apply(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
+/// Applies all of them in their order; several may stand in one text, a line each. What a health check leaves open is as `below`.
+pub(super) fn apply(config: &mut ContainerConfig, changes: &[String], below: Option<&Healthcheck>) -> Result<()> {
     let mut command_set = false;
     for line in changes.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty()) {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -40,7 +40,7 @@ pub(super) fn apply(config: &mut ContainerConfig, changes: &[String]) -> Result<
             "USER" => rest.clone_into(&mut config.user),
             "VOLUME" => volume(config, rest)?,
             "WORKDIR" => working_directory(config, rest),
-            "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest)?),
+            "HEALTHCHECK" => config.healthcheck = Some(super::config::over(healthcheck(rest)?, below)),
             _ => return Err(invalid(format!("{} is not a valid change command", word.to_ascii_lowercase()))),
         }
     }
@@ -106,7 +106,7 @@ fn words(text: &str) -> Result<Vec<String>> {
     Ok(words)
 }
 
-fn set_variable(config: &mut ContainerConfig, key: &str, value: &str) {
+pub(super) fn set_variable(config: &mut ContainerConfig, key: &str, value: &str) {
     let entry = format!("{key}={value}");
     match config.env.iter_mut().find(|old| old.split_once('=').map(|(name, _)| name) == Some(key)) {
         Some(old) => *old = entry,
@@ -129,7 +129,7 @@ fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn on_build(config: &mut ContainerConfig, text: &str) -> Result<()> {
+pub(super) fn on_build(config: &mut ContainerConfig, text: &str) -> Result<()> {
     let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
     if matches!(word.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
         return Err(invalid(format!("{word} isn't allowed as an ONBUILD trigger")));
@@ -230,7 +230,7 @@ mod tests {
             working_dir: "/srv".into(),
             ..ContainerConfig::default()
         };
-        apply(&mut config, &changes.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
+        apply(&mut config, &changes.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), None).unwrap();
         config
     }
 
@@ -292,10 +292,10 @@ mod tests {
             "HEALTHCHECK x",
             "STOPSIGNAL x",
         ] {
-            let result = apply(&mut ContainerConfig::default(), &[bad.to_owned()]);
+            let result = apply(&mut ContainerConfig::default(), &[bad.to_owned()], None);
             assert!(result.is_err(), "{bad}");
         }
-        let error = apply(&mut ContainerConfig::default(), &["RUN x".to_owned()]).unwrap_err();
+        let error = apply(&mut ContainerConfig::default(), &["RUN x".to_owned()], None).unwrap_err();
         assert_eq!(error.to_string(), "run is not a valid change command");
     }
 }

@@ -12,7 +12,8 @@ use crate::containers::table::{self, Entry};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use oci::digest::Digest;
-use oci::image::{Descriptor, ImageConfig, Manifest, media_type};
+use oci::image::{Descriptor, Healthcheck, ImageConfig, Manifest, media_type};
+use std::collections::BTreeMap;
 use std::io::Write;
 use store::Writable;
 
@@ -25,10 +26,29 @@ pub struct CommitOptions {
     pub author: String,
     /// What it is.
     pub message: String,
+    /// What its configuration has above what the container has.
+    pub config: ConfigParts,
     /// Instructions of a Dockerfile that change its configuration: `CMD`, `ENV`, …
     pub changes: Vec<String>,
     /// A container that runs is frozen meanwhile.
     pub pause: bool,
+}
+
+/// Parts of a configuration that instructions cannot say, or not to the letter. What is empty stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigParts {
+    /// Variables, by name.
+    pub env: Vec<(String, String)>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// How to see whether a container is well; what is empty in it stays as the container has it.
+    pub healthcheck: Option<Healthcheck>,
+    /// Instructions for a build on top of the image.
+    pub on_build: Vec<String>,
+    /// The shell of the Dockerfile's shell form.
+    pub shell: Vec<String>,
+    /// Whether the command is already escaped for Windows.
+    pub args_escaped: bool,
 }
 
 /// An image that was made.
@@ -86,7 +106,9 @@ impl Engine {
         let name = options.reference.as_deref().map(new_name).transpose()?;
         let (mut config, manifest) = self.base(&entry)?;
         config::of_container(&mut config.config, &entry.settings);
-        instructions::apply(&mut config.config, &options.changes)?;
+        let own_check = config.config.healthcheck.clone();
+        config::apply(&mut config.config, &options.config)?;
+        instructions::apply(&mut config.config, &options.changes, own_check.as_ref())?;
         let mut warnings = Vec::new();
         let paused = options.pause && self.freeze(&entry, &mut warnings)?;
         // Nothing collects the layer before an image names it.

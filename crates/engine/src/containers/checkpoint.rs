@@ -4,8 +4,9 @@
 //! under another name and renamed when it is whole. Its files are of the processes alone: the container's layer, its
 //! volumes and its network stay what they are.
 
+use super::checkpoint_making::{self, Making};
 use super::options::RestartPolicy;
-use super::record::Settings;
+use super::record::{Container, Settings, Status};
 use super::start::{Started, Streams};
 use super::state::Step;
 use super::table::{self, Entry};
@@ -23,6 +24,13 @@ pub struct CheckpointChoices {
     pub tcp_established: bool,
     /// With file locks.
     pub file_locks: bool,
+}
+
+impl CheckpointChoices {
+    /// Whether criu itself has to end the processes: one that is killed later would close its connections first.
+    pub(super) fn ended_by_criu(self) -> bool {
+        self.tcp_established && !self.leave_running
+    }
 }
 
 impl Engine {
@@ -45,40 +53,66 @@ impl Engine {
             let text = format!("checkpoint with name {name} already exists for container {}", container.name);
             return Err(Error::new(Kind::Conflict, text));
         }
-        let partial = place.with_file_name(format!(".{name}.partial"));
         let failed = || format!("Cannot checkpoint container {wanted}");
-        remove(&partial).internal(failed)?;
-        crate::directories::make(&partial, 0o700)?;
+        let making = Making::begin(&place, name)?;
         let entry = table::find(self.database()?.read(), &container.id)?;
         let options = CheckpointOptions {
-            images: partial.clone(),
-            leave_running: choices.leave_running,
+            images: making.path().to_owned(),
+            leave_running: !choices.ended_by_criu(),
             tcp_established: choices.tcp_established,
             file_locks: choices.file_locks,
             manage_cgroups: "ignore".to_owned(),
             ..CheckpointOptions::default()
         };
-        let made = self.write_checkpoint(&entry, &options).and_then(|()| {
+        let made = self.standing_still(&container, choices, || {
+            self.write_checkpoint(&entry, &options)?;
             let about = serde_json::json!({
                 "name": name, "created": crate::clock::now(),
                 "tcpEstablished": choices.tcp_established, "fileLocks": choices.file_locks,
             });
-            std::fs::write(partial.join("config.json"), about.to_string()).internal(failed)?;
-            std::fs::rename(&partial, &place).internal(failed)
+            std::fs::write(making.path().join("config.json"), about.to_string()).internal(failed)?;
+            making.finish(&place)
         });
         if let Err(error) = made {
             // The first error is the one to report.
-            remove(&partial).unwrap_or_default();
+            making.give_up();
             return Err(error);
         }
         self.record_of(&container.id, &container.name, &container.settings, "checkpoint", &[("name", name)]);
-        if !choices.leave_running && entry.settings.restart != RestartPolicy::No {
-            // It did not end by itself, and is not to be started again behind the caller's back.
-            self.stop(&container.id, None, Some(0))?;
-        } else if !choices.leave_running {
-            self.wait(&container.id)?;
+        self.end_checkpointed(&container, choices)
+    }
+
+    /// Does `work` while the container stands still, which goes on afterwards if it is to, or if that fails. Whoever is killed
+    /// meanwhile leaves it paused, and not lost.
+    pub(super) fn standing_still(
+        &self,
+        container: &Container,
+        choices: CheckpointChoices,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if choices.ended_by_criu() || container.status != Status::Running {
+            return work();
         }
-        Ok(())
+        self.pause(&container.id)?;
+        let made = work();
+        if choices.leave_running || made.is_err() {
+            // The first error is the one to report.
+            let thawed = self.unpause(&container.id);
+            return made.and(thawed);
+        }
+        made
+    }
+
+    /// The end of a container that is written, unless it is to go on.
+    pub(super) fn end_checkpointed(&self, container: &Container, choices: CheckpointChoices) -> Result<()> {
+        if choices.leave_running {
+            return Ok(());
+        }
+        if choices.ended_by_criu() && container.settings.restart == RestartPolicy::No {
+            return self.wait(&container.id).map(drop);
+        }
+        // It did not end by itself, and is not to be started again behind the caller's back.
+        self.stop(&container.id, Some("KILL"), Some(0)).map(drop)
     }
 
     pub(super) fn write_checkpoint(&self, entry: &Entry, options: &CheckpointOptions) -> Result<()> {
@@ -104,8 +138,8 @@ impl Engine {
     pub fn checkpoints(&self, wanted: &str, directory: Option<&Path>) -> Result<Vec<String>> {
         let id = table::find(self.database()?.read(), wanted)?.id;
         let above = self.checkpoint_place(&id, "x", directory)?;
-        let Ok(entries) = std::fs::read_dir(above.parent().unwrap_or(Path::new("/"))) else { return Ok(Vec::new()) };
-        let whole = entries.flatten().filter(|entry| entry.path().join("config.json").is_file());
+        let entries = crate::directories::entries(above.parent().unwrap_or(Path::new("/")))?;
+        let whole = entries.into_iter().filter(|entry| entry.path().join("config.json").is_file());
         let names = whole.filter_map(|entry| entry.file_name().into_string().ok());
         let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
         names.sort();
@@ -118,7 +152,7 @@ impl Engine {
     /// [`Kind::NotFound`] for the container or the checkpoint.
     pub fn remove_checkpoint(&self, wanted: &str, name: &str, directory: Option<&Path>) -> Result<()> {
         let place = self.known_checkpoint(wanted, name, directory)?;
-        remove(&place).internal(|| format!("cannot remove checkpoint {name}"))
+        checkpoint_making::discard(&place, name)
     }
 
     /// Starts a container where a checkpoint of it left off.
@@ -198,12 +232,4 @@ pub(super) fn only_our_own(settings: &Settings, verb: &str) -> Result<()> {
         (None, Some(runtime)) => format!("--runtime {}", runtime.name),
     };
     Err(Error::new(Kind::Unavailable, format!("{verb} is not supported for a container with {flag}")))
-}
-
-/// What is not there is removed already.
-fn remove(directory: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }

@@ -42,23 +42,8 @@ impl Engine {
         self.put_right();
         let settings = self.settings(options, progress)?;
         self.ensure_named_volumes(&settings)?;
-        let id = names::identifier()?;
-        let mut entry = Entry {
-            name: String::new(),
-            created_at: crate::clock::now(),
-            endpoints: self.endpoints(&settings)?,
-            settings: with_identity(settings, &id),
-            run: None,
-            published: None,
-            id,
-        };
-        // Lowering finds what is wrong with the request before anything is made.
-        self.specification(&entry)?;
-        // A sweep may have taken the lock between the making of its directory and of its file; it lets go at once.
-        let patience = std::time::Duration::from_secs(2);
-        let Some(lock) = lock::claim_within(self.directories(), &entry.id, patience)? else {
-            return Err(crate::Error::new(crate::Kind::Internal, "a fresh identifier is in use"));
-        };
+        let mut entry = self.new_entry(settings)?;
+        let lock = lock::claim_new(self.directories(), &entry.id)?;
         if let Err(error) = self.record(&mut entry, options.name.as_deref()) {
             // Nothing else was made. What cannot be taken back now is found by the next sweep.
             drop(lock::release(self.directories(), &entry.id));
@@ -75,16 +60,8 @@ impl Engine {
     /// What `run --dry-run` prints: nothing is made.
     pub fn plan(&self, options: &Options, progress: &mut dyn PullProgress) -> Result<serde_json::Value> {
         let settings = self.settings(options, progress)?;
-        let id = "0".repeat(64);
-        let entry = Entry {
-            name: options.name.as_deref().map(names::bare).unwrap_or_default().to_owned(),
-            created_at: crate::clock::now(),
-            settings: with_identity(settings, &id),
-            run: None,
-            endpoints: Vec::new(),
-            published: None,
-            id,
-        };
+        let name = options.name.as_deref().map(names::bare).unwrap_or_default().to_owned();
+        let entry = Entry { name, ..fresh("0".repeat(64), settings, Vec::new()) };
         let mut spec = self.specification(&entry)?;
         let plan = self.runtime_plan(&entry, &spec)?;
         if let Some(linux) = &mut spec.linux {
@@ -128,8 +105,17 @@ impl Engine {
         Ok(settings)
     }
 
+    /// A container with an identifier of its own, of which nothing is made yet. It gets its name when it is recorded.
+    pub(super) fn new_entry(&self, settings: Settings) -> Result<Entry> {
+        let endpoints = self.endpoints(&settings)?;
+        let entry = fresh(names::identifier()?, settings, endpoints);
+        // Lowering finds what is wrong with the request before anything is made.
+        self.specification(&entry)?;
+        Ok(entry)
+    }
+
     /// The networks of a container that is being made.
-    pub(super) fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
+    fn endpoints(&self, settings: &Settings) -> Result<Vec<Endpoint>> {
         let found = self.networks_for(&settings.network, &settings.networks)?;
         let endpoint = |(network, request): (Network, NetworkRequest)| Endpoint {
             network: network.name,
@@ -261,8 +247,21 @@ fn foreseen(settings: &Settings, mounts: &[cgroup::Mount]) -> Vec<String> {
     }
 }
 
+/// A container as it is before it is recorded.
+fn fresh(id: String, settings: Settings, endpoints: Vec<Endpoint>) -> Entry {
+    Entry {
+        name: String::new(),
+        created_at: crate::clock::now(),
+        settings: with_identity(settings, &id),
+        run: None,
+        endpoints,
+        published: None,
+        id,
+    }
+}
+
 /// A container's host name is the beginning of its identifier unless somebody chose one; with the host's network, the host's.
-pub(super) fn with_identity(mut settings: Settings, id: &str) -> Settings {
+fn with_identity(mut settings: Settings, id: &str) -> Settings {
     if settings.hostname.is_empty() {
         let shared = settings.network == crate::NetworkMode::Host;
         let own = || id.get(..12).unwrap_or(id).to_owned();

@@ -28,7 +28,7 @@ impl Engine {
     /// Containers as lines of a list, the newest first.
     ///
     /// Of their [`Settings`] only these are filled: image, entry point, command, host name, labels, mounts, the kind of network
-    /// and the first one asked for, ports, the test of the health check, and the front end's `Owner`.
+    /// and the first one asked for, ports, the test of the health check, annotations, and the front end's `Owner`.
     ///
     /// # Errors
     /// When the database or the state of a container that runs cannot be read.
@@ -64,6 +64,7 @@ struct Line {
     exposed_ports: Option<Vec<String>>,
     health_test: Option<Vec<String>>,
     owner: Option<serde_json::Value>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl From<Line> for Settings {
@@ -82,6 +83,7 @@ impl From<Line> for Settings {
             ports: line.ports.unwrap_or_default(),
             exposed_ports: line.exposed_ports.unwrap_or_default(),
             health: line.health_test.map(|test| oci::image::Healthcheck { test, ..Default::default() }),
+            annotations: line.annotations.unwrap_or_default(),
             front_end: line.owner.map_or(serde_json::Value::Null, |owner| serde_json::json!({ "Owner": owner })),
             ..Settings::default()
         }
@@ -172,6 +174,7 @@ mod tests {
             command: vec!["sleep".into(), "1000".into()],
             env: vec!["PATH=/bin".into(); 200],
             labels: [("a".to_owned(), number.to_string())].into(),
+            annotations: (number == 2).then(|| ("b".to_owned(), "c".to_owned())).into_iter().collect(),
             ports: vec![PublishedPort { container_port: 80, protocol: "tcp".into(), ..Default::default() }],
             health: (number == 1)
                 .then(|| oci::image::Healthcheck { test: vec!["CMD".into(), "true".into()], ..Default::default() }),

@@ -48,8 +48,11 @@ impl Engine {
     /// Identifiers of containers that somebody holds: only those can run.
     fn held_runs(&self) -> Result<HashSet<String>> {
         let runs = self.directories().run.join("containers");
-        let entries = std::fs::read_dir(&runs).internal(|| format!("cannot read {}", runs.display()))?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        let failed = || format!("cannot read {}", runs.display());
+        // One that was passed over would look as if it had ended.
+        let entries =
+            std::fs::read_dir(&runs).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).internal(failed)?;
+        Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// Adds to a row the word of its monitor.

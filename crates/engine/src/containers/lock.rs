@@ -95,9 +95,17 @@ fn clear(directory: &Path) -> Result<()> {
     let entries = std::fs::read_dir(directory).internal(|| format!("cannot read {}", directory.display()))?;
     for entry in entries {
         let entry = entry.internal(|| format!("cannot read {}", directory.display()))?;
-        if entry.file_name() != "lock" {
-            std::fs::remove_file(entry.path()).internal(|| format!("cannot remove {}", entry.path().display()))?;
+        if entry.file_name() == "lock" {
+            continue;
         }
+        let path = entry.path();
+        let removed = match entry.file_type() {
+            // The mount points of a criu whose monitor was killed; what was mounted there has gone with its mount namespace.
+            Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
+            Ok(_) => std::fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        removed.internal(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
@@ -137,6 +145,13 @@ fn is_current(lock: &OwnedFd, path: &Path) -> bool {
         (Ok(ours), Ok(there)) => ours.st_ino == there.st_ino && ours.st_dev == there.st_dev,
         _ => false,
     }
+}
+
+/// Takes the lock of a container that is being made.
+pub(crate) fn claim_new(directories: &Directories, id: &str) -> Result<OwnedFd> {
+    // A sweep may have taken it between the making of its directory and of its file; it lets go at once.
+    let claimed = claim_within(directories, id, Duration::from_secs(2))?;
+    claimed.ok_or_else(|| crate::Error::new(crate::Kind::Internal, "a fresh identifier is in use"))
 }
 
 /// Takes the lock, waiting for its holder at most `patience`.
@@ -200,6 +215,8 @@ mod tests {
         let directory = directories.container_run("id");
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("exit.json"), "of the last run").unwrap();
+        // As a criu leaves it whose monitor was killed.
+        std::fs::create_dir_all(directory.join("criu/root")).unwrap();
         let lock = claim(&directories, "id").unwrap().expect("nobody holds it");
         assert!(claim(&directories, "id").unwrap().is_none(), "it is held");
         let names = |path: &Path| {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod checkpoint_archive;
+mod checkpoint_making;
 mod create;
 mod exec;
 mod health;
@@ -20,6 +21,7 @@ pub(crate) mod settle;
 mod sharing;
 mod signal;
 mod sizes;
+mod stamp;
 mod start;
 pub mod state;
 pub(crate) mod table;
@@ -37,6 +39,7 @@ pub use prune::{PruneFilter, Pruned};
 pub use serving::{ExecState, Waiting};
 pub(crate) use signal::number as signal_number;
 pub use sizes::Sizes;
+pub use stamp::{Inspected, Stamp};
 pub(crate) use start::chain;
 pub use start::{Started, Streams};
 pub use top::Top;

@@ -87,7 +87,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         cgroup_namespace: options.cgroup_namespace.clone().unwrap_or_default(),
         pid_mode: or_container("--pid", &options.pid_mode, &["host", "private"])?,
         ipc_mode: or_container("--ipc", &options.ipc_mode, &["host", "private", "shareable", "none"])?,
-        uts_mode: one_of("--uts", &options.uts_mode, &["host", "private"])?,
+        uts_mode: or_container("--uts", &options.uts_mode, &["host", "private"])?,
         oom_score_adj: options.oom_score_adj,
         stop_signal: options.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
@@ -142,7 +142,8 @@ fn conflicts(options: &Options) -> Result<()> {
     {
         return Err(invalid("conflicting options: --cpus cannot be used with --cpu-period or --cpu-quota"));
     }
-    if options.hostname.is_some() && options.uts_mode.as_deref() == Some("host") {
+    let foreign = |mode: &str| mode == "host" || mode.starts_with("container:");
+    if options.hostname.is_some() && options.uts_mode.as_deref().is_some_and(foreign) {
         return Err(invalid("conflicting options: hostname and the UTS mode"));
     }
     if options.network != NetworkMode::Bridge && !options.networks.is_empty() {

@@ -1,8 +1,9 @@
-//! Namespaces of other containers: `--pid container:NAME`, `--ipc container:NAME`.
+//! Namespaces of other containers: `--pid container:NAME`, `--ipc container:NAME`, `--uts container:NAME`.
 //!
 //! Lowering gives such a container namespaces like any other; here, at its start, they get the files of the other one's. The
 //! other one must run then. What it shares lives as long as one of the two does; a pid namespace ends with its first process.
 
+use super::options::NetworkMode;
 use super::record::{Container, Settings, Status};
 use super::table::{self, Entry};
 use crate::engine::Engine;
@@ -17,7 +18,8 @@ fn other(mode: &str) -> Option<&str> {
 impl Engine {
     /// At creation: names become identifiers, which stay right when the other container is renamed.
     pub(crate) fn settle_sharing(&self, settings: &mut Settings) -> Result<()> {
-        for (flag, mode) in [("--pid", &mut settings.pid_mode), ("--ipc", &mut settings.ipc_mode)] {
+        let Settings { pid_mode, ipc_mode, uts_mode, hostname, domainname, .. } = settings;
+        for (flag, mode) in [("--pid", pid_mode), ("--ipc", ipc_mode), ("--uts", uts_mode)] {
             let Some(wanted) = other(mode) else { continue };
             if wanted.is_empty() {
                 return Err(Error::new(
@@ -28,6 +30,9 @@ impl Engine {
             let entry = table::find(self.database()?.read(), wanted)?;
             if flag == "--ipc" && !matches!(entry.settings.ipc_mode.as_str(), "shareable" | "host") {
                 return Err(not_shareable(&entry.id));
+            }
+            if flag == "--uts" {
+                (*hostname, *domainname) = (entry.settings.hostname, entry.settings.domainname);
             }
             *mode = format!("container:{}", entry.id);
         }
@@ -50,7 +55,31 @@ impl Engine {
             set(spec, LinuxNamespaceType::Ipc, format!("/proc/{pid}/ns/ipc"));
             share_memory(spec, pid);
         }
+        if let Some(wanted) = other(&settings.uts_mode) {
+            let pid = self.sharer(wanted, "UTS")?.run.pid;
+            set(spec, LinuxNamespaceType::Uts, format!("/proc/{pid}/ns/uts"));
+            // The name is that of the other one, who may have changed it since it was started.
+            (spec.hostname, spec.domainname) = (None, None);
+        }
         Ok(())
+    }
+
+    /// Whether one that it shares namespaces with is there but does not run.
+    pub(crate) fn waits_for_another(&self, id: &str) -> bool {
+        let is_away = |wanted: &str| {
+            let found = self.database().and_then(|database| table::find(database.read(), wanted));
+            let found = found.and_then(|entry| self.observe(entry));
+            found.is_ok_and(|found| !matches!(found.status, Status::Running | Status::Paused))
+        };
+        let entry = self.database().and_then(|database| table::find(database.read(), id));
+        entry.is_ok_and(|Entry { settings, .. }| {
+            let network = match &settings.network {
+                NetworkMode::Container(wanted) => Some(wanted.as_str()),
+                _ => None,
+            };
+            let modes = [&settings.pid_mode, &settings.ipc_mode, &settings.uts_mode];
+            modes.into_iter().filter_map(|mode| other(mode)).chain(network).any(is_away)
+        })
     }
 
     fn sharer(&self, wanted: &str, what: &str) -> Result<Container> {

@@ -177,9 +177,12 @@ impl Engine {
     ) -> Result<(MonitorPlan, Vec<OwnedFd>, Option<String>)> {
         let mut network = self.join_network(entry, kept)?;
         let host = self.host_addresses(&network.all);
-        crate::files::write(entry, &self.directories().container(&entry.id), &network.all, &host)?;
+        let links = self.link_lines(entry, &network.all)?;
+        crate::files::write(entry, &self.directories().container(&entry.id), (&network.all, &links), &host)?;
         let mut spec = self.specification(entry)?;
+        self.find_parts(entry)?;
         self.share(entry, &mut spec)?;
+        crate::volumes::resolve_addresses(&mut spec)?;
         self.place_secrets(entry, &mut spec)?;
         if spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref())
             == Some(crate::apparmor::PROFILE)

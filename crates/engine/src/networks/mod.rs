@@ -3,7 +3,7 @@
 //! - [`options`] what can be asked for, [`record`] what is known: plain values
 //! - `settle`: from one to the other, pure; `gateway`: which network is a container's way out, pure
 //! - `table`: the rows of the database
-//! - `verbs`: create, list, look up, remove, prune; `connect`: join and leave
+//! - `verbs`: create, list, look up, remove, prune; `connect`: join and leave; `unlink` and `linked`: the names of others
 //! - `join`: what a container's start needs; `ports`: its published ports; `names`: what its name server knows
 //! - `rules`: bridges and the packet filter
 //! - `user`: where an ordinary user's networks are, and `holder`: the process that keeps them
@@ -18,6 +18,7 @@ mod connect;
 mod gateway;
 pub(crate) mod holder;
 mod join;
+mod linked;
 mod live_ports;
 pub(crate) mod names;
 pub mod options;
@@ -27,6 +28,7 @@ pub mod record;
 mod rules;
 mod settle;
 pub(crate) mod table;
+mod unlink;
 pub(crate) mod user;
 mod verbs;
 pub mod xray;

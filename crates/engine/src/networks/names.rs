@@ -165,7 +165,7 @@ impl Engine {
 }
 
 /// `CONTAINER:NAME` as the new name and the old one.
-fn split_link(link: &str) -> (String, String) {
+pub(super) fn split_link(link: &str) -> (String, String) {
     let (container, name) = link.split_once(':').unwrap_or((link, link));
     (name.to_lowercase(), container.to_lowercase())
 }

@@ -145,6 +145,16 @@ pub(crate) fn add_endpoint(
     Ok(())
 }
 
+/// Notes what is asked of a container's place on a network from now on.
+pub(crate) fn set_request(t: &Transaction<'_>, container: &str, network: &str, request: &NetworkRequest) -> Result<()> {
+    t.execute(
+        "UPDATE endpoint SET request = ?3 WHERE container = ?1 AND network = ?2",
+        params![container, network, text(request)?],
+    )
+    .sql("record the container's network")?;
+    Ok(())
+}
+
 /// Notes that a container is not on a network any more, with its addresses there.
 pub(crate) fn remove_endpoint(t: &Transaction<'_>, container: &str, network: &str) -> Result<()> {
     for table in ["lease", "endpoint"] {

@@ -16,15 +16,18 @@
 //!
 //! Lock order: a container's lock, then a volume's (several by name), then the database.
 
+mod address;
 mod backup;
 mod carry;
 mod fill;
 mod limited;
 mod mounts;
 mod options;
+mod parts;
 mod pending;
 pub(crate) mod table;
 
+pub(crate) use address::resolve as resolve_addresses;
 pub(crate) use carry::Carried;
 pub(crate) use mounts::Sources;
 pub(crate) use options::{LIMITED, Source};

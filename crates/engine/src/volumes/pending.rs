@@ -45,8 +45,7 @@ impl Engine {
 
     /// Finishes what killed processes began with volumes.
     pub(crate) fn sweep_volumes(&self) -> Result<()> {
-        let Ok(entries) = std::fs::read_dir(self.pending()) else { return Ok(()) };
-        for entry in entries.flatten() {
+        for entry in crate::directories::entries(&self.pending())? {
             if let Some(name) = entry.file_name().to_str()
                 && let Some(held) = lock(&entry.path(), false)?
             {

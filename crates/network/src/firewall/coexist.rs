@@ -10,9 +10,9 @@
 
 use super::rules::interface_key;
 use crate::error::{Error, refused};
-use crate::netlink::Socket;
+use crate::netlink::{Attributes, Socket};
 use crate::nft::{self, Expression, FoundRule, KEY, Load, Operator, Rule, Transaction, Verdict};
-use crate::plan::Ruleset;
+use crate::plan::Bridge;
 
 const FILTER: &str = "filter";
 const FORWARD: &str = "FORWARD";
@@ -22,8 +22,8 @@ const PREFIX: &str = "dhow";
 /// What a rule's comment begins with.
 pub(super) const OURS: &str = "dhow: ";
 
-fn wanted(ruleset: &Ruleset) -> Vec<Rule> {
-    let names = ruleset.bridges.iter().map(|bridge| bridge.interface.as_str());
+fn wanted(bridges: &[Bridge]) -> Vec<Rule> {
+    let names = bridges.iter().map(|bridge| bridge.interface.as_str());
     let further = names.filter(|name| !name.starts_with(PREFIX)).map(|name| (name.to_owned(), interface_key(name)));
     let all = std::iter::once((format!("{PREFIX}*"), PREFIX.as_bytes().to_vec())).chain(further);
     let ways = [(Load::InputInterface, "out of"), (Load::OutputInterface, "into")];
@@ -47,27 +47,42 @@ fn read(socket: &mut Socket, family: u8) -> Result<Vec<FoundRule>, Error> {
     rules.map_err(refused("NFT_MSG_GETRULE(filter FORWARD)"))
 }
 
-/// Puts the rules into the chains that exist. Returns how many were missing.
-pub(super) fn ensure(socket: &mut Socket, ruleset: &Ruleset) -> Result<usize, Error> {
-    let mut added = 0;
-    let mut transaction = Transaction::new(FILTER);
+/// Whether a message says that such a chain was made, or changed its policy.
+pub(super) fn is_made(message: Attributes<'_>) -> bool {
+    message.text(1).as_deref() == Some(FILTER) && message.text(3).as_deref() == Some(FORWARD)
+}
+
+/// Whether nothing is missing for this bridge: one question for each family where nobody has made such a chain.
+pub(super) fn is_present(socket: &mut Socket, bridge: &Bridge) -> Result<bool, Error> {
+    Ok(missing(socket, std::slice::from_ref(bridge))?.is_empty())
+}
+
+/// The rules that are missing, by family.
+fn missing(socket: &mut Socket, bridges: &[Bridge]) -> Result<Vec<(u8, Rule)>, Error> {
+    let mut all = Vec::new();
     for family in [nft::IPV4, nft::IPV6] {
         if !nft::has_chain(socket, family, FILTER, FORWARD).map_err(refused("NFT_MSG_GETCHAIN(filter FORWARD)"))? {
             continue;
         }
         let found = read(socket, family)?;
-        transaction.family(family);
-        for rule in wanted(ruleset) {
-            if !found.iter().any(|other| other.comment == rule.comment) {
-                transaction.insert_rule(&rule);
-                added += 1;
-            }
-        }
+        let new = wanted(bridges).into_iter().filter(|rule| !found.iter().any(|other| other.comment == rule.comment));
+        all.extend(new.map(|rule| (family, rule)));
+    }
+    Ok(all)
+}
+
+/// Puts the rules into the chains that exist. Returns how many were missing.
+pub(super) fn ensure(socket: &mut Socket, bridges: &[Bridge]) -> Result<usize, Error> {
+    let missing = missing(socket, bridges)?;
+    let mut transaction = Transaction::new(FILTER);
+    for (family, rule) in &missing {
+        transaction.family(*family);
+        transaction.insert_rule(rule);
     }
     if !transaction.is_empty() {
         transaction.commit(socket, None).map_err(refused("NFT_MSG_NEWRULE(filter FORWARD)"))?;
     }
-    Ok(added)
+    Ok(missing.len())
 }
 
 /// Takes the rules out again.

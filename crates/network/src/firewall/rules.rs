@@ -458,6 +458,14 @@ fn base_rules() -> Vec<Rule> {
         for_this_host("prerouting", "from a container to this host: look for a published port")
             .add(in_bridges(Load::InputInterface))
             .end(publish()),
+        // Translated, it would be dropped on its way, and who asks would wait: refused at once, it asks 127.0.0.1.
+        Writer::new("output", "nothing from ::1 reaches another device")
+            .protocol(IPV6)
+            .add([
+                Expression::Load(Load::Network(DESTINATION6, 16), KEY),
+                Expression::Compare(Operator::Equal, octets(std::net::Ipv6Addr::LOCALHOST.into())),
+            ])
+            .end(Verdict::Return),
         for_this_host("output", "from this host to itself: look for a published port").end(publish()),
         published_rule(IPV4, Some((DESTINATION4, 4)), PUBLISHED4),
         published_rule(IPV4, None, PUBLISHED4_ANY),
@@ -496,6 +504,10 @@ fn asking_rules() -> Vec<Rule> {
             .end(Verdict::Jump("publish".to_owned())),
         for_this_host("prerouting", "from elsewhere to this host: the host's input chains first")
             .end(Verdict::Jump("ask".to_owned())),
+        // What of it was not translated on its way out is for a program of this host, or for nobody.
+        Writer::new("input", "this host is not asked about itself")
+            .interface(Load::InputInterface, Operator::Equal, "lo")
+            .end(Verdict::Return),
     ];
     let sets = [
         (IPV4, Some((DESTINATION4, 4)), ASKED4),

@@ -1,7 +1,8 @@
 //! Noticing that somebody changed rules: `nft flush ruleset`, a firewall that was loaded anew.
 //!
 //! The kernel tells every change of rules in the network namespace to those who listen (`NFNLGRP_NFTABLES`). Only what removes
-//! something of ours matters, and only if somebody else did it: each transaction ends with a message that names its process.
+//! something of ours matters, or makes a forward chain that would not let us pass (ufw that is turned on, dockerd that starts), and
+//! only if somebody else did it: each transaction ends with a message that names its process.
 
 use super::rules::TABLE;
 use super::{coexist, hold};
@@ -17,6 +18,8 @@ const GROUP: u32 = 7;
 const REMOVALS: [u16; 5] = [2, 5, 8, 11, 14];
 /// `NFT_MSG_DELRULE`.
 const RULE_REMOVED: u16 = 8;
+/// `NFT_MSG_NEWCHAIN`, which also tells a change of its policy.
+const CHAIN_MADE: u16 = 3;
 /// `NFT_MSG_NEWGEN`: the end of a transaction.
 const END: u16 = 15;
 /// `NFTA_GEN_PROC_NAME` (Linux 4.12).
@@ -65,8 +68,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Reads what was told without waiting. `true` when another program removed something of ours: then
-    /// [`crate::ensure_rules`] is to be called.
+    /// Reads what was told without waiting. `true` when another program removed something of ours, or made a chain in which we
+    /// have to have rules: then [`crate::ensure_rules`] is to be called.
     ///
     /// # Errors
     /// The kernel's refusal to read. That it told more than the socket could hold is no error but `true`.
@@ -92,6 +95,7 @@ impl Watch {
                         };
                         *touched |= attributes.text(1).as_deref() == Some(TABLE) || elsewhere();
                     }
+                    CHAIN_MADE => *touched |= coexist::is_made(attributes),
                     _ => {}
                 }
             });

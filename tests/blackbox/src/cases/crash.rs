@@ -49,6 +49,10 @@ fn at_any_point(sandbox: &Sandbox) -> Result<()> {
     let seconds = number("DHOW_CRASH_SECONDS").unwrap_or(USUAL);
     let mut queue: Vec<(&Verb, Point)> = vec![];
     for verb in VERBS.iter().filter(chosen) {
+        if let Some(reason) = verb.missing() {
+            eprintln!("{}: not tried: {reason}", verb.name);
+            continue;
+        }
         let points = verb.points(&world, sandbox)?;
         eprintln!("{}: {} points", verb.name, points.len());
         queue.extend(points.into_iter().map(|point| (verb, point)));

@@ -19,7 +19,7 @@ use crate::server::{Server, read_head, status};
 
 cases![docker_bugs:
     creations, creations_of_root [Root], lists_and_inspections, lives, media_types, logs_and_events, images_and_errors, networks_and_volumes [Root],
-    half_closed, reader_that_stops, pull_is_given_up,
+    half_closed [Root], reader_that_stops, pull_is_given_up,
 ];
 
 fn ready(sandbox: &Sandbox) -> Result<Server<'_>> {
@@ -380,7 +380,7 @@ fn logs_and_events(sandbox: &Sandbox) -> Result<()> {
     same!(frames("until=1")?.len(), 0);
     same!(frames("since=9999999999")?.len(), 0);
     // What happens to images, in the words of old and new clients; headers come before anything happens.
-    let mut live = server.send("GET /events", "", "")?;
+    let mut live = server.send("GET /v1.51/events", "", "")?;
     same!(status(&read_head(&mut live)?)?, 200);
     server.ok(&["tag", "busybox", "other:1"])?;
     server.ok(&["rmi", "other:1"])?;
@@ -416,7 +416,7 @@ fn images_and_errors(sandbox: &Sandbox) -> Result<()> {
     same!((&line["SharedSize"], line.get("VirtualSize")), (&json!(-1), None));
     ensure!(server.ask("GET /v1.43/images/json", "")?.1[0]["VirtualSize"].is_u64(), "1.43 has VirtualSize");
     let (_, found) = server.ask("GET /images/busybox/json", "")?;
-    same!((found.get("ContainerConfig"), found.get("VirtualSize"), &found["Parent"]), (None, None, &json!("")));
+    same!((found.get("ContainerConfig"), found.get("VirtualSize"), found.get("Parent")), (None, None, None));
     ensure!(
         found["RootFS"]["Layers"].is_array()
             && found["Os"] == "linux"

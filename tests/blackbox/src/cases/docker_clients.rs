@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::case::{cases, contains, same, skip};
@@ -52,7 +52,15 @@ fn what_a_container_became(sandbox: &Sandbox) -> Result<()> {
     same!((code, made["Id"].is_string()), (201, true));
     same!(server.ok(&["run", "--rm", "--network", "none", "asked"])?, "two \"words\"");
     same!(server.ok(&["inspect", "-f", "{{json .Config.Labels}} {{.Config.User}}", "asked"])?, "{\"a b\":\"c\"} 1");
-    same!(server.ask("POST /commit?container=box", "{\"Shell\": [\"a\"]}")?.0, 501);
+    let check = json!({"Test": ["CMD-SHELL", "cat /new\ntrue"], "Interval": 5_000_000_000_u64, "Retries": 2});
+    let asked = json!({"Healthcheck": check, "OnBuild": ["RUN a"], "Shell": ["/bin/ash", "-c"], "Env": ["TWO=a\nb"]});
+    let (code, made) = server.ask("POST /commit?container=box&repo=more", &asked.to_string())?;
+    same!(code, 201, "{made}");
+    let config = server.ask("GET /images/more/json", "")?.1["Config"].clone();
+    same!((&config["OnBuild"], &config["Shell"]), (&asked["OnBuild"], &asked["Shell"]));
+    same!(config["Healthcheck"], asked["Healthcheck"]);
+    ensure!(config["Env"].as_array().is_some_and(|env| env.contains(&json!("TWO=a\nb"))), "{config}");
+    same!(server.ask("POST /commit?container=box", "{\"OnBuild\": [\"FROM a\"]}")?.0, 400);
 
     let archive = sandbox.path("files/box.tar");
     let archive = archive.to_str().context("UTF-8")?;

@@ -7,7 +7,9 @@ use crate::case::{cases, same};
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 
-cases![docker_details: platforms_and_parents, names_of_two_words [Root], no_swarm];
+cases![docker_details:
+    platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
+];
 
 /// A parameter's value.
 fn encoded(document: &serde_json::Value) -> String {
@@ -60,6 +62,101 @@ fn names_of_two_words(sandbox: &Sandbox) -> Result<()> {
     server.ok(&["run", "-d", "--name", "two", "--network", "two words", "busybox", "sleep", "1000"])?;
     server.ok(&["rm", "-f", "two"])?;
     same!(server.ask("DELETE /networks/two%20words", "")?.0, 204);
+    Ok(())
+}
+
+fn links_go(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    server.ok(&["network", "create", "wire"])?;
+    server.ok(&["run", "-d", "--name", "other", "--network", "wire", "busybox", "sleep", "1000"])?;
+    let linked = ["--network", "wire", "--link", "other:db", "--link", "other:more", "busybox", "sleep", "1000"];
+    server.ok(&[&["run", "-d", "--name", "box"], &linked[..]].concat())?;
+    let finds = |name: &str| -> Result<bool> {
+        Ok(server.docker(&["exec", "box", "nslookup", "-type=a", name])?.stdout.contains("Address: 172."))
+    };
+    ensure!(finds("db")? && finds("more")?, "the links lead nowhere");
+    same!(server.ask("DELETE /containers/box?link=1", "")?.0, 409);
+    same!(server.ask("DELETE /containers/box/db", "")?.0, 404);
+    same!(server.ask("DELETE /containers/box/nosuch?link=1", "")?.0, 404);
+    same!(server.ask("DELETE /containers/box/db?link=1", "")?.0, 204);
+    ensure!(!finds("db")? && finds("more")?, "the wrong link has gone");
+    let (_, found) = server.ask("GET /containers/box/json", "")?;
+    same!(found["NetworkSettings"]["Networks"]["wire"]["Links"], json!(["other:more"]));
+    server.ok(&["rm", "--link", "box/more"])?;
+    ensure!(!finds("more")?, "the link is there");
+    server.ok(&["rm", "-f", "box", "other"])?;
+    server.ok(&["network", "rm", "wire"])?;
+    // On the default bridge they are lines of the hosts file.
+    server.ok(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"])?;
+    server.ok(&["run", "-d", "--name", "box", "--link", "other:db", "busybox", "sleep", "1000"])?;
+    let (_, found) = server.ask("GET /containers/box/json", "")?;
+    same!(found["HostConfig"]["Links"], json!(["/other:/box/db"]));
+    let (_, found) = server.ask("GET /containers/other/json", "")?;
+    let address = found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
+    let hosts = server.ok(&["exec", "box", "cat", "/etc/hosts"])?;
+    ensure!(address.as_str().is_some_and(|ip| hosts.contains(&format!("{ip}\tdb "))), "{address}: {hosts}");
+    same!(server.ask("DELETE /containers/box/db?link=1", "")?.0, 204);
+    let hosts = server.ok(&["exec", "box", "cat", "/etc/hosts"])?;
+    ensure!(!hosts.contains("\tdb ") && hosts.contains("localhost"), "{hosts}");
+    server.ok(&["stop", "-t", "0", "other"])?;
+    let late = server.docker(&["run", "--rm", "--link", "other:db", "busybox", "true"])?;
+    late.fails(125, &["Cannot link to a non running container: /other AS /"])?;
+    server.ok(&["rm", "-f", "box", "other"])?;
+    Ok(())
+}
+
+/// Lines have annotations since 1.46, and health since 1.52.
+fn lists_by_version(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    let check = json!({"Test": ["CMD", "true"]});
+    let host = json!({"NetworkMode": "none", "Annotations": {"org.example": "1"}});
+    let asked = json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Healthcheck": check, "HostConfig": host});
+    same!(server.ask("POST /containers/create?name=box", &asked.to_string())?.0, 201);
+    same!(server.ask("POST /containers/box/start", "")?.0, 204);
+    for (version, annotations, health) in [("v1.45", false, false), ("v1.46", true, false), ("v1.52", true, true)] {
+        let (_, list) = server.ask(&format!("GET /{version}/containers/json"), "")?;
+        let line = &list[0];
+        same!(line["HostConfig"].get("Annotations").is_some(), annotations, "{version}: {line}");
+        same!(line.get("Health").is_some(), health, "{version}: {line}");
+    }
+    server.ok(&["rm", "-f", "box"])?;
+    Ok(())
+}
+
+/// What is asked again and again is found again only when something has changed; whoever has changed it.
+fn inspected_again(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    server.ok(&["create", "--name", "box", "--network", "none", "busybox", "sleep", "1000"])?;
+    let state = |name: &str| -> Result<serde_json::Value> {
+        for _ in 0..8 {
+            same!(server.ask(&format!("GET /containers/{name}/json"), "")?.0, 200);
+        }
+        Ok(server.ask(&format!("GET /containers/{name}/json"), "")?.1)
+    };
+    same!(state("box")?["State"]["Status"], "created");
+    // By this server, and by other processes.
+    server.ok(&["start", "box"])?;
+    same!(state("box")?["State"]["Status"], "running");
+    sandbox.ok(["pause", "box"])?;
+    same!(state("box")?["State"]["Status"], "paused");
+    sandbox.ok(["unpause", "box"])?;
+    let running = state("box")?;
+    same!(running["State"]["Status"], "running");
+    let session = server.ask("POST /containers/box/exec", "{\"Cmd\": [\"true\"]}")?.1["Id"].clone();
+    same!(state("box")?["ExecIDs"], json!([session]));
+    sandbox.ok(["rename", "box", "other"])?;
+    same!(server.ask("GET /containers/box/json", "")?.0, 404);
+    same!(state("other")?["Name"], "/other");
+    let old = server.ask("GET /v1.51/containers/other/json", "")?.1;
+    ensure!(old["NetworkSettings"].get("Bridge").is_some(), "{old}");
+    sandbox.ok(["kill", "other"])?;
+    same!(server.ask("POST /containers/other/wait", "")?.0, 200);
+    same!(state("other")?["State"]["Status"], "exited");
+    sandbox.ok(["rm", "other"])?;
+    same!(server.ask("GET /containers/other/json", "")?.0, 404);
     Ok(())
 }
 

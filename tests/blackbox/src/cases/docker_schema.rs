@@ -203,6 +203,7 @@ fn call_all(sandbox: &Sandbox, session: &mut Session<'_>, registry: &Registry) -
         "POST /volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D",
         "POST /build/prune",
         "GET /system/df?type=container&type=image&type=volume&type=build-cache",
+        "GET /system/df?verbose=1&type=container&type=image&type=volume&type=build-cache",
     ] {
         // Of events those up to now; a time to come would be waited for.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
@@ -313,9 +314,9 @@ fn documents(sandbox: &Sandbox) -> Result<()> {
         ("POST /containers/box/exec", "ContainerExecBody", json!({"Cmd": ["true"]})),
         ("POST /exec/nosuch/start", "ExecStartBody", json!({})),
         ("POST /networks/create", "NetworkCreateBody", json!({"Name": ""})),
-        ("POST /networks/nosuch/connect", "NetworkConnectBody", json!({"Container": "nosuch"})),
-        ("POST /networks/nosuch/disconnect", "NetworkDisconnectBody", json!({"Container": "nosuch"})),
-        ("POST /volumes/create", "VolumeCreateOptions", json!({"Name": "/"})),
+        ("POST /networks/nosuch/connect", "NetworkConnectRequest", json!({"Container": "nosuch"})),
+        ("POST /networks/nosuch/disconnect", "NetworkDisconnectRequest", json!({"Container": "nosuch"})),
+        ("POST /volumes/create", "VolumeCreateRequest", json!({"Name": "/"})),
         ("POST /auth", "AuthConfig", json!({"serveraddress": "http://\0"})),
     ] {
         ensure!(facts.types.contains_key(kind), "{kind}");
@@ -559,7 +560,7 @@ fn odd_requests(sandbox: &Sandbox) -> Result<()> {
                 query.push(format!("{key}={}", TEXTS[dice.roll(TEXTS.len())]));
             }
         }
-        let version = ["", "/v1.24", "/v1.41", "/v1.51"][dice.roll(4)];
+        let version = ["", "/v1.24", "/v1.41", "/v1.55"][dice.roll(4)];
         let content = match &operation.body {
             Some(kind) if facts.types.contains_key(kind) => odd_document(&mut dice, &facts, kind, 4).to_string(),
             Some(_) => ["", "{}", "x", "null"][dice.roll(4)].to_owned(),

@@ -9,7 +9,7 @@ use crate::case::{cases, same, skip};
 use crate::host;
 use crate::sandbox::Sandbox;
 
-cases![lists: calls_do_not_grow [Root], columns_are_those_of_inspect];
+cases![lists: calls_do_not_grow [Root], columns_are_those_of_inspect, no_process_is_looked_up];
 
 /// Containers and images that are made between two counts.
 const MORE: usize = 24;
@@ -56,6 +56,26 @@ fn calls_do_not_grow(sandbox: &Sandbox) -> Result<()> {
         ensure!(after <= allowed, "{words:?}: {before} calls, with {MORE} more {after}");
     }
     Ok(())
+}
+
+/// Whether a container runs is asked of the lock that its monitor holds, and not of the table of processes.
+fn no_process_is_looked_up(sandbox: &Sandbox) -> Result<()> {
+    if host::program("strace").is_none() {
+        return skip("strace is not installed");
+    }
+    sandbox.load("busybox")?;
+    let mut pids = vec![];
+    for name in ["one", "two"] {
+        sandbox.ok(["run", "-d", "--name", name, "--network", "none", "busybox", "sleep", "1000"])?;
+        pids.push(sandbox.ok(["inspect", "-f", "{{.State.Pid}}", name])?);
+    }
+    let count = calls(sandbox, &["ps", "--format", "json"])?;
+    let log = fs::read_to_string(sandbox.path("files/calls"))?;
+    ensure!(count > 10 && log.contains("state.json"), "{log}");
+    for pid in pids {
+        ensure!(!log.contains(&format!("/proc/{pid}/")), "process {pid} is looked up:\n{log}");
+    }
+    sandbox.ok(["rm", "-f", "one", "two"]).map(drop)
 }
 
 fn columns_are_those_of_inspect(sandbox: &Sandbox) -> Result<()> {

@@ -25,7 +25,7 @@ pub struct Lan(host::Background);
 impl Lan {
     /// The machine, with the wire up and no address.
     pub fn new() -> Result<Lan> {
-        let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn()?;
+        let child = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?;
         let lan = Lan(host::Background(child));
         let pid = lan.0.0.id().to_string();
         let own = host::namespace("self", "net")?;
@@ -39,6 +39,11 @@ impl Lan {
         Ok(lan)
     }
 
+    /// The process by which its network is found.
+    pub fn pid(&self) -> String {
+        self.0.0.id().to_string()
+    }
+
     /// Runs a shell command there, and returns what it prints.
     pub fn run(&self, script: &str) -> Result<String> {
         host::succeed(&mut self.command(script))
@@ -47,7 +52,7 @@ impl Lan {
     /// A shell command there.
     pub fn command(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", &self.0.0.id().to_string(), "sh", "-c", script]);
+        command.args(["--net", "--target", &self.pid(), "sh", "-c", script]);
         command
     }
 }

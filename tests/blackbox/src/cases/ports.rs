@@ -69,6 +69,9 @@ fn everywhere(sandbox: &Sandbox) -> Result<()> {
         for address in ["127.0.0.1", "192.0.2.1", "[2001:db8::1]"] {
             same!(get(None, &format!("{address}:{port}")), "here", "from the host to {address}");
         }
+        // Not by ::1, which says so at once, so that who goes through the addresses of `localhost` goes on.
+        let refused = std::net::TcpStream::connect(format!("[::1]:{port}")).map_err(|error| error.kind());
+        same!(refused.err(), Some(std::io::ErrorKind::ConnectionRefused));
         // From the container itself, by the host's address.
         let own = ["exec", &id, "timeout", "2", "wget", "-q", "-O", "-"];
         same!(sandbox.ok([&own[..], &[&format!("http://192.0.2.1:{port}/")]].concat())?, "here");
@@ -276,7 +279,7 @@ fn transit_is_left_alone(sandbox: &Sandbox) -> Result<()> {
     has_curl()?;
     sandbox.load("busybox")?;
     let lan = lan()?;
-    let far = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn()?;
+    let far = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?;
     let far = host::Background(far);
     let pid = far.0.id().to_string();
     let own = host::namespace("self", "net")?;

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{cases, contains, same};
+use crate::case::{cases, contains, same, skip};
 use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![restart:
     on_failure_counts, always_until_stopped, success_is_no_failure, pauses_double, stop_in_the_pause, restart_keeps_the_process_count,
-    restart_of_one_that_goes, killed_monitor, boot, shutdown_is_no_stop, wrong_policies, waiting_and_attaching,
+    restart_of_one_that_goes, killed_monitor, boot, the_unit_is_understood [Root], shutdown_is_no_stop, wrong_policies, waiting_and_attaching,
 ];
 
 fn count(sandbox: &Sandbox, name: &str) -> Result<i64> {
@@ -193,6 +193,22 @@ fn boot(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.inspect("none")?["State"]["ExitCode"], 255);
     // Once more does nothing.
     same!(sandbox.ok(["system", "boot"])?, "");
+    Ok(())
+}
+
+/// The unit file of the package, with this program in the place of the installed one.
+fn the_unit_is_understood(sandbox: &Sandbox) -> Result<()> {
+    if host::program("systemd-analyze").is_none() {
+        return skip("systemd-analyze is not installed");
+    }
+    let unit = include_str!("../../../../dist/dhow.service");
+    let program = sandbox.command([""; 0]).get_program().to_string_lossy().into_owned();
+    contains!(unit, "ExecStart=/usr/bin/dhow system boot\n");
+    let path = sandbox.file("dhow.service", unit.replace("/usr/bin/dhow", &program))?;
+    let mut command = std::process::Command::new("systemd-analyze");
+    command.args(["verify", "--man=no", "--recursive-errors=no", &path]);
+    let output = sandbox.finish_command(command, "")?;
+    same!((output.code, output.stderr.contains("dhow.service")), (0, false), "{}", output.stderr);
     Ok(())
 }
 

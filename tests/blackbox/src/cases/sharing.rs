@@ -1,12 +1,14 @@
 //! Namespaces of other containers and of the host, annotations, and rules for devices.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::case::{cases, contains, same};
+use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![sharing:
-    pid_of_another, ipc_of_another, ends_with_the_sharer, of_what_does_not_run, host_names, annotations_and_users,
+    pid_of_another, ipc_of_another, uts_of_another, a_holder_of_namespaces, a_holder_that_is_away,
+    members_come_back_with_their_holder, ends_with_the_sharer, of_what_does_not_run, host_names, annotations_and_users,
     device_rules [Root], device_directories [Root],
 ];
 
@@ -65,6 +67,130 @@ fn ipc_of_another(sandbox: &Sandbox) -> Result<()> {
             "true",
         ])?
         .fails(125, &["is not allowed"])
+}
+
+fn uts_of_another(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let options = ["--network", "none", "--name", "first", "--hostname", "house", "--domainname", "example"];
+    let first = sandbox.detached(&options, "exec sleep 1000")?;
+    let shared = ["--network", "none", "--uts", "container:first"];
+    same!(
+        sandbox.busybox(&shared, "hostname; cat /etc/hostname /proc/sys/kernel/domainname")?,
+        "house\nhouse\nexample"
+    );
+    sandbox.detached(&[&shared[..], &["--name", "second"]].concat(), "exec sleep 1000")?;
+    same!(link(sandbox, "first", "uts")?, link(sandbox, "second", "uts")?);
+    same!(sandbox.inspect("second")?["HostConfig"]["UTSMode"], format!("container:{first}"));
+    let run = |options: &[&str]| sandbox.dhow([&["run", "--rm", "--network", "none"], options, &["busybox"]].concat());
+    run(&["--uts", "container:first", "--hostname", "x"])?
+        .fails(125, &["conflicting options: hostname and the UTS"])?;
+    run(&["--uts", "container:nobody"])?.fails(125, &["no such container: nobody"])?;
+    run(&["--uts", "container:"])?.fails(125, &["--uts: invalid UTS mode"])?;
+    sandbox.ok(["stop", "-t", "0", "first"])?;
+    run(&["--uts", "container:first"])?.fails(125, &["cannot join UTS of a non running container"])
+}
+
+/// All that a pod's containers share.
+const KINDS: [&str; 4] = ["ipc", "net", "pid", "uts"];
+
+fn links(sandbox: &Sandbox, name: &str, kinds: &[&str]) -> Result<Vec<String>> {
+    kinds.iter().map(|kind| link(sandbox, name, kind).with_context(|| format!("{kind} of {name}"))).collect()
+}
+
+fn holder(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let options = ["--network", "none", "--ipc", "shareable", "--hostname", "pod", "--name", "pod"];
+    sandbox.detached(&options, "exec sleep 1000").map(drop)
+}
+
+/// As pods have it: one container does nothing but hold the namespaces that the others are in.
+fn a_holder_of_namespaces(sandbox: &Sandbox) -> Result<()> {
+    holder(sandbox)?;
+    let all = ["--network", "--pid", "--ipc", "--uts"].map(|flag| [flag, "container:pod"]).concat();
+    let member = |name: &str, script: &str| sandbox.detached(&[&all[..], &["--name", name]].concat(), script);
+    member("web", "echo here >/index.html; exec httpd -f -p 80 -h /")?;
+    member("beside", "exec sleep 1000")?;
+    let held = links(sandbox, "pod", &KINDS)?;
+    for name in ["web", "beside"] {
+        same!(links(sandbox, name, &KINDS)?, held, "{name}");
+        ensure!(link(sandbox, name, "mnt")? != link(sandbox, "pod", "mnt")?, "one mount namespace");
+    }
+    let asks = ["exec", "beside", "wget", "-q", "-O", "-", "http://127.0.0.1/"];
+    let answer = host::until("an answer", sandbox.seconds(10), || Ok(sandbox.dhow(asks)?.success().ok()))?;
+    same!(answer, "here");
+    same!(sandbox.ok(["exec", "beside", "hostname"])?, "pod");
+    contains!(sandbox.ok(["exec", "beside", "ps"])?, "httpd");
+    // Members come and go; what is held stays, and so do the others.
+    sandbox.ok(["restart", "-t", "0", "web"])?;
+    sandbox.ok(["rm", "-f", "web"])?;
+    member("web", "exec sleep 1000")?;
+    for name in ["pod", "web", "beside"] {
+        same!(links(sandbox, name, &KINDS)?, held, "{name}");
+    }
+    // The holder's end is that of the process namespace and of all that are in it; afterwards they join what it has then.
+    sandbox.ok(["restart", "-t", "0", "pod"])?;
+    for name in ["web", "beside"] {
+        sandbox.wait_for_state(name, "exited")?;
+        same!(sandbox.inspect(name)?["State"]["ExitCode"], 137);
+        sandbox.ok(["start", name])?;
+    }
+    let held = links(sandbox, "pod", &KINDS)?;
+    for name in ["web", "beside"] {
+        same!(links(sandbox, name, &KINDS)?, held, "{name}");
+    }
+    Ok(())
+}
+
+/// Without a process namespace of the holder's, members live on without it, in what it had.
+fn a_holder_that_is_away(sandbox: &Sandbox) -> Result<()> {
+    const SHARED: [&str; 3] = ["ipc", "net", "uts"];
+    holder(sandbox)?;
+    let some = ["--network", "--ipc", "--uts"].map(|flag| [flag, "container:pod"]).concat();
+    let id = sandbox.detached(&[&some[..], &["--name", "member"]].concat(), "exec sleep 1000")?;
+    let held = links(sandbox, "member", &SHARED)?;
+    same!(links(sandbox, "pod", &SHARED)?, held);
+    sandbox.ok(["stop", "-t", "0", "pod"])?;
+    same!(links(sandbox, "member", &SHARED)?, held);
+    contains!(sandbox.ok(["exec", "member", "ip", "address", "show", "lo"])?, "127.0.0.1");
+    // Who is to start needs the holder, and says so; who runs is left alone.
+    sandbox.ok(["create", "--name", "late", "--uts", "container:pod", "--network", "none", "busybox", "true"])?;
+    sandbox.dhow(["start", "late"])?.fails(1, &["cannot join UTS of a non running container"])?;
+    sandbox.ok(["start", "pod"])?;
+    same!(links(sandbox, "member", &SHARED)?, held);
+    ensure!(links(sandbox, "pod", &SHARED)? != held, "the holder got the namespaces of its last run");
+    sandbox.ok(["restart", "-t", "0", "member"])?;
+    same!(links(sandbox, "member", &SHARED)?, links(sandbox, "pod", &SHARED)?);
+    // A holder that is gone is named when it is missed.
+    sandbox.ok(["rm", "-f", "pod"])?;
+    same!(sandbox.inspect("member")?["State"]["Status"], "running");
+    sandbox.ok(["stop", "-t", "0", "member"])?;
+    let pod = sandbox.inspect(&id)?["HostConfig"]["UTSMode"].as_str().unwrap_or_default().replace("container:", "");
+    sandbox.dhow(["start", "member"])?.fails(1, &[&pod])
+}
+
+/// Who shares namespaces with one that is away is not given up.
+fn members_come_back_with_their_holder(sandbox: &Sandbox) -> Result<()> {
+    holder(sandbox)?;
+    let options = ["--network", "none", "--pid", "container:pod", "--restart", "always", "--name", "member"];
+    sandbox.detached(&options, "exec sleep 1000")?;
+    sandbox.ok(["stop", "-t", "0", "pod"])?;
+    let count = || -> Result<i64> { Ok(sandbox.inspect("member")?["RestartCount"].as_i64().unwrap_or(0)) };
+    host::until("it has tried more than once", sandbox.seconds(20), || {
+        Ok((status(sandbox, "member")? == "restarting" && count()? > 1).then_some(()))
+    })?;
+    sandbox.ok(["start", "pod"])?;
+    sandbox.wait_for_state("member", "running")?;
+    same!(links(sandbox, "member", &["pid"])?, links(sandbox, "pod", &["pid"])?);
+    // A stop ends the waiting, and so does the end of what it waits for.
+    sandbox.ok(["stop", "-t", "0", "pod"])?;
+    sandbox.wait_for_state("member", "restarting")?;
+    sandbox.ok(["stop", "-t", "0", "member"])?;
+    same!(status(sandbox, "member")?, "exited");
+    Ok(())
+}
+
+fn status(sandbox: &Sandbox, name: &str) -> Result<String> {
+    sandbox.ok(["inspect", "--format", "{{.State.Status}}", name])
 }
 
 fn ends_with_the_sharer(sandbox: &Sandbox) -> Result<()> {

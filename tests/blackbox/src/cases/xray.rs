@@ -7,7 +7,7 @@ use crate::case::{cases, contains};
 use crate::host;
 use crate::sandbox::Sandbox;
 
-cases![xray: text, json, stopped, tree];
+cases![xray: text, processes_and_neighbours, json, stopped, tree];
 
 fn text(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
@@ -27,6 +27,27 @@ fn text(sandbox: &Sandbox) -> Result<()> {
         let number = link.trim_start_matches(|letter: char| !letter.is_ascii_digit()).trim_end_matches(']').to_owned();
         contains!(text, &number);
     }
+    Ok(())
+}
+
+/// Other processes, limits, ids, and whose namespaces it is in; what a container says of itself says nothing to the terminal.
+fn processes_and_neighbours(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "sleep 4711 & exec sh -c 'sleep 4712; :' \u{1b}[31mred";
+    sandbox.detached(&["--network", "none", "--name", "first", "--ulimit", "nofile=77:99"], script)?;
+    sandbox.detached(&["--network", "container:first", "--name", "second"], "exec sleep 1000")?;
+    host::until("both sleep", sandbox.seconds(10), || {
+        let text = sandbox.ok(["xray", "first"])?;
+        Ok((text.contains("sleep 4711") && text.contains("sleep 4712")).then_some(()))
+    })?;
+    let text = sandbox.ok(["xray", "first"])?;
+    contains!(text, "77 files, at most 99");
+    contains!(text, "shared with second");
+    contains!(text, "\\u{1b}[31mred");
+    ensure!(!text.contains('\u{1b}'), "{text:?}");
+    let wanted = if host::is_root() { "as here" } else { "0 is " };
+    ensure!(text.lines().any(|line| line.contains("user ids") && line.contains(wanted)), "{text}");
+    contains!(sandbox.ok(["xray", "second"])?, "shared with first");
     Ok(())
 }
 

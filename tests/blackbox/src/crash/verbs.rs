@@ -1,12 +1,13 @@
 //! The commands that are cut short, and the state that each begins in.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::faults::{Fault, Place, Point, Role, points};
 use super::tracer::{Traced, trace};
-use super::world::{State, VICTIM, World};
+use super::world::{CHECKPOINT, State, VICTIM, World};
 use crate::sandbox::Sandbox;
 
 /// A command.
@@ -21,6 +22,8 @@ pub struct Verb {
     ends: bool,
     /// Whether the victim must still run when only the command line is cut short.
     spares: bool,
+    /// Whether criu does it.
+    criu: bool,
     words: fn(&World<'_>, &Sandbox) -> Result<Vec<String>>,
 }
 
@@ -33,7 +36,7 @@ fn file(sandbox: &Sandbox, name: &str) -> Result<String> {
 }
 
 const fn verb(name: &'static str, from: State, words: fn(&World<'_>, &Sandbox) -> Result<Vec<String>>) -> Verb {
-    Verb { name, from, asks_monitor: false, ends: true, spares: false, words }
+    Verb { name, from, asks_monitor: false, ends: true, spares: false, criu: false, words }
 }
 
 const fn with_monitor(verb: Verb) -> Verb {
@@ -46,6 +49,16 @@ const fn spares(verb: Verb) -> Verb {
 
 const fn stays(verb: Verb) -> Verb {
     Verb { ends: false, ..verb }
+}
+
+const fn by_criu(verb: Verb) -> Verb {
+    Verb { criu: true, ..verb }
+}
+
+/// A name that no checkpoint has yet: one that a fault came too late for is there.
+fn another() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    format!("c{}", MADE.fetch_add(1, Ordering::Relaxed))
 }
 
 /// All commands.
@@ -66,6 +79,22 @@ pub const VERBS: &[Verb] = &[
     spares(with_monitor(verb("cp out", State::Running, |_, sandbox| {
         plain(&["cp", &format!("{VICTIM}:/etc"), &file(sandbox, "out")?])
     }))),
+    by_criu(with_monitor(verb("checkpoint", State::Running, |_, _| {
+        plain(&["checkpoint", "create", VICTIM, &another()])
+    }))),
+    by_criu(stays(verb("start --checkpoint", State::Checkpointed, |_, _| {
+        plain(&["start", "--checkpoint", CHECKPOINT, VICTIM])
+    }))),
+    by_criu(with_monitor(verb("checkpoint --export", State::Running, |_, sandbox| {
+        plain(&["container", "checkpoint", "--export", &file(sandbox, "exported.tar")?, VICTIM])
+    }))),
+    by_criu(stays(verb("restore --import", State::Absent, |world, _| {
+        // The volume of the containers is there.
+        let archive = world.archive()?;
+        let words =
+            ["container", "restore", "--allow-host", "--ignore-volumes", "--name", VICTIM, "--import", &archive];
+        plain(&words)
+    }))),
 ];
 
 /// What became of the points that were tried.
@@ -80,6 +109,12 @@ pub struct Tally {
 }
 
 impl Verb {
+    /// Why it cannot be tried here, if so.
+    pub fn missing(&self) -> Option<String> {
+        let works = if self.criu { crate::cases::checkpoints::criu() } else { Ok(()) };
+        works.err().map(|reason| reason.to_string())
+    }
+
     /// The points of this command, from one run without a fault.
     pub fn points(&self, world: &World<'_>, sandbox: &Sandbox) -> Result<Vec<Point>> {
         world.bring(self.from)?;

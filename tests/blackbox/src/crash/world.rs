@@ -16,6 +16,8 @@ pub const VICTIM: &str = "victim";
 pub const BYSTANDER: &str = "bystander";
 /// A volume that the victim uses.
 pub const VOLUME: &str = "kept";
+/// The checkpoint from which the victim goes on.
+pub const CHECKPOINT: &str = "first";
 
 /// Where the victim is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum State {
     Running,
     /// It has ended.
     Exited,
+    /// It has ended, and can go on from its checkpoint [`CHECKPOINT`].
+    Checkpointed,
 }
 
 /// A sandbox with a bystander, whose containers have cgroups of their own.
@@ -110,9 +114,9 @@ impl<'a> World<'a> {
             State::Absent => "",
             State::Created => "created",
             State::Running => "running",
-            State::Exited => "exited",
+            State::Exited | State::Checkpointed => "exited",
         };
-        if found == wanted {
+        if found == wanted && (state != State::Checkpointed || self.has_checkpoint()?) {
             return Ok(());
         }
         if !found.is_empty() {
@@ -123,8 +127,27 @@ impl<'a> World<'a> {
             State::Created => self.made(&["create"], VICTIM, &["sleep", "100000"]),
             State::Running => self.made(&["run", "-d"], VICTIM, &["sleep", "100000"]),
             State::Exited => self.made(&["run"], VICTIM, &["sh", "-c", "echo changed > /file"]),
+            State::Checkpointed => {
+                self.bring(State::Running)?;
+                ["checkpoint", "create", VICTIM, CHECKPOINT].map(str::to_owned).into()
+            }
         };
         self.sandbox.ok(&words).map(drop)
+    }
+
+    fn has_checkpoint(&self) -> Result<bool> {
+        Ok(self.sandbox.ok(["checkpoint", "ls", VICTIM])?.lines().any(|line| line == CHECKPOINT))
+    }
+
+    /// The archive of a container that ran, made when it is first asked for.
+    pub fn archive(&self) -> Result<String> {
+        let path = self.sandbox.path("files/archived.tar").display().to_string();
+        if !Path::new(&path).exists() {
+            self.sandbox.ok(self.made(&["run", "-d"], "archived", &["sleep", "100000"]))?;
+            self.sandbox.ok(["container", "checkpoint", "--export", &path, "archived"])?;
+            self.sandbox.ok(["rm", "-f", "-v", "archived"])?;
+        }
+        Ok(path)
     }
 
     /// The victim's state; empty if there is none.
@@ -196,6 +219,11 @@ impl<'a> World<'a> {
         ] {
             let unknown = entries(&self.sandbox.path(directory)).into_iter().filter(|name| !known.contains(name));
             left.extend(unknown.filter(|name| name != ".pending").map(|name| format!("{directory}/{name}")));
+        }
+        for id in &all {
+            let path = format!("data/containers/{id}/checkpoints");
+            let partial = entries(&self.sandbox.path(&path)).into_iter().filter(|name| name.starts_with('.'));
+            left.extend(partial.map(|name| format!("{path}/{name}")));
         }
         let groups = self.groups();
         let unknown = groups.iter().filter(|path| {

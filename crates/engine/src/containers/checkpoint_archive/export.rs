@@ -2,8 +2,8 @@
 
 use super::{FORMAT, IMAGES, LOGS, MANIFEST, Manifest, ROOT, VERSION, VOLUMES};
 use crate::containers::checkpoint::{CheckpointChoices, only_our_own};
-use crate::containers::options::{MountSource, RestartPolicy};
-use crate::containers::record::{Container, Status};
+use crate::containers::options::MountSource;
+use crate::containers::record::Container;
 use crate::containers::state::Step;
 use crate::containers::table::{self, Entry};
 use crate::engine::Engine;
@@ -52,40 +52,19 @@ impl Engine {
         let container = self.ready(wanted, Step::Checkpoint)?;
         self.only_root("checkpoint")?;
         only_our_own(&container.settings, "checkpoint")?;
-        let goes_on = choices.checkpoint.leave_running;
-        // A process that is killed later would close its connections first.
-        let by_criu = choices.checkpoint.tcp_established && !goes_on;
+        let by_criu = choices.checkpoint.ended_by_criu();
         if by_criu && container.settings.auto_remove {
             let text = format!("container {wanted} goes with its end, before its files could be read");
             return Err(Error::new(Kind::Conflict, text).hint("leave it running, or leave its connections out"));
         }
         let scratch =
             self.store()?.scratch("checkpoint").internal(|| format!("cannot checkpoint container {wanted}"))?;
-        let frozen = !by_criu && container.status == Status::Running;
-        if frozen {
-            self.pause(&container.id)?;
-        }
-        let made = self
-            .gather(&container, choices, by_criu, scratch.path())
-            .and_then(|manifest| write(&manifest, scratch.path(), choices, sink));
-        if frozen && (goes_on || made.is_err()) {
-            // The first error is the one to report.
-            let thawed = self.unpause(&container.id);
-            made.and(thawed)?;
-        } else {
-            made?;
-        }
+        self.standing_still(&container, choices.checkpoint, || {
+            let manifest = self.gather(&container, choices, by_criu, scratch.path())?;
+            write(&manifest, scratch.path(), choices, sink)
+        })?;
         self.record_of(&container.id, &container.name, &container.settings, "checkpoint", &[]);
-        if goes_on {
-            return Ok(());
-        }
-        if by_criu && container.settings.restart == RestartPolicy::No {
-            self.wait(&container.id)?;
-        } else {
-            // It did not end by itself, and is not to be started again behind the caller's back.
-            self.stop(&container.id, Some("KILL"), Some(0))?;
-        }
-        Ok(())
+        self.end_checkpointed(&container, choices.checkpoint)
     }
 
     /// Everything that the archive is made of, in files.

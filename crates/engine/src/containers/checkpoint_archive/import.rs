@@ -2,7 +2,6 @@
 
 use super::{FORMAT, IMAGES, MANIFEST, Manifest, ROOT, VERSION, VOLUMES, host, is_image_name};
 use crate::containers::checkpoint::only_our_own;
-use crate::containers::create::with_identity;
 use crate::containers::options::MountSource;
 use crate::containers::record::Settings;
 use crate::containers::start::Started;
@@ -109,24 +108,10 @@ impl Engine {
         if let Some(stranger) = manifest.volumes.iter().find(|volume| !renamed.contains_key(&volume.name)) {
             return Err(no_checkpoint(format!("the container has no volume {:?}", stranger.name)));
         }
-        let id = names::identifier()?;
-        let entry = Entry {
-            name: String::new(),
-            created_at: crate::clock::now(),
-            endpoints: self.endpoints(&settings)?,
-            settings: with_identity(settings, &id),
-            run: None,
-            published: None,
-            id,
-        };
-        // Lowering finds what is wrong with the settings before anything is made.
-        self.specification(&entry)?;
+        let entry = self.new_entry(settings)?;
         let scratch = self.store()?.scratch("import").internal(|| "cannot import the archive".to_owned())?;
         crate::directories::make(&scratch.path().join(IMAGES), 0o700)?;
-        let patience = std::time::Duration::from_secs(2);
-        let Some(lock) = lock::claim_within(self.directories(), &entry.id, patience)? else {
-            return Err(Error::new(Kind::Internal, "a fresh identifier is in use"));
-        };
+        let lock = lock::claim_new(self.directories(), &entry.id)?;
         Ok(Incoming {
             entry,
             lock,
