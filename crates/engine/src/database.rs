@@ -348,11 +348,7 @@ impl Database {
     /// Puts everything that was committed on stable storage: for images, which took a user's time to get.
     pub fn settle(&self) -> Result<()> {
         // Busy readers only put it off, which the first column says.
-        // start must not. The log is copied by `keep_log_short`, and by `settle`.
-        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        self.connection
-            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0;")?;
-        self.connection.pragma_update(None, "journal_size_limit", LOG_LIMIT.cast_signed())?;
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         match busy {
             // The log is synced first (wal.c, walCheckpoint): only copying it into the file has failed, and what is in the
             // log is as good.
@@ -433,11 +429,72 @@ mod tests {
     }
 
     #[test]
-        // start must not. The log is copied by `keep_log_short`, and by `settle`.
-        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        self.connection
-            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0;")?;
-        self.connection.pragma_update(None, "journal_size_limit", LOG_LIMIT.cast_signed())?;
+    fn a_version_is_of_one_connection_until_somebody_changes_something() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let (mut first, mut second) = (Database::open(&path).unwrap(), Database::open(&path).unwrap());
+        let insert = |database: &mut Database, name: &str| {
+            database
+                .write(|t| {
+                    let row = "INSERT INTO network VALUES (?1, ?1, NULL, 't', '{}')";
+                    t.execute(row, [name]).sql("insert").map(drop)
+                })
+                .unwrap();
+        };
+        let before = first.version().unwrap();
+        assert_eq!(first.version().unwrap(), before);
+        assert_ne!(second.version().unwrap(), before);
+        insert(&mut first, "own");
+        let own = first.version().unwrap();
+        assert_ne!(own, before);
+        insert(&mut second, "other");
+        assert_ne!(first.version().unwrap(), own);
+    }
+
+    #[test]
+    fn the_log_stays_short_when_each_change_is_another_processs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let log = || std::fs::metadata(directory.path().join("x.db-wal")).map_or(0, |log| log.len());
+        let mut longest = 0;
+        for number in 0..400 {
+            let settings = format!("{{\"a\":\"{}\"}}", "x".repeat(3000));
+            let name = number.to_string();
+            Database::open(&path)
+                .unwrap()
+                .write(|t| {
+                    t.execute("INSERT INTO network VALUES (?1, ?1, NULL, 't', ?2)", [&name, &settings])
+                        .sql("insert")?;
+                    Ok(())
+                })
+                .unwrap();
+            longest = longest.max(log());
+        }
+        // One change more than the limit, at most.
+        assert!((LOG_LIMIT / 2..LOG_LIMIT + 64 * 4120).contains(&longest), "{longest}");
+        // A reader in the way puts it off, and loses nothing.
+        let reader = Database::open(&path).unwrap();
+        reader.read().execute_batch("BEGIN; SELECT count(*) FROM network;").unwrap();
+        let mut writer = Database::open(&path).unwrap();
+        for number in 400..800 {
+            let name = number.to_string();
+            let row = [&name, &"x".repeat(3000)];
+            let change = |t: &rusqlite::Transaction<'_>| {
+                t.execute("INSERT INTO network VALUES (?1, ?1, NULL, 't', ?2)", row).sql("insert").map(drop)
+            };
+            writer.write(change).unwrap();
+        }
+        assert!(log() > LOG_LIMIT);
+        drop(reader);
+        writer.settle().unwrap();
+        assert_eq!(log(), 0);
+        let count = |database: &Database| -> i64 {
+            database.read().query_row("SELECT count(*) FROM network", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count(&writer), 802);
+    }
+
+    #[test]
     fn containers_of_an_older_version_keep_their_networks_and_their_lines() {
         const OLDER: usize = 6;
         let directory = tempfile::tempdir().unwrap();

@@ -134,7 +134,7 @@ fn monitor_role() -> Result<()> {
         // The starter knows why and undoes what it made; the lock falls with this process.
         return Ok(());
     };
-    conclude(&mut role.monitor, *ended)
+    conclude(role.monitor, *ended)
 }
 
 /// What a monitor has when it begins.
@@ -188,7 +188,7 @@ fn begin() -> Result<Box<MonitorRole>> {
 }
 
 #[inline(never)]
-fn conclude(monitor: &mut Monitor, ended: crate::restart::Ended) -> Result<()> {
+fn conclude(monitor: Monitor, ended: crate::restart::Ended) -> Result<()> {
     let crate::restart::Ended { exit, engine } = ended;
     let (id, started_at) = (monitor.plan().id.clone(), monitor.started_at().to_owned());
     let cleaned = match monitor.left_cgroup() {
