@@ -260,12 +260,6 @@ impl Place {
     }
 }
 
-/// Tests at a time, where the processors are real: much of a test is waiting. Those that measure, or look at what all share, run
-/// alone in any case.
-fn jobs() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(2)
-}
-
 /// The built programs, where an ordinary user and a virtual machine can read them.
 struct Stage {
     directory: Staging,
@@ -318,7 +312,6 @@ impl Stage {
         words.extend(["--report".to_owned(), report.display().to_string()]);
         let status = match place {
             Place::Here { user } => {
-                words.extend(["--jobs".to_owned(), jobs().to_string()]);
                 words.extend(user.iter().flat_map(|user| ["--as".to_owned(), (*user).to_owned()]));
                 words.extend(filters.iter().map(|&filter| filter.to_owned()));
                 disk::on_a_fresh_one(&self.path("disk.ext4"), &words)?

@@ -2,7 +2,9 @@
 //!
 //! What is asked before the engine begins to look is answered by that look; what is asked after it has begun is answered by the next,
 //! which begins when the first has ended. So nobody hears of anything from before their question, and a hundred clients that poll the
-//! same list cost what one costs, in time and in memory: one look is taken at a time, and they share its answer.
+//! same list cost what one costs, in time and in memory: one look is taken at a time, and they share its answer. Of large answers that
+//! turn out as the one before, the one before is given: ten thousand clients who ask for a list and do not take it hold as many lists as
+//! there were different ones.
 
 use crate::failure::Failure;
 use crate::workers::Workers;
@@ -27,9 +29,18 @@ struct Target {
     planned: Option<Planned>,
 }
 
+/// Answers of this many bytes or more are compared with the one before.
+const LARGE: usize = 64 << 10;
+/// Questions whose last large answer is kept.
+const KEPT: usize = 4;
+
 /// Looks, by what is looked for.
 #[derive(Clone, Default)]
-pub struct Flights(Arc<Mutex<HashMap<String, Target>>>);
+pub struct Flights {
+    targets: Arc<Mutex<HashMap<String, Target>>>,
+    /// The last large answers.
+    given: Arc<Mutex<HashMap<String, Bytes>>>,
+}
 
 impl std::fmt::Debug for Flights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,13 +86,13 @@ impl Flights {
         let begun = workers.clone().begin(move |engine| {
             // From here on who asks waits for the next one.
             let planned = flights.lock().get_mut(&target).and_then(|target| target.planned.take());
-            let _landing = Landing { flights, workers, target };
+            let landing = Landing { flights, workers, target };
             let Some(Planned { work, mut askers }) = planned else { return };
             askers.retain(|asker| !asker.is_closed());
             if askers.is_empty() {
                 return;
             }
-            let outcome = engine.and_then(work);
+            let outcome = engine.and_then(work).map(|answer| landing.flights.as_before(&landing.target, answer));
             for asker in askers {
                 // Some have gone meanwhile.
                 drop(asker.send(outcome.clone()));
@@ -94,9 +105,31 @@ impl Flights {
         begun
     }
 
+    /// An answer, or one of the same bytes that some may not have taken yet.
+    fn as_before(&self, same: &str, answer: Bytes) -> Bytes {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer.len() < LARGE {
+            given.remove(same);
+            return answer;
+        }
+        if let Some(before) = given.get(same).filter(|before| **before == answer) {
+            return before.clone();
+        }
+        if given.len() >= KEPT && !given.contains_key(same) {
+            given.clear();
+        }
+        given.insert(same.to_owned(), answer.clone());
+        answer
+    }
+
+    /// Lets go of the answers that were given.
+    pub fn forget(&self) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Target>> {
         // Nothing that can panic happens while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,6 +226,27 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         panic!("{flights:?}");
+    }
+
+    #[test]
+    fn large_answers_that_are_alike_are_one() {
+        let flights = Flights::default();
+        let large = |letter: char| Bytes::from(letter.to_string().repeat(LARGE));
+        let first = flights.as_before("list", large('a'));
+        let again = flights.as_before("list", large('a'));
+        assert_eq!(first.as_ptr(), again.as_ptr());
+        // Another answer, another question, and what is small.
+        let other = flights.as_before("list", large('b'));
+        assert_eq!((&other[..1], other.len()), (&b"b"[..], LARGE));
+        assert_ne!(flights.as_before("list", large('a')).as_ptr(), first.as_ptr());
+        for number in 0..2 * KEPT {
+            flights.as_before(&format!("list {number}"), large('a'));
+        }
+        assert!(flights.given.lock().unwrap().len() <= KEPT);
+        flights.as_before("list 7", Bytes::from_static(b"small"));
+        assert!(!flights.given.lock().unwrap().contains_key("list 7"));
+        flights.forget();
+        assert!(flights.given.lock().unwrap().is_empty());
     }
 
     #[test]

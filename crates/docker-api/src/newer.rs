@@ -105,10 +105,13 @@ pub fn usage(taken: Taken, lines: Option<Value>) -> Value {
     document
 }
 
+/// Of a line whether it is used, and how many bytes it takes.
+type About<'a> = &'a dyn Fn(&Value) -> (bool, u64);
+
 /// What `system/df` has since 1.52 beside the lists, or in their place where `verbose` was asked for.
 pub fn disk_usage(document: &mut Value, verbose: bool) {
     let number = |line: &Value, name: &str| line[name].as_u64().unwrap_or(0);
-    let kinds: [(&str, &str, &dyn Fn(&Value) -> (bool, u64)); 4] = [
+    let kinds: [(&str, &str, About<'_>); 4] = [
         ("Images", "ImageUsage", &|line| {
             (line["Containers"].as_i64() > Some(0), number(line, "Size").saturating_sub(number(line, "SharedSize")))
         }),

@@ -97,6 +97,7 @@ async fn give_back(shared: Arc<Shared>) {
     loop {
         shared.left.notified().await;
         while tokio::time::timeout(QUIET, shared.left.notified()).await.is_ok() {}
+        shared.flights.forget();
         kernel::heap::trim();
         // Of what is resident then, most would be instructions that nobody executes.
         kernel::heap::let_go_of_program();

@@ -145,11 +145,9 @@ enum Outcome {
 fn run_all(options: &Options, chosen: &[&Case]) -> Tally {
     let tally = Mutex::new(Tally::default());
     for alone in [false, true] {
-        let mut queue: Vec<&Case> =
+        let queue: VecDeque<&Case> =
             chosen.iter().copied().filter(|case| case.needs.contains(&Need::Alone) == alone).collect();
-        // Else the longest would be what everybody waits for in the end.
-        queue.sort_by_key(|case| !case.needs.contains(&Need::Long));
-        let queue = Mutex::new(VecDeque::from(queue));
+        let queue = Mutex::new(queue);
         let workers = if alone { 1 } else { options.jobs.max(1) };
         thread::scope(|scope| {
             for _ in 0..workers {

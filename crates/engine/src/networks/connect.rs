@@ -141,7 +141,10 @@ impl Engine {
             direct: direct.into_iter().filter(|each| is_new(&each.container_interface)).collect(),
             ..NetworkChange::default()
         };
-        self.change_live(entry, before, after, change)
+        if self.change_live(entry, before, after, change)? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Conflict, format!("container {} has ended meanwhile", entry.name)))
     }
 
     /// Lets a container leave a network, at once if it runs. `force` also forgets a container that is gone.
@@ -198,14 +201,15 @@ impl Engine {
         Ok(all)
     }
 
-    /// Has the monitor change the container's devices, routes and names; ports follow the way out.
+    /// Has the monitor change the container's devices, routes and names; ports follow the way out. False when the container has ended
+    /// meanwhile, and with it all that was to be changed.
     pub(super) fn change_live(
         &self,
         entry: &Entry,
         before: &[Attached],
         after: &[Attached],
         change: NetworkChange,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let old = routes(before);
         let new_routes = routes(after);
         // A way out that stays as it is is not touched: connections go on.
@@ -217,10 +221,13 @@ impl Engine {
             ..change
         };
         let directory = self.directories().container_run(&entry.id);
-        monitor::client::change_network(&directory, change)
-            .internal(|| format!("cannot change the networks of container {}", entry.name))?;
+        match monitor::client::change_network(&directory, change) {
+            Err(error) if error.kind() == monitor::Kind::Gone => return Ok(false),
+            other => other.internal(|| format!("cannot change the networks of container {}", entry.name))?,
+        }
         self.move_ports(entry, after)?;
-        crate::files::rewrite_hosts(entry, &self.directories().container(&entry.id), before, after)
+        crate::files::rewrite_hosts(entry, &self.directories().container(&entry.id), before, after)?;
+        Ok(true)
     }
 
     /// Ports lead to the address on the way out, which may be another one now.

@@ -33,8 +33,8 @@ impl Engine {
         let before = self.attached(&entry)?;
         let mut after: Vec<Attached> = before.clone();
         after.iter_mut().for_each(|each| each.request.links.retain(|link| !is_it(link)));
-        self.change_live(&entry, &before, &after, NetworkChange::default())?;
-        match endpoints.iter().any(|endpoint| endpoint.network == DEFAULT) {
+        let is_there = self.change_live(&entry, &before, &after, NetworkChange::default())?;
+        match is_there && endpoints.iter().any(|endpoint| endpoint.network == DEFAULT) {
             true => crate::files::forget_link(&self.directories().container(&entry.id), &name.to_lowercase()),
             false => Ok(()),
         }
