@@ -137,7 +137,8 @@ pub fn asked(content: &[u8], version: Version) -> Result<Asked, Failure> {
         front_end: noted(&document),
         ..Options::default()
     };
-    let warnings = host.discarded(version);
+    let mut warnings = host.discarded(version);
+    warnings.extend(ports::without_a_place(&host, version));
     host.apply(&mut options)?;
     mounts::anonymous(&volumes, &mut options.mounts)?;
     if config.network_disabled.unwrap_or(false) {

@@ -2,6 +2,7 @@
 
 use super::host::HostConfig;
 use crate::failure::Failure;
+use crate::version::Version;
 use engine::PublishedPort;
 use serde::Deserialize;
 
@@ -35,9 +36,12 @@ pub(super) fn exposed(text: &str) -> Result<(u16, String), Failure> {
 
 pub(super) fn published(host: &HostConfig) -> Result<Vec<PublishedPort>, Failure> {
     let mut all = Vec::new();
+    // A port without a place is one that is published wherever there is room, as Docker has it up to now.
+    let anywhere = [Binding::default()];
     for (text, bindings) in host.port_bindings.iter().flatten() {
         let (container_port, protocol) = exposed(text)?;
-        for binding in bindings.iter().flatten() {
+        let bindings = bindings.as_deref().filter(|list| !list.is_empty()).unwrap_or(&anywhere);
+        for binding in bindings {
             let (host_port, host_port_end) = host_port(binding.host_port.as_ref())?;
             let host_ip = binding.host_ip.clone().unwrap_or_default();
             if !host_ip.is_empty() && host_ip.parse::<std::net::IpAddr>().is_err() {
@@ -52,6 +56,19 @@ pub(super) fn published(host: &HostConfig) -> Result<Vec<PublishedPort>, Failure
         }
     }
     Ok(all)
+}
+
+/// What Docker tells of ports without a place since 1.52.
+pub(super) fn without_a_place(host: &HostConfig, version: Version) -> Option<String> {
+    let bare =
+        |(text, list): (&String, &Option<Vec<Binding>>)| list.as_ref().is_none_or(Vec::is_empty).then(|| text.clone());
+    let names: Vec<String> = host.port_bindings.iter().flatten().filter_map(bare).collect();
+    (version >= crate::newer::FIRST && !names.is_empty()).then(|| {
+        format!(
+            "the port bindings of {} are empty lists: a later version will not publish such ports",
+            names.join(", ")
+        )
+    })
 }
 
 /// A port, or the first and the last of those of which one is to be chosen; zero lets the engine choose.

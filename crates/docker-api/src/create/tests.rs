@@ -128,6 +128,17 @@ fn health_and_restart() {
 }
 
 #[test]
+fn ports_without_a_place() {
+    let host = json!({"PortBindings": {"80/tcp": [], "81/udp": null, "82": [{"HostPort": "1"}]}});
+    let document = json!({"Image": "x", "HostConfig": host}).to_string();
+    let ask = |version| super::asked(document.as_bytes(), Version(version)).unwrap();
+    let ports = ask(51).options.ports.iter().map(|port| (port.container_port, port.host_port)).collect::<Vec<_>>();
+    assert_eq!(ports, [(80, 0), (81, 0), (82, 1)]);
+    assert_eq!(ask(51).warnings, Vec::<String>::new());
+    assert!(ask(52).warnings[0].contains("80/tcp, 81/udp"));
+}
+
+#[test]
 fn system_paths() {
     let host =
         json!({"MaskedPaths": [], "ReadonlyPaths": [], "SecurityOpt": ["seccomp:unconfined"], "NetworkMode": "host"});
