@@ -62,6 +62,7 @@ mod runtimes;
 mod secrets;
 mod security;
 mod services;
+mod settings_attacks;
 mod sharing;
 mod storage;
 mod storage_forms;
@@ -110,6 +111,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         log_drivers::CASES,
         log_speed::CASES,
         live::CASES,
+        settings_attacks::CASES,
         sharing::CASES,
         limits::CASES,
         lists::CASES,

@@ -108,6 +108,7 @@ impl Engine {
     /// A container with an identifier of its own, of which nothing is made yet. It gets its name when it is recorded.
     pub(super) fn new_entry(&self, settings: Settings) -> Result<Entry> {
         let endpoints = self.endpoints(&settings)?;
+        self.check_links(&endpoints)?;
         let entry = fresh(names::identifier()?, settings, endpoints);
         // Lowering finds what is wrong with the request before anything is made.
         self.specification(&entry)?;

@@ -45,7 +45,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         group_add: options.group_add.clone(),
         working_directory: working_directory(options, image)?,
         hostname: hostname(options.hostname.as_deref().unwrap_or(""))?,
-        domainname: options.domainname.clone().unwrap_or_default(),
+        domainname: clean("domain name", options.domainname.as_deref().unwrap_or_default())?,
         labels: image.labels.iter().chain(&options.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
         terminal: options.terminal,
         terminal_size: options.terminal_size.filter(|_| options.terminal),
@@ -62,9 +62,9 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         publish_all: options.publish_all,
         exposed_ports: exposed(options, image)?,
         volumes: image.volumes.clone(),
-        dns: options.dns.clone(),
-        dns_search: options.dns_search.clone(),
-        dns_options: options.dns_options.clone(),
+        dns: all_clean("--dns", &options.dns)?,
+        dns_search: all_clean("--dns-search", &options.dns_search)?,
+        dns_options: all_clean("--dns-option", &options.dns_options)?,
         extra_hosts: extra_hosts(&options.extra_hosts)?,
         selinux_level: String::new(),
         cap_add: options.cap_add.clone(),
@@ -244,6 +244,10 @@ fn clean(what: &str, value: &str) -> Result<String> {
         return Err(invalid(format!("the {what} {value:?} contains a line break or NUL byte")));
     }
     Ok(value.to_owned())
+}
+
+fn all_clean(what: &str, values: &[String]) -> Result<Vec<String>> {
+    values.iter().map(|value| clean(what, value)).collect()
 }
 
 fn working_directory(options: &Options, image: &ImageDefaults) -> Result<String> {

@@ -2,7 +2,7 @@
 //! name server knows links (`names`).
 
 use super::names::split_link;
-use super::{Attached, DEFAULT};
+use super::{Attached, DEFAULT, Endpoint};
 use crate::containers::options::RestartPolicy;
 use crate::containers::table::{self, Entry};
 use crate::engine::Engine;
@@ -18,10 +18,7 @@ impl Engine {
         let mut lines = Vec::new();
         for link in links {
             let (name, container) = split_link(link);
-            let wanted = link.split_once(':').map_or(link.as_str(), |(container, _)| container);
-            let other = table::find(self.database()?.read(), wanted).map_err(|error| {
-                Error::caused(Kind::InvalidArgument, format!("could not get container for {wanted}"), error)
-            })?;
+            let other = self.linked(link)?;
             let runs = self.running_state(&other.id)?.is_some();
             let place = other.endpoints.iter().find(|endpoint| endpoint.network == DEFAULT);
             let Some(place) = place.and_then(|endpoint| endpoint.place.as_ref()).filter(|_| runs) else {
@@ -37,5 +34,21 @@ impl Engine {
             lines.extend(place.addresses().map(|address| format!("{}\t{names}", address.address())));
         }
         Ok(lines)
+    }
+
+    /// At creation, before anything is made: whom links on the default bridge name.
+    ///
+    /// # Errors
+    /// For a link to a container that is not there.
+    pub(crate) fn check_links(&self, endpoints: &[Endpoint]) -> Result<()> {
+        let mut links = endpoints.iter().filter(|each| each.network == DEFAULT).flat_map(|each| &each.request.links);
+        links.try_for_each(|link| self.linked(link).map(drop))
+    }
+
+    fn linked(&self, link: &str) -> Result<Entry> {
+        let wanted = link.split_once(':').map_or(link, |(container, _)| container);
+        table::find(self.database()?.read(), wanted).map_err(|error| {
+            Error::caused(Kind::InvalidArgument, format!("could not get container for {wanted}"), error)
+        })
     }
 }

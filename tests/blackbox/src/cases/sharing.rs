@@ -8,7 +8,7 @@ use crate::sandbox::Sandbox;
 
 cases![sharing:
     pid_of_another, ipc_of_another, uts_of_another, a_holder_of_namespaces, a_holder_that_is_away,
-    members_come_back_with_their_holder, ends_with_the_sharer, of_what_does_not_run, host_names, annotations_and_users,
+    members_come_back_with_their_holder, ends_with_the_sharer, of_what_does_not_run, links_to_nobody [Root], host_names, annotations_and_users,
     device_rules [Root], device_directories [Root],
 ];
 
@@ -212,6 +212,16 @@ fn of_what_does_not_run(sandbox: &Sandbox) -> Result<()> {
         .fails(125, &["cannot join PID of a non running container"])?;
     same!(sandbox.ok(["ps", "-aq"])?.lines().count(), 1);
     sandbox.dhow(["run", "--pid", "container:", "busybox", "true"])?.fails(125, &["--pid"])
+}
+
+fn links_to_nobody(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    for (verb, code) in [("run", 125), ("create", 1)] {
+        let output = sandbox.dhow([verb, "--name", "box", "--link", "nobody:x", "busybox", "true"])?;
+        output.fails(code, &["could not get container for nobody", "no such container: nobody"])?;
+        same!(sandbox.ok(["ps", "-aq"])?, "");
+    }
+    Ok(())
 }
 
 fn host_names(sandbox: &Sandbox) -> Result<()> {
