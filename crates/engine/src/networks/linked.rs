@@ -12,13 +12,17 @@ impl Engine {
     /// The lines of a container's links, looked up now: who is linked and starts again later may have another address.
     ///
     /// # Errors
-    /// For a link to a container that is not there, or does not run on the default bridge; the latter only without a restart policy.
+    /// For a link to a container that does not run on the default bridge, where no restart policy is to bring this one back.
     pub(crate) fn link_lines(&self, entry: &Entry, all: &[Attached]) -> Result<Vec<String>> {
         let links = all.iter().filter(|each| each.network.name == DEFAULT).flat_map(|each| &each.request.links);
         let mut lines = Vec::new();
         for link in links {
             let (name, container) = split_link(link);
-            let other = self.linked(link)?;
+            let other = match self.linked(link) {
+                // It was removed since, and with it the link.
+                Err(error) if error.kind() == Kind::InvalidArgument => continue,
+                other => other?,
+            };
             let runs = self.running_state(&other.id)?.is_some();
             let place = other.endpoints.iter().find(|endpoint| endpoint.network == DEFAULT);
             let Some(place) = place.and_then(|endpoint| endpoint.place.as_ref()).filter(|_| runs) else {
