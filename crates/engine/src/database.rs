@@ -221,6 +221,10 @@ const MIGRATIONS: &[&str] = &[
         FROM container AS c WHERE c.id = container_line.container;",
 ];
 
+/// Bytes of the log at which it is copied into the file: 128 pages with their headers. A command that finds nobody else with the database
+/// open reads all of it, some microseconds for each page; copying it waits for the disk twice.
+const LOG_LIMIT: u64 = 128 * (4096 + 24);
+
 /// Makes the file before SQLite does, which would let everybody read the containers' environments. The write-ahead log gets
 /// the mode of the database.
 fn make_private(path: &Path) -> rustix::io::Result<()> {
@@ -286,10 +290,11 @@ impl Database {
 
     fn prepare(&mut self) -> rusqlite::Result<()> {
         // Closing the last connection would copy the log into the file and wait for the disk three times; a container's
-        // start must not. The log is copied when it has 256 pages, and by `settle`.
+        // start must not. The log is copied by `keep_log_short`, and by `settle`.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.connection
-            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256;")?;
+            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0;")?;
+        self.connection.pragma_update(None, "journal_size_limit", LOG_LIMIT.cast_signed())?;
         let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
         if version(&self.connection)? as usize >= MIGRATIONS.len() {
             return Ok(());
@@ -319,13 +324,31 @@ impl Database {
             .map_err(|e| translate(e, "cannot begin a change of the database".into()))?;
         let value = work(&transaction)?;
         transaction.commit().map_err(|e| translate(e, "cannot commit a change of the database".into()))?;
+        self.keep_log_short();
         Ok(value)
+    }
+
+    /// Copies the log into the file and empties it when it has grown to [`LOG_LIMIT`], if nobody else is using it now.
+    ///
+    /// SQLite's own way (`wal_autocheckpoint`) leaves the log as long as it is, to be written over by this process's next change. Where
+    /// each change is another process's there is no such next change: with nobody there who remembers how much has been copied,
+    /// every command reads the whole log (wal.c, walIndexRecover), and copies all of it again when it changes something.
+    fn keep_log_short(&mut self) {
+        let Some(path) = self.connection.path() else { return };
+        if std::fs::metadata(format!("{path}-wal")).is_ok_and(|log| log.len() < LOG_LIMIT) {
+            return;
+        }
+        // What is committed stays so. Whoever is in the way now, and every failure, only put this off until the next change.
+        if self.connection.busy_handler(None::<fn(i32) -> bool>).is_ok() {
+            drop(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)));
+            drop(self.connection.busy_handler(Some(wait_for_turn)));
+        }
     }
 
     /// Puts everything that was committed on stable storage: for images, which took a user's time to get.
     pub fn settle(&self) -> Result<()> {
         // Busy readers only put it off, which the first column says.
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         match busy {
             // The log is synced first (wal.c, walCheckpoint): only copying it into the file has failed, and what is in the
             // log is as good.
@@ -426,6 +449,49 @@ mod tests {
         assert_ne!(own, before);
         insert(&mut second, "other");
         assert_ne!(first.version().unwrap(), own);
+    }
+
+    #[test]
+    fn the_log_stays_short_when_each_change_is_another_processs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let log = || std::fs::metadata(directory.path().join("x.db-wal")).map_or(0, |log| log.len());
+        let mut longest = 0;
+        for number in 0..400 {
+            let settings = format!("{{\"a\":\"{}\"}}", "x".repeat(3000));
+            let name = number.to_string();
+            Database::open(&path)
+                .unwrap()
+                .write(|t| {
+                    t.execute("INSERT INTO network VALUES (?1, ?1, NULL, 't', ?2)", [&name, &settings])
+                        .sql("insert")?;
+                    Ok(())
+                })
+                .unwrap();
+            longest = longest.max(log());
+        }
+        // One change more than the limit, at most.
+        assert!((LOG_LIMIT / 2..LOG_LIMIT + 64 * 4120).contains(&longest), "{longest}");
+        // A reader in the way puts it off, and loses nothing.
+        let reader = Database::open(&path).unwrap();
+        reader.read().execute_batch("BEGIN; SELECT count(*) FROM network;").unwrap();
+        let mut writer = Database::open(&path).unwrap();
+        for number in 400..800 {
+            let name = number.to_string();
+            let row = [&name, &"x".repeat(3000)];
+            let change = |t: &rusqlite::Transaction<'_>| {
+                t.execute("INSERT INTO network VALUES (?1, ?1, NULL, 't', ?2)", row).sql("insert").map(drop)
+            };
+            writer.write(change).unwrap();
+        }
+        assert!(log() > LOG_LIMIT);
+        drop(reader);
+        writer.settle().unwrap();
+        assert_eq!(log(), 0);
+        let count = |database: &Database| -> i64 {
+            database.read().query_row("SELECT count(*) FROM network", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count(&writer), 802);
     }
 
     #[test]

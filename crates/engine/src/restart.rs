@@ -71,73 +71,65 @@ pub(crate) struct Ended {
 /// last; `None` when it did not start at all, which the starter has been told.
 ///
 /// No engine stays open while the container runs: a waiting monitor is to be small.
-pub(crate) fn keep(monitor: &mut Monitor, data: &Path, open: &dyn Fn() -> Result<Engine>) -> Option<Ended> {
+///
+/// Nor does anything else that is needed only between runs: that is why it is another function's, whose frame is gone meanwhile.
+pub(crate) fn keep(monitor: &mut Monitor, data: &Path, open: &dyn Fn() -> Result<Engine>) -> Option<Box<Ended>> {
     let mut pause = Pause::default();
-    let mut exit = monitor.run_once().ok()?;
+    let mut exit = Box::new(monitor.run_once().ok()?);
     loop {
-        crate::events::record_end(monitor, &exit, data);
-        if monitor.wants_again() {
-            crate::events::record_stop(monitor, data);
-            monitor.announce(&exit);
-            pause = Pause::default();
-        } else {
-            let engine = open();
-            if !again(&engine, monitor, &exit) {
-                return Some(Ended { exit, engine });
-            }
-            drop(engine);
-            monitor.announce(&exit);
-            match turn(monitor, &mut pause, &exit, open) {
-                Ok(Wake::Elapsed | Wake::Again) => {}
-                Ok(Wake::Stop) => {
-                    exit.requested = true;
-                    exit.shutdown = monitor.was_shut_down();
-                    return Some(Ended { exit, engine: open() });
-                }
-                Err(_) => return Some(Ended { exit, engine: open() }),
-            }
+        if let Some(ended) = between_runs(monitor, (data, open), &mut pause, &exit) {
+            return Some(ended);
         }
-        let id = monitor.plan().id.clone();
-        let plan = open().and_then(|engine| engine.plan_again(&id, monitor.restarts()));
-        let next = match plan {
-            Ok(plan) => {
-                *monitor.plan_mut() = plan;
-                monitor.run_once().map_err(|error| error.to_failure().to_string())
-            }
-            Err(error) => Err(crate::containers::chain(&error)),
-        };
-        exit = match next {
-            Ok(exit) => exit,
-            // Docker does not try again either: what cannot be started now will not start in a moment.
-            Err(error) => {
-                let exit = Exit { error: Some(error), requested: false, ..exit };
-                return Some(Ended { exit, engine: open() });
-            }
-        };
+        match monitor.run_once() {
+            Ok(next) => *exit = next,
+            Err(error) => return Some(given_up(&exit, error.to_failure().to_string(), open)),
+        }
     }
 }
 
-/// The pause before another run. Who shares namespaces of a container that does not run waits for it, in longer and longer pauses:
-/// the two may have ended together, and it may come back the later.
-fn turn(
+/// Records the end of a run, waits, and plans the next one; or says how the last one ended, if there is no other.
+#[inline(never)]
+fn between_runs(
     monitor: &mut Monitor,
+    (data, open): (&Path, &dyn Fn() -> Result<Engine>),
     pause: &mut Pause,
     exit: &Exit,
-    open: &dyn Fn() -> Result<Engine>,
-) -> std::result::Result<Wake, monitor::Error> {
-    let mut time = pause.after(ran(monitor, exit));
-    loop {
-        let wake = monitor.idle(time)?;
-        let waits = || {
-            let engine = open();
-            let id = &monitor.plan().id;
-            engine.as_ref().is_ok_and(|engine| engine.waits_for_another(id)) && again(&engine, monitor, exit)
-        };
-        if !matches!(wake, Wake::Elapsed) || !waits() {
-            return Ok(wake);
+) -> Option<Box<Ended>> {
+    crate::events::record_end(monitor, exit, data);
+    if monitor.wants_again() {
+        crate::events::record_stop(monitor, data);
+        monitor.announce(exit);
+        *pause = Pause::default();
+    } else {
+        let engine = open();
+        if !again(&engine, monitor, exit) {
+            return Some(Box::new(Ended { exit: exit.clone(), engine }));
         }
-        time = pause.after(Duration::ZERO);
+        drop(engine);
+        monitor.announce(exit);
+        match monitor.idle(pause.after(ran(monitor, exit))) {
+            Ok(Wake::Elapsed | Wake::Again) => {}
+            Ok(Wake::Stop) => {
+                let exit = Exit { requested: true, shutdown: monitor.was_shut_down(), ..exit.clone() };
+                return Some(Box::new(Ended { exit, engine: open() }));
+            }
+            Err(_) => return Some(Box::new(Ended { exit: exit.clone(), engine: open() })),
+        }
     }
+    let id = monitor.plan().id.clone();
+    match open().and_then(|engine| engine.plan_again(&id, monitor.restarts())) {
+        Ok(plan) => {
+            *monitor.plan_mut() = plan;
+            None
+        }
+        Err(error) => Some(given_up(exit, crate::containers::chain(&error), open)),
+    }
+}
+
+/// The end of a container that could not be started again. Docker does not try again either: what cannot be started now will not
+/// start in a moment.
+fn given_up(exit: &Exit, error: String, open: &dyn Fn() -> Result<Engine>) -> Box<Ended> {
+    Box::new(Ended { exit: Exit { error: Some(error), requested: false, ..exit.clone() }, engine: open() })
 }
 
 /// Whether the policy, as it is now, wants another run. One that cannot be read is none; whoever looks at the record later

@@ -126,7 +126,25 @@ fn monitor_main() -> ExitCode {
     }
 }
 
+/// A monitor's whole life. What only its beginning and its end need is other functions': this one's frame stays, for each container.
 fn monitor_role() -> Result<()> {
+    let mut role = begin()?;
+    let open = || Engine::open(role.config.clone());
+    let Some(ended) = crate::restart::keep(&mut role.monitor, &role.config.data_root, &open) else {
+        // The starter knows why and undoes what it made; the lock falls with this process.
+        return Ok(());
+    };
+    conclude(role.monitor, *ended)
+}
+
+/// What a monitor has when it begins.
+struct MonitorRole {
+    monitor: Monitor,
+    config: Config,
+}
+
+#[inline(never)]
+fn begin() -> Result<Box<MonitorRole>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(data), Some(run), Some(program)) = (arguments.next(), arguments.next(), arguments.next()) else {
         return Err(crate::Error::new(crate::Kind::InvalidArgument, "the monitor is started by dhow, not by hand"));
@@ -164,16 +182,15 @@ fn monitor_role() -> Result<()> {
     if let Some(guard) = guard {
         monitor.watch_rules(&guard, healer(&data, &run, &program));
     }
-    monitor.observe(crate::events::observer(data.clone(), id.clone()));
-    let open = || {
-        let config = Config { data_root: data.clone(), run_root: run.clone(), program: Some(program.clone()) };
-        Engine::open(config)
-    };
-    let Some(crate::restart::Ended { exit, engine }) = crate::restart::keep(&mut monitor, &data, &open) else {
-        // The starter knows why and undoes what it made; the lock falls with this process.
-        return Ok(());
-    };
-    let started_at = monitor.started_at().to_owned();
+    monitor.observe(crate::events::observer(data.clone(), id));
+    let config = Config { data_root: data, run_root: run, program: Some(program) };
+    Ok(Box::new(MonitorRole { monitor, config }))
+}
+
+#[inline(never)]
+fn conclude(monitor: Monitor, ended: crate::restart::Ended) -> Result<()> {
+    let crate::restart::Ended { exit, engine } = ended;
+    let (id, started_at) = (monitor.plan().id.clone(), monitor.started_at().to_owned());
     let cleaned = match monitor.left_cgroup() {
         false => engine.and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts())),
         // As if this process had been killed: the next command's sweep tries again.

@@ -43,13 +43,42 @@ pub fn let_go_of_program() -> bool {
     }
 }
 
+/// Gives back the pages below this thread's stack pointer: what deeper calls used, which is nobody's when they have returned. For a
+/// process that goes deep once and then waits for days, in its first thread. Says whether there was anything to give back.
+#[inline(never)]
+pub fn let_go_of_stack() -> bool {
+    let here = 0_u8;
+    let here = std::ptr::from_ref(std::hint::black_box(&here)).expose_provenance();
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return false };
+    let stack = maps.lines().find(|line| line.ends_with("[stack]")).and_then(addresses);
+    let Some(range) = stack.filter(|range| range.contains(&here)) else { return false };
+    // This function's own frame reaches below `here`, and so do signal handlers' and the system call's: two pages are far more.
+    // SAFETY: sysconf takes a number and touches no memory of ours.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(64 << 10);
+    let end = (here & !(page - 1)).saturating_sub(2 * page);
+    if end <= range.start {
+        return false;
+    }
+    // SAFETY: the range lies in this thread's stack, whole pages below every live frame (stacks grow downwards here): calls to
+    // come write there before they read, and find zeros in new pages.
+    unsafe {
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        rustix::mm::madvise(start, end - range.start, rustix::mm::Advice::LinuxDontNeed).is_ok()
+    }
+}
+
+/// The addresses that a line of /proc/PID/maps (proc(5)) begins with.
+fn addresses(line: &str) -> Option<Range<usize>> {
+    let (start, end) = line.split_ascii_whitespace().next()?.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    Some(number(start)?..number(end)?)
+}
+
 /// The addresses of a line of /proc/PID/maps (proc(5)), if it is of a file's instructions that cannot be written.
 fn instructions(line: &str) -> Option<Range<usize>> {
     let mut words = line.split_ascii_whitespace();
-    let (addresses, access, inode) = (words.next()?, words.next()?, words.nth(2)?);
-    let (start, end) = addresses.split_once('-')?;
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    (access == "r-xp" && inode != "0").then_some(number(start)?..number(end)?)
+    let (_, access, inode) = (words.next()?, words.next()?, words.nth(2)?);
+    (access == "r-xp" && inode != "0").then(|| addresses(line)).flatten()
 }
 
 #[cfg(test)]
@@ -81,6 +110,14 @@ mod tests {
         }
         assert!(anonymous() < before + PIECE * 2);
         drop(behind);
+    }
+
+    #[test]
+    fn only_the_first_threads_stack_is_known() {
+        // Tests run in threads of their own, whose stacks have no name and may lie beside others: theirs are left alone.
+        assert!(!let_go_of_stack());
+        let range = addresses("7ffeca833000-7ffeca854000 rw-p 00000000 00:00 0                          [stack]");
+        assert_eq!(range, Some(0x7ffe_ca83_3000..0x7ffe_ca85_4000));
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod peer;
 pub mod plan;
 pub mod record;
 mod requests;
+mod rest;
 mod run_directory;
 mod session;
 mod supervisor;

@@ -125,6 +125,8 @@ pub struct Monitor {
     pub(crate) shutdown: bool,
     cgroup_stays: bool,
     observer: Option<Observer>,
+    /// When unused memory is given back; none when that has been done.
+    pub(crate) rest: Option<Instant>,
     pub(crate) directory: RunDirectory,
     control: Option<OwnedFd>,
     pub(crate) signals: kernel::signals::Blocked,
@@ -231,6 +233,7 @@ impl Monitor {
             shutdown: false,
             cgroup_stays: false,
             observer: None,
+            rest: None,
             directory,
             control: None,
             signals,
@@ -259,7 +262,7 @@ impl Monitor {
         if let Err(error) = self.launch() {
             return Err(self.never_started(error));
         }
-        kernel::heap::trim();
+        self.rest_later();
         while !self.everything_is_over() {
             if self.turn(None).is_err() {
                 // Polling fails for want of memory only. The container runs, and must be watched on.

@@ -42,6 +42,13 @@ enum Source {
     Forward,
 }
 
+impl Source {
+    /// Whether it only hands bytes on, in buffers that are there.
+    fn is_traffic(self) -> bool {
+        matches!(self, Source::Output(..) | Source::Input(_) | Source::Names | Source::Relay | Source::Forward)
+    }
+}
+
 #[derive(Default)]
 struct PollSet<'a> {
     sources: Vec<Source>,
@@ -60,6 +67,9 @@ impl Monitor {
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let (mut process_ended, mut names, mut guard, mut relay) = (false, false, false, false);
         for (source, flags) in self.wait(until)? {
+            if !source.is_traffic() {
+                self.rest_later();
+            }
             match source {
                 Source::Guard => guard = true,
                 Source::Listener => self.accept(),
@@ -88,6 +98,7 @@ impl Monitor {
         self.serve_networks(names, guard, relay);
         self.end_exec_sessions();
         self.drop_peers();
+        self.rest_if_due();
         Ok(())
     }
 
@@ -192,7 +203,12 @@ impl Monitor {
                 Some(now + relay.timeout(now)?)
             }),
         ];
-        let own = drains.chain(patience).chain(self.stop_deadline).chain(self.health_deadline()).chain(until);
+        let own = drains
+            .chain(patience)
+            .chain(self.stop_deadline)
+            .chain(self.health_deadline())
+            .chain(self.rest)
+            .chain(until);
         own.chain(networks.into_iter().flatten()).min()
     }
 

@@ -156,6 +156,9 @@ impl Verb {
             let state = sandbox.ok(["inspect", "--format", "{{.State.Status}}", VICTIM])?;
             ensure!(state == "running", "the victim is {state}");
         }
+        if self.asks_monitor && point.fault == Fault::KillAll && traced.hit {
+            world.ended().context("its monitor was killed")?;
+        }
         world.bring(self.from).context("bringing the victim back")?;
         sandbox.ok((self.words)(world, sandbox)?).context("the same command again")?;
         world.nothing_left()?;

@@ -156,6 +156,12 @@ impl<'a> World<'a> {
         Ok(listed.into_iter().find(|each| each.name == VICTIM).map(|each| each.state).unwrap_or_default())
     }
 
+    /// Waits until the victim does not run any more. A process that its monitor was about to make a session of holds the monitor's
+    /// lock until it notices: so long the victim seems to run.
+    pub fn ended(&self) -> Result<()> {
+        host::until("the victim has ended", self.sandbox.seconds(5), || Ok((self.victim()? != "running").then_some(())))
+    }
+
     fn list(&self) -> Result<Vec<Listed>> {
         let output =
             self.sandbox.command(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]).output()?;

@@ -1,0 +1,28 @@
+//! What a monitor gives back when nothing was asked of it for a while.
+//!
+//! A start and a session go deep and leave pages of stack and heap that the waiting afterwards does not need. There is a monitor for
+//! each container, so it gives them back; a second later, so that short containers and sessions do not pay for it.
+
+use std::time::{Duration, Instant};
+
+use crate::supervisor::Monitor;
+
+/// From the last request to the rest.
+const AFTER: Duration = Duration::from_secs(1);
+
+impl Monitor {
+    /// Something was asked of this monitor: it rests a while after it.
+    pub(crate) fn rest_later(&mut self) {
+        self.rest = Some(Instant::now() + AFTER);
+    }
+
+    /// Gives unused memory back when it is time to.
+    pub(crate) fn rest_if_due(&mut self) {
+        if self.rest.is_some_and(|at| Instant::now() >= at) {
+            self.rest = None;
+            kernel::heap::let_go_of_stack();
+            // Last, as finding the stack took a little of the heap.
+            kernel::heap::trim();
+        }
+    }
+}
