@@ -107,7 +107,7 @@ fn between_runs(
         }
         drop(engine);
         monitor.announce(exit);
-        match monitor.idle(pause.after(ran(monitor, exit))) {
+        match turn(monitor, pause, exit, open) {
             Ok(Wake::Elapsed | Wake::Again) => {}
             Ok(Wake::Stop) => {
                 let exit = Exit { requested: true, shutdown: monitor.was_shut_down(), ..exit.clone() };
@@ -130,6 +130,29 @@ fn between_runs(
 /// start in a moment.
 fn given_up(exit: &Exit, error: String, open: &dyn Fn() -> Result<Engine>) -> Box<Ended> {
     Box::new(Ended { exit: Exit { error: Some(error), requested: false, ..exit.clone() }, engine: open() })
+}
+
+/// The pause before another run. Who shares namespaces of a container that does not run waits for it, in longer and longer pauses:
+/// the two may have ended together, and it may come back the later.
+fn turn(
+    monitor: &mut Monitor,
+    pause: &mut Pause,
+    exit: &Exit,
+    open: &dyn Fn() -> Result<Engine>,
+) -> std::result::Result<Wake, monitor::Error> {
+    let mut time = pause.after(ran(monitor, exit));
+    loop {
+        let wake = monitor.idle(time)?;
+        let waits = || {
+            let engine = open();
+            let id = &monitor.plan().id;
+            engine.as_ref().is_ok_and(|engine| engine.waits_for_another(id)) && again(&engine, monitor, exit)
+        };
+        if !matches!(wake, Wake::Elapsed) || !waits() {
+            return Ok(wake);
+        }
+        time = pause.after(Duration::ZERO);
+    }
 }
 
 /// Whether the policy, as it is now, wants another run. One that cannot be read is none; whoever looks at the record later

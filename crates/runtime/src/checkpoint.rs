@@ -161,11 +161,10 @@ pub fn checkpoint(plan: &Plan, pid: Pid, options: &CheckpointOptions) -> Result<
     }
     let freezer = plan.cgroup.legacy.iter().find(|(names, _)| names.split(',').any(|name| name == "freezer"));
     // One that is frozen already must be frozen by the same hierarchy, or criu waits for processes that never move.
-    let paused = plan
-        .cgroup
-        .unified
-        .as_ref()
-        .filter(|path| std::fs::read_to_string(path.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1"));
+    let paused = match &plan.cgroup.unified {
+        Some(path) if is_frozen(path)? => Some(path),
+        _ => None,
+    };
     let unified = plan.cgroup.unified.as_ref().filter(|_| plan.cgroup.legacy.is_empty());
     let frozen = paused.or(freezer.map(|(_, path)| path)).or(unified);
     request.freeze_cgroup = frozen.and_then(|path| path.to_str()).map(str::to_owned);
@@ -191,6 +190,16 @@ pub fn checkpoint(plan: &Plan, pid: Pid, options: &CheckpointOptions) -> Result<
     };
     criu::run(&program, action, &request, |_| Ok(()), told)?;
     Ok(())
+}
+
+/// Whether a cgroup of v2 is frozen; one that cannot be asked is no answer.
+fn is_frozen(group: &Path) -> Result<bool> {
+    let path = group.join("cgroup.freeze");
+    match std::fs::read_to_string(&path) {
+        Ok(state) => Ok(state.trim() == "1"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(refused("read", &path, &error)),
+    }
 }
 
 /// Namespaces that the container joined by a file are the host's to keep: they are named, and given again on restore.

@@ -102,7 +102,13 @@ fn links_go(sandbox: &Sandbox) -> Result<()> {
     server.ok(&["stop", "-t", "0", "other"])?;
     let late = server.docker(&["run", "--rm", "--link", "other:db", "busybox", "true"])?;
     late.fails(125, &["Cannot link to a non running container: /other AS /"])?;
+    // One that has gone is linked to nobody.
+    server.ok(&["start", "other"])?;
+    server.ok(&["create", "--name", "alone", "--link", "other:db", "busybox", "cat", "/etc/hosts"])?;
     server.ok(&["rm", "-f", "box", "other"])?;
+    let hosts = server.ok(&["start", "-a", "alone"])?;
+    ensure!(!hosts.contains("\tdb "), "{hosts}");
+    server.ok(&["rm", "alone"])?;
     Ok(())
 }
 
