@@ -230,6 +230,6 @@ mod tests {
         let document = json!({"Id": 5, "Nosuch": 1, "Names": null, "Ports": [{"IP": "x"}]});
         facts.compare(&document, "ContainerSummary", "list", &BTreeSet::new(), &mut seen);
         assert_eq!(seen.wrong.len(), 4, "{:?}", seen.wrong);
-        assert!(seen.fields.contains("Port.IP"));
+        assert!(seen.fields.contains("PortSummary.IP"));
     }
 }

@@ -229,8 +229,7 @@ fn killed_processes(sandbox: &Sandbox) -> Result<()> {
     // A published port does not lead through pasta, so that a connection to it outlives pasta, which comes back by itself.
     let echo = sandbox.detached(&["-p", "8081:81"], "echo ready; exec nc -ll -p 81 -e cat")?;
     sandbox.wait_for_log(&echo, "ready")?;
-    let mut stream = TcpStream::connect("192.0.2.1:8081")?;
-    stream.set_read_timeout(Some(sandbox.seconds(10)))?;
+    let mut stream = echoing(sandbox, "192.0.2.1:8081")?;
     let mut echoed = |word: &[u8; 4]| -> Result<()> {
         let mut back = [0; 4];
         stream.write_all(word)?;
@@ -268,19 +267,24 @@ fn killed_processes(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// A connection on which the first byte has come back: until then the program behind a port may not listen yet.
+fn echoing(sandbox: &Sandbox, address: &str) -> Result<TcpStream> {
+    host::until("a listener", sandbox.seconds(5), || {
+        let Ok(mut stream) = TcpStream::connect(address) else { return Ok(None) };
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut byte = [0];
+        let works = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut byte));
+        Ok(works.is_ok().then_some(stream))
+    })
+}
+
 /// Eight MiB each way through a published port, in pieces of all sizes and with both ends closing in turn.
 fn streams_are_whole(sandbox: &Sandbox) -> Result<()> {
     ready(sandbox)?;
     let id = sandbox.detached(&["-p", "8080:80"], "echo ready; exec nc -ll -p 80 -e cat")?;
     sandbox.wait_for_log(&id, "ready")?;
     let data: Vec<u8> = (0..8 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let mut stream = host::until("a listener", sandbox.seconds(5), || {
-        let Ok(mut stream) = TcpStream::connect("192.0.2.1:8080") else { return Ok(None) };
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let mut byte = [0];
-        let works = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut byte));
-        Ok(works.is_ok().then_some(stream))
-    })?;
+    let mut stream = echoing(sandbox, "192.0.2.1:8080")?;
     let (mut writer, sent) = (stream.try_clone()?, data.clone());
     let writing = std::thread::spawn(move || -> std::io::Result<()> {
         let mut rest = &sent[..];
