@@ -268,6 +268,8 @@ impl Monitor {
                 // Polling fails for want of memory only. The container runs, and must be watched on.
                 std::thread::sleep(Duration::from_millis(20));
             }
+            // Here, where the frames of everything that a turn may do are gone.
+            self.rest_if_due();
         }
         Ok(self.conclude())
     }
@@ -290,6 +292,7 @@ impl Monitor {
             if let Err(error) = self.turn(Some(end)) {
                 break Err(error);
             }
+            self.rest_if_due();
             if self.again {
                 self.state.restarts = 0;
                 break Ok(Wake::Again);
@@ -387,6 +390,7 @@ impl Monitor {
         }
     }
 
+    #[inline(never)]
     fn launch(&mut self) -> Result<(), Error> {
         let (stdio, ends) = if self.plan.terminal {
             (Stdio::Terminal, None)

@@ -64,6 +64,7 @@ impl<'a> PollSet<'a> {
 
 impl Monitor {
     /// One round. `until` bounds the waiting.
+    #[inline(never)]
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let (mut process_ended, mut names, mut guard, mut relay) = (false, false, false, false);
         for (source, flags) in self.wait(until)? {
@@ -98,7 +99,6 @@ impl Monitor {
         self.serve_networks(names, guard, relay);
         self.end_exec_sessions();
         self.drop_peers();
-        self.rest_if_due();
         Ok(())
     }
 
