@@ -165,6 +165,8 @@ async fn run(
         log: options.log.clone(),
         left,
     });
+    // What its start needed is given back, too, if nobody comes.
+    shared.left.notify_one();
     tokio::spawn(give_back(shared.clone()));
     let (end, ending) = watch::channel(false);
     let room = Arc::new(Semaphore::new(CLIENTS));

@@ -226,7 +226,7 @@ impl Engine {
         };
         let directory = self.directories().container_run(&entry.id);
         match monitor::client::change_network(&directory, change) {
-            Err(error) if error.kind() == monitor::Kind::Gone => return Ok(false),
+            Err(error) if matches!(error.kind(), monitor::Kind::Gone | monitor::Kind::NotRunning) => return Ok(false),
             other => other.internal(|| format!("cannot change the networks of container {}", entry.name))?,
         }
         self.move_ports(entry, after)?;

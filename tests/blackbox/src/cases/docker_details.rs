@@ -11,7 +11,7 @@ use crate::server::Server;
 
 cases![docker_details:
     platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
-    options_for_no_driver [Root],
+    options_for_no_driver [Root], links_of_what_has_just_ended [Root],
 ];
 
 /// A parameter's value.
@@ -116,6 +116,27 @@ fn links_go(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Lines have annotations since 1.46, and health since 1.52.
+/// A link is taken from a container whose first process has ended, which its monitor does not know yet.
+fn links_of_what_has_just_ended(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    server.ok(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"])?;
+    let id = server.ok(&["run", "-d", "--name", "box", "--link", "other:db", "busybox", "sleep", "1000"])?;
+    let word = std::fs::read_to_string(sandbox.path("run").join("containers").join(&id).join("state.json"))?;
+    let monitor = serde_json::from_str::<serde_json::Value>(&word)?["monitor_pid"].to_string();
+    let kill = |signal: &str, pid: &str| host::succeed(std::process::Command::new("kill").args([signal, pid]));
+    kill("-STOP", &monitor)?;
+    let mut asked = server.send("DELETE /containers/box/db?link=1", "", "")?;
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = kill("-KILL", &sandbox.pid("box")?.to_string());
+    kill("-CONT", &monitor)?;
+    killed?;
+    same!(crate::server::status(&crate::server::read_head(&mut asked)?)?, 204);
+    same!(server.ask("GET /containers/box/json", "")?.1["HostConfig"]["Links"], json!(null));
+    server.ok(&["rm", "-f", "box", "other"])?;
+    Ok(())
+}
+
 fn lists_by_version(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let server = Server::start(sandbox)?;
