@@ -8,7 +8,7 @@
 //! Spoken over D-Bus by our own crate [`dbus`], since no more than three methods of one object are needed. The whole
 //! exchange is one write and a wait. org.freedesktop.systemd1(5), systemd.scope(5), systemd.resource-control(5).
 
-mod manager;
+mod requests;
 
 use crate::convert::{cpu_weight, io_weight};
 use crate::delegation::own_group;
@@ -16,8 +16,8 @@ use crate::error::{Error, Invalid, Result};
 use crate::hierarchy::{Hierarchy, Layout};
 pub use dbus::Value;
 use dbus::Writer;
-use manager::Manager;
 use oci::runtime::LinuxResources;
+use requests::Manager;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
