@@ -109,8 +109,10 @@ impl Engine {
             user.check_range(&asked.name())?;
         }
         settings.id_maps = self.maps(&asked, self.database()?.read(), settings)?;
+        // As in Podman, whom the image names comes before an ordinary user.
         if let (Asked::KeepId { uid, gid }, None) = (&asked, &options.user)
-            && (user.is_some() || uid.is_some() || gid.is_some())
+            && (uid.is_some() || gid.is_some() || user.is_some())
+            && (user.is_none() || settings.user.is_empty())
         {
             let own = user.map_or((0, 0), |user| (user.uid, user.gid));
             settings.user = format!("{}:{}", uid.unwrap_or(own.0), gid.unwrap_or(own.1));
@@ -226,8 +228,8 @@ mod tests {
 
     #[test]
     fn root_keeps_its_id() {
-        assert_eq!(kept(0), [map(0, 0, u32::MAX)]);
-        let maps = kept(1000);
+        assert_eq!(kept(0, ALL), [map(0, 0, u32::MAX)]);
+        let maps = kept(1000, ALL);
         assert_eq!(maps, [map(0, 1, 1000), map(1000, 0, 1), map(1001, 1001, u32::MAX - 1001)]);
         assert!(words::check(&maps).is_ok());
     }

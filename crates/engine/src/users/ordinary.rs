@@ -271,18 +271,16 @@ fn no_range_of_a_user() -> Error {
 
 /// What `/etc/passwd` and `/etc/group` of a container with `keep-id` get, where the image does not know the user.
 pub(crate) fn additions(settings: &Settings) -> Vec<Addition> {
-    let (true, Some((uid, gid))) = (
-        settings.userns_mode.split(':').next() == Some("keep-id") && settings.stored_shift().is_some(),
-        settings.user.split_once(':'),
-    ) else {
-        return Vec::new();
-    };
+    let is_kept = settings.userns_mode.split(':').next() == Some("keep-id");
+    let Some(maps) = settings.id_maps.as_ref().filter(|maps| is_kept && maps.shifted) else { return Vec::new() };
+    let user = |maps: &[LinuxIDMapping]| maps.iter().find(|map| map.host_id == 0).map_or(0, |map| map.container_id);
+    let (number, group_number) = (user(&maps.uids), user(&maps.gids));
     let Ok(ids) = Ids::read() else { return Vec::new() };
-    let numbers = [uid, gid].map(|text| text.parse::<u32>().ok());
-    let own = numbers == [Some(ids.uid), Some(ids.gid)];
-    if numbers.contains(&None) || numbers[0] == Some(0) {
+    let own = (number, group_number) == (ids.uid, ids.gid);
+    if number == 0 {
         return Vec::new();
     }
+    let (uid, gid) = (&number.to_string(), &group_number.to_string());
     let host = if own { account("/etc/passwd", uid) } else { None };
     let group = if own { account("/etc/group", gid) } else { None };
     let field = |fields: &Option<Vec<String>>, at: usize| fields.as_ref().and_then(|fields| fields.get(at)).cloned();
@@ -309,10 +307,10 @@ pub(crate) fn additions(settings: &Settings) -> Vec<Addition> {
     let mut all = Vec::new();
     if [&name, &full, &home].into_iter().all(|text| plain(text)) {
         let line = format!("{name}:*:{uid}:{gid}:{full}:{home}:/bin/sh\n");
-        all.push(addition("passwd", line, (name, uid.to_owned())));
+        all.push(addition("passwd", line, (name.clone(), uid.to_owned())));
     }
-    if plain(&group) && gid != "0" {
-        all.push(addition("group", format!("{group}:x:{gid}:\n"), (group, gid.to_owned())));
+    if plain(&group) && plain(&name) && group_number != 0 {
+        all.push(addition("group", format!("{group}:x:{gid}:{name}\n"), (group, gid.to_owned())));
     }
     all
 }

@@ -47,6 +47,10 @@ fn the_user_stays_the_user(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.busybox(&as_root, "id -u; stat -c %u:%g /mine/file /bin/busybox")?, "0\n0:0\n0:0");
     let somebody = with(&KEPT, &["--user", "3:4", "-v", &mount]);
     same!(sandbox.busybox(&somebody, "id -u; id -g; stat -c %u /mine/file")?, format!("3\n4\n{uid}"));
+    // Whom the image names.
+    sandbox.ok(["create", "--name", "box", "busybox"])?;
+    sandbox.ok(["commit", "--change", "USER 5", "box", "five"])?;
+    same!(sandbox.ok(["run", "--rm", "--network", "none", "--userns", "keep-id", "five", "id", "-u"])?, "5");
     let without = ["--network", "none", "--userns", "nomap", "-v", &mount];
     same!(sandbox.busybox(&without, "id -u; stat -c %u:%g /mine/file /bin/busybox")?, "0\n65534:65534\n0:0");
     Ok(())
@@ -96,7 +100,7 @@ fn what_was_changed_keeps_its_owners(sandbox: &Sandbox) -> Result<()> {
     let run = [&["run", "--name", "box", "--user", "0"][..], &KEPT, &["busybox", "sh", "-c", script]].concat();
     sandbox.ok(run)?;
     let changes = sandbox.ok(["diff", "box"])?;
-    for line in ["A /data", "A /data/a", "D /bin/vi", "C /home"] {
+    for line in ["A /data", "A /data/a", "D /bin/vi", "C /home", "C /etc/passwd"] {
         ensure!(changes.lines().any(|each| each == line), "no {line} in {changes}");
     }
     ensure!(!changes.contains("/root") && !changes.contains("/usr\n"), "{changes}");
