@@ -144,8 +144,12 @@ impl Engine {
         }
         usage.layers = documents.all + unpacked.all + shifted.all;
         // The layers' forms with other owners, by whose ids they are.
-        let in_use: BTreeSet<String> =
-            usage.containers.iter().filter_map(|each| each.container.settings.stored_shift()).map(|s| s.key()).collect();
+        let in_use: BTreeSet<String> = usage
+            .containers
+            .iter()
+            .filter_map(|each| each.container.settings.stored_shift())
+            .map(|s| s.key())
+            .collect();
         let forms = shifted.each.iter().filter(|(key, _)| in_use.contains(*key)).map(|(_, bytes)| bytes);
         let kept: u64 = needed.iter().map(size).chain(forms.copied()).sum();
         usage.layers_reclaimable =

@@ -383,10 +383,12 @@ impl Overlay<'_> {
         match self.mount_by_layer() {
             // Linux before 6.5 has no `lowerdir+`, and tells by EINVAL at one step or another. Only from 6.16 on are there layers by
             // reference.
-            Err(error) if error.errno() == Errno::INVAL && !self.lower.iter().any(|layer| is_by_reference(layer)) => self.mount_by_data().map_err(|second| {
-                // The newer interface explains itself; the older one's errno would hide that.
-                if error.log().is_empty() { second } else { error }
-            }),
+            Err(error) if error.errno() == Errno::INVAL && !self.lower.iter().any(|layer| is_by_reference(layer)) => {
+                self.mount_by_data().map_err(|second| {
+                    // The newer interface explains itself; the older one's errno would hide that.
+                    if error.log().is_empty() { second } else { error }
+                })
+            }
             other => other,
         }
     }

@@ -62,12 +62,7 @@ pub(crate) fn whole(
 }
 
 /// Copies what a stack of layers shows; the data of the nth layer is in the nth place that is `wanted`.
-pub(crate) fn merged(
-    from: &Stack,
-    to: BorrowedFd<'_>,
-    ownership: Ownership,
-    wanted: &As,
-) -> Result<(), SystemError> {
+pub(crate) fn merged(from: &Stack, to: BorrowedFd<'_>, ownership: Ownership, wanted: &As) -> Result<(), SystemError> {
     Copier::new(to, ownership, wanted).merged(from, to, 0)
 }
 
@@ -132,7 +127,8 @@ impl<'a> Copier<'a> {
             self.path.extend(name.to_bytes());
             if found.kind() == FileType::Directory {
                 fs::mkdirat(to, &name, Mode::RWXU).map_err(|errno| self.failed("mkdirat", errno))?;
-                let target = fs::openat(to, &name, OPEN, Mode::empty()).map_err(|errno| self.failed("openat", errno))?;
+                let target =
+                    fs::openat(to, &name, OPEN, Mode::empty()).map_err(|errno| self.failed("openat", errno))?;
                 self.merged(&from.enter(&name, self.ownership)?, target.as_fd(), depth + 1)?;
             } else {
                 self.layer = from.origin(found.part);

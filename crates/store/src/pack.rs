@@ -167,20 +167,22 @@ impl<W: Write> Packer<W> {
         }
         let shift = stack.shift_of(found.part);
         let result = match found.kind() {
-            FileType::Directory => self.member(parent, name, &found.stat, (Kind::Directory, &[]), shift).and_then(|()| {
-                let child = stack.enter(name, self.ownership).map_err(system)?;
-                if child.parts.first().is_some_and(is_kernels_own) {
-                    return Ok(());
-                }
-                if self.depth > DEPTH {
-                    let call = format!("openat({}, <more than {DEPTH} levels>)", self.label());
-                    return Err(system(SystemError::new(call, Errno::LOOP)));
-                }
-                self.depth += 1;
-                let done = self.directory(&child);
-                self.depth -= 1;
-                done
-            }),
+            FileType::Directory => {
+                self.member(parent, name, &found.stat, (Kind::Directory, &[]), shift).and_then(|()| {
+                    let child = stack.enter(name, self.ownership).map_err(system)?;
+                    if child.parts.first().is_some_and(is_kernels_own) {
+                        return Ok(());
+                    }
+                    if self.depth > DEPTH {
+                        let call = format!("openat({}, <more than {DEPTH} levels>)", self.label());
+                        return Err(system(SystemError::new(call, Errno::LOOP)));
+                    }
+                    self.depth += 1;
+                    let done = self.directory(&child);
+                    self.depth -= 1;
+                    done
+                })
+            }
             FileType::Socket | FileType::Unknown => Ok(()),
             kind => self.file(parent, name, &found.stat, kind, shift),
         };

@@ -154,13 +154,7 @@ fn visible(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, StoreError> 
     Ok(visible)
 }
 
-fn make_one(
-    store: &Store,
-    layers: &[Digest],
-    shift: &Shift,
-    name: &str,
-    by_reference: bool,
-) -> Result<(), StoreError> {
+fn make_one(store: &Store, layers: &[Digest], shift: &Shift, name: &str, by_reference: bool) -> Result<(), StoreError> {
     let key = shift.key();
     let here = || is_here(store, &key, name);
     // Another process may have made it while this one waited.

@@ -121,9 +121,8 @@ impl<'a> Writable<'a> {
         copy::file(source, to.as_fd(), &file, self.store.ownership, &wanted)?;
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = fs::openat(&to, &file, flags, Mode::empty()).during(|| call("openat"))?;
-        let io = |error: std::io::Error| {
-            SystemError::new(call("write"), Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        };
+        let io =
+            |error: std::io::Error| SystemError::new(call("write"), Errno::from_io_error(&error).unwrap_or(Errno::IO));
         File::from(target).write_all(&[end, addition.line.as_bytes()].concat()).map_err(io)?;
         copy::attributes(from.parts[0].as_fd(), to.as_fd(), self.store.ownership, &wanted)
     }

@@ -208,9 +208,7 @@ impl Engine {
                 let additions = crate::users::additions(&entry.settings);
                 self.writable_of(entry)?.make(&layers, &additions).internal(failed)
             }
-            Some(size) => {
-                Writable::create_limited(self.store()?, &entry.id, &layers, size).internal(failed).map(drop)
-            }
+            Some(size) => Writable::create_limited(self.store()?, &entry.id, &layers, size).internal(failed).map(drop),
         }
     }
 

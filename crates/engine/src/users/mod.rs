@@ -135,9 +135,7 @@ impl Engine {
         Ok(match asked {
             Asked::Engines => None,
             Asked::Maps(maps) => Some(maps.clone()),
-            Asked::KeepId { uid, gid } => {
-                Some(IdMaps::new(kept(uid.unwrap_or(0), ALL), kept(gid.unwrap_or(0), ALL)))
-            }
+            Asked::KeepId { uid, gid } => Some(IdMaps::new(kept(uid.unwrap_or(0), ALL), kept(gid.unwrap_or(0), ALL))),
             Asked::NoMap => {
                 let text = "--userns nomap leaves the user who calls out of the container, and root of the machine \
                             cannot be left out of what root runs";
@@ -186,10 +184,7 @@ fn used(connection: &Connection) -> Result<Vec<IdMaps>> {
 
 /// The maps of all containers.
 fn all_maps(connection: &Connection) -> Result<Vec<IdMaps>> {
-    maps_by(
-        connection,
-        "SELECT json_extract(settings, '$.id_maps') AS maps FROM container WHERE maps IS NOT NULL",
-    )
+    maps_by(connection, "SELECT json_extract(settings, '$.id_maps') AS maps FROM container WHERE maps IS NOT NULL")
 }
 
 fn maps_by(connection: &Connection, query: &str) -> Result<Vec<IdMaps>> {

@@ -63,7 +63,8 @@ fn set_user_id_bits_stay(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["commit", "made", "image"])?;
     // Of a layer, and one that was just made.
     let seen = "stat -c '%a %u:%g %n' /bin/program /var; cp /bin/program /tmp/mine; stat -c %a /tmp/mine";
-    let run = |mode: &str| sandbox.ok(["run", "--rm", "--network", "none", "--userns", mode, "image", "sh", "-c", seen]);
+    let run =
+        |mode: &str| sandbox.ok(["run", "--rm", "--network", "none", "--userns", mode, "image", "sh", "-c", seen]);
     same!(run("keep-id")?.trim(), "4755 0:0 /bin/program\n2775 0:9 /var\n755");
     same!(run("auto")?.trim(), "4755 0:0 /bin/program\n2775 0:9 /var\n755");
     Ok(())
@@ -73,9 +74,8 @@ fn auto_and_maps(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let map = "awk '{print $1\":\"$2\":\"$3}' /proc/self/uid_map";
     let one = sandbox.detached(&with(&AUTO, &["--name", "one"]), "sleep 1000")?;
-    let outside = |id: &str| -> Result<String> {
-        Ok(sandbox.inspect(id)?["HostConfig"]["IDMappings"]["UidMap"].to_string())
-    };
+    let outside =
+        |id: &str| -> Result<String> { Ok(sandbox.inspect(id)?["HostConfig"]["IDMappings"]["UidMap"].to_string()) };
     let first = outside(&one)?;
     contains!(first, "0:1:1024");
     contains!(first, "65534:1025:1");
@@ -178,7 +178,8 @@ fn runs_again_and_goes(sandbox: &Sandbox) -> Result<()> {
     sandbox.dhow(["start", "-a", "box"])?.fails(1, &[])?;
     sandbox.ok(["rm", "-f", "box"])?;
     // What nobody outside could remove.
-    sandbox.busybox(&with(&KEPT, &["--user", "0"]), "mkdir -p /a/b && touch /a/b/c && chown -R 9:9 /a && chmod 0 /a/b")?;
+    sandbox
+        .busybox(&with(&KEPT, &["--user", "0"]), "mkdir -p /a/b && touch /a/b/c && chown -R 9:9 /a && chmod 0 /a/b")?;
     let left = fs::read_dir(sandbox.path("data/containers"))?.count();
     same!(left, 0);
     Ok(())
