@@ -256,6 +256,9 @@ pub struct ContainerFlags {
     /// User namespace: host, auto[:size=N,…], keep-id[:uid=N,gid=N], nomap, or CONTAINER:HOST:SIZE[,…]
     #[arg(long, value_name = "string")]
     userns: Option<String>,
+    /// Permissions that new files do not get, octal
+    #[arg(long, value_name = "string", value_parser = umask)]
+    umask: Option<u32>,
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
@@ -354,6 +357,7 @@ impl ContainerFlags {
             ipc_mode: given(&self.ipc),
             uts_mode: given(&self.uts),
             oom_score_adj: self.oom_score_adj,
+            umask: self.umask,
             stop_signal: given(&self.stop_signal),
             stop_timeout: self.stop_timeout,
             log_driver: given(&self.log_driver),
@@ -509,6 +513,12 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
         "never" => Ok(PullPolicy::Never),
         _ => Err(format!("invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\"")),
     }
+}
+
+fn umask(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = u32::from_str_radix(text, 8).ok().filter(|number| digits && *number <= 0o777);
+    number.ok_or_else(|| format!("--umask: {text:?} is no octal number up to 0777"))
 }
 
 fn pid_mode(text: &str) -> Result<String, String> {
