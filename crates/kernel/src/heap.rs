@@ -12,8 +12,9 @@ pub fn trim() {
 }
 
 /// A variable of the environment that has a process of this program give freed pieces of its heap back to the whole, in place of keeping
-/// lists of them by size (`glibc.malloc.tcache_count` and `mxfast`, read once when the process begins). Those lists stay beyond
-/// [`trim`], and a piece of one keeps a page. It costs each allocation some nanoseconds. Without effect on another allocator.
+/// lists of them by size (`tcache_count` and `mxfast`, read once when it begins). The first kind of list outlives [`trim`], and with the second
+/// what lives long comes to lie at more places: a monitor at rest has 60 KiB of heap with both, 76 without the first, 40 without either.
+/// It costs a start four instructions in a hundred. Without effect on another allocator.
 pub const WITHOUT_CACHES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0");
 
 /// Has the allocator keep little of what is freed, from now on, for a server whose answers are large now and then: as many arenas as
