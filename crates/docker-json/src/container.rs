@@ -433,8 +433,7 @@ pub(crate) fn some(list: &[String]) -> Option<Vec<String>> {
 }
 
 fn host_config(settings: &Settings) -> HostConfig {
-    let limits = &settings.limits;
-    let (masked_paths, readonly_paths) = settings.hidden_paths().unzip();
+    let (limits, (masked_paths, readonly_paths)) = (&settings.limits, settings.hidden_paths().unzip());
     HostConfig {
         binds: some(&settings.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
         container_id_file: "",

@@ -300,11 +300,6 @@ impl ContainerFlags {
     pub fn options(&self) -> Result<Options, Failure> {
         self.check()?;
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
-        let mut labels = BTreeMap::new();
-        for path in &self.label_file {
-            labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
-        }
-        labels.extend(self.label.iter().cloned());
         let (network, networks) = network::parse(&self.network, &self.network_details())?;
         Ok(Options {
             image: image.clone(),
@@ -319,7 +314,7 @@ impl ContainerFlags {
             working_directory: given(&self.workdir),
             hostname: given(&self.hostname),
             domainname: given(&self.domainname),
-            labels,
+            labels: self.labels()?,
             terminal: self.tty,
             terminal_size: own_terminal(),
             open_stdin: self.interactive,
@@ -367,6 +362,16 @@ impl ContainerFlags {
             secrets: self.secret.iter().chain(&self.config).cloned().collect(),
             ..self.users.options()
         })
+    }
+
+    /// Those of the flags come over those of the files.
+    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut labels = BTreeMap::new();
+        for path in &self.label_file {
+            labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
+        }
+        labels.extend(self.label.iter().cloned());
+        Ok(labels)
     }
 
     /// What has one value only.

@@ -66,7 +66,6 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         dns_search: all_clean("--dns-search", &options.dns_search)?,
         dns_options: all_clean("--dns-option", &options.dns_options)?,
         extra_hosts: extra_hosts(&options.extra_hosts)?,
-        selinux_level: String::new(),
         cap_add: options.cap_add.clone(),
         cap_drop: options.cap_drop.clone(),
         capabilities: capabilities(options)?,
@@ -98,7 +97,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         health: super::health::settle(&options.health, image.health.as_ref())?,
         health_on_failure: options.health.on_failure,
         front_end: options.front_end.clone(),
-        // Found by the engine: secrets, ids, who makes the container.
+        // Found by the engine: secrets, ids, who makes the container, its SELinux level.
         ..Settings::default()
     })
 }
