@@ -61,6 +61,7 @@ const PARTS: &[Part] = &[
     Part { name: "node", slow: false, recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
     // Not a program for Docker, but gotten in the same way.
     Part { name: "criu", slow: false, recipe: newer::criu_recipe, install: newer::criu },
+    Part { name: "firewalld", slow: false, recipe: newer::firewalld_recipe, install: newer::firewalld },
     Part { name: "docker", slow: false, recipe: || SUITE.to_owned(), install: docker },
     Part { name: "rust", slow: true, recipe: || RUST.to_owned(), install: rust },
 ];
@@ -165,7 +166,7 @@ const SUITE: &str = "sid docker-cli";
 /// The newest docker that Debian has.
 fn docker(place: &Path) -> Result<()> {
     let (suite, package) = SUITE.split_once(' ').context("suite and package")?;
-    newer::unpack(place, suite, package, newer::Needs::Here)?;
+    newer::unpack(place, suite, &[package], newer::Needs::Here)?;
     // One that needs newer libraries than there are is as good as none.
     let version = output(&mut command(&place.join("usr/bin/docker").display().to_string(), ["--version"]))?;
     println!("clients: {}", version.trim());

@@ -20,8 +20,8 @@ pub enum Needs {
     Here,
 }
 
-/// Unpacks the package as the suite has it into `place`.
-pub fn unpack(place: &Path, suite: &str, package: &str, needs: Needs) -> Result<()> {
+/// Unpacks the packages as the suite has them into `place`.
+pub fn unpack(place: &Path, suite: &str, packages: &[&str], needs: Needs) -> Result<()> {
     let mirror = images::mirror().context("apt-get does not know an archive of Debian's")?;
     let apt = place.join("apt");
     fs::create_dir_all(apt.join("lists/partial"))?;
@@ -44,12 +44,12 @@ pub fn unpack(place: &Path, suite: &str, package: &str, needs: Needs) -> Result<
     run_command(command("apt-get", ["update"]).args(&options))?;
     let archives = match needs {
         Needs::Along => {
-            let words = ["install", "--download-only", "--yes", "--no-install-recommends", package];
-            run_command(command("apt-get", words).args(&options))?;
+            let words = ["install", "--download-only", "--yes", "--no-install-recommends"];
+            run_command(command("apt-get", words).args(packages).args(&options))?;
             apt.join("cache/archives")
         }
         Needs::Here => {
-            run_command(command("apt-get", ["download", package]).args(&options).current_dir(&apt))?;
+            run_command(command("apt-get", ["download"]).args(packages).args(&options).current_dir(&apt))?;
             apt.clone()
         }
     };
@@ -62,6 +62,23 @@ pub fn unpack(place: &Path, suite: &str, package: &str, needs: Needs) -> Result<
         run_command(command("dpkg-deb", ["--extract"]).arg(archive).arg(place))?;
     }
     fs::remove_dir_all(apt)?;
+    Ok(())
+}
+
+/// The suite, and of it firewalld with those modules for Python that nothing else here needs. Installed, it would watch over this machine.
+const FIREWALLD: (&str, &[&str]) = ("bookworm", &["firewalld", "python3-firewall", "python3-nftables"]);
+
+/// What is in the directory of [`firewalld`].
+pub fn firewalld_recipe() -> String {
+    format!("{FIREWALLD:?}")
+}
+
+/// firewalld in Python, which the tests start in a network of their own.
+pub fn firewalld(place: &Path) -> Result<()> {
+    let (suite, packages) = FIREWALLD;
+    unpack(place, suite, packages, Needs::Here)?;
+    let modules = place.join("usr/lib/python3/dist-packages");
+    output(command("/usr/bin/python3", ["-c", "import dbus, gi, firewall, nftables"]).env("PYTHONPATH", modules))?;
     Ok(())
 }
 
@@ -84,7 +101,7 @@ pub fn criu(place: &Path) -> Result<()> {
     let mut said = vec![];
     for suite in CRIU {
         let root = place.join(suite);
-        let checked = unpack(&root, suite, "criu", Needs::Along).and_then(|()| criu_program(place, &root));
+        let checked = unpack(&root, suite, &["criu"], Needs::Along).and_then(|()| criu_program(place, &root));
         match checked {
             Ok(version) => {
                 println!("clients: criu {version} of {suite}");

@@ -5,20 +5,22 @@
 //! `Delegate=yes`, and within the scope the v2 back end as everywhere ([`Hierarchy::beneath`]). Limits are written by us
 //! there; [`properties`] says them to systemd too, for those who want them on the unit itself (runc's systemd driver).
 //!
-//! D-Bus is spoken by the 300 lines of [`wire`], since no more than three methods of one object are needed. The whole
+//! Spoken over D-Bus by our own crate [`dbus`], since no more than three methods of one object are needed. The whole
 //! exchange is one write and a wait. org.freedesktop.systemd1(5), systemd.scope(5), systemd.resource-control(5).
 
-mod wire;
+mod requests;
 
 use crate::convert::{cpu_weight, io_weight};
 use crate::delegation::own_group;
 use crate::error::{Error, Invalid, Result};
 use crate::hierarchy::{Hierarchy, Layout};
+pub use dbus::Value;
+use dbus::Writer;
 use oci::runtime::LinuxResources;
+use requests::Manager;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use wire::{Connection, Writer};
 
 /// Which systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,21 +30,6 @@ pub enum Bus {
     System,
     /// The calling user's own (`$XDG_RUNTIME_DIR/bus`).
     User,
-}
-
-/// A property of a unit, in the types that are needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// `s`
-    Text(String),
-    /// `b`
-    Flag(bool),
-    /// `t`
-    Number(u64),
-    /// `au`
-    Numbers(Vec<u32>),
-    /// `ay`
-    Bytes(Vec<u8>),
 }
 
 /// A running scope.
@@ -123,8 +110,8 @@ impl Scope {
             }
         });
         body.array(8, |_| {});
-        let mut connection = Connection::open(&addresses(bus))?;
-        connection.job("StartTransientUnit", "ssa(sv)a(sa(sv))", &body, unit)?;
+        let mut manager = Manager::open(&addresses(bus))?;
+        manager.job("StartTransientUnit", "ssa(sv)a(sa(sv))", &body, unit)?;
         Ok(Scope { bus, unit: unit.to_owned() })
     }
 
@@ -136,8 +123,8 @@ impl Scope {
         let mut body = Writer::default();
         body.text(&self.unit);
         body.text("replace");
-        let mut connection = Connection::open(&addresses(self.bus))?;
-        match connection.job("StopUnit", "ss", &body, &self.unit) {
+        let mut manager = Manager::open(&addresses(self.bus))?;
+        match manager.job("StopUnit", "ss", &body, &self.unit) {
             Err(Error::Systemd { reason, .. }) if reason.contains("NoSuchUnit") => Ok(()),
             result => result,
         }
@@ -156,8 +143,8 @@ impl Scope {
         body.text(&self.unit);
         body.flag(true);
         body.array(8, |body| properties.iter().for_each(|(name, value)| body.property(name, value)));
-        let mut connection = Connection::open(&addresses(self.bus))?;
-        connection.call("SetUnitProperties", "sba(sv)", &body)
+        let mut manager = Manager::open(&addresses(self.bus))?;
+        manager.call("SetUnitProperties", "sba(sv)", &body)
     }
 
     /// Its unit name.

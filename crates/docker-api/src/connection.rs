@@ -18,7 +18,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use std::convert::Infallible;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a client may take to send the head of a request, the time between two requests included.
@@ -27,6 +27,12 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 const HEAD_LIMIT: usize = 64 << 10;
 /// Most header fields of a request.
 const HEAD_FIELDS: usize = 128;
+
+/// Header fields that every answer gets here and from HTTP itself, so that they have room at once.
+const FIELDS: usize = 8;
+/// The newest version, as answers name it.
+static NEWEST_WRITTEN: LazyLock<HeaderValue> =
+    LazyLock::new(|| HeaderValue::from_str(&NEWEST.to_string()).unwrap_or_else(|_| HeaderValue::from_static("")));
 
 /// Serves one client until it goes or the server ends.
 pub async fn serve(
@@ -43,6 +49,7 @@ pub async fn serve(
     if !came {
         return;
     }
+    let peer = Arc::new(peer);
     let parting = Arc::new(Parting::default());
     socket.tell(&parting);
     let requests = Arc::downgrade(&parting);
@@ -82,18 +89,18 @@ pub async fn serve(
 
 async fn answer(
     shared: Arc<Shared>,
-    peer: Peer,
+    peer: Arc<Peer>,
     kind: Kind,
     parting: Weak<Parting>,
     request: Request<Incoming>,
 ) -> Reply {
-    let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let (method, uri, began) = (request.method().clone(), request.uri().clone(), Instant::now());
     let head = method == Method::HEAD;
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let result = if kind == Kind::Metrics && path != "/metrics" {
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let result = if kind == Kind::Metrics && uri.path() != "/metrics" {
         Err(Failure::missing("page not found: only /metrics is served here"))
     } else {
-        dispatch(shared.clone(), peer.clone(), kind, parting, request, &query).await
+        dispatch(shared.clone(), peer.clone(), kind, parting.clone(), request, &query).await
     };
     let (mut reply, said) = match result {
         Ok(reply) => (reply, None),
@@ -111,29 +118,31 @@ async fn answer(
     // Queries are left out: they hold what people type. Of parameters that no handler wanted the names are told.
     shared.log.tell(level, "request", || {
         json!({
-            "method": method.as_str(), "path": path, "status": status.as_u16(), "seconds": took.as_secs_f64(),
+            "method": method.as_str(), "path": uri.path(), "status": status.as_u16(), "seconds": took.as_secs_f64(),
             "peer": peer.who.to_string(), "pid": peer.who.pid(), "tier": peer.tier.name(), "said": said,
             "unread": (status.as_u16() < 400).then(|| query.unread()),
         })
     });
     let headers = reply.headers_mut();
+    headers.reserve(FIELDS);
     headers.insert(SERVER, HeaderValue::from_static(concat!("dhow/", env!("CARGO_PKG_VERSION"), " (linux)")));
     headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
     headers.insert(HeaderName::from_static("ostype"), HeaderValue::from_static("linux"));
-    if let Ok(newest) = HeaderValue::from_str(&NEWEST.to_string()) {
-        headers.insert(HeaderName::from_static("api-version"), newest);
-    }
+    headers.insert(HeaderName::from_static("api-version"), NEWEST_WRITTEN.clone());
     if head && !reply.headers().contains_key(hyper::header::CONTENT_LENGTH) {
         // Go's client waits for a length, or takes none for "unknown".
         reply.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         *reply.body_mut() = reply::Content::Whole(None);
+    }
+    if let Some(parting) = parting.upgrade() {
+        parting.answer(reply.body());
     }
     reply
 }
 
 async fn dispatch(
     shared: Arc<Shared>,
-    peer: Peer,
+    peer: Arc<Peer>,
     kind: Kind,
     parting: Weak<Parting>,
     mut request: Request<Incoming>,

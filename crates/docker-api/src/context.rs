@@ -4,6 +4,7 @@ use crate::access::Peer;
 use crate::content::Content;
 use crate::failure::Failure;
 use crate::flights::Flights;
+use crate::glances::Glances;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::query::Query;
@@ -23,6 +24,8 @@ pub struct Shared {
     pub workers: Workers,
     /// What is being looked up for several clients at once.
     pub flights: Flights,
+    /// What was answered a moment ago.
+    pub glances: Glances,
     /// Who waits for what has not started.
     pub runs: Runs,
     /// Exec sessions that were made here.
@@ -41,7 +44,7 @@ pub struct Context {
     /// The server.
     pub shared: Arc<Shared>,
     /// Who asks, and what they may.
-    pub peer: Peer,
+    pub peer: Arc<Peer>,
     /// The version that was asked.
     pub version: Version,
     /// What stands behind the question mark.

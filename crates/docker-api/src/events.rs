@@ -64,7 +64,7 @@ const CHUNK: usize = 32 << 10;
 /// What a client may hear of: a confined one of its own containers and nothing else.
 struct Seen {
     shared: Arc<Shared>,
-    peer: Peer,
+    peer: Arc<Peer>,
     /// Containers that were asked about, and whether they are its own.
     own: BTreeMap<String, bool>,
 }

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,10 @@ struct Session {
 
 /// All sessions that were made here.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<HashMap<String, Session>>);
+pub struct Sessions {
+    all: Mutex<HashMap<String, Session>>,
+    changes: AtomicU64,
+}
 
 /// How long a session that has ended, or was never started, can be asked about.
 const KEPT: Duration = Duration::from_secs(600);
@@ -40,7 +44,19 @@ const MANY: usize = 128;
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
         // Nothing that can panic happens while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for who changes them. Whoever has looked before it changed something, and counts afterwards, hears of it.
+    fn lock_to_change(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        let sessions = self.lock();
+        self.changes.fetch_add(1, Relaxed);
+        sessions
+    }
+
+    /// How often they have been changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
 
     fn find(&self, id: &str) -> Result<Session, Failure> {
@@ -57,14 +73,14 @@ impl Sessions {
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Session)) {
-        if let Some(session) = self.lock().get_mut(id) {
+        if let Some(session) = self.lock_to_change().get_mut(id) {
             change(session);
             session.changed = Instant::now();
         }
     }
 
     fn add(&self, id: String, session: Session) {
-        let mut sessions = self.lock();
+        let mut sessions = self.lock_to_change();
         if sessions.len() >= MANY {
             sessions.retain(|_, each| (each.started && each.exit_code.is_none()) || each.changed.elapsed() < KEPT);
         }
@@ -80,7 +96,7 @@ impl Sessions {
 
     /// Forgets those of a container that is gone.
     pub fn forget(&self, container: &str) {
-        self.lock().retain(|_, each| each.container != container);
+        self.lock_to_change().retain(|_, each| each.container != container);
     }
 }
 

@@ -11,10 +11,11 @@
 //!
 //! - `access`: who may do what; [`log`], `metrics`: what the server tells of itself; [`tls`]: clients over a network
 //! - [`listen`]: sockets; `connection`: one client, its limits; `old_style`: streams without an `Upgrade` header;
-//!   `parting`: clients that go
+//!   `parting`: clients that go; `taking`: clients that take nothing
 //! - `route`, `version`, `newer`, `query`, `spelling`: from a request to a handler; `reply`, `failure`: and back
 //! - `workers`: the engine blocks and belongs to one thread; here is who calls it
 //! - `flights`: clients that ask for the same at the same time are told the same
+//! - `glances`: what was answered a moment ago, told again in the event loop as long as it is true
 //! - `runs`: those who wait for, or are attached to, what has not been started yet
 //! - `streams`, `websocket`, `polled`: between a hijacked connection and a monitor
 //! - `create`: Docker's container configuration as the engine's options
@@ -33,6 +34,7 @@ mod exec;
 mod failure;
 mod filters;
 mod flights;
+mod glances;
 mod images;
 pub mod listen;
 pub mod log;
@@ -51,6 +53,7 @@ mod server;
 mod spelling;
 mod streams;
 mod system;
+mod taking;
 pub mod tls;
 mod version;
 mod volumes;

@@ -6,6 +6,7 @@
 //! its own, so only a connection's first request is looked at.
 
 use crate::parting::Parting;
+use crate::taking::Taking;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,6 +38,7 @@ pub struct Socket {
     old_style: bool,
     /// Who hears that the client has said all, as long as HTTP is spoken.
     parting: Weak<Parting>,
+    taking: Taking,
 }
 
 /// Longest head of a request that is looked at, in bytes.
@@ -46,13 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Socket {
-        Socket {
-            raw: Raw::Unix(stream),
-            ahead: Bytes::new(),
-            behind: Bytes::new(),
-            old_style: false,
-            parting: Weak::new(),
-        }
+        Socket::over(Raw::Unix(stream))
     }
 }
 
@@ -60,26 +56,14 @@ impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Socket {
         // Keys that are typed should not wait for more of them; without it they come late, but come.
         drop(stream.set_nodelay(true));
-        Socket {
-            raw: Raw::Tcp(stream),
-            ahead: Bytes::new(),
-            behind: Bytes::new(),
-            old_style: false,
-            parting: Weak::new(),
-        }
+        Socket::over(Raw::Tcp(stream))
     }
 }
 
 impl From<TlsStream<TcpStream>> for Socket {
     fn from(stream: TlsStream<TcpStream>) -> Socket {
         drop(stream.get_ref().0.set_nodelay(true));
-        Socket {
-            raw: Raw::Tls(Box::new(stream)),
-            ahead: Bytes::new(),
-            behind: Bytes::new(),
-            old_style: false,
-            parting: Weak::new(),
-        }
+        Socket::over(Raw::Tls(Box::new(stream)))
     }
 }
 
@@ -94,6 +78,11 @@ impl AsFd for Socket {
 }
 
 impl Socket {
+    fn over(raw: Raw) -> Socket {
+        let (ahead, behind) = (Bytes::new(), Bytes::new());
+        Socket { raw, ahead, behind, old_style: false, parting: Weak::new(), taking: Taking::default() }
+    }
+
     /// Has `parting` told when the client has said all.
     pub fn tell(&mut self, parting: &Arc<Parting>) {
         self.parting = Arc::downgrade(parting);
@@ -220,26 +209,53 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let socket = self.get_mut();
-        ready!(socket.poll_behind(cx))?;
-        if socket.old_style
+impl Socket {
+    fn write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_behind(cx))?;
+        if self.old_style
             && let Some(head) = plain_head(buf)
         {
-            socket.old_style = false;
-            socket.behind = head;
+            self.old_style = false;
+            self.behind = head;
             // What does not fit now goes before the next write, or with the flush.
-            if let Poll::Ready(Err(error)) = socket.poll_behind(cx) {
+            if let Poll::Ready(Err(error)) = self.poll_behind(cx) {
                 return Poll::Ready(Err(error));
             }
             return Poll::Ready(Ok(buf.len()));
         }
-        match &mut socket.raw {
+        match &mut self.raw {
             Raw::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Raw::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Raw::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
+    }
+
+    fn write_pieces(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.old_style {
+            // The head of the answer, which is to be looked at, is the first that says anything.
+            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return self.write(cx, first);
+        }
+        ready!(self.poll_behind(cx))?;
+        match &mut self.raw {
+            Raw::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Raw::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Raw::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// What became of a write, or that the client has taken nothing for too long.
+    fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let whole = written.is_pending() && self.parting.upgrade().is_some_and(|parting| parting.is_whole());
+        self.taking.judge(cx, written, whole)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let socket = self.get_mut();
+        let written = socket.write(cx, buf);
+        socket.judge(cx, written)
     }
 
     fn poll_write_vectored(
@@ -247,18 +263,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.old_style {
-            // The head of the answer, which is to be looked at, is the first that says anything.
-            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-            return self.poll_write(cx, first);
-        }
         let socket = self.get_mut();
-        ready!(socket.poll_behind(cx))?;
-        match &mut socket.raw {
-            Raw::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Raw::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Raw::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
+        let written = socket.write_pieces(cx, slices);
+        socket.judge(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -335,6 +342,50 @@ mod tests {
             let mut written = String::new();
             theirs.read_to_string(&mut written).await.unwrap();
             assert_eq!(written, "HTTP/1.1 200 OK\r\n\r\nrest");
+        });
+    }
+
+    #[test]
+    fn who_takes_nothing_of_a_whole_answer_is_let_go() {
+        use crate::reply::Content;
+        use tokio::io::AsyncWriteExt;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let parting = Arc::new(Parting::default());
+            let mut socket = Socket::from(ours);
+            socket.taking = Taking::within(Duration::from_millis(100));
+            socket.tell(&parting);
+            let large = vec![0_u8; 4 << 20];
+            // A stream waits.
+            let (_sender, pieces) = tokio::sync::mpsc::channel(1);
+            parting.answer(&Content::Stream(pieces));
+            let waited = tokio::time::timeout(Duration::from_secs(1), socket.write_all(&large)).await;
+            assert!(waited.is_err(), "{waited:?}");
+            // An answer that is taken slowly, each part of it within its time, comes through.
+            parting.answer(&Content::Whole(None));
+            socket.taking = Taking::within(Duration::from_secs(60));
+            let taker = async {
+                let mut part = vec![0_u8; 1 << 20];
+                loop {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    assert!(theirs.read(&mut part).await.unwrap() > 0);
+                }
+            };
+            let written = tokio::select! {
+                written = socket.write_all(&large) => written,
+                () = taker => Ok(()),
+            };
+            assert!(written.is_ok());
+            // One that is not taken any more does not.
+            socket.taking = Taking::within(Duration::from_millis(100));
+            let written = tokio::time::timeout(Duration::from_secs(60), socket.write_all(&large)).await;
+            let error = written.expect("it does not wait for ever").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            // Where no HTTP is spoken any more nobody is hurried.
+            drop(parting);
+            let waited = tokio::time::timeout(Duration::from_secs(1), socket.write_all(&large)).await;
+            assert!(waited.is_err(), "{waited:?}");
         });
     }
 

@@ -5,6 +5,7 @@
 //! (unix(7), poll(2): `POLLHUP` only when both directions are shut). TCP does not, so its clients get a few seconds more.
 
 use crate::polled::is_ready;
+use crate::reply;
 use hyper::body::Body;
 use rustix::event::PollFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,6 +28,8 @@ pub struct Parting {
     complete: AtomicBool,
     /// Said already that nothing more comes.
     noted: AtomicBool,
+    /// The answer that is on its way is in memory as a whole, and stays there until it is taken.
+    whole: AtomicBool,
     /// The socket of a client that has said all, and whether it can tell when it goes.
     socket: Mutex<Option<(OwnedFd, bool)>>,
     told: Notify,
@@ -36,6 +39,16 @@ impl Parting {
     /// A request begins.
     pub fn begin(&self, body: &impl Body) {
         self.complete.store(body.is_end_stream(), Relaxed);
+    }
+
+    /// There is an answer, as a whole or piece by piece.
+    pub fn answer(&self, answer: &reply::Content) {
+        self.whole.store(matches!(answer, reply::Content::Whole(_)), Relaxed);
+    }
+
+    /// Whether the answer stays in memory until it is taken.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Relaxed)
     }
 
     /// The request has come to its end.

@@ -4,6 +4,7 @@ use crate::access::{Policy, PolicyError, Who};
 use crate::connection;
 use crate::context::Shared;
 use crate::flights::Flights;
+use crate::glances::Glances;
 use crate::listen::{self, Address, Listener, Way};
 use crate::log::{Level, Log};
 use crate::metrics::Metrics;
@@ -98,6 +99,7 @@ async fn give_back(shared: Arc<Shared>) {
         shared.left.notified().await;
         while tokio::time::timeout(QUIET, shared.left.notified()).await.is_ok() {}
         shared.flights.forget();
+        shared.glances.forget();
         kernel::heap::trim();
         // Of what is resident then, most would be instructions that nobody executes.
         kernel::heap::let_go_of_program();
@@ -156,12 +158,15 @@ async fn run(
     let shared = Arc::new(Shared {
         workers: Workers::new(&options.engine, &left),
         flights: Flights::default(),
+        glances: Glances::default(),
         runs: Runs::default(),
         execs: crate::exec::Sessions::default(),
         metrics: Metrics::default(),
         log: options.log.clone(),
         left,
     });
+    // What its start needed is given back, too, if nobody comes.
+    shared.left.notify_one();
     tokio::spawn(give_back(shared.clone()));
     let (end, ending) = watch::channel(false);
     let room = Arc::new(Semaphore::new(CLIENTS));

@@ -89,9 +89,11 @@ pub async fn info(context: Context) -> Result<Reply, Failure> {
     reply::ok(&document)
 }
 
-/// Our own, and those that are configured.
+/// All names that a container's `Runtime` can have: our own, those that mean it where nobody has configured them, and those that are
+/// configured. Clients look here before they ask for one.
 fn runtimes(info: &Info) -> Value {
-    let own = ("dhow".to_owned(), json!({ "path": "dhow" }));
+    let own = [engine::runtimes::OWN].into_iter().chain(engine::runtimes::DEFAULTS);
+    let own = own.map(|name| (name.to_owned(), json!({ "path": engine::runtimes::OWN })));
     let others = info.runtimes.iter().map(|runtime| {
         let mut about = json!({ "path": runtime.program });
         if !runtime.arguments.is_empty() {
@@ -99,7 +101,7 @@ fn runtimes(info: &Info) -> Value {
         }
         (runtime.name.clone(), about)
     });
-    Value::Object(others.chain([own]).collect())
+    Value::Object(own.chain(others).collect())
 }
 
 /// What the engine and the machine are, by the names of Docker's fields.

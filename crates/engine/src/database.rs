@@ -11,6 +11,7 @@
 //! Layers, blobs and directories carry their own locks (crate `store`); the order is: store lock, then database.
 
 use crate::error::{Error, Kind, Result};
+use crate::wal_head::Head;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rustix::fs::{Mode, OFlags};
@@ -366,6 +367,11 @@ impl Database {
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .sql("look whether the database has changed")?;
         Ok(Version { connection: self.number, changes: self.changes, others })
+    }
+
+    /// The same for who has no connection, where it can be told: what was committed is the same as long as it is current.
+    pub(crate) fn head(&self) -> Option<Head> {
+        Head::of(self.connection.path()?)
     }
 
     /// The connection, for reading.

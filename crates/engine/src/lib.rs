@@ -64,6 +64,7 @@ mod sweep;
 mod users;
 mod view;
 pub mod volumes;
+mod wal_head;
 pub mod xray;
 
 pub use archives::{ArchiveIn, PathStat};
@@ -76,7 +77,7 @@ pub use containers::options::{
 pub use containers::record::{Address, Container, Run, Settings, Status};
 pub use containers::{
     ArchiveCompression, CheckpointChoices, CheckpointExport, CheckpointImport, Created, Detail, Exec, ExecOptions,
-    ExecState, Inspected, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Stamp, Started, Streams, Top,
+    ExecState, Glance, Inspected, LogPlace, NetworkUsage, PruneFilter, Pruned, Sizes, Stamp, Started, Streams, Top,
     UpdateOptions, Usage, Waiting,
 };
 pub use directories::Directories;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub const OWN: &str = "dhow";
 
 /// Names that Docker's users write for want of another: its default. Unless they are configured they mean our own.
-const DEFAULTS: [&str; 2] = ["runc", "io.containerd.runc.v2"];
+pub const DEFAULTS: [&str; 2] = ["runc", "io.containerd.runc.v2"];
 
 /// Runtimes that are found by their name where nobody has configured them, as in Podman.
 const KNOWN: [&str; 6] = ["crun", "kata-runtime", "krun", "ocijail", "runsc", "youki"];

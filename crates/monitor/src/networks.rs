@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::namespaces::{self, Namespaces};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::Pid;
 
@@ -45,7 +46,13 @@ impl Monitor {
         let pid = pid.and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Error::refused(Kind::NotRunning, "the container is not running"))?;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Launch { kind: Kind::Failed, source };
-        let namespace = namespaces::open(pid, Namespaces::NETWORK).map_err(|error| failed(error.into()))?;
+        let namespace = match namespaces::open(pid, Namespaces::NETWORK) {
+            // It has ended and is not reaped yet: such a process has no namespaces any more (namespaces(7)).
+            Err(error) if error.errno() == Errno::NOENT => {
+                return Err(Error::refused(Kind::NotRunning, "the container has ended"));
+            }
+            opened => opened.map_err(|error| failed(error.into()))?,
+        };
         let work = || -> Result<(), network::Error> {
             change.attachments.iter().try_for_each(|each| network::attach(each, namespace.as_fd()))?;
             change.direct.iter().try_for_each(|each| network::attach_direct(each, namespace.as_fd()))?;

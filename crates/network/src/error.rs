@@ -63,6 +63,9 @@ pub enum Error {
     /// The process could not return to the network namespace it came from; it must end.
     #[error("could not return to the original network namespace: {0}")]
     Stranded(Refusal),
+    /// firewalld runs, and could not be asked to let containers out.
+    #[error("firewalld could not be asked to let containers out: {0}")]
+    Firewalld(#[source] dbus::Error),
     /// A published port cannot be put into the maps.
     #[error("port {port} cannot be published: {reason}")]
     Publish {

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
+pub(crate) use rules::ARRIVED;
 pub use watch::Watch;
 
 /// How often a change is tried again when somebody else changed rules between our reading and our writing.

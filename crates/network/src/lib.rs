@@ -1,7 +1,7 @@
 //! Networks of containers: bridges, veth pairs, addresses, firewall rules, published ports, name answers.
 //!
 //! Spoken to the kernel directly: rtnetlink for devices, addresses and routes, nfnetlink for one nftables table of ours
-//! (`inet dhow`), `/proc/sys/net` for settings. No other program is started, nothing of others is changed or flushed.
+//! (`inet dhow`), `/proc/sys/net` for settings. No other program is started, nothing of others is changed or flushed; firewalld is asked over D-Bus.
 //! What is to be made is given as plain values ([`plan`]); which container has which address is the engine's to remember.
 //!
 //! Does not own: the state database, the container's namespaces (they are borrowed as file descriptors), `resolv.conf`.
@@ -18,6 +18,7 @@ mod bridge;
 mod cidr;
 mod error;
 mod firewall;
+mod firewalld;
 mod gate;
 mod lend;
 mod links;
@@ -38,6 +39,7 @@ pub use firewall::{
     Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_owner,
     rules_present, unpublish,
 };
+pub use firewalld::{ask_firewalld, firewalld_waits, forget_in_firewalld};
 pub use lend::lend;
 pub use links::{Link, Traffic, Upper, check_name, link, list as links};
 pub use namespace::within;

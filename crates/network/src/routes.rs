@@ -151,27 +151,55 @@ pub(crate) fn add_route(destination: Cidr, gateway: Option<IpAddr>, index: u32) 
     request
 }
 
-/// Everything that has the mark is for this host, whatever address it is for: a rule and a table with one route.
-pub(crate) fn for_this_host(ipv6: bool, mark: u32, loopback: u32) -> [Request; 2] {
-    const RTM_NEWRULE: u16 = 32;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+/// Tables of no other use.
+const TABLE_OF_THIS_HOST: u32 = 25_704;
+const TABLE_OF_THE_GATE: u32 = 25_705;
+
+/// What has the mark is looked up in the table; `local` for what this host itself sends or asks, not what it forwards.
+fn rule(kind: u16, flags: u16, ipv6: bool, mark: u32, table: u32, local: bool) -> Request {
+    const FRA_IIFNAME: u16 = 3;
     const FRA_PRIORITY: u16 = 6;
     const FRA_FWMARK: u16 = 10;
     const FRA_TABLE: u16 = 15;
     const FR_ACT_TO_TBL: u8 = 1;
-    const RTN_LOCAL: u8 = 2;
-    const RT_SCOPE_HOST: u8 = 254;
     /// Before the main table (32766), behind the local one (0).
     const PRIORITY: u32 = 100;
-    /// A table of no other use.
-    const TABLE: u32 = 25_704;
-    let mut rule = Request::new(RTM_NEWRULE, CREATE | EXCLUSIVE);
+    let mut rule = Request::new(kind, flags);
     // `struct fib_rule_hdr`.
     rule.raw(&[family(ipv6), 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL]).raw(&[0; 4]);
-    rule.u32(FRA_PRIORITY, PRIORITY).u32(FRA_FWMARK, mark).u32(FRA_TABLE, TABLE);
+    rule.u32(FRA_PRIORITY, PRIORITY).u32(FRA_FWMARK, mark).u32(FRA_TABLE, table);
+    if local {
+        rule.text(FRA_IIFNAME, "lo");
+    }
+    rule
+}
+
+/// For whoever asks by which device senders of what has the mark are reached (`fib saddr . mark . iif`): by the gate. Packets are
+/// not led there, since the rule is not for what comes in by a device.
+pub(crate) fn back_through_the_gate(mark: u32, gate: u32) -> [Request; 2] {
+    let rule = rule(RTM_NEWRULE, CREATE | EXCLUSIVE, true, mark, TABLE_OF_THE_GATE, true);
+    let mut route = Request::new(RTM_NEWROUTE, CREATE | REPLACE);
+    route.raw(&[family(true), 0, 0, 0, 0, RTPROT_BOOT, 0, RTN_UNICAST]).raw(&[0; 4]);
+    route.u32(RTA_TABLE, TABLE_OF_THE_GATE).u32(RTA_OIF, gate);
+    [rule, route]
+}
+
+/// Takes the rule of [`back_through_the_gate`] away; the route goes with its device.
+pub(crate) fn not_through_the_gate(mark: u32) -> Request {
+    rule(RTM_DELRULE, 0, true, mark, TABLE_OF_THE_GATE, true)
+}
+
+/// Everything that has the mark is for this host, whatever address it is for: a rule and a table with one route.
+pub(crate) fn for_this_host(ipv6: bool, mark: u32, loopback: u32) -> [Request; 2] {
+    const RTN_LOCAL: u8 = 2;
+    const RT_SCOPE_HOST: u8 = 254;
+    let rule = rule(RTM_NEWRULE, CREATE | EXCLUSIVE, ipv6, mark, TABLE_OF_THIS_HOST, false);
     let mut route = Request::new(RTM_NEWROUTE, CREATE | REPLACE);
     let scope = if ipv6 { 0 } else { RT_SCOPE_HOST };
     route.raw(&[family(ipv6), 0, 0, 0, 0, RTPROT_BOOT, scope, RTN_LOCAL]).raw(&[0; 4]);
-    route.u32(RTA_TABLE, TABLE).u32(RTA_OIF, loopback);
+    route.u32(RTA_TABLE, TABLE_OF_THIS_HOST).u32(RTA_OIF, loopback);
     [rule, route]
 }
 

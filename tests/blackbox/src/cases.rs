@@ -31,6 +31,7 @@ mod docker_verbs;
 mod docker_versions;
 mod events;
 mod file_servers;
+mod firewalld;
 mod firewalls;
 mod hardening;
 mod health;
@@ -126,6 +127,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         combinations::CASES,
         net_attacks::CASES,
         cni::CASES,
+        firewalld::CASES,
         firewalls::CASES,
         oci::CASES,
         hardening::CASES,

@@ -90,7 +90,8 @@ fn serve(bench: &Bench, name: &str) -> Result<(f64, f64)> {
         std::thread::sleep(Duration::from_micros(200));
     }
     let started = began.elapsed().as_secs_f64() * 1e3;
-    std::thread::sleep(Duration::from_millis(300));
+    // A second after the last client has gone it gives back what it does not need.
+    std::thread::sleep(Duration::from_millis(2500));
     Ok((started, resident(server.0.id())?))
 }
 

@@ -4,14 +4,15 @@ use serde_json::Value;
 
 /// Our crates, lowest first, and what each may use of ours.
 const EDGES: &[(&str, &[&str])] = &[
+    ("dbus", &[]),
     ("kernel", &[]),
     ("oci", &[]),
     ("archive", &[]),
     ("erofs", &[]),
     ("seccomp", &["oci"]),
-    ("cgroup", &["kernel", "oci"]),
+    ("cgroup", &["dbus", "kernel", "oci"]),
     ("criu", &["kernel"]),
-    ("network", &["kernel"]),
+    ("network", &["dbus", "kernel"]),
     ("registry", &["oci"]),
     ("signature", &["oci"]),
     ("store", &["kernel", "oci", "archive", "erofs"]),

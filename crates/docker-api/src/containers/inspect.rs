@@ -2,6 +2,7 @@
 
 use crate::context::{Context, Shared};
 use crate::failure::Failure;
+use crate::glances::Before;
 use crate::reply::{self, Reply};
 use crate::version::Version;
 use bytes::Bytes;
@@ -22,8 +23,11 @@ pub async fn inspect(context: Context, wanted: &str) -> Result<Reply, Failure> {
         context.workers().patient_translate(work).await?
     } else {
         let same = format!("inspect {form:?} {wanted}");
+        if let Some(answer) = shared.glances.answer(&same, &shared.execs) {
+            return Ok(reply::document(answer));
+        }
         let kept = same.clone();
-        let work = move |engine: &Engine| without_sizes(engine, &shared, &name, form, kept);
+        let work = move |engine: &Engine| without_sizes(engine, &shared, &name, form, &kept);
         context.shared.flights.join(context.workers(), Some(same), work).await?
     };
     Ok(reply::document(document))
@@ -63,11 +67,18 @@ thread_local! {
     static ANSWERS: RefCell<HashMap<String, Kept>> = RefCell::default();
 }
 
-fn without_sizes(engine: &Engine, shared: &Shared, name: &str, form: Form, asked: String) -> Result<Bytes, Failure> {
+fn without_sizes(engine: &Engine, shared: &Shared, name: &str, form: Form, asked: &str) -> Result<Bytes, Failure> {
+    let before = Before::now(&shared.execs);
+    let keep = |stamp: &Stamp, answer: &Bytes| {
+        if let Some(glance) = stamp.glance() {
+            shared.glances.keep(asked, before, glance, answer.clone());
+        }
+    };
     ANSWERS.with_borrow_mut(|answers| {
-        let known = answers.get(&asked);
+        let known = answers.get(asked);
         let (container, stamp) = match (engine.inspect_again(name, known.map(|kept| &kept.stamp))?, known) {
             (Inspected::Same, Some(kept)) if kept.sessions == shared.execs.of(kept.stamp.container()) => {
+                keep(&kept.stamp, &kept.answer);
                 return Ok(kept.answer.clone());
             }
             (Inspected::Same, _) => (Box::new(engine.inspect(name)?), None),
@@ -75,12 +86,13 @@ fn without_sizes(engine: &Engine, shared: &Shared, name: &str, form: Form, asked
         };
         let sessions = shared.execs.of(&container.id);
         let answer = document(engine, &container, sessions.clone(), form, false)?;
-        answers.remove(&asked);
+        answers.remove(asked);
         if let Some(stamp) = stamp.filter(|_| answer.len() <= LARGEST) {
             if answers.len() >= KEPT {
                 answers.clear();
             }
-            answers.insert(asked, Kept { stamp, sessions, answer: answer.clone() });
+            keep(&stamp, &answer);
+            answers.insert(asked.to_owned(), Kept { stamp, sessions, answer: answer.clone() });
         }
         Ok(answer)
     })

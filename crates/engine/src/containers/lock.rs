@@ -40,6 +40,14 @@ pub(crate) fn is_there(directories: &Directories, id: &str) -> bool {
     directories.container_run(id).join("lock").exists()
 }
 
+/// Whether somebody holds the lock in a run's directory at this moment. Nothing is waited for, and nothing is taken but, where nobody
+/// holds it, for the moment of the question.
+pub(crate) fn is_held(run: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    rustix::fs::open(run.join("lock"), flags, Mode::empty())
+        .is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+}
+
 /// What the name of a directory begins with that is not seen yet.
 const UNSEEN: char = '.';
 
@@ -219,6 +227,7 @@ mod tests {
         std::fs::create_dir_all(directory.join("criu/root")).unwrap();
         let lock = claim(&directories, "id").unwrap().expect("nobody holds it");
         assert!(claim(&directories, "id").unwrap().is_none(), "it is held");
+        assert!(is_held(&directory));
         let names = |path: &Path| {
             let entries = std::fs::read_dir(path).unwrap();
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
@@ -227,6 +236,6 @@ mod tests {
         assert_eq!(names(directory.parent().unwrap()), ["id"]);
         release(&directories, "id").unwrap();
         drop(lock);
-        assert!(!directory.exists());
+        assert!(!directory.exists() && !is_held(&directory));
     }
 }

@@ -194,7 +194,7 @@ impl Engine {
         }
         let plan = self.monitor_plan(entry, &spec, &network, attach)?;
         let mut sockets = network.sockets;
-        let warning = network.user.as_mut().and_then(|user| user.warning.take());
+        let warning = network.user.as_mut().and_then(|user| user.warning.take()).or(network.remark);
         sockets.extend(network.user.into_iter().flat_map(networks::UserNetwork::for_monitor));
         Ok((plan, sockets, warning))
     }
@@ -209,8 +209,8 @@ impl Engine {
         if entry.settings.network != NetworkMode::Bridge {
             return Ok(networks::Joined::default());
         }
-        let joined = self.join_networks(entry, kept)?;
-        self.set_up_networks(&joined)?;
+        let mut joined = self.join_networks(entry, kept)?;
+        joined.remark = self.set_up_networks(&joined)?;
         entry.endpoints = joined.endpoints();
         Ok(joined)
     }

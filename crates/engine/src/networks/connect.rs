@@ -13,6 +13,9 @@ use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use monitor::NetworkChange;
 
+/// What options begin with that Docker's own drivers obey.
+const DOCKERS: &str = "com.docker.network.";
+
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidArgument, message)
 }
@@ -40,7 +43,8 @@ pub(crate) fn check(network: &Network, request: &NetworkRequest) -> Result<()> {
     {
         return Err(invalid(format!("invalid MAC address: {mac}")));
     }
-    for (key, value) in &request.driver_options {
+    // Docker keeps what it does not know for a driver that may: there is none here, and it is shown to whoever looks for it.
+    for (key, value) in request.driver_options.iter().filter(|(key, _)| key.starts_with(DOCKERS)) {
         if key != "com.docker.network.endpoint.ifname" {
             return Err(invalid(format!("the option {key} of a container on a network is not supported")));
         }
@@ -222,7 +226,7 @@ impl Engine {
         };
         let directory = self.directories().container_run(&entry.id);
         match monitor::client::change_network(&directory, change) {
-            Err(error) if error.kind() == monitor::Kind::Gone => return Ok(false),
+            Err(error) if matches!(error.kind(), monitor::Kind::Gone | monitor::Kind::NotRunning) => return Ok(false),
             other => other.internal(|| format!("cannot change the networks of container {}", entry.name))?,
         }
         self.move_ports(entry, after)?;

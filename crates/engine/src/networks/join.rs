@@ -32,6 +32,8 @@ pub(crate) struct Joined {
     pub names: Option<NamePlan>,
     /// The namespace in which its networks are, where that is not the host's.
     pub user: Option<UserNetwork>,
+    /// What the user should know.
+    pub remark: Option<String>,
 }
 
 impl Joined {
@@ -144,7 +146,7 @@ impl Engine {
             self.record_of_network(&each.network, "connect", Some(&entry.id));
         }
         let names = self.name_plan(entry, &all);
-        Ok(Joined { all, published, sockets: held.sockets, names, user })
+        Ok(Joined { all, published, sockets: held.sockets, names, user, remark: None })
     }
 
     fn networks_of(&self, entry: &Entry) -> Result<Vec<(Network, NetworkRequest)>> {

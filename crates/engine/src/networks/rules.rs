@@ -28,17 +28,23 @@ fn filter_failed() -> String {
 }
 
 impl Engine {
-    /// Sees to it that bridges and rules are there, whatever was done to them since, and publishes the ports.
-    pub(crate) fn set_up_networks(&self, joined: &Joined) -> Result<()> {
+    /// Sees to it that bridges and rules are there, whatever was done to them since, and publishes the ports. Returns what the
+    /// user should know.
+    pub(crate) fn set_up_networks(&self, joined: &Joined) -> Result<Option<String>> {
         let bridges = self.bridges(joined.all.iter().map(|each| &each.network))?;
         if bridges.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
+        self.bridges_and_rules(joined, &bridges)?;
+        Ok(self.ask_firewalld(&bridges, true))
+    }
+
+    fn bridges_and_rules(&self, joined: &Joined, bridges: &[network::Bridge]) -> Result<()> {
         let mut present = true;
         let is_own = self.check_owner()?;
         present &= self.in_networks(|| -> Result<bool> {
             let mut present = is_own;
-            for bridge in &bridges {
+            for bridge in bridges {
                 network::ensure_bridge(bridge).internal(|| format!("cannot set up the bridge {}", bridge.interface))?;
                 present &= network::rules_present(bridge).internal(filter_failed)?;
             }
@@ -101,6 +107,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Asks firewalld to let containers out by these bridges, if it judges packets here and has not said so. Takes some seconds at
+    /// most, so not with the lock of the networks. Returns why it did not go well: containers run nevertheless.
+    pub(crate) fn ask_firewalld(&self, bridges: &[network::Bridge], load_again: bool) -> Option<String> {
+        if self.host().ok()?.user_namespace {
+            return None;
+        }
+        let waits = network::firewalld_waits(bridges);
+        let asked = waits.and_then(|waits| if waits { network::ask_firewalld(bridges, load_again) } else { Ok(()) });
+        asked.err().map(|error| error.to_string())
+    }
+
     /// The size of packets of a bridge for which nobody said one.
     pub(crate) fn usual_mtu(&self, asked: Option<u32>) -> Result<Option<u32>> {
         Ok(if self.host()?.user_namespace { asked.or(Some(super::user::MTU)) } else { asked })
@@ -123,8 +140,13 @@ impl Engine {
     /// # Errors
     /// The kernel's refusal.
     pub fn heal_networks(&self) -> Result<()> {
-        let _alone = self.lock_networks()?;
-        self.ensure_rules()
+        let alone = self.lock_networks()?;
+        self.ensure_rules()?;
+        let bridges = self.bridges(table::all(self.database()?.read())?.iter())?;
+        drop(alone);
+        // Nobody is here to be told.
+        self.ask_firewalld(&bridges, false);
+        Ok(())
     }
 
     /// Takes away what the kernel does not clean by itself when a container ends: the veth pair goes with its namespace, the

@@ -30,7 +30,7 @@ impl Engine {
         self.put_right();
         self.check_networks_can_be()?;
         self.begin_networks()?;
-        let _alone = self.lock_networks()?;
+        let alone = self.lock_networks()?;
         let settings = settle(options, &self.surroundings()?)?;
         if settings.driver != Driver::Bridge && self.host()?.user_namespace {
             let name = settings.driver.name();
@@ -73,6 +73,9 @@ impl Engine {
             return Err(error);
         }
         self.record_of_network(&network, "create", None);
+        drop(alone);
+        // Whoever starts a container there is told if that did not go well.
+        network.bridge().and_then(|bridge| self.ask_firewalld(&[bridge], true));
         Ok(network)
     }
 
@@ -152,7 +155,7 @@ impl Engine {
     /// [`Kind::NotFound`], [`Kind::Forbidden`] for one that is predefined or in use.
     pub fn remove_network(&self, wanted: &str) -> Result<String> {
         self.put_right();
-        let _alone = self.lock_networks()?;
+        let alone = self.lock_networks()?;
         let (network, members) = {
             let database = self.database()?;
             let network = table::find(database.read(), wanted)?;
@@ -170,6 +173,11 @@ impl Engine {
         }
         self.unmake_network(&network)?;
         self.record_of_network(&network, "destroy", None);
+        drop(alone);
+        if !network.interface.is_empty() && !self.host()?.user_namespace {
+            // The zone of firewalld's keeps a name then that nobody has.
+            network::forget_in_firewalld(&network.interface).ok();
+        }
         Ok(network.id)
     }
 

@@ -5,8 +5,7 @@
 //! at its beginning let pass what comes from or goes to a bridge of ours; what may really pass, our own chains have judged.
 //! They are written as iptables itself would write them, so that its listing stays readable.
 //!
-//! Not covered: iptables-legacy (another mechanism of the kernel) and firewalld (its table refuses others' changes; its zone
-//! has to be told over D-Bus).
+//! Not covered: iptables-legacy (another mechanism of the kernel). firewalld is asked for its consent (`firewalld`).
 
 use super::rules::interface_key;
 use crate::error::{Error, refused};

@@ -58,9 +58,11 @@ const TRANSLATED: u32 = 1 << 5;
 const INVALID: u32 = 1;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`.
 const NEW: u32 = 8;
-/// The mark between our chain in `inet` and the one that duplicates, which drops the packet: nobody else sees it there. The
-/// copy loses it when it comes in.
+/// The mark between our chain in `inet` and the one that duplicates, which drops the packet: nobody else sees it there.
 const THROUGH_THE_GATE: u32 = 0x6468_6f77;
+/// The mark of the copy from when it comes in: by it, the way back to the sender is the gate for reverse path filters that look
+/// at marks, as firewalld's does (`routes::back_through_the_gate`).
+pub(crate) const ARRIVED: u32 = 0x6468_6f7b;
 /// A mark of connections that nothing sets (see `hold`).
 pub(super) const HELD: u32 = 0x6468_6f7a;
 /// `RTN_LOCAL`.
@@ -495,9 +497,9 @@ fn prerouting_end() -> [Rule; 1] {
 /// With the gate: what is in the sets `asked*` goes to the host's input chains first.
 fn asking_rules() -> Vec<Rule> {
     let mut rules = vec![
-        Writer::new("guard", "what comes through the gate is as it was")
+        Writer::new("guard", "what comes through the gate has another mark")
             .interface(Load::InputInterface, Operator::Equal, gate::IN)
-            .add([Expression::Immediate(vec![0; 4], KEY)])
+            .add([Expression::Immediate(ARRIVED.to_ne_bytes().to_vec(), KEY)])
             .statement(Expression::SetMark),
         Writer::new("prerouting", "through the gate: the host's input chains have allowed it")
             .interface(Load::InputInterface, Operator::Equal, gate::IN)

@@ -2,11 +2,13 @@
 //!
 //! The kernel tells every change of rules in the network namespace to those who listen (`NFNLGRP_NFTABLES`). Only what removes
 //! something of ours matters, or makes a forward chain that would not let us pass (ufw that is turned on, dockerd that starts), and
-//! only if somebody else did it: each transaction ends with a message that names its process.
+//! only if somebody else did it: each transaction ends with a message that names its process. And firewalld that starts, or loads its
+//! rules anew, may not know our zone.
 
 use super::rules::TABLE;
 use super::{coexist, hold};
 use crate::error::{Error, failed};
+use crate::firewalld;
 use crate::netlink::{Attributes, Socket};
 use crate::nft;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -95,7 +97,7 @@ impl Watch {
                         };
                         *touched |= attributes.text(1).as_deref() == Some(TABLE) || elsewhere();
                     }
-                    CHAIN_MADE => *touched |= coexist::is_made(attributes),
+                    CHAIN_MADE => *touched |= coexist::is_made(attributes) || firewalld::is_made(attributes),
                     _ => {}
                 }
             });

@@ -2,13 +2,16 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use std::time::Duration;
 
 use crate::case::{cases, same};
+use crate::host;
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 
 cases![docker_details:
     platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
+    umask_and_annotations, options_for_no_driver [Root], links_of_what_has_just_ended [Root],
 ];
 
 /// A parameter's value.
@@ -113,6 +116,27 @@ fn links_go(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Lines have annotations since 1.46, and health since 1.52.
+/// A link is taken from a container whose first process has ended, which its monitor does not know yet.
+fn links_of_what_has_just_ended(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    server.ok(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"])?;
+    let id = server.ok(&["run", "-d", "--name", "box", "--link", "other:db", "busybox", "sleep", "1000"])?;
+    let word = std::fs::read_to_string(sandbox.path("run").join("containers").join(&id).join("state.json"))?;
+    let monitor = serde_json::from_str::<serde_json::Value>(&word)?["monitor_pid"].to_string();
+    let kill = |signal: &str, pid: &str| host::succeed(std::process::Command::new("kill").args([signal, pid]));
+    kill("-STOP", &monitor)?;
+    let mut asked = server.send("DELETE /containers/box/db?link=1", "", "")?;
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = kill("-KILL", &sandbox.pid("box")?.to_string());
+    kill("-CONT", &monitor)?;
+    killed?;
+    same!(crate::server::status(&crate::server::read_head(&mut asked)?)?, 204);
+    same!(server.ask("GET /containers/box/json", "")?.1["HostConfig"]["Links"], json!(null));
+    server.ok(&["rm", "-f", "box", "other"])?;
+    Ok(())
+}
+
 fn lists_by_version(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let server = Server::start(sandbox)?;
@@ -131,7 +155,7 @@ fn lists_by_version(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// What is asked again and again is found again only when something has changed; whoever has changed it.
+/// What is asked again and again is found again only when something has changed; whoever has changed it, or has gone.
 fn inspected_again(sandbox: &Sandbox) -> Result<()> {
     sandbox.load("busybox")?;
     let server = Server::start(sandbox)?;
@@ -163,6 +187,22 @@ fn inspected_again(sandbox: &Sandbox) -> Result<()> {
     same!(state("other")?["State"]["Status"], "exited");
     sandbox.ok(["rm", "other"])?;
     same!(server.ask("GET /containers/other/json", "")?.0, 404);
+    // Nobody says anything when a monitor is killed, and no answer of a moment ago is given again.
+    let id = sandbox.detached(&["--name", "lost", "--network", "none"], "exec sleep 1000")?;
+    std::thread::sleep(Duration::from_millis(200));
+    same!(state("lost")?["State"]["Status"], "running");
+    let word = std::fs::read_to_string(sandbox.path("run").join("containers").join(&id).join("state.json"))?;
+    let monitor = serde_json::from_str::<serde_json::Value>(&word)?["monitor_pid"].to_string();
+    host::succeed(std::process::Command::new("kill").args(["-9", &monitor]))?;
+    host::until("the monitor is gone", sandbox.seconds(10), || {
+        let asked =
+            || Ok::<_, anyhow::Error>(server.ask("GET /containers/lost/json", "")?.1["State"]["Status"].clone());
+        let is_gone = !std::path::Path::new("/proc").join(&monitor).join("exe").exists();
+        let status = asked()?;
+        ensure!(!is_gone || status == "exited", "{status}");
+        Ok(is_gone.then_some(()))
+    })?;
+    sandbox.ok(["rm", "lost"])?;
     Ok(())
 }
 
@@ -178,5 +218,65 @@ fn no_swarm(sandbox: &Sandbox) -> Result<()> {
         same!(code, 503, "{line}");
         ensure!(said["message"].as_str().is_some_and(|text| text.contains(words)), "{line}: {said}");
     }
+    Ok(())
+}
+
+/// Options of a container on a network that no driver knows are kept and shown; those that Docker's drivers would obey are refused.
+fn options_for_no_driver(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    let asked = |key: &str| {
+        let endpoint = json!({ "bridge": { "DriverOpts": { key: "blue" } } });
+        let document = json!({ "Image": "busybox", "NetworkingConfig": { "EndpointsConfig": endpoint } });
+        server.ask("POST /containers/create?name=box", &document.to_string())
+    };
+    let (status, answer) = asked("com.docker.network.endpoint.colour")?;
+    same!(status, 400);
+    ensure!(answer.to_string().contains("com.docker.network.endpoint.colour"), "{answer}");
+    same!(asked("com.example.colour")?.0, 201);
+    let shown = server.ask("GET /containers/box/json", "")?.1;
+    same!(shown["NetworkSettings"]["Networks"]["bridge"]["DriverOpts"], json!({ "com.example.colour": "blue" }));
+    server.ok(&["rm", "box"])?;
+    Ok(())
+}
+
+/// What 1.56 has brought: a mask for new files, which sessions and health checks have, too, and a filter by annotations.
+fn umask_and_annotations(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    let document = |umask: i64| {
+        json!({
+            "Image": "busybox", "Cmd": ["sh", "-c", "umask; exec sleep 1000"],
+            "HostConfig": { "NetworkMode": "none", "Umask": umask, "Annotations": { "org.colour": "blue" } },
+            "Healthcheck": { "Test": ["CMD-SHELL", "umask"], "Interval": 1_000_000_000 },
+        })
+        .to_string()
+    };
+    same!(server.ask("POST /containers/create", &document(0o1000))?.0, 400);
+    same!(server.ask("POST /containers/create", &document(-1))?.0, 400);
+    same!(server.ask("POST /containers/create?name=box", &document(0o077))?.0, 201);
+    same!(server.ask("POST /containers/box/start", "")?.0, 204);
+    let log = |found: serde_json::Value| found["State"]["Health"]["Log"][0]["Output"].as_str().map(str::to_owned);
+    let checked = host::until("it has been looked at", sandbox.seconds(30), || {
+        Ok(log(server.ask("GET /containers/box/json", "")?.1))
+    })?;
+    same!(checked.trim(), "0077");
+    same!(server.ask("GET /containers/box/json", "")?.1["HostConfig"]["Umask"], 0o077);
+    same!(sandbox.ok(["logs", "box"])?, "0077");
+    same!(sandbox.ok(["exec", "box", "sh", "-c", "umask"])?, "0077");
+    same!(sandbox.ok(["exec", "-u", "1", "box", "sh", "-c", "umask"])?, "0077");
+    same!(sandbox.ok(["run", "--rm", "--network", "none", "--umask", "027", "busybox", "sh", "-c", "umask"])?, "0027");
+    same!(sandbox.ok(["run", "--rm", "--network", "none", "busybox", "sh", "-c", "umask"])?, "0022");
+    let refused = sandbox.command(["run", "--rm", "--umask", "1777", "busybox", "true"]).output()?;
+    same!(refused.status.code(), Some(125));
+    let found = |annotation: &str| -> Result<usize> {
+        let filters = encoded(&json!({ "annotation": [annotation] }));
+        let (status, lines) = server.ask(&format!("GET /containers/json?filters={filters}"), "")?;
+        same!(status, 200);
+        Ok(lines.as_array().map_or(0, Vec::len))
+    };
+    same!((found("org.colour")?, found("org.colour=blue")?), (1, 1));
+    same!((found("org.colour=red")?, found("colour")?), (0, 0));
+    sandbox.ok(["rm", "-f", "box"])?;
     Ok(())
 }
