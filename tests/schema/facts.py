@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Facts about an API from its Swagger document: which operations there are, what they take, and what their answers hold.
 
-    facts.py swagger.yaml > docker-1.55.facts
+    facts.py swagger.yaml > docker-1.56.facts
 
 Names and kinds alone, a fact a line; no text of the document gets into it.
 

@@ -39,8 +39,11 @@ fn main() -> ExitCode {
     if let Some(code) = engine::roles::dispatch() {
         return code;
     }
-    if let Some(code) = oci_command::dispatch() {
-        return code;
-    }
-    ExitCode::from(verb::main(std::env::args_os()))
+    command_line()
+}
+
+/// Out of line, as the frame of `main` stays in every monitor.
+#[inline(never)]
+fn command_line() -> ExitCode {
+    oci_command::dispatch().unwrap_or_else(|| ExitCode::from(verb::main(std::env::args_os())))
 }

@@ -148,6 +148,7 @@ impl Process {
         // A monitor has none, and criu calls programs of the system.
         let search = std::env::var_os("PATH").is_none().then(|| "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         let variables: Vec<String> = std::env::vars_os()
+            .filter(|(name, _)| name != kernel::heap::WITHOUT_CACHES.0)
             .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
             .chain(search)
             .collect();

@@ -57,11 +57,13 @@ impl Filters {
 
     /// Whether all filters on `label`, and none on `label!`, hold.
     pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        let holds = |wanted: &String| match wanted.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-            None => labels.contains_key(wanted),
-        };
+        let holds = |wanted: &String| holds(labels, wanted);
         self.of("label").iter().all(holds) && !self.of("label!").iter().any(holds)
+    }
+
+    /// Whether annotations are those that are wanted: `KEY` or `KEY=VALUE`.
+    pub fn annotations(&self, annotations: &BTreeMap<String, String>) -> bool {
+        self.of("annotation").iter().all(|wanted| holds(annotations, wanted))
     }
 
     /// The values of a key as pairs; without an equals sign the second is absent.
@@ -97,6 +99,14 @@ fn word(value: Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(on) => Some(on.to_string()),
         _ => None,
+    }
+}
+
+/// Whether there is a `KEY`, or a `KEY=VALUE`.
+fn holds(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => pairs.get(key).is_some_and(|found| found == value),
+        None => pairs.contains_key(wanted),
     }
 }
 

@@ -34,7 +34,7 @@ const NAMES: &[&str] = &[
     "RestartPolicy", "Retries", "Runtime", "Scope", "Secret", "Secrets", "SecurityOpt", "Segments", "serveraddress",
     "Sharing", "Shell", "ShmSize", "SizeBytes", "Soft", "Source", "Spec", "StartInterval", "StartPeriod", "StdinOnce",
     "StopSignal", "StopTimeout", "StorageOpt", "Subnet", "Subpath", "Sysctls", "Target", "Test", "Timeout", "Tmpfs",
-    "TmpfsOptions", "Tty", "Type", "Ulimits", "User", "username", "UsernsMode", "UTSMode", "VolumeDriver",
+    "TmpfsOptions", "Tty", "Type", "Ulimits", "Umask", "User", "username", "UsernsMode", "UTSMode", "VolumeDriver",
     "VolumeOptions", "Volumes", "VolumesFrom", "Weight", "WorkingDir",
 ];
 

@@ -4,8 +4,8 @@ use crate::failure::Failure;
 
 /// The oldest version that is answered, the one below which no Docker of the last ten years goes.
 pub const OLDEST: Version = Version(24);
-/// The newest version that is answered, and what paths without a version mean: Docker 29.
-pub const NEWEST: Version = Version(55);
+/// The newest version that is answered, and what paths without a version mean: Docker 29.8.
+pub const NEWEST: Version = Version(56);
 
 /// A version `1.N`; the number is N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -153,6 +153,8 @@ struct HostConfig {
     cgroup: &'static str,
     links: Option<Vec<String>>,
     oom_score_adj: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    umask: Option<u32>,
     pid_mode: String,
     privileged: bool,
     publish_all_ports: bool,
@@ -431,8 +433,7 @@ pub(crate) fn some(list: &[String]) -> Option<Vec<String>> {
 }
 
 fn host_config(settings: &Settings) -> HostConfig {
-    let limits = &settings.limits;
-    let (masked_paths, readonly_paths) = settings.hidden_paths().unzip();
+    let (limits, (masked_paths, readonly_paths)) = (&settings.limits, settings.hidden_paths().unzip());
     HostConfig {
         binds: some(&settings.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
         container_id_file: "",
@@ -459,6 +460,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         cgroup: "",
         links: None,
         oom_score_adj: settings.oom_score_adj.unwrap_or(0),
+        umask: settings.umask,
         pid_mode: settings.pid_mode.clone(),
         privileged: settings.privileged,
         publish_all_ports: settings.publish_all,

@@ -45,8 +45,9 @@ pub struct Info {
 impl Engine {
     /// Looks around.
     pub fn info(&self) -> Result<Info> {
-        let containers = self.lines(crate::containers::Detail::NoNetworks)?;
-        let count = |status: Status| containers.iter().filter(|container| container.status == status).count();
+        let mut statuses = Vec::new();
+        self.each_line(crate::containers::Detail::NoNetworks, |container| statuses.push(container.status))?;
+        let count = |status: Status| statuses.iter().filter(|each| **each == status).count();
         let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
         let hierarchy = cgroup::Hierarchy::detect().internal(|| "cannot tell the cgroup version".into())?;
         let host = self.host()?;
@@ -63,7 +64,7 @@ impl Engine {
         Ok(Info {
             running,
             paused,
-            stopped: containers.len() - running - paused,
+            stopped: statuses.len() - running - paused,
             images: crate::images::table::count(self.database()?.read())?,
             data_root: self.directories().data.clone(),
             run_root: self.directories().run.clone(),

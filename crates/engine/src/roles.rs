@@ -50,6 +50,9 @@ pub(crate) fn spawn_monitor(
     let directories = engine.directories();
     let mut command = Command::new(program.path());
     command.arg0(MONITOR).arg(&directories.data).arg(&directories.run).arg(engine.program()?).env_clear();
+    // It lives for days and does next to nothing.
+    let (variable, value) = kernel::heap::WITHOUT_CACHES;
+    command.env(variable, value);
     if let Some(Some(soft)) = DESCRIPTORS.get() {
         command.arg(soft.to_string());
     }

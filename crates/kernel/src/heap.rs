@@ -11,6 +11,12 @@ pub fn trim() {
     }
 }
 
+/// A variable of the environment that has a process of this program give freed pieces of its heap back to the whole, in place of keeping
+/// lists of them by size (`tcache_count` and `mxfast`, read once when it begins). The first kind of list outlives [`trim`], and with the second
+/// what lives long comes to lie at more places: a monitor at rest has 60 KiB of heap with both, 76 without the first, 40 without either.
+/// It costs a start four instructions in a hundred. Without effect on another allocator.
+pub const WITHOUT_CACHES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0");
+
 /// Has the allocator keep little of what is freed, from now on, for a server whose answers are large now and then: as many arenas as
 /// `arenas`, each piece of 128 KiB or more a mapping of its own that goes when it is freed, and no more than a mebibyte kept at the end of
 /// an arena (mallopt(3)). Left to itself glibc has eight arenas for each processor, and learns from the first large piece that is freed
@@ -52,10 +58,10 @@ pub fn let_go_of_stack() -> bool {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return false };
     let stack = maps.lines().find(|line| line.ends_with("[stack]")).and_then(addresses);
     let Some(range) = stack.filter(|range| range.contains(&here)) else { return false };
-    // This function's own frame reaches below `here`, and so do signal handlers' and the system call's: two pages are far more.
+    // This function's own frame reaches below `here`, by some hundred bytes; nothing else runs on this stack while the kernel works.
     // SAFETY: sysconf takes a number and touches no memory of ours.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(64 << 10);
-    let end = (here & !(page - 1)).saturating_sub(2 * page);
+    let end = (here & !(page - 1)).saturating_sub(page);
     if end <= range.start {
         return false;
     }

@@ -102,7 +102,7 @@ fn alone(source: File) -> std::io::Result<File> {
     rustix::stdio::dup2_stdin(&source)?;
     drop(source);
     kernel::inherited::close().map_err(|_| std::io::Error::from(std::io::ErrorKind::Unsupported))?;
-    rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).map(File::from).map_err(Into::into)
+    rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map(File::from).map_err(Into::into)
 }
 
 fn compress(source: File, identity: u64, [half, made]: &[PathBuf; 2]) -> std::io::Result<()> {

@@ -9,7 +9,7 @@
 //! ```
 
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
@@ -51,7 +51,8 @@ pub fn take_standard_streams() -> Result<[OwnedFd; 2], Error> {
     // Without the call (Linux 5.9) a stranger's pipe may stay open as long as the container runs. Not worth failing for.
     drop(kernel::inherited::close());
     let take = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().call(|| "fcntl(F_DUPFD_CLOEXEC, 3)".to_owned());
-    let taken = [take(std::io::stdin().as_fd())?, take(std::io::stdout().as_fd())?];
+    // Not those of the standard library, which would keep buffers for them.
+    let taken = [take(rustix::stdio::stdin())?, take(rustix::stdio::stdout())?];
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
         .call(|| "openat(AT_FDCWD, \"/dev/null\", O_RDWR|O_CLOEXEC)".to_owned())?;

@@ -33,8 +33,11 @@ pub(crate) fn append(out: &mut Vec<u8>, text: &[u8], newline: bool, suffix: &str
 }
 
 /// Bytes that cannot be copied as they are: control characters, the five that Docker escapes, and all beyond ASCII.
+///
+/// Without a branch, and two letters by one bit where they differ in one: otherwise the compiler looks at each byte by itself, which takes
+/// six times as long. As signed numbers, bytes beyond ASCII are below the control characters.
 const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+    (byte.cast_signed() < 0x20) | (byte | 2 == b'>') | (byte | 4 == b'&') | (byte == b'\\')
 }
 
 /// Length of the prefix that needs no work.
@@ -168,6 +171,14 @@ mod tests {
             if let Ok(valid) = std::str::from_utf8(&bytes) {
                 assert_eq!(text, format!("{valid}\n"));
             }
+        }
+    }
+
+    #[test]
+    fn special_are_these() {
+        for byte in 0..=u8::MAX {
+            let expected = !(0x20..0x80).contains(&byte) || b"\"\\<>&".contains(&byte);
+            assert_eq!(is_special(byte), expected, "{byte}");
         }
     }
 

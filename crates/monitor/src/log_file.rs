@@ -138,6 +138,13 @@ impl LogFile {
         self.finish_compressing();
     }
 
+    /// Gives buffers back that hold nothing.
+    pub(crate) fn rest(&mut self) {
+        for buffer in self.pending.iter_mut().chain([&mut self.out]).filter(|buffer| buffer.is_empty()) {
+            *buffer = Vec::new();
+        }
+    }
+
     fn finish_compressing(&mut self) {
         if let (Some(compressor), Some(current)) = (self.compressor.take(), &self.current) {
             let mut fds = [PollFd::from_borrowed_fd(compressor.fd(), PollFlags::IN)];

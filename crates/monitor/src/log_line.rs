@@ -111,7 +111,7 @@ fn unescape<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
 }
 
 fn plain_prefix(text: &[u8]) -> usize {
-    let special = |byte: u8| byte == b'"' || byte == b'\\';
+    let special = |byte: u8| (byte == b'"') | (byte == b'\\');
     let done = clean_blocks::<32>(text, special);
     let done = done + clean_blocks::<8>(&text[done..], special);
     done + text[done..].iter().position(|&byte| special(byte)).unwrap_or(text.len() - done)

@@ -1,16 +1,27 @@
 //! What a monitor gives back when nothing was asked of it for a while.
 //!
-//! A start and a session go deep and leave pages of stack and heap that the waiting afterwards does not need. There is a monitor for
-//! each container, so it gives them back; a second later, so that short containers and sessions do not pay for it.
+//! A start and a session go deep and leave pages of stack and heap that the waiting afterwards does not need, and so do the buffers
+//! that output went through. There is a monitor for each container, so it gives them back; a second later, so that short containers and
+//! sessions do not pay for it.
 
 use std::time::{Duration, Instant};
 
-use crate::supervisor::Monitor;
+use crate::supervisor::{Monitor, READ};
 
 /// From the last request to the rest.
 const AFTER: Duration = Duration::from_secs(1);
 
+/// Output that goes through the first page of a buffer leaves nothing worth giving back.
+const LITTLE: usize = 4 << 10;
+
 impl Monitor {
+    /// So much output came at once: there may be something to give back.
+    pub(crate) fn rest_after_output(&mut self, bytes: usize) {
+        if bytes > LITTLE {
+            self.rest_later();
+        }
+    }
+
     /// Something was asked of this monitor: it rests a while after it.
     pub(crate) fn rest_later(&mut self) {
         self.rest = Some(Instant::now() + AFTER);
@@ -20,6 +31,8 @@ impl Monitor {
     pub(crate) fn rest_if_due(&mut self) {
         if self.rest.is_some_and(|at| Instant::now() >= at) {
             self.rest = None;
+            self.buffer = Vec::with_capacity(READ);
+            self.log.rest();
             kernel::heap::let_go_of_stack();
             // Last, as finding the stack took a little of the heap.
             kernel::heap::trim();

@@ -21,6 +21,11 @@ const QUIET: Duration = Duration::from_millis(50);
 /// The same when what was left behind does not become quiet.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// Bytes that a pipe holds, unless it is told otherwise (pipe(7)).
+const PIPE: usize = 64 << 10;
+/// The same for one that was found full: the process writes on while what came before is taken.
+const WIDE_PIPE: usize = 256 << 10;
+
 /// What the process gets as its streams.
 #[derive(Debug)]
 pub(crate) enum Stdio {
@@ -50,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) pidfd: OwnedFd,
     pub(crate) terminal: Option<Terminal>,
     pub(crate) outputs: [Option<OwnedFd>; 2],
+    /// Which outputs have been found full, and been widened.
+    wide: [bool; 2],
     stdin: Option<OwnedFd>,
     stdin_kept: Vec<u8>,
     stdin_ends: bool,
@@ -153,6 +160,7 @@ impl Session {
             pidfd: running.pidfd,
             terminal,
             outputs: ends.outputs,
+            wide: [false; 2],
             stdin: ends.stdin,
             stdin_kept: Vec::new(),
             stdin_ends: false,
@@ -233,9 +241,15 @@ impl Session {
     pub(crate) fn read_output(&mut self, stream: Stream, buffer: &mut Vec<u8>) -> Option<usize> {
         let slot = &mut self.outputs[stream as usize];
         buffer.clear();
-        let result = rustix::io::read(slot.as_ref()?, spare_capacity(buffer));
+        let fd = slot.as_ref()?;
+        let result = rustix::io::read(fd, spare_capacity(buffer));
         match result {
             Ok(n) if n > 0 => {
+                let wide = &mut self.wide[stream as usize];
+                if n >= PIPE && !std::mem::replace(wide, true) {
+                    // A user who has many such pipes already keeps the narrow one.
+                    rustix::pipe::fcntl_setpipe_size(fd, WIDE_PIPE).ok();
+                }
                 if let Some((_, last)) = &mut self.ended {
                     *last = Instant::now();
                 }

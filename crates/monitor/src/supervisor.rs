@@ -35,7 +35,7 @@ use crate::wire::{Frame, Reply, Size};
 /// Key of the container's own session.
 pub(crate) const CONTAINER: u32 = 0;
 /// Bytes read from a pipe at once: what a pipe holds.
-const READ: usize = 64 << 10;
+pub(crate) const READ: usize = 64 << 10;
 const KILL: i32 = Signal::KILL.as_raw();
 /// Signals that would end or stop this process. SIGTERM and SIGINT are obeyed in our own way, the others ignored: among
 /// them SIGXFSZ, which the limit of a shell may raise on writing the log, and which then becomes an error of that write.

@@ -64,10 +64,19 @@ impl<'a> PollSet<'a> {
 
 impl Monitor {
     /// One round. `until` bounds the waiting.
+    ///
+    /// A monitor waits here for days, and this frame stays: what there is to do has frames of its own.
     #[inline(never)]
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        let ready = self.wait(until)?;
+        self.work(ready);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn work(&mut self, ready: Vec<(Source, PollFlags)>) {
         let (mut process_ended, mut names, mut guard, mut relay) = (false, false, false, false);
-        for (source, flags) in self.wait(until)? {
+        for (source, flags) in ready {
             if !source.is_traffic() {
                 self.rest_later();
             }
@@ -99,7 +108,6 @@ impl Monitor {
         self.serve_networks(names, guard, relay);
         self.end_exec_sessions();
         self.drop_peers();
-        Ok(())
     }
 
     fn wait(&self, until: Option<Instant>) -> Result<Vec<(Source, PollFlags)>, Error> {
@@ -273,6 +281,7 @@ impl Monitor {
                 }
                 return;
             }
+            self.rest_after_output(n);
             let data = &self.buffer[..];
             for peer in &mut self.peers {
                 if let Role::Attached { session, attach } = peer.role

@@ -68,10 +68,8 @@ const COLUMNS: &[Column] = &[
     ("Size", "SIZE"),
 ];
 
-const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
-
-const WITH_SIZE: &str =
-    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+/// The columns of the table that nobody changed.
+const TABLE: [&str; 7] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
 
 fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let filters = Filters::new(&flags.filter, FILTERS)?;
@@ -84,36 +82,85 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     };
     let all = flags.all || last.is_some() || ["status", "exited"].iter().any(|key| filters.has(key));
     let format = configuration::format(flags.format.as_ref(), flags.quiet, |file| file.ps_format);
-    let shown = Shown::of(format.as_deref(), flags.quiet);
     let engine = session.engine()?;
-    let everything = engine.lines(match shown == Shown::Everything || filters.has("network") {
+    let bounds = Bounds::new(&filters, &engine)?;
+    let mut list = List {
+        // Docker: a template that shows sizes has them.
+        measured: flags.size || format.as_ref().is_some_and(|format| format.contains(".Size")),
+        engine: &engine,
+        shown: Shown::of(format.as_deref(), flags.quiet),
+        shorten: !flags.no_trunc,
+        now: Timestamp::now(),
+        text: String::new(),
+        rows: Vec::new(),
+    };
+    let detail = match list.shown == Shown::Everything || filters.has("network") {
         true => Detail::Networks,
         false => Detail::NoNetworks,
-    })?;
-    let bounds = Bounds::new(&filters, &everything)?;
-    let kept = everything
-        .iter()
-        .filter(|container| all || container.status.is_running())
-        .filter(|container| keep(container, &filters, &bounds))
-        .take(last.unwrap_or(usize::MAX));
-    let now = Timestamp::now();
-    // Docker: a template that shows sizes has them.
-    let measured = flags.size || format.as_ref().is_some_and(|format| format.contains(".Size"));
-    let mut rows: Vec<Value> = Vec::new();
-    for container in kept {
-        let mut row = row(container, now, !flags.no_trunc, shown);
-        if measured {
-            row["Size"] = size(&engine, container)?.into();
+    };
+    let mut left = last.unwrap_or(usize::MAX);
+    let mut result = Ok(());
+    engine.each_line(detail, |container| {
+        let wanted = (all || container.status.is_running()) && keep(&container, &filters, &bounds);
+        if wanted && left > 0 && result.is_ok() {
+            left -= 1;
+            result = list.add(&container);
         }
-        rows.push(row);
+    })?;
+    result?;
+    list.print(format.as_deref(), flags.size)
+}
+
+/// The lines to be printed. Of each container only the words stay, for there may be thousands.
+struct List<'a> {
+    engine: &'a Engine,
+    shown: Shown,
+    shorten: bool,
+    measured: bool,
+    now: Timestamp,
+    /// Lines of identifiers or of [`TABLE`].
+    text: String,
+    /// What a template is rendered for.
+    rows: Vec<Value>,
+}
+
+impl List<'_> {
+    fn add(&mut self, container: &Container) -> Result<(), Failure> {
+        let size = if self.measured { Some(size(self.engine, container)?) } else { None };
+        match self.shown {
+            Shown::Identifier => self.text.push_str(identifier(container, self.shorten)),
+            Shown::Table => {
+                let cells = cells(container, self.now, self.shorten);
+                self.text.push_str(&cells.join("\t"));
+                if let Some(size) = size {
+                    self.text.push('\t');
+                    self.text.push_str(&size);
+                }
+            }
+            Shown::Everything => {
+                let mut row = row(container, self.now, self.shorten);
+                if let Some(size) = size {
+                    row["Size"] = size.into();
+                }
+                self.rows.push(row);
+                return Ok(());
+            }
+        }
+        self.text.push('\n');
+        Ok(())
     }
-    if flags.quiet && format.is_none() {
-        // At once, as there may be thousands.
-        let identifiers: String = rows.iter().filter_map(|row| Some(format!("{}\n", row["ID"].as_str()?))).collect();
-        return output::text(&identifiers);
+
+    fn print(&self, format: Option<&str>, sizes: bool) -> Result<(), Failure> {
+        let mut fields = TABLE.to_vec();
+        if sizes {
+            fields.push("Size");
+        }
+        match self.shown {
+            Shown::Identifier => output::text(&self.text),
+            Shown::Table => output::text(&format::table(&fields, COLUMNS, &self.text)),
+            Shown::Everything => output::text(&format::list(format, &template(&fields), COLUMNS, &self.rows)?),
+        }
     }
-    let table = if flags.size { WITH_SIZE } else { TABLE };
-    output::text(&format::list(format.as_deref(), table, COLUMNS, &rows)?)
 }
 
 fn size(engine: &Engine, container: &Container) -> Result<String, Failure> {
@@ -143,13 +190,10 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn new(filters: &Filters, containers: &[Container]) -> Result<Bounds, Failure> {
+    fn new(filters: &Filters, engine: &Engine) -> Result<Bounds, Failure> {
         let time = |key: &str| -> Result<Option<String>, Failure> {
-            let Some(wanted) = filters.of(key).last() else { return Ok(None) };
-            let found =
-                containers.iter().find(|c| c.name == wanted.trim_start_matches('/') || c.id.starts_with(wanted));
-            let found = found.ok_or_else(|| Failure::new(format!("No such container: {wanted}")))?;
-            Ok(Some(found.created_at.clone()))
+            let wanted = filters.of(key).last();
+            Ok(wanted.map(|wanted| engine.inspect(wanted)).transpose()?.map(|container| container.created_at))
         };
         Ok(Bounds { before: time("before")?, since: time("since")? })
     }
@@ -157,10 +201,10 @@ impl Bounds {
 
 fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
     let settings = &container.settings;
-    let networks = docker_json::container::network_names(container);
     let is_on = |wanted: &str| {
         let by_id = |id: &str| wanted.len() >= 4 && id.starts_with(wanted);
-        networks.iter().any(|name| name == wanted) || container.networks.iter().any(|each| by_id(&each.network_id))
+        docker_json::container::network_names(container).iter().any(|name| name == wanted)
+            || container.networks.iter().any(|each| by_id(&each.network_id))
     };
     let port = |wanted: &str, port: u16, protocol: &str| {
         let (range, kind) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
@@ -235,25 +279,36 @@ impl Shown {
     }
 }
 
-fn row(container: &Container, now: Timestamp, shorten: bool, shown: Shown) -> Value {
-    let id = if shorten { container.id.get(..12).unwrap_or(&container.id) } else { &container.id };
-    if shown == Shown::Identifier {
-        return json!({ "ID": id });
-    }
-    let mut row = json!({
-        "ID": id,
-        "Image": image(container, shorten),
-        "Command": quote(&limited(docker_json::container::command_line(&container.settings), 20, shorten)),
-        "RunningFor": elapsed::ago(&container.created_at, now),
-        "Ports": ports::column(container),
-        "Status": status::sentence(container, now),
-        "Names": container.name,
-        "Size": "0B",
-    });
-    if let (Shown::Everything, Value::Object(row), Value::Object(rest)) = (shown, &mut row, rest(container, shorten)) {
+fn identifier(container: &Container, shorten: bool) -> &str {
+    if shorten { container.id.get(..12).unwrap_or(&container.id) } else { &container.id }
+}
+
+/// What [`TABLE`] names.
+fn cells(container: &Container, now: Timestamp, shorten: bool) -> [String; TABLE.len()] {
+    [
+        identifier(container, shorten).to_owned(),
+        image(container, shorten),
+        quote(&limited(docker_json::container::command_line(&container.settings), 20, shorten)),
+        elapsed::ago(&container.created_at, now),
+        status::sentence(container, now),
+        ports::column(container),
+        container.name.clone(),
+    ]
+}
+
+fn row(container: &Container, now: Timestamp, shorten: bool) -> Value {
+    let cells = cells(container, now, shorten);
+    let named = TABLE.into_iter().map(str::to_owned).zip(cells.into_iter().map(Value::from));
+    let mut row = named.chain([("Size".to_owned(), "0B".into())]).collect::<serde_json::Map<_, _>>();
+    if let Value::Object(rest) = rest(container, shorten) {
         row.extend(rest);
     }
-    row
+    row.into()
+}
+
+/// The template that shows these columns.
+fn template(fields: &[&str]) -> String {
+    fields.iter().map(|field| format!("{{{{.{field}}}}}")).collect::<Vec<_>>().join("\t")
 }
 
 /// The columns that only a format shows.
@@ -331,18 +386,17 @@ mod tests {
 
     #[test]
     fn as_docker_prints_it() {
-        let rows = [
-            row(&container(Status::Running), now(), true, Shown::Table),
-            row(&container(Status::Exited), now(), true, Shown::Table),
-        ];
-        let text = format::list(None, TABLE, COLUMNS, &rows).unwrap();
         let expected = "\
 CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS                     PORTS     NAMES
 0123456789ab   redis:7   \"docker-entrypoint.s…\"   2 minutes ago   Up 3 seconds                         brave_otter
 0123456789ab   redis:7   \"docker-entrypoint.s…\"   2 minutes ago   Exited (3) 5 seconds ago             brave_otter
 ";
-        assert_eq!(text, expected);
-        let long = row(&container(Status::Running), now(), false, Shown::Everything);
+        let containers = [container(Status::Running), container(Status::Exited)];
+        let lines = containers.each_ref().map(|each| cells(each, now(), true).join("\t"));
+        assert_eq!(format::table(&TABLE, COLUMNS, &format!("{}\n", lines.join("\n"))), expected);
+        let rows = containers.each_ref().map(|each| row(each, now(), true));
+        assert_eq!(format::list(Some("table"), &template(&TABLE), COLUMNS, &rows).unwrap(), expected);
+        let long = row(&containers[0], now(), false);
         assert_eq!(long["Command"], "\"docker-entrypoint.sh redis-server --save\"");
         assert_eq!(long["CreatedAt"], "2026-01-02 11:58:00 +0000 UTC");
     }

@@ -256,6 +256,9 @@ pub struct ContainerFlags {
     /// User namespace: host, auto[:size=N,…], keep-id[:uid=N,gid=N], nomap, or CONTAINER:HOST:SIZE[,…]
     #[arg(long, value_name = "string")]
     userns: Option<String>,
+    /// Permissions that new files do not get, octal
+    #[arg(long, value_name = "string", value_parser = umask)]
+    umask: Option<u32>,
     /// UTS namespace: host
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
@@ -297,11 +300,6 @@ impl ContainerFlags {
     pub fn options(&self) -> Result<Options, Failure> {
         self.check()?;
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::new("an image is required"))?;
-        let mut labels = BTreeMap::new();
-        for path in &self.label_file {
-            labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
-        }
-        labels.extend(self.label.iter().cloned());
         let (network, networks) = network::parse(&self.network, &self.network_details())?;
         Ok(Options {
             image: image.clone(),
@@ -316,7 +314,7 @@ impl ContainerFlags {
             working_directory: given(&self.workdir),
             hostname: given(&self.hostname),
             domainname: given(&self.domainname),
-            labels,
+            labels: self.labels()?,
             terminal: self.tty,
             terminal_size: own_terminal(),
             open_stdin: self.interactive,
@@ -354,6 +352,7 @@ impl ContainerFlags {
             ipc_mode: given(&self.ipc),
             uts_mode: given(&self.uts),
             oom_score_adj: self.oom_score_adj,
+            umask: self.umask,
             stop_signal: given(&self.stop_signal),
             stop_timeout: self.stop_timeout,
             log_driver: given(&self.log_driver),
@@ -363,6 +362,16 @@ impl ContainerFlags {
             secrets: self.secret.iter().chain(&self.config).cloned().collect(),
             ..self.users.options()
         })
+    }
+
+    /// Those of the flags come over those of the files.
+    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut labels = BTreeMap::new();
+        for path in &self.label_file {
+            labels.extend(keyvalue::file(path, "label", |_| Some(String::new()))?);
+        }
+        labels.extend(self.label.iter().cloned());
+        Ok(labels)
     }
 
     /// What has one value only.
@@ -509,6 +518,12 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
         "never" => Ok(PullPolicy::Never),
         _ => Err(format!("invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\"")),
     }
+}
+
+fn umask(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = u32::from_str_radix(text, 8).ok().filter(|number| digits && *number <= 0o777);
+    number.ok_or_else(|| format!("--umask: {text:?} is no octal number up to 0777"))
 }
 
 fn pid_mode(text: &str) -> Result<String, String> {

@@ -25,6 +25,13 @@ pub fn list(format: Option<&str>, standard: &str, headings: &[Column], rows: &[V
     }
 }
 
+/// The table of lines whose cells, of these fields, are separated by tabs. Each line ends with a newline.
+pub fn table(fields: &[&str], headings: &[Column], lines: &str) -> String {
+    let title = |field: &&str| headings.iter().find(|(name, _)| name == field).map_or("", |(_, title)| *title);
+    let head = fields.iter().map(title).collect::<Vec<_>>().join("\t");
+    table::align(&format!("{head}\n{lines}"))
+}
+
 fn lines(rows: &[Value], render: impl Fn(&Value) -> Result<String, Failure>) -> Result<String, Failure> {
     let mut text = String::new();
     for row in rows {

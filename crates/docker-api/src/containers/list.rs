@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 const FILTERS: &[&str] = &[
     "ancestor",
+    "annotation",
     "before",
     "exited",
     "expose",
@@ -155,6 +156,7 @@ fn keep(container: &Container, filters: &Filters, bounds: &Bounds) -> bool {
     bounds.before.as_ref().is_none_or(|time| container.created_at < *time)
         && bounds.since.as_ref().is_none_or(|time| container.created_at > *time)
         && filters.labels(&settings.labels)
+        && filters.annotations(&settings.annotations)
         && filters.any("id", |id| container.id.starts_with(id))
         && filters.any("name", |name| found(name, &container.name) || found(name, &format!("/{}", container.name)))
         && filters.any("status", |name| name == container.status.name())

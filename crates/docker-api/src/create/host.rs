@@ -34,6 +34,7 @@ pub(super) struct HostConfig {
     group_add: Option<Vec<String>>,
     ipc_mode: Option<String>,
     oom_score_adj: Option<i32>,
+    umask: Option<u32>,
     pid_mode: Option<String>,
     privileged: Option<bool>,
     publish_all_ports: Option<bool>,
@@ -183,6 +184,7 @@ impl HostConfig {
         options.group_add = self.group_add.unwrap_or_default();
         options.ipc_mode = given(self.ipc_mode);
         options.oom_score_adj = self.oom_score_adj.filter(|score| *score != 0);
+        options.umask = self.umask;
         options.pid_mode = given(self.pid_mode);
         options.privileged = self.privileged.unwrap_or(false);
         options.read_only = self.readonly_rootfs.unwrap_or(false);

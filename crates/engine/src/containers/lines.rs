@@ -33,9 +33,20 @@ impl Engine {
     /// # Errors
     /// When the database or the state of a container that runs cannot be read.
     pub fn lines(&self, detail: Detail) -> Result<Vec<Container>> {
+        let mut lines = Vec::new();
+        self.each_line(detail, |line| lines.push(line))?;
+        Ok(lines)
+    }
+
+    /// The same one by one, for who keeps little of each: thousands of whole ones take megabytes, and longer to be laid out than
+    /// to be read.
+    ///
+    /// # Errors
+    /// As of [`Self::lines`].
+    pub fn each_line(&self, detail: Detail, each: impl FnMut(Container)) -> Result<()> {
         let seen = self.put_right_and_see();
-        let entries = entries(self.database()?.read(), detail)?;
-        self.observe_all(entries, &seen)
+        let rows = read(self.database()?.read(), detail)?;
+        self.observe_each(rows.entries(), &seen, each)
     }
 }
 
@@ -90,34 +101,56 @@ impl From<Line> for Settings {
     }
 }
 
-/// The rows, in three queries however many there are.
-fn entries(connection: &Connection, detail: Detail) -> Result<Vec<Entry>> {
+/// What the database says of all containers, its JSON not looked into yet.
+struct Rows {
+    lines: Vec<Row>,
+    endpoints: HashMap<String, Vec<Endpoint>>,
+    published: HashMap<String, Vec<PublishedPort>>,
+}
+
+/// A row of `container_line`.
+struct Row {
+    id: String,
+    name: String,
+    created_at: String,
+    run: Option<String>,
+    line: String,
+}
+
+/// Reads everything, in three queries however many containers there are.
+fn read(connection: &Connection, detail: Detail) -> Result<Rows> {
     // Before the containers: one that starts in between shows what was asked for instead of what it got, for this once.
-    let mut published = published(connection)?;
-    let mut endpoints = match detail {
+    let published = published(connection)?;
+    let endpoints = match detail {
         Detail::NoNetworks => HashMap::new(),
         Detail::Networks => endpoints(connection)?,
     };
     let mut statement = connection.prepare(LINES).sql("list containers")?;
-    let mut rows = statement.query([]).sql("list containers")?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next().sql("list containers")? {
-        let id: String = row.get(0).sql("list containers")?;
-        let corrupt = || format!("the record of container {id} cannot be read");
-        let run = row.get_ref(3).sql("list containers")?.as_str_or_null().kind(Kind::Corrupt, corrupt)?;
-        let line = row.get_ref(4).sql("list containers")?.as_str().kind(Kind::Corrupt, corrupt)?;
-        let line: Line = serde_json::from_str(line).kind(Kind::Corrupt, corrupt)?;
-        entries.push(Entry {
-            name: row.get(1).sql("list containers")?,
-            created_at: row.get(2).sql("list containers")?,
-            settings: line.into(),
-            run: run.map(serde_json::from_str).transpose().kind(Kind::Corrupt, corrupt)?,
-            endpoints: endpoints.remove(&id).unwrap_or_default(),
-            published: published.remove(&id),
-            id,
-        });
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(Row { id: row.get(0)?, name: row.get(1)?, created_at: row.get(2)?, run: row.get(3)?, line: row.get(4)? })
+    };
+    let rows = statement.query_map([], row).sql("list containers")?;
+    Ok(Rows { lines: rows.collect::<rusqlite::Result<_>>().sql("list containers")?, endpoints, published })
+}
+
+impl Rows {
+    fn entries(self) -> impl Iterator<Item = Result<Entry>> {
+        let Rows { lines, mut endpoints, mut published } = self;
+        lines.into_iter().map(move |row| {
+            let corrupt = || format!("the record of container {} cannot be read", row.id);
+            let line: Line = serde_json::from_str(&row.line).kind(Kind::Corrupt, corrupt)?;
+            let run = row.run.as_deref().map(serde_json::from_str).transpose().kind(Kind::Corrupt, corrupt)?;
+            Ok(Entry {
+                name: row.name,
+                created_at: row.created_at,
+                settings: line.into(),
+                run,
+                endpoints: endpoints.remove(&row.id).unwrap_or_default(),
+                published: published.remove(&row.id),
+                id: row.id,
+            })
+        })
     }
-    Ok(entries)
 }
 
 /// What containers that run publish, by their identifiers.
@@ -217,7 +250,10 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        let (lines, all) = (entries(database.read(), Detail::Networks).unwrap(), table::all(database.read()).unwrap());
+        let entries = |database: &Database, detail| {
+            read(database.read(), detail).unwrap().entries().collect::<Result<Vec<_>>>().unwrap()
+        };
+        let (lines, all) = (entries(&database, Detail::Networks), table::all(database.read()).unwrap());
         assert_eq!(lines.len(), 3);
         for (line, whole) in lines.iter().zip(&all) {
             assert_eq!((&line.id, &line.name, &line.created_at), (&whole.id, &whole.name, &whole.created_at));
@@ -229,7 +265,7 @@ mod tests {
         assert_eq!(lines[1].settings.image_name, "changed");
         table::rename(&mut database, &entry(0).id, "renamed").unwrap();
         table::delete(&mut database, &entry(1).id).unwrap();
-        let lines = entries(database.read(), Detail::NoNetworks).unwrap();
+        let lines = entries(&database, Detail::NoNetworks);
         assert_eq!(lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["c2", "renamed"]);
     }
 }

@@ -20,23 +20,38 @@ impl Engine {
     pub fn list(&self, all: bool) -> Result<Vec<Container>> {
         let seen = self.put_right_and_see();
         let entries = table::all(self.database()?.read())?;
-        let containers = self.observe_all(entries, &seen)?;
-        Ok(containers.into_iter().filter(|container| all || container.status.is_running()).collect())
+        let mut containers = Vec::new();
+        self.observe_each(entries.into_iter().map(Ok), &seen, |container| {
+            if all || container.status.is_running() {
+                containers.push(container);
+            }
+        })?;
+        Ok(containers)
     }
 
-    /// Adds to rows what is true at this moment. One that is removed while we look is not in the list. Of those that were `seen` in
-    /// somebody's hands a moment ago nobody is asked again whether they live.
-    pub(super) fn observe_all(&self, entries: Vec<Entry>, seen: &HashSet<String>) -> Result<Vec<Container>> {
-        // After the rows: whoever is in them and started since is seen; one that ends meanwhile is looked at closely.
+    /// Adds to rows what is true at this moment, one after the other, and hands them on. One that is removed while we look is not in
+    /// the list. Of those that were `seen` in somebody's hands a moment ago nobody is asked again whether they live.
+    ///
+    /// The rows must have been read: whoever is in them and started since is seen; one that ends meanwhile is looked at closely.
+    pub(super) fn observe_each(
+        &self,
+        entries: impl IntoIterator<Item = Result<Entry>>,
+        seen: &HashSet<String>,
+        mut each: impl FnMut(Container),
+    ) -> Result<()> {
         let held = self.held_runs()?;
-        let observed = entries.into_iter().map(|entry| match held.contains(&entry.id) {
-            true => {
-                let state = self.state_of_run(&entry.id, seen.contains(&entry.id))?;
-                self.observe_as(entry, state)
+        for entry in entries {
+            let entry = entry?;
+            let state = match held.contains(&entry.id) {
+                true => self.state_of_run(&entry.id, seen.contains(&entry.id))?,
+                false => None,
+            };
+            match self.observe_as(entry, state) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                container => each(container?),
             }
-            false => self.observe_as(entry, None),
-        });
-        observed.filter(|result| !matches!(result, Err(error) if error.kind() == Kind::NotFound)).collect()
+        }
+        Ok(())
     }
 
     /// Adds to a row what is true at this moment.

@@ -441,6 +441,8 @@ pub struct Options {
     pub uts_mode: Option<String>,
     /// Added to the OOM score, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
+    /// Permissions that new files do not get (umask(2)), at most 0o777; 0o022 when absent.
+    pub umask: Option<u32>,
     /// Signal that asks the container to stop.
     pub stop_signal: Option<String>,
     /// Seconds between that signal and SIGKILL; -1 waits for ever.

@@ -131,6 +131,9 @@ pub struct Settings {
     pub uts_mode: String,
     /// Added to the OOM score.
     pub oom_score_adj: Option<i32>,
+    /// Permissions that new files do not get; the runtime's own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
     /// Signal that asks the container to stop; empty for SIGTERM.
     pub stop_signal: String,
     /// Seconds before SIGKILL; -1 waits for ever.

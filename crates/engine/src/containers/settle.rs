@@ -66,7 +66,6 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         dns_search: all_clean("--dns-search", &options.dns_search)?,
         dns_options: all_clean("--dns-option", &options.dns_options)?,
         extra_hosts: extra_hosts(&options.extra_hosts)?,
-        selinux_level: String::new(),
         cap_add: options.cap_add.clone(),
         cap_drop: options.cap_drop.clone(),
         capabilities: capabilities(options)?,
@@ -89,6 +88,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         ipc_mode: or_container("--ipc", &options.ipc_mode, &["host", "private", "shareable", "none"])?,
         uts_mode: or_container("--uts", &options.uts_mode, &["host", "private"])?,
         oom_score_adj: options.oom_score_adj,
+        umask: options.umask,
         stop_signal: options.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
         stop_timeout: options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         log_driver: log_driver(options)?,
@@ -97,7 +97,7 @@ pub(crate) fn settle(options: &Options, image: &ImageDefaults) -> Result<Setting
         health: super::health::settle(&options.health, image.health.as_ref())?,
         health_on_failure: options.health.on_failure,
         front_end: options.front_end.clone(),
-        // Found by the engine: secrets, ids, who makes the container.
+        // Found by the engine: secrets, ids, who makes the container, its SELinux level.
         ..Settings::default()
     })
 }
@@ -161,6 +161,9 @@ fn conflicts(options: &Options) -> Result<()> {
     let score = options.oom_score_adj.unwrap_or(0);
     if !matches!(score, -1000..=1000) {
         return Err(invalid(format!("invalid value {score}, range for oom score adj is [-1000, 1000]")));
+    }
+    if let Some(umask) = options.umask.filter(|umask| *umask > 0o777) {
+        return Err(invalid(format!("invalid umask {umask:#o}: the largest is 0777")));
     }
     Ok(())
 }

@@ -125,6 +125,7 @@ fn process(settings: &Settings, confinement: &Confinement) -> Result<Process> {
         apparmor_profile: confinement.apparmor.clone(),
         selinux_label: confinement.process_label.clone(),
         oom_score_adj: settings.oom_score_adj,
+        user: oci::runtime::User { umask: settings.umask, ..Default::default() },
         ..Process::default()
     })
 }

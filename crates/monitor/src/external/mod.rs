@@ -89,8 +89,8 @@ impl ExternalRuntime {
 
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.program);
-        // A monitor has no environment of its own.
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        // A monitor has no environment but what is for its own allocator.
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.args(&self.arguments).arg("--root").arg(self.directory.join("state"));
         command.arg("--log").arg(self.log()).args(["--log-format", "json"]).arg(verb);
         command.current_dir("/").stdin(Standard::null()).stdout(Standard::null());

@@ -11,7 +11,7 @@ use crate::server::Server;
 
 cases![docker_details:
     platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
-    options_for_no_driver [Root], links_of_what_has_just_ended [Root],
+    umask_and_annotations, options_for_no_driver [Root], links_of_what_has_just_ended [Root],
 ];
 
 /// A parameter's value.
@@ -237,5 +237,46 @@ fn options_for_no_driver(sandbox: &Sandbox) -> Result<()> {
     let shown = server.ask("GET /containers/box/json", "")?.1;
     same!(shown["NetworkSettings"]["Networks"]["bridge"]["DriverOpts"], json!({ "com.example.colour": "blue" }));
     server.ok(&["rm", "box"])?;
+    Ok(())
+}
+
+/// What 1.56 has brought: a mask for new files, which sessions and health checks have, too, and a filter by annotations.
+fn umask_and_annotations(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    let document = |umask: i64| {
+        json!({
+            "Image": "busybox", "Cmd": ["sh", "-c", "umask; exec sleep 1000"],
+            "HostConfig": { "NetworkMode": "none", "Umask": umask, "Annotations": { "org.colour": "blue" } },
+            "Healthcheck": { "Test": ["CMD-SHELL", "umask"], "Interval": 1_000_000_000 },
+        })
+        .to_string()
+    };
+    same!(server.ask("POST /containers/create", &document(0o1000))?.0, 400);
+    same!(server.ask("POST /containers/create", &document(-1))?.0, 400);
+    same!(server.ask("POST /containers/create?name=box", &document(0o077))?.0, 201);
+    same!(server.ask("POST /containers/box/start", "")?.0, 204);
+    let log = |found: serde_json::Value| found["State"]["Health"]["Log"][0]["Output"].as_str().map(str::to_owned);
+    let checked = host::until("it has been looked at", sandbox.seconds(30), || {
+        Ok(log(server.ask("GET /containers/box/json", "")?.1))
+    })?;
+    same!(checked.trim(), "0077");
+    same!(server.ask("GET /containers/box/json", "")?.1["HostConfig"]["Umask"], 0o077);
+    same!(sandbox.ok(["logs", "box"])?, "0077");
+    same!(sandbox.ok(["exec", "box", "sh", "-c", "umask"])?, "0077");
+    same!(sandbox.ok(["exec", "-u", "1", "box", "sh", "-c", "umask"])?, "0077");
+    same!(sandbox.ok(["run", "--rm", "--network", "none", "--umask", "027", "busybox", "sh", "-c", "umask"])?, "0027");
+    same!(sandbox.ok(["run", "--rm", "--network", "none", "busybox", "sh", "-c", "umask"])?, "0022");
+    let refused = sandbox.command(["run", "--rm", "--umask", "1777", "busybox", "true"]).output()?;
+    same!(refused.status.code(), Some(125));
+    let found = |annotation: &str| -> Result<usize> {
+        let filters = encoded(&json!({ "annotation": [annotation] }));
+        let (status, lines) = server.ask(&format!("GET /containers/json?filters={filters}"), "")?;
+        same!(status, 200);
+        Ok(lines.as_array().map_or(0, Vec::len))
+    };
+    same!((found("org.colour")?, found("org.colour=blue")?), (1, 1));
+    same!((found("org.colour=red")?, found("colour")?), (0, 0));
+    sandbox.ok(["rm", "-f", "box"])?;
     Ok(())
 }

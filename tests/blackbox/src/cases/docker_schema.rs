@@ -174,7 +174,7 @@ fn call_all(sandbox: &Sandbox, session: &mut Session<'_>, registry: &Registry) -
         "NetworkMode": "mine", "Binds": ["data:/data"], "Memory": 64 << 20, "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
         "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/other", "CgroupPermissions": "rwm"}],
         "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 100}], "Tmpfs": {"/t": ""}, "Init": true, "Annotations": {"a": "b"},
-        "Sysctls": {"net.ipv4.ip_forward": "0"}, "StorageOpt": null,
+        "Sysctls": {"net.ipv4.ip_forward": "0"}, "StorageOpt": null, "Umask": 18,
         "Mounts": [{"Type": "volume", "Source": "more", "Target": "/more", "VolumeOptions": {"NoCopy": true}}],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}, "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1},
     });
@@ -560,7 +560,7 @@ fn odd_requests(sandbox: &Sandbox) -> Result<()> {
                 query.push(format!("{key}={}", TEXTS[dice.roll(TEXTS.len())]));
             }
         }
-        let version = ["", "/v1.24", "/v1.41", "/v1.55"][dice.roll(4)];
+        let version = ["", "/v1.24", "/v1.41", "/v1.56"][dice.roll(4)];
         let content = match &operation.body {
             Some(kind) if facts.types.contains_key(kind) => odd_document(&mut dice, &facts, kind, 4).to_string(),
             Some(_) => ["", "{}", "x", "null"][dice.roll(4)].to_owned(),

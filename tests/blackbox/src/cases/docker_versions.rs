@@ -1,4 +1,4 @@
-//! What an answer looks like depends on the version asked for: what Docker 29 has anew (1.52 to 1.55) and no longer has.
+//! What an answer looks like depends on the version asked for: what Docker 29 has anew (1.52 to 1.56) and no longer has.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn inspections(sandbox: &Sandbox) -> Result<()> {
     ensure!(old["Config"].get("Labels").is_some() && new["Config"].get("Labels").is_none(), "{}", new["Config"]);
     same!(new["Config"]["Cmd"], old["Config"]["Cmd"]);
     same!(get("/containers/box/stats?stream=0&one-shot=1")?["os_type"], "linux");
-    same!(get("/version")?["ApiVersion"], "1.55");
+    same!(get("/version")?["ApiVersion"], "1.56");
     let (code, said) = server.ask("GET /images/busybox/attestations", "")?;
     same!(code, 501, "{said}");
     same!(server.ask("GET /images/nosuch/attestations", "")?.0, 404);

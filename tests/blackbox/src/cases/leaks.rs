@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::audit::{Scope, Snapshot};
 use crate::case::cases;
@@ -15,7 +15,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![leaks:
-    many_runs [Alone, Long], killed_command_lines [Alone, Long], killed_monitors [Alone, Long], many_runs_at_once [Alone, Long],
+    resting_monitors_are_small [Root], many_runs [Alone, Long], killed_command_lines [Alone, Long], killed_monitors [Alone, Long], many_runs_at_once [Alone, Long],
 ];
 
 fn count(sandbox: &Sandbox, variable: &str, usual: u32) -> u32 {
@@ -133,6 +133,33 @@ fn monitors(sandbox: &Sandbox) -> Vec<String> {
     };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| ours(name)).collect()
+}
+
+/// Memory of its own that a monitor may keep when nothing has been asked of it for a while, in KiB.
+const AT_REST: u64 = 160;
+
+/// There is one for each container, for as long as it runs.
+fn resting_monitors_are_small(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "head -c 1000000 /dev/zero | tr '\\0' 'x'; yes | head -c 1000000; sleep 1000";
+    let id = sandbox.ok(["run", "-d", "--network", "none", "busybox", "sh", "-c", script])?;
+    let state = sandbox.path("run").join("containers").join(&id).join("state.json");
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(state)?)?;
+    let place = format!("/proc/{}/smaps_rollup", state["monitor_pid"]);
+    let own = || -> Result<u64> {
+        let text = fs::read_to_string(&place)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).context("not in smaps_rollup")?;
+        Ok(line.trim_end_matches("kB").trim().parse()?)
+    };
+    for _ in 0..3 {
+        sandbox.ok(["exec", &id, "sh", "-c", "yes | head -c 300000"])?;
+    }
+    let mut least = u64::MAX;
+    host::until("the monitor gives back what it used", sandbox.seconds(20), || {
+        least = least.min(own()?);
+        Ok((least <= AT_REST).then_some(()))
+    })
+    .map_err(|error| error.context(format!("{least} KiB of its own, {AT_REST} are allowed")))
 }
 
 /// The next command finds what was left and removes it; containers that are known still can be removed.
