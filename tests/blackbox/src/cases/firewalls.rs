@@ -143,9 +143,8 @@ fn others_containers(sandbox: &Sandbox) -> Result<()> {
         beyond.push((machine, server));
     }
     // As Docker publishes.
-    let rules =
-        "table ip theirs { chain c { type nat hook prerouting priority -100; tcp dport 9090 dnat to 10.201.0.2:80; } }";
-    host::succeed(Command::new("nft").arg(rules))?;
+    let chain = "type nat hook prerouting priority -100;\ntcp dport 9090 dnat to 10.201.0.2:80";
+    host::succeed(Command::new("nft").arg(format!("table ip theirs {{\nchain c {{\n{chain}\n}}\n}}")))?;
     ways.open("box", &pid, "192.0.2.1:9090", "docker0 sees 10.201.0.1");
     ways.check("bridges of others")
 }
