@@ -59,6 +59,7 @@ impl Engine {
         let broken = self.check_content(&mut checked)?;
         self.check_images(&broken, repair, &mut checked)?;
         self.check_unnamed(repair, &mut checked)?;
+        self.check_shifted(repair, &mut checked)?;
         self.check_staging(repair, &mut checked)?;
         Ok(checked)
     }
@@ -175,6 +176,22 @@ impl Engine {
         }
         for blob in blobs {
             checked.found(format!("blob {blob} belongs to no image"), repaired());
+        }
+        Ok(())
+    }
+
+    /// The layers' forms with other owners. One that is not whole is made again when it is needed, unless it is in use now.
+    fn check_shifted(&self, repair: bool, checked: &mut Checked) -> Result<()> {
+        let store = self.store()?;
+        let used = self.shifted_keys()?;
+        let failed = || "cannot look at the layers' forms with other owners".to_owned();
+        for form in store.layers().check_shifted().internal(failed)?.into_iter().filter(|form| !form.whole) {
+            let repaired = repair && !used.contains(&form.key);
+            if repaired {
+                store.layers().remove_shifted(&form.key, &form.name).internal(failed)?;
+            }
+            let text = format!("the form {} of layers for the ids {} is damaged", form.name, form.key);
+            checked.found(text, repaired.then(|| "removed".to_owned()));
         }
         Ok(())
     }

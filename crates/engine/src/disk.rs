@@ -122,7 +122,7 @@ impl Engine {
             let path = data.join(name);
             store::disk_usage_of_each(&path).internal(|| format!("cannot measure {}", path.display()))
         };
-        let (documents, unpacked) = (measured("blobs")?, measured("layers")?);
+        let (documents, unpacked, shifted) = (measured("blobs")?, measured("layers")?, measured("shifted")?);
         // A layer's directory has its digest as its name. One that is gone takes nothing.
         let size = |layer: &String| {
             let name = layer.rsplit_once(':').map_or(layer.as_str(), |(_, hex)| hex);
@@ -142,8 +142,16 @@ impl Engine {
                 needed.extend(layers);
             }
         }
-        usage.layers = documents.all + unpacked.all;
-        let kept: u64 = needed.iter().map(size).sum();
+        usage.layers = documents.all + unpacked.all + shifted.all;
+        // The layers' forms with other owners, by whose ids they are.
+        let in_use: BTreeSet<String> = usage
+            .containers
+            .iter()
+            .filter_map(|each| each.container.settings.stored_shift())
+            .map(|s| s.key())
+            .collect();
+        let forms = shifted.each.iter().filter(|(key, _)| in_use.contains(*key)).map(|(_, bytes)| bytes);
+        let kept: u64 = needed.iter().map(size).chain(forms.copied()).sum();
         usage.layers_reclaimable =
             if needed.is_empty() && usage.images.is_empty() { 0 } else { usage.layers.saturating_sub(kept) };
         Ok(())

@@ -24,7 +24,13 @@ pub(crate) fn write(
     put(&directory.join("hosts"), &(hosts(entry, networks, host) + &links))?;
     let hosts_own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let server = names::needs_server(networks, &settings.dns, &hosts_own);
-    put(&directory.join("resolv.conf"), &resolver(entry, &hosts_own, server))
+    put(&directory.join("resolv.conf"), &resolver(entry, &hosts_own, server))?;
+    let Some((uid, gid)) = settings.stored_root() else { return Ok(()) };
+    for name in ["hostname", "hosts", "resolv.conf"] {
+        let path = directory.join(name);
+        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).internal(|| format!("cannot own {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Gives a running container's hosts file the lines of the networks that it has joined, and takes those that it has left.

@@ -29,6 +29,7 @@ impl Engine {
             additional_groups: groups(entry, spec),
             create_cwd: true,
             new_keyring: true,
+            root_has_outside_ids: entry.settings.stored_shift().is_some(),
             oom_score_adj_is_a_wish: self.host()?.user_namespace,
             ..PlanOptions::default()
         };
@@ -41,7 +42,11 @@ impl Engine {
         let store = self.store()?;
         let mut topmost_first = self.layer_digests(entry)?;
         topmost_first.reverse();
-        let mut lower = store.layers().lower(&topmost_first).internal(failed)?;
+        let mut lower = match entry.settings.stored_shift() {
+            None => store.layers().lower(&topmost_first),
+            Some(shift) => store.layers().lower_shifted(&topmost_first, &shift),
+        }
+        .internal(failed)?;
         if lower.is_empty() {
             // overlayfs wants one lower directory at least.
             let empty = self.directories().data.join("empty");

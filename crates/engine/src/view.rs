@@ -57,6 +57,9 @@ struct Below {
 struct Assembly {
     root: RootPlan,
     below: Vec<Below>,
+    shift: store::Shift,
+    /// Who is to own what is made, if not whoever makes it.
+    owner: Option<(u32, u32)>,
 }
 
 impl Assembly {
@@ -192,7 +195,7 @@ impl Engine {
             // A second mount of a volatile upper directory is refused (Documentation/filesystems/overlayfs.rst).
             *volatile = false;
         }
-        // With the ids of the layers, whatever they look like in the container while it runs.
+        // With the ids that are on the disk, whatever they look like in the container while it runs.
         let root = RootPlan {
             source,
             readonly: entry.settings.read_only,
@@ -201,7 +204,8 @@ impl Engine {
             no_pivot: false,
             id_map: None,
         };
-        Ok(Assembly { root, below: self.mounts_below(&entry.settings)? })
+        let shift = entry.settings.stored_shift().unwrap_or_default();
+        Ok(Assembly { root, below: self.mounts_below(&entry.settings)?, shift, owner: entry.settings.stored_root() })
     }
 
     fn mounts_below(&self, settings: &Settings) -> Result<Vec<Below>> {
@@ -247,6 +251,10 @@ impl Engine {
 }
 
 fn assemble(assembly: &Assembly) -> Result<View> {
+    if let Some((uid, gid)) = assembly.owner {
+        // Of this thread alone, which ends when the view does.
+        kernel::prctl::own_files(uid, gid).internal(|| "cannot become the owner of the container's files".into())?;
+    }
     let root = runtime::detached_root(&assembly.root).internal(|| "cannot assemble the container's files".into())?;
     let failed = || "cannot assemble the container's files".to_owned();
     // Mounts can be attached only in what is attached itself (before Linux 6.15), and this place always exists.
@@ -270,7 +278,7 @@ fn assemble(assembly: &Assembly) -> Result<View> {
     if assembly.root.readonly {
         read_only(root.as_fd()).internal(failed)?;
     }
-    Ok(View::of(root))
+    Ok(View { root, shift: assembly.shift.clone() })
 }
 
 fn source(below: &Below) -> std::result::Result<OwnedFd, Box<dyn std::error::Error + Send + Sync>> {

@@ -4,7 +4,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use oci::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Spec};
+use oci::runtime::{Linux, LinuxDevice, LinuxIDMapping, LinuxNamespaceType, Mount, Spec};
 
 use crate::mount_options::{self, Sorted};
 use crate::plan::{
@@ -47,6 +47,8 @@ pub struct PlanOptions {
     pub plain_line_ends: bool,
     /// Enter the root by chroot(2) and not by pivot_root(2).
     pub no_pivot: bool,
+    /// In a new user namespace: the files of the root file system have the ids of the outside already.
+    pub root_has_outside_ids: bool,
     /// Not being allowed to lower `oom_score_adj` is no error.
     pub oom_score_adj_is_a_wish: bool,
 }
@@ -223,9 +225,10 @@ fn root(spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<RootPlan, P
     let label = linux.mount_label.clone().filter(|label| !label.is_empty());
     // A directory's files belong to whoever prepared it; layers are shared, and belong to nobody in particular.
     let own_users = linux.namespaces.iter().any(|each| each.kind == LinuxNamespaceType::User && each.path.is_none());
+    let maps = |maps: &[LinuxIDMapping]| if options.root_has_outside_ids { Vec::new() } else { maps.to_vec() };
     let id_map = (own_users && matches!(source, RootSource::Overlay { .. })).then(|| IdMap {
-        uids: linux.uid_mappings.clone(),
-        gids: linux.gid_mappings.clone(),
+        uids: maps(&linux.uid_mappings),
+        gids: maps(&linux.gid_mappings),
         namespace: None,
         recursive: false,
     });

@@ -196,7 +196,7 @@ pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>, images: Vec
     match &root.source {
         RootSource::Directory { path } => directory(path),
         // overlayfs wants two layers; one alone, without an upper, is that directory, read-only.
-        RootSource::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
+        RootSource::Overlay { lower, upper: None, .. } if lower.len() == 1 && !is_by_reference(&lower[0]) => {
             if is_image(&lower[0]) {
                 return match images.into_iter().next() {
                     Some(mounted) => Ok(mounted),
@@ -232,7 +232,9 @@ pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>, images: Vec
 
 /// The layers of an image as a detached read-only mount.
 pub(crate) fn read_only_overlay(layers: &[PathBuf], ids: Option<BorrowedFd<'_>>) -> kernel::Result<OwnedFd> {
-    if let [only] = layers {
+    if let [only] = layers
+        && !is_by_reference(only)
+    {
         let tree = if is_image(only) { mount::erofs_image(only) } else { mount::copy_path(text(only)?, false) }?;
         if let Some(ids) = ids {
             mapped::change(tree.as_fd(), ids, false)?;
@@ -340,6 +342,17 @@ fn is_image(layer: &Path) -> bool {
     has_extension(layer, "erofs")
 }
 
+/// A layer of which only names and owners are there: its data is in the directory of all layers (`store`, module `shifted`,
+/// which names it so). It is the only one whose marks for that are believed, and where none is, no directory for data is named.
+fn is_by_reference(layer: &Path) -> bool {
+    layer.file_name().is_some_and(|name| name == "by-reference")
+}
+
+/// From `shifted/<key>/<layer>/by-reference`.
+fn data_of(layer: &Path) -> Option<PathBuf> {
+    layer.ancestors().nth(4).map(|store| store.join("layers"))
+}
+
 fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|extension| extension == wanted)
 }
@@ -353,7 +366,8 @@ fn directory(path: &Path) -> Result<OwnedFd> {
 
 /// Whatever the kernel's configuration says. With `index`, it would refuse an upper whose lower layers have changed.
 /// Redirects and metadata-only copies are marks in extended attributes, and a container writes to its own layer: they must
-/// neither be made nor believed, or it could have files of other directories shown as its own.
+/// neither be made nor believed, or it could have files of other directories shown as its own. (Layers by reference are lower
+/// ones. With them the kernel believes marks of lower directories that lead to the directory for data, and no others.)
 const SAFE_OPTIONS: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "nofollow"), ("metacopy", "off")];
 
 struct Overlay<'a> {
@@ -367,11 +381,14 @@ struct Overlay<'a> {
 impl Overlay<'_> {
     fn mount(&self) -> kernel::Result<OwnedFd> {
         match self.mount_by_layer() {
-            // Linux before 6.5 has no `lowerdir+`, and tells by EINVAL at one step or another.
-            Err(error) if error.errno() == Errno::INVAL => self.mount_by_data().map_err(|second| {
-                // The newer interface explains itself; the older one's errno would hide that.
-                if error.log().is_empty() { second } else { error }
-            }),
+            // Linux before 6.5 has no `lowerdir+`, and tells by EINVAL at one step or another. Only from 6.16 on are there layers by
+            // reference.
+            Err(error) if error.errno() == Errno::INVAL && !self.lower.iter().any(|layer| is_by_reference(layer)) => {
+                self.mount_by_data().map_err(|second| {
+                    // The newer interface explains itself; the older one's errno would hide that.
+                    if error.log().is_empty() { second } else { error }
+                })
+            }
             other => other,
         }
     }
@@ -382,6 +399,9 @@ impl Overlay<'_> {
         overlay.set("source", "overlay")?;
         for path in self.lower {
             overlay.set("lowerdir+", text(path)?)?;
+        }
+        if let Some(data) = self.lower.iter().find(|layer| is_by_reference(layer)).and_then(|layer| data_of(layer)) {
+            overlay.set("datadir+", text(&data)?)?;
         }
         if let Some((upper, work)) = self.upper {
             overlay.set("upperdir", text(upper)?)?;

@@ -80,6 +80,11 @@ fn check_mark(store: &Store, mark: &str) -> Result<(), StoreError> {
         if store.layers().contains(&diff_id)? && !store.layers().is_whole(&diff_id)? {
             store.layers().remove(&diff_id)?;
         }
+    } else if let Some((key, name)) = shifted(what) {
+        if !crate::shifted::is_whole(store, key, name)? {
+            crate::shifted::remove_one(store, key, name)
+                .map_err(|source| StoreError::System { doing: "remove the shifted form of a layer", source })?;
+        }
     } else if let Some((_, hex)) = what.strip_prefix("blob-").and_then(|rest| rest.split_once('-'))
         && let Some(digest) = digest_of_hex(hex)
     {
@@ -92,6 +97,13 @@ fn check_mark(store: &Store, mark: &str) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// The key of the shift, and the name of the form. Both are hexadecimal.
+fn shifted(what: &str) -> Option<(&str, &str)> {
+    let (key, name) = what.strip_prefix("shifted-")?.split_once('-')?;
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (plain(key) && plain(name)).then_some((key, name))
 }
 
 fn marks(store: &Store) -> Result<Vec<(String, fs::FileType)>, SystemError> {
@@ -149,6 +161,9 @@ pub(crate) fn forget(store: &Store, gone: Option<&[Digest]>) -> Result<(), Store
 
 fn is_in_place(store: &Store, mark: &str) -> bool {
     let what = mark.split('.').next().unwrap_or_default();
+    if let Some((key, name)) = shifted(what) {
+        return crate::shifted::is_here(store, key, name).unwrap_or(false);
+    }
     let hex = what.rsplit('-').next().unwrap_or_default();
     digest_of_hex(hex).is_some_and(|digest| {
         let found =

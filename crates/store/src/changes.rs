@@ -106,7 +106,8 @@ impl Walk {
                 let lower_down = lower.enter(name, self.ownership)?;
                 // The time of one that got a mount point changed with that.
                 let touched = self.has_mount_point(&down, &lower_down)?;
-                if below.is_none_or(|below| !same_directory(&above, &below.stat, touched)) {
+                let owner = upper.shift_of(0).inside(above.st_uid, above.st_gid);
+                if below.is_none_or(|below| !same_directory(&above, owner, &below.stat, touched)) {
                     self.note(kind);
                 }
                 self.directory(&down, &lower_down)?;
@@ -169,9 +170,9 @@ fn own_part(upper: &Stack) -> Option<BorrowedFd<'_>> {
     upper.parts.first().map(AsFd::as_fd)
 }
 
-/// What Docker compares.
-fn same_directory(a: &Stat, b: &Stat, any_time: bool) -> bool {
+/// What Docker compares. The first one's owner may be stored as another.
+fn same_directory(a: &Stat, owner: (u32, u32), b: &Stat, any_time: bool) -> bool {
     a.st_mode == b.st_mode
-        && (a.st_uid, a.st_gid) == (b.st_uid, b.st_gid)
+        && owner == (b.st_uid, b.st_gid)
         && (any_time || (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec))
 }

@@ -60,7 +60,7 @@ impl Walk {
             |found: &Option<Found>| found.as_ref().is_some_and(|found| found.kind() == FileType::Directory);
         let enter = |stack: &Stack, found: &Option<Found>| match is_directory(found) {
             true => stack.enter(name, self.ownership),
-            false => Ok(Stack { parts: Vec::new() }),
+            false => Ok(Stack::default()),
         };
         if is_directory(&before) || is_directory(&after) {
             let (old, new) = (enter(old, &before)?, enter(new, &after)?);

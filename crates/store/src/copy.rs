@@ -1,9 +1,15 @@
 //! Copying a tree: owners, modes, times, extended attributes, holes and hard links, by descriptor, following nothing.
+//!
+//! The same walk makes the shifted forms of layers (module `shifted`): other owners, overlayfs's own marks, and in place of the
+//! data a reference to it.
 
 use crate::Ownership;
 use crate::directory::OPEN;
 use crate::error::{During, StoreError, SystemError, quoted};
+use crate::merge::Stack;
+use crate::shift::Shift;
 use crate::xattrs::{self, Target};
+use crate::{merge, owners};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -22,9 +28,64 @@ const DEPTH: usize = 512;
 /// # Errors
 /// System errors; what was copied until then stays.
 pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>, ownership: Ownership) -> Result<(), StoreError> {
-    let mut copier = Copier { top: to, ownership, path: Vec::new(), linked: HashMap::new() };
+    whole(from, to, ownership, &As::default()).map_err(failed)
+}
+
+/// How a copy is to differ.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct As {
+    /// Owners.
+    pub(crate) shift: Shift,
+    /// With the marks by which overlayfs takes a directory for opaque.
+    pub(crate) marks: bool,
+    /// Where the trees are below the directory that overlayfs is given for data; data that takes more than a block is then
+    /// referred to there, and not copied.
+    pub(crate) data: Vec<Vec<u8>>,
+}
+
+/// A file of one block takes no more than a reference to it, an attribute with a path, does.
+const ONE_BLOCK: u64 = 4096;
+
+/// What fits into an attribute on any file system.
+const LONGEST_REFERENCE: usize = 1024;
+
+/// As [`copy_tree`], with differences.
+pub(crate) fn whole(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    ownership: Ownership,
+    wanted: &As,
+) -> Result<(), SystemError> {
+    let mut copier = Copier::new(to, ownership, wanted);
     let source = fs::openat(from, c".", OPEN, Mode::empty()).during(|| "openat(<source>, \".\", O_DIRECTORY)");
-    source.and_then(|source| copier.directory(source.as_fd(), to, 0)).map_err(failed)
+    source.and_then(|source| copier.directory(source.as_fd(), to, 0))
+}
+
+/// Copies what a stack of layers shows; the data of the nth layer is in the nth place that is `wanted`.
+pub(crate) fn merged(from: &Stack, to: BorrowedFd<'_>, ownership: Ownership, wanted: &As) -> Result<(), SystemError> {
+    Copier::new(to, ownership, wanted).merged(from, to, 0)
+}
+
+/// Copies one regular file, with other owners.
+pub(crate) fn file(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &CStr,
+    ownership: Ownership,
+    wanted: &As,
+) -> Result<(), SystemError> {
+    let copier = Copier { path: name.to_bytes().to_vec(), ..Copier::new(to, ownership, wanted) };
+    copier.file(from, to, name)
+}
+
+/// As [`copy_attributes`], with differences.
+pub(crate) fn attributes(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    ownership: Ownership,
+    wanted: &As,
+) -> Result<(), SystemError> {
+    Copier::new(to, ownership, wanted).directory_attributes(from, to)
 }
 
 /// Gives one directory the owner, mode, attributes and times of another.
@@ -32,8 +93,7 @@ pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>, ownership: Ownership)
 /// # Errors
 /// System errors.
 pub fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, ownership: Ownership) -> Result<(), StoreError> {
-    let copier = Copier { top: to, ownership, path: Vec::new(), linked: HashMap::new() };
-    copier.directory_attributes(from, to).map_err(failed)
+    attributes(from, to, ownership, &As::default()).map_err(failed)
 }
 
 fn failed(source: SystemError) -> StoreError {
@@ -43,16 +103,54 @@ fn failed(source: SystemError) -> StoreError {
 struct Copier<'a> {
     top: BorrowedFd<'a>,
     ownership: Ownership,
+    wanted: &'a As,
     path: Vec<u8>,
+    /// The number of the layer that is copied from.
+    layer: usize,
     /// Where the copies of inodes with several names are.
     linked: HashMap<(u64, u64), Vec<u8>>,
 }
 
-impl Copier<'_> {
-    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<(), SystemError> {
-        if depth > DEPTH {
-            return Err(SystemError::new(format!("openat({}, <more than {DEPTH} levels>)", self.label()), Errno::LOOP));
+impl<'a> Copier<'a> {
+    fn new(top: BorrowedFd<'a>, ownership: Ownership, wanted: &'a As) -> Copier<'a> {
+        Copier { top, ownership, wanted, path: Vec::new(), layer: 0, linked: HashMap::new() }
+    }
+
+    fn merged(&mut self, from: &Stack, to: BorrowedFd<'_>, depth: usize) -> Result<(), SystemError> {
+        self.check_depth(depth)?;
+        for name in from.names()? {
+            let Some(found) = from.find(&name)? else { continue };
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend(name.to_bytes());
+            if found.kind() == FileType::Directory {
+                fs::mkdirat(to, &name, Mode::RWXU).map_err(|errno| self.failed("mkdirat", errno))?;
+                let target =
+                    fs::openat(to, &name, OPEN, Mode::empty()).map_err(|errno| self.failed("openat", errno))?;
+                self.merged(&from.enter(&name, self.ownership)?, target.as_fd(), depth + 1)?;
+            } else {
+                self.layer = from.origin(found.part);
+                self.name(from.parts[found.part].as_fd(), to, &name, depth)?;
+            }
+            self.path.truncate(length);
         }
+        match from.parts.first() {
+            Some(topmost) => self.directory_attributes(topmost.as_fd(), to),
+            None => Ok(()),
+        }
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), SystemError> {
+        match depth > DEPTH {
+            true => Err(SystemError::new(format!("openat({}, <more than {DEPTH} levels>)", self.label()), Errno::LOOP)),
+            false => Ok(()),
+        }
+    }
+
+    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<(), SystemError> {
+        self.check_depth(depth)?;
         let mut buffer = vec![MaybeUninit::uninit(); 32 << 10];
         let mut listing = RawDir::new(from, &mut buffer);
         while let Some(entry) = listing.next() {
@@ -129,13 +227,37 @@ impl Copier<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target =
             fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failed("openat", errno))?;
-        content(&source, &target, stat.st_size.unsigned_abs())
-            .map_err(|errno| self.failed("copy_file_range", errno))?;
+        let size = stat.st_size.unsigned_abs();
+        if !self.refer(&target, size)? {
+            content(&source, &target, size).map_err(|errno| self.failed("copy_file_range", errno))?;
+        }
         self.owner(&stat, |uid, gid| fs::fchown(&target, Some(uid), Some(gid)))?;
         self.attributes(from, name.to_bytes(), &Target::Open(target.as_fd()))?;
         // After the owner, whose change takes set-id bits away.
         fs::fchmod(&target, mode(&stat)).map_err(|errno| self.failed("fchmod", errno))?;
         fs::futimens(&target, &times(&stat)).map_err(|errno| self.failed("utimensat", errno))
+    }
+
+    /// Marks an empty file as one whose data overlayfs finds elsewhere (Documentation/filesystems/overlayfs.rst, "Metadata only
+    /// copy up" and "Data-only lower layers"); false if the data must be copied. The size comes last, as a power cut may
+    /// leave less than was done: a file of the right size has its marks.
+    fn refer(&self, target: &OwnedFd, size: u64) -> Result<bool, SystemError> {
+        let Some(data) = self.wanted.data.get(self.layer).filter(|_| size > ONE_BLOCK) else { return Ok(false) };
+        let place = [&data[..], b"/", &self.path].concat();
+        if place.len() > LONGEST_REFERENCE {
+            return Ok(false);
+        }
+        let set = |name: &str, value: &[u8]| fs::fsetxattr(target, name, value, fs::XattrFlags::empty());
+        match set("user.overlay.redirect", &place).and_then(|()| set("user.overlay.metacopy", b"")) {
+            Ok(()) => {}
+            Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::OPNOTSUPP) => {
+                fs::fremovexattr(target, "user.overlay.redirect").ok();
+                return Ok(false);
+            }
+            Err(errno) => return Err(self.failed("fsetxattr", errno)),
+        }
+        fs::ftruncate(target, size).map_err(|errno| self.failed("ftruncate", errno))?;
+        Ok(true)
     }
 
     fn named_attributes(
@@ -158,6 +280,9 @@ impl Copier<'_> {
         let stat = fs::fstat(from).map_err(|errno| self.failed("fstat", errno))?;
         self.owner(&stat, |uid, gid| fs::fchown(to, Some(uid), Some(gid)))?;
         self.attributes(from, b".", &Target::Open(to))?;
+        if self.wanted.marks && merge::is_opaque(from, self.ownership)? {
+            xattrs::set_opaque(to, self.ownership).map_err(|_| self.failed("fsetxattr", Errno::IO))?;
+        }
         fs::fchmod(to, mode(&stat)).map_err(|errno| self.failed("fchmod", errno))?;
         fs::futimens(to, &times(&stat)).map_err(|errno| self.failed("utimensat", errno))
     }
@@ -166,12 +291,14 @@ impl Copier<'_> {
         if self.ownership.single_id {
             return Ok(());
         }
-        change(Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)).map_err(|errno| self.failed("fchownat", errno))
+        let (uid, gid) = self.wanted.shift.stored(stat.st_uid, stat.st_gid);
+        change(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(|errno| self.failed("fchownat", errno))
     }
 
     /// What the target's file system cannot keep is left out, as in a layer.
     fn attributes(&self, from: BorrowedFd<'_>, name: &[u8], target: &Target<'_>) -> Result<(), SystemError> {
-        let found = xattrs::read(from, name).map_err(|errno| self.failed("listxattr", errno))?;
+        let mut found = xattrs::read(from, name).map_err(|errno| self.failed("listxattr", errno))?;
+        owners::to_stored(&mut found, &self.wanted.shift);
         match xattrs::apply(target, &found, &self.path) {
             Ok(_left_out) => Ok(()),
             Err(crate::error::EntryError::System(error)) => Err(error),

@@ -9,6 +9,8 @@ use crate::merge::{self, Stack};
 use crate::pack;
 use crate::rebuild::Rebuilt;
 use crate::record::{self, Backend, Record};
+use crate::shift::Shift;
+use crate::shifted::{self, ShiftedCheck};
 use crate::staging::Staged;
 use crate::tally;
 use crate::verity;
@@ -232,6 +234,61 @@ impl<'a> Layers<'a> {
         self.store.path.join(NAME).join(diff_id.hex()).join(name)
     }
 
+    /// The first mebibyte of `directory/file` as the layers, topmost first, show it; none where that is no regular file.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], system errors.
+    pub fn read(
+        &self,
+        layers: &[Digest],
+        directory: &std::ffi::CString,
+        file: &std::ffi::CString,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        crate::writable::read_of_layers(self.store, layers, directory, file)
+    }
+
+    /// Makes the shifted forms of layers, topmost first, that are missing, or that this kernel cannot mount (module `shifted`).
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], `EOPNOTSUPP` for a layer that is an image, system errors.
+    pub fn make_shifted(&self, layers: &[Digest], shift: &Shift) -> Result<(), StoreError> {
+        shifted::make(self.store, layers, shift)
+    }
+
+    /// As [`Layers::lower`], the shifted forms. Whether they are there is not looked at.
+    ///
+    /// # Errors
+    /// As [`Layers::lower`].
+    pub fn lower_shifted(&self, layers: &[Digest], shift: &Shift) -> Result<Vec<PathBuf>, StoreError> {
+        shifted::lower(self.store, layers, shift)
+    }
+
+    /// Removes the shifted forms for all but these [`Shift::key`]s; returns what they took on disk, in bytes. The caller knows that
+    /// no container uses them, and that none comes meanwhile.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn take_shifted_but(&self, keys: &std::collections::BTreeSet<String>) -> Result<shifted::Taken, StoreError> {
+        shifted::take_all_but(self.store, keys)
+    }
+
+    /// Removes one shifted form. That it is missing is no error.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn remove_shifted(&self, key: &str, name: &str) -> Result<(), StoreError> {
+        shifted::remove_one(self.store, key, name)
+            .map_err(|source| StoreError::System { doing: "remove a form of layers with other owners", source })
+    }
+
+    /// Looks at all shifted forms: whether they belong to a layer that is here, and have its names and sizes.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn check_shifted(&self) -> Result<Vec<ShiftedCheck>, StoreError> {
+        shifted::check(self.store)
+    }
+
     /// The root directory of an unpacked layer; of an image it is mounted, for this descriptor alone.
     pub(crate) fn open_tree(&self, diff_id: &Digest) -> Result<OwnedFd, SystemError> {
         let layer = format!("{NAME}/{}", diff_id.hex());
@@ -302,6 +359,8 @@ impl<'a> Layers<'a> {
     /// System errors. What could not be deleted is left to [`Store::sweep`].
     pub fn remove(&self, diff_id: &Digest) -> Result<bool, StoreError> {
         let system = |source| StoreError::System { doing: "remove a layer", source };
+        // First, so that there is none without its layer.
+        shifted::remove(self.store, diff_id).map_err(system)?;
         let layers = self.store.root.create(NAME).map_err(system)?;
         match Staged::take(self.store, &layers, diff_id.hex()) {
             Ok(staged) => staged.discard_tree().map(|()| true).map_err(system),
@@ -379,7 +438,7 @@ impl<'a> Layers<'a> {
                 break;
             }
         }
-        Ok(Stack { parts })
+        Ok(Stack { parts, ..Stack::default() })
     }
 
     pub(crate) fn open_layer(&self, diff_id: &Digest) -> Result<Directory, StoreError> {

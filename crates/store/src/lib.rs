@@ -13,6 +13,10 @@
 //!     replaced/                files of the archive that a later member took the place of, if there are any
 //!     tree/                    the unpacked layer: a lower directory for overlayfs
 //!     image.erofs              or the layer as one file (module `image`); then `replaced.list` instead of `replaced/`
+//!   shifted/<key of a shift>/<name>/
+//!     form.json                of which layers it is (module `shifted`)
+//!     by-reference/            their names with other owners, the data in `layers`
+//!     tree/                    or a copy of one layer with other owners
 //!   containers/<id>/{upper,work}
 //!   containers/<id>/limited.ext4   instead of both for one whose layer has a size (module `disk_image`)
 //!   staging/<name>             whatever is being made or removed, locked with flock(2) by its owner
@@ -63,6 +67,7 @@ mod layers;
 mod members;
 mod merge;
 mod onto;
+mod owners;
 mod pack;
 mod places;
 mod rebuild;
@@ -72,6 +77,7 @@ mod replaced;
 mod scatter;
 mod scratch;
 mod shift;
+mod shifted;
 mod staging;
 mod tally;
 mod verity;
@@ -90,8 +96,9 @@ pub use rebuild::Rebuilt;
 pub use record::Backend;
 pub use scratch::Scratch;
 pub use shift::{IdRange, Shift};
+pub use shifted::{ShiftedCheck, Taken};
 pub use staging::Swept;
-pub use writable::Writable;
+pub use writable::{Addition, Writable};
 
 use directory::Directory;
 use rustix::fd::AsFd;

@@ -9,6 +9,7 @@
 use crate::Ownership;
 use crate::directory::OPEN;
 use crate::error::{During, SystemError, quoted};
+use crate::shift::Shift;
 use crate::xattrs;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode, RawDir, Stat};
@@ -16,11 +17,21 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 /// One directory as a stack, topmost first: those parts of the layers that are visible in it.
+#[derive(Default)]
 pub(crate) struct Stack {
     pub(crate) parts: Vec<OwnedFd>,
+    /// How owners in the topmost parts differ from those that are meant.
+    pub(crate) shift: Arc<Shift>,
+    /// How many parts that are.
+    pub(crate) shifted: usize,
+    /// Which of the stack's own layers each part is of; empty where all of them are parts.
+    pub(crate) origins: Vec<usize>,
 }
+
+static AS_IT_IS: Shift = Shift { uids: Vec::new(), gids: Vec::new() };
 
 /// A name in a [`Stack`].
 pub(crate) struct Found {
@@ -36,6 +47,21 @@ impl Found {
 }
 
 impl Stack {
+    /// One directory whose owners are shifted.
+    pub(crate) fn of(directory: OwnedFd, shift: Arc<Shift>) -> Stack {
+        Stack { parts: vec![directory], shift, shifted: 1, origins: Vec::new() }
+    }
+
+    /// How the owners in a part differ from those that are meant.
+    pub(crate) fn shift_of(&self, part: usize) -> &Shift {
+        if part < self.shifted { &self.shift } else { &AS_IT_IS }
+    }
+
+    /// The number of the layer, topmost first, that a part is of.
+    pub(crate) fn origin(&self, part: usize) -> usize {
+        self.origins.get(part).copied().unwrap_or(part)
+    }
+
     /// Finds a name; `None` if no part has it or a whiteout hides it.
     pub(crate) fn find(&self, name: &CString) -> Result<Option<Found>, SystemError> {
         for (part, directory) in self.parts.iter().enumerate() {
@@ -49,11 +75,14 @@ impl Stack {
     /// The directory of that name: all parts that merge into it. Empty if it vanished.
     pub(crate) fn enter(&self, name: &CString, ownership: Ownership) -> Result<Stack, SystemError> {
         let mut parts = Vec::new();
-        for directory in &self.parts {
+        let (mut shifted, mut origins) = (0, Vec::new());
+        for (part, directory) in self.parts.iter().enumerate() {
             match fs::openat(directory, name, OPEN, Mode::empty()) {
                 Ok(child) => {
                     let last = is_opaque(child.as_fd(), ownership)?;
                     parts.push(child);
+                    shifted += usize::from(part < self.shifted);
+                    origins.push(self.origin(part));
                     if last {
                         break;
                     }
@@ -67,7 +96,7 @@ impl Stack {
                 }
             }
         }
-        Ok(Stack { parts })
+        Ok(Stack { parts, shift: Arc::clone(&self.shift), shifted, origins })
     }
 
     /// All names in any part, sorted, whiteouts too.

@@ -7,7 +7,7 @@ use crate::Ownership;
 use crate::error::{During, StoreError, SystemError, quoted};
 use crate::merge::{Found, Stack, is_opaque};
 use crate::shift::Shift;
-use crate::xattrs;
+use crate::{owners, xattrs};
 use archive::{Attributes, Header, Kind, Time, Writer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 /// Writes one layer in the OCI format: overlayfs's marks become `.wh.` names.
 pub(crate) fn layer<W: Write>(tree: &Stack, ownership: Ownership, sink: W) -> Result<W, StoreError> {
@@ -57,10 +58,10 @@ pub fn pack_tree<W: Write>(
     sink: W,
 ) -> Result<W, StoreError> {
     let mut packer = Packer::new(ownership, sink, false);
-    (packer.path, packer.shift) = (name.to_vec(), shift.clone());
+    packer.path = name.to_vec();
     let stat = fs::fstat(&directory).during(|| "fstat(<directory>)").map_err(system)?;
-    packer.member(directory.as_fd(), &c".".to_owned(), &stat, Kind::Directory, &[])?;
-    packer.finish(&Stack { parts: vec![directory] })
+    packer.member(directory.as_fd(), &c".".to_owned(), &stat, (Kind::Directory, &[]), shift)?;
+    packer.finish(&Stack::of(directory, Arc::new(shift.clone())))
 }
 
 /// Writes one name of a directory, which is no directory itself, under the archive name `name`. Returns the sink.
@@ -76,7 +77,7 @@ pub fn pack_entry<W: Write>(
     sink: W,
 ) -> Result<W, StoreError> {
     let mut packer = Packer::new(ownership, sink, false);
-    (packer.path, packer.shift) = (name.to_vec(), shift.clone());
+    packer.path = name.to_vec();
     let stat = fs::statat(parent, entry, fs::AtFlags::SYMLINK_NOFOLLOW);
     let stat = stat.during(|| format!("fstatat({})", quoted(entry.to_bytes()))).map_err(system)?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -88,7 +89,7 @@ pub fn pack_entry<W: Write>(
             let call = format!("archive the socket {}", quoted(entry.to_bytes()));
             return Err(system(SystemError::new(call, Errno::OPNOTSUPP)));
         }
-        kind => packer.file(parent, &entry.to_owned(), &stat, kind)?,
+        kind => packer.file(parent, &entry.to_owned(), &stat, kind, shift)?,
     }
     packer.writer.finish().map_err(StoreError::Sink)
 }
@@ -102,8 +103,6 @@ struct Packer<W> {
     left_out: Vec<Vec<u8>>,
     writer: Writer<W>,
     ownership: Ownership,
-    /// The owners of the tree are others in the archive.
-    shift: Shift,
     /// Write marks instead of obeying them.
     marks: bool,
     path: Vec<u8>,
@@ -122,7 +121,6 @@ impl<W: Write> Packer<W> {
             left_out: Vec::new(),
             writer: Writer::new(sink),
             ownership,
-            shift: Shift::default(),
             marks,
             path: Vec::new(),
             linked: HashMap::new(),
@@ -167,52 +165,64 @@ impl<W: Write> Packer<W> {
             self.path.truncate(length);
             return Ok(());
         }
+        let shift = stack.shift_of(found.part);
         let result = match found.kind() {
-            FileType::Directory => self.member(parent, name, &found.stat, Kind::Directory, &[]).and_then(|()| {
-                let child = stack.enter(name, self.ownership).map_err(system)?;
-                if child.parts.first().is_some_and(is_kernels_own) {
-                    return Ok(());
-                }
-                if self.depth > DEPTH {
-                    let call = format!("openat({}, <more than {DEPTH} levels>)", self.label());
-                    return Err(system(SystemError::new(call, Errno::LOOP)));
-                }
-                self.depth += 1;
-                let done = self.directory(&child);
-                self.depth -= 1;
-                done
-            }),
+            FileType::Directory => {
+                self.member(parent, name, &found.stat, (Kind::Directory, &[]), shift).and_then(|()| {
+                    let child = stack.enter(name, self.ownership).map_err(system)?;
+                    if child.parts.first().is_some_and(is_kernels_own) {
+                        return Ok(());
+                    }
+                    if self.depth > DEPTH {
+                        let call = format!("openat({}, <more than {DEPTH} levels>)", self.label());
+                        return Err(system(SystemError::new(call, Errno::LOOP)));
+                    }
+                    self.depth += 1;
+                    let done = self.directory(&child);
+                    self.depth -= 1;
+                    done
+                })
+            }
             FileType::Socket | FileType::Unknown => Ok(()),
-            kind => self.file(parent, name, &found.stat, kind),
+            kind => self.file(parent, name, &found.stat, kind, shift),
         };
         self.path.truncate(length);
         result
     }
 
-    fn file(&mut self, parent: BorrowedFd<'_>, name: &CString, stat: &Stat, kind: FileType) -> Result<(), StoreError> {
+    fn file(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CString,
+        stat: &Stat,
+        kind: FileType,
+        shift: &Shift,
+    ) -> Result<(), StoreError> {
         if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.linked.get(&inode) {
                 let target = first.clone();
-                return self.member(parent, name, stat, Kind::HardLink, &target);
+                return self.member(parent, name, stat, (Kind::HardLink, &target), shift);
             }
             self.linked.insert(inode, self.path.clone());
         }
         let (major, minor) = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
         match kind {
             FileType::Symlink => match fs::readlinkat(parent, name, Vec::new()) {
-                Ok(target) => self.member(parent, name, stat, Kind::Symlink, target.as_bytes()),
+                Ok(target) => self.member(parent, name, stat, (Kind::Symlink, target.as_bytes()), shift),
                 Err(Errno::NOENT | Errno::INVAL) => Ok(()),
                 Err(errno) => Err(system(SystemError::new(format!("readlinkat({})", self.label()), errno))),
             },
-            FileType::CharacterDevice => self.member(parent, name, stat, Kind::Character { major, minor }, &[]),
-            FileType::BlockDevice => self.member(parent, name, stat, Kind::Block { major, minor }, &[]),
-            FileType::Fifo => self.member(parent, name, stat, Kind::Fifo, &[]),
-            _ => self.regular(parent, name),
+            FileType::CharacterDevice => {
+                self.member(parent, name, stat, (Kind::Character { major, minor }, &[]), shift)
+            }
+            FileType::BlockDevice => self.member(parent, name, stat, (Kind::Block { major, minor }, &[]), shift),
+            FileType::Fifo => self.member(parent, name, stat, (Kind::Fifo, &[]), shift),
+            _ => self.regular(parent, name, shift),
         }
     }
 
-    fn regular(&mut self, parent: BorrowedFd<'_>, name: &CString) -> Result<(), StoreError> {
+    fn regular(&mut self, parent: BorrowedFd<'_>, name: &CString, shift: &Shift) -> Result<(), StoreError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = match fs::openat(parent, name, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -227,9 +237,9 @@ impl<W: Write> Packer<W> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(());
         }
-        let attributes = self.attributes(parent, name)?;
+        let attributes = self.attributes(parent, name, shift)?;
         let size = stat.st_size.unsigned_abs();
-        let (uid, gid) = self.shift.inside(stat.st_uid, stat.st_gid);
+        let (uid, gid) = shift.inside(stat.st_uid, stat.st_gid);
         let header = Header {
             size,
             uid: uid.into(),
@@ -251,11 +261,11 @@ impl<W: Write> Packer<W> {
         parent: BorrowedFd<'_>,
         name: &CString,
         stat: &Stat,
-        kind: Kind,
-        link: &[u8],
+        (kind, link): (Kind, &[u8]),
+        shift: &Shift,
     ) -> Result<(), StoreError> {
-        let attributes = if kind == Kind::HardLink { Vec::new() } else { self.attributes(parent, name)? };
-        let (uid, gid) = self.shift.inside(stat.st_uid, stat.st_gid);
+        let attributes = if kind == Kind::HardLink { Vec::new() } else { self.attributes(parent, name, shift)? };
+        let (uid, gid) = shift.inside(stat.st_uid, stat.st_gid);
         let owned = Header { uid: uid.into(), gid: gid.into(), ..header(&self.path, stat, kind, link, &attributes) };
         self.writer.append(&owned).map_err(StoreError::Sink)
     }
@@ -279,9 +289,11 @@ impl<W: Write> Packer<W> {
         self.writer.append(&header).map_err(StoreError::Sink)
     }
 
-    fn attributes(&self, parent: BorrowedFd<'_>, name: &CString) -> Result<Attributes, StoreError> {
-        xattrs::read(parent, name.as_bytes())
-            .map_err(|errno| system(SystemError::new(format!("listxattr({})", self.label()), errno)))
+    fn attributes(&self, parent: BorrowedFd<'_>, name: &CString, shift: &Shift) -> Result<Attributes, StoreError> {
+        let mut found = xattrs::read(parent, name.as_bytes())
+            .map_err(|errno| system(SystemError::new(format!("listxattr({})", self.label()), errno)))?;
+        owners::to_shown(&mut found, shift);
+        Ok(found)
     }
 
     fn label(&self) -> String {
@@ -303,7 +315,7 @@ pub(crate) fn is_empty(
         _ => return Ok(false),
     }
     let child = match fs::openat(parent, name, crate::directory::OPEN, Mode::empty()) {
-        Ok(child) => Stack { parts: vec![child] },
+        Ok(child) => Stack { parts: vec![child], ..Stack::default() },
         Err(Errno::NOENT) => return Ok(true),
         Err(errno) => return Err(SystemError::new(format!("openat({})", quoted(name.as_bytes())), errno)),
     };

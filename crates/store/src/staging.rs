@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const NAME: &str = "staging";
+pub(crate) const NAME: &str = "staging";
 
 /// A directory in `staging` that this process owns. Dropping it leaves the directory to the next sweep; [`Staged::discard`]
 /// removes it.

@@ -4,6 +4,7 @@
 use crate::Store;
 use crate::blobs::new_directory;
 use crate::changes::{self, Change};
+use crate::copy::{self, As};
 use crate::directory::{Directory, OPEN};
 use crate::disk_image::{self, Top};
 use crate::error::{During, StoreError, SystemError};
@@ -12,14 +13,18 @@ use crate::layers::Layer;
 use crate::merge::Stack;
 use crate::pack;
 use crate::record::{self, Backend};
+use crate::shift::Shift;
 use crate::staging::Staged;
 use crate::tally;
 use oci::digest::Digest;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{self, Gid, Mode, Uid};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{self, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const NAME: &str = "containers";
 const UPPER: &str = "upper";
@@ -33,6 +38,20 @@ const LIMITED: &str = "limited.ext4";
 pub struct Writable<'a> {
     store: &'a Store,
     id: String,
+    shift: Arc<Shift>,
+}
+
+/// What a file of the layers gets at its end in a new container.
+#[derive(Clone, Debug)]
+pub struct Addition {
+    /// Name of the directory below the root.
+    pub directory: String,
+    /// Name of the file in it. Where the layers have none that is a file, nothing is done.
+    pub file: String,
+    /// What is added, which ends in a line's end.
+    pub line: String,
+    /// Not if a line begins with the first, or its third field, between colons, is the second.
+    pub unless: (String, String),
 }
 
 impl<'a> Writable<'a> {
@@ -43,20 +62,75 @@ impl<'a> Writable<'a> {
     /// `EEXIST` if the container has them already, other system errors, [`StoreError::NoSuchLayer`].
     pub fn create(store: &'a Store, id: &str, layers: &[Digest]) -> Result<Writable<'a>, StoreError> {
         let writable = Writable::open(store, id)?;
+        writable.make(layers, &[])?;
+        Ok(writable)
+    }
+
+    /// As [`Writable::create`], with additions to files of the layers.
+    ///
+    /// # Errors
+    /// As [`Writable::create`].
+    pub fn make(&self, layers: &[Digest], additions: &[Addition]) -> Result<(), StoreError> {
+        let store = self.store;
         let system = |source| StoreError::System { doing: "make the container's directories", source };
-        let directory = store.root.create(NAME).and_then(|all| all.create(id)).map_err(system)?;
+        let directory = store.root.create(NAME).and_then(|all| all.create(&self.id)).map_err(system)?;
         directory.make(WORK).map_err(system)?;
         // Under another name until it is complete: a kill in between leaves a container without directories, not one
         // with a root of the wrong owner.
         take_and_discard(store, &directory, UNFINISHED).map_err(system)?;
         let upper = new_directory(&directory, UNFINISHED)?;
-        if let Some(root) = root_of_layers(store, layers)? {
-            copy_root(store, root, upper.as_fd()).map_err(system)?;
+        let of_layers = root_of_layers(store, layers)?;
+        let nobodys = (!self.shift.is_empty()).then_some((0, 0, 0o755));
+        if let Some((uid, gid, mode)) = of_layers.or(nobodys) {
+            let (uid, gid) = self.shift.stored(uid, gid);
+            copy_root(store, (uid, gid, mode), upper.as_fd()).map_err(system)?;
+        }
+        if !additions.is_empty() {
+            let stack = store.layers().stack(layers)?;
+            for addition in additions {
+                self.add(&stack, upper.as_fd(), addition).map_err(system)?;
+            }
         }
         fs::renameat_with(&directory, UNFINISHED, &directory, UPPER, fs::RenameFlags::NOREPLACE)
             .during(|| format!("renameat2({}, \"{UNFINISHED}\", \"{UPPER}\", RENAME_NOREPLACE)", directory.label()))
-            .map_err(system)?;
-        Ok(writable)
+            .map_err(system)
+    }
+
+    /// Copies a file up, as overlayfs does, and adds to it.
+    fn add(&self, layers: &Stack, upper: BorrowedFd<'_>, addition: &Addition) -> Result<(), SystemError> {
+        let call = |call: &str| format!("{call}(<upper>/{}/{})", addition.directory, addition.file);
+        let name = |text: &str| CString::new(text).map_err(|_| SystemError::new(call("openat"), Errno::INVAL));
+        let (directory, file) = (name(&addition.directory)?, name(&addition.file)?);
+        let from = layers.enter(&directory, self.store.ownership)?;
+        let Some(found) = from.find(&file)?.filter(|found| found.kind() == fs::FileType::RegularFile) else {
+            return Ok(());
+        };
+        let source = from.parts[found.part].as_fd();
+        let text = read_small(source, &file)?;
+        if has_line(&text, &addition.unless) {
+            return Ok(());
+        }
+        // A last line without an end is not to go on in ours.
+        let end: &[u8] = if text.is_empty() || text.ends_with(b"\n") { b"" } else { b"\n" };
+        match fs::mkdirat(upper, &directory, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            other => other.during(|| call("mkdirat"))?,
+        }
+        let to = fs::openat(upper, &directory, OPEN, Mode::empty()).during(|| call("openat"))?;
+        let wanted = As { shift: (*self.shift).clone(), ..As::default() };
+        copy::file(source, to.as_fd(), &file, self.store.ownership, &wanted)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target = fs::openat(&to, &file, flags, Mode::empty()).during(|| call("openat"))?;
+        let io =
+            |error: std::io::Error| SystemError::new(call("write"), Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        File::from(target).write_all(&[end, addition.line.as_bytes()].concat()).map_err(io)?;
+        copy::attributes(from.parts[0].as_fd(), to.as_fd(), self.store.ownership, &wanted)
+    }
+
+    /// The same container's, whose files are stored with other owners than the container sees.
+    #[must_use]
+    pub fn with_shift(self, shift: Shift) -> Writable<'a> {
+        Writable { shift: Arc::new(shift), ..self }
     }
 
     /// As [`Writable::create`], but with room for `size` bytes and no more: a sparse file with a file system in it, which is
@@ -89,7 +163,7 @@ impl<'a> Writable<'a> {
             let source = SystemError::new(format!("openat(<root>/{NAME}, {id:?})"), Errno::INVAL);
             return Err(StoreError::System { doing: "find the container's directories", source });
         }
-        Ok(Writable { store, id: id.to_owned() })
+        Ok(Writable { store, id: id.to_owned(), shift: Arc::default() })
     }
 
     /// Whether there is everything that a mount needs.
@@ -238,7 +312,7 @@ impl<'a> Writable<'a> {
     fn stack(&self) -> Result<Stack, StoreError> {
         let upper = self.open_upper();
         let upper = upper.map_err(|source| StoreError::System { doing: "open the container's directory", source })?;
-        Ok(Stack { parts: vec![upper] })
+        Ok(Stack::of(upper, Arc::clone(&self.shift)))
     }
 
     /// The upper directory; a limited one is mounted for this descriptor alone.
@@ -318,7 +392,43 @@ fn root_of_layers(store: &Store, layers: &[Digest]) -> Result<Option<Root>, Stor
     Ok(None)
 }
 
-fn copy_root(store: &Store, from: Root, to: rustix::fd::BorrowedFd<'_>) -> Result<(), SystemError> {
+/// What is read of a file at most.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Whether a file of lines with fields between colons has one of that name or number.
+fn has_line(text: &[u8], (first, third): &(String, String)) -> bool {
+    String::from_utf8_lossy(text).lines().any(|line| {
+        let mut fields = line.split(':');
+        fields.next() == Some(first) || fields.nth(1) == Some(third)
+    })
+}
+
+fn read_small(parent: BorrowedFd<'_>, file: &CStr) -> Result<Vec<u8>, SystemError> {
+    let call = |call: &str| format!("{call}(<layer>/…/{file:?})");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let source = fs::openat(parent, file, flags, Mode::empty()).during(|| call("openat"))?;
+    let mut text = Vec::new();
+    let read = File::from(source).take(LONGEST_FILE).read_to_end(&mut text);
+    read.map_err(|error| SystemError::new(call("read"), Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    Ok(text)
+}
+
+/// The beginning of `directory/file` as the layers show it, topmost first; none where that is no file.
+pub(crate) fn read_of_layers(
+    store: &Store,
+    layers: &[Digest],
+    directory: &CString,
+    file: &CString,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let system = |source| StoreError::System { doing: "read a file of the layers", source };
+    let stack = store.layers().stack(layers)?.enter(directory, store.ownership).map_err(system)?;
+    match stack.find(file).map_err(system)?.filter(|found| found.kind() == fs::FileType::RegularFile) {
+        Some(found) => read_small(stack.parts[found.part].as_fd(), file).map(Some).map_err(system),
+        None => Ok(None),
+    }
+}
+
+fn copy_root(store: &Store, from: Root, to: BorrowedFd<'_>) -> Result<(), SystemError> {
     let (uid, gid, mode) = from;
     if !store.ownership.single_id {
         fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))

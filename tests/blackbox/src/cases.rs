@@ -73,6 +73,7 @@ mod transfer;
 mod trust;
 mod usage;
 mod users;
+mod users_of_users;
 mod volumes;
 mod watch;
 mod wrong_input;
@@ -99,6 +100,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         volumes::CASES,
         usage::CASES,
         users::CASES,
+        users_of_users::CASES,
         copying::CASES,
         commits::CASES,
         command_line::CASES,

@@ -15,7 +15,6 @@ use oci::digest::Digest;
 use oci::image::{Descriptor, Healthcheck, ImageConfig, Manifest, media_type};
 use std::collections::BTreeMap;
 use std::io::Write;
-use store::Writable;
 
 /// How an image is made of a container.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +81,7 @@ impl Engine {
         self.put_right();
         let entry = table::find(self.database()?.read(), wanted)?;
         let failed = || format!("cannot compare container {wanted} with its image");
-        self.writable(&entry)?.changes(&self.diff_ids_of(&entry)?, &mount_points(&entry.settings)).internal(failed)
+        self.writable_of(&entry)?.changes(&self.diff_ids_of(&entry)?, &mount_points(&entry.settings)).internal(failed)
     }
 
     /// Writes a container's whole tree as a plain tar archive, without its volumes and other mounts.
@@ -91,7 +90,7 @@ impl Engine {
         let entry = table::find(self.database()?.read(), wanted)?;
         let failed = || format!("cannot export container {wanted}");
         let layers = self.diff_ids_of(&entry)?;
-        self.writable(&entry)?.export(&layers, sink).internal(failed)?.flush().internal(failed)?;
+        self.writable_of(&entry)?.export(&layers, sink).internal(failed)?.flush().internal(failed)?;
         self.record_of(&entry.id, &entry.name, &entry.settings, "export", &[]);
         Ok(())
     }
@@ -132,7 +131,7 @@ impl Engine {
     /// What a container changed as a layer; none if nothing.
     fn changed_layer(&self, entry: &Entry) -> Result<Option<store::Layer>> {
         let failed = || format!("cannot store what container {} changed", entry.name);
-        let writable = self.writable(entry)?;
+        let writable = self.writable_of(entry)?;
         if writable.changes(&self.diff_ids_of(entry)?, &mount_points(&entry.settings)).internal(failed)?.is_empty() {
             return Ok(None);
         }
@@ -235,10 +234,6 @@ impl Engine {
                 Ok(false)
             }
         }
-    }
-
-    fn writable(&self, entry: &Entry) -> Result<Writable<'_>> {
-        Writable::open(self.store()?, &entry.id).internal(|| format!("cannot find the files of container {}", entry.id))
     }
 
     /// DiffIDs, topmost first, as the store has them.

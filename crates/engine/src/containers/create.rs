@@ -189,6 +189,7 @@ impl Engine {
         self.make_missing_sources(&entry.settings)?;
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let writable = Writable::open(self.store()?, &entry.id).internal(|| cannot_make(entry))?;
+        self.make_shifted_layers(&entry.settings)?;
         // Only with the container's own directories, as what it emptied later must stay so.
         self.prepare_volumes(entry, !writable.is_made())?;
         self.make_writable(entry)
@@ -203,10 +204,12 @@ impl Engine {
         let mut layers = self.layer_digests(entry)?;
         layers.reverse();
         match crate::quota::limit(&entry.settings)? {
-            None => Writable::create(self.store()?, &entry.id, &layers).internal(failed)?,
-            Some(size) => Writable::create_limited(self.store()?, &entry.id, &layers, size).internal(failed)?,
-        };
-        Ok(())
+            None => {
+                let additions = crate::users::additions(&entry.settings);
+                self.writable_of(entry)?.make(&layers, &additions).internal(failed)
+            }
+            Some(size) => Writable::create_limited(self.store()?, &entry.id, &layers, size).internal(failed).map(drop),
+        }
     }
 
     /// Docker: `-v` makes a directory of the host that is missing, `--mount` refuses it.

@@ -46,7 +46,7 @@ impl Engine {
         }
         let (removed, reclaimed) = self.collect_unnamed()?;
         pruned.removed.extend(removed);
-        pruned.reclaimed += reclaimed;
+        pruned.reclaimed += reclaimed + self.collect_shifted()?;
         Ok(pruned)
     }
 

@@ -117,7 +117,7 @@ fn devpts(host: &Host) -> Mount {
 /// What dhow keeps has the ids that containers see themselves, and is shown to one with maps with those. What the host has
 /// is shown as it is, unless the caller asks for the same.
 fn own_ids(settings: &Settings) -> Option<String> {
-    settings.id_maps.as_ref().filter(|maps| !maps.is_identity()).map(|_| "idmap".to_owned())
+    settings.id_maps.as_ref().filter(|maps| !maps.is_identity() && !maps.shifted).map(|_| "idmap".to_owned())
 }
 
 fn lower(asked: &Asked, settings: &Settings, sources: &Sources) -> Result<Mount> {
@@ -139,6 +139,12 @@ fn lower(asked: &Asked, settings: &Settings, sources: &Sources) -> Result<Mount>
                 if settings.id_maps.is_none() {
                     let text = format!("idmap on {} needs a container with ids of its own", asked.target);
                     return Err(Error::new(Kind::InvalidArgument, text).hint("--userns auto gives it some"));
+                }
+                if settings.stored_shift().is_some() {
+                    let text = format!("idmap on {} cannot work for an ordinary user", asked.target);
+                    let hint = "only root of the machine may show its files with other owners; with --userns keep-id the \
+                                user's own files are the user's";
+                    return Err(Error::new(Kind::Unavailable, text).hint(hint));
                 }
                 bind.options.extend(own_ids(settings));
             }

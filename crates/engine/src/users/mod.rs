@@ -2,8 +2,10 @@
 //!
 //! A container without maps has the ids of its engine. One with maps has a user namespace of its own, and the maps are in
 //! its record from its creation to its removal: that is all there is to remember of the ranges that `auto` has handed out.
-//! On the disk its files keep the ids that it sees itself (`runtime`, idmapped mounts).
+//! On the disk its files keep the ids that it sees itself (`runtime`, idmapped mounts), or, for an ordinary user, have those that
+//! they are outside ([`IdMaps::shifted`], `store`, module `shifted`).
 
+mod ordinary;
 mod ranges;
 mod words;
 
@@ -18,6 +20,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use words::Asked;
 
+pub(crate) use ordinary::additions;
 pub(crate) use ranges::subordinate;
 
 /// Which ids a container has, and which they are outside: in its engine's user namespace.
@@ -28,12 +31,19 @@ pub struct IdMaps {
     pub uids: Vec<LinuxIDMapping>,
     /// Group ids.
     pub gids: Vec<LinuxIDMapping>,
+    /// On the disk its files have the ids of the outside, as they cannot be shown with others there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shifted: bool,
 }
 
 /// Where the kernel's last id begins: `(uid_t) -1` is no id.
 const ALL: u32 = u32::MAX;
 
 impl IdMaps {
+    fn new(uids: Vec<LinuxIDMapping>, gids: Vec<LinuxIDMapping>) -> IdMaps {
+        IdMaps { uids, gids, shifted: false }
+    }
+
     /// Whether every id is the same outside.
     pub(crate) fn is_identity(&self) -> bool {
         self.uids.iter().chain(&self.gids).all(|map| map.container_id == map.host_id)
@@ -81,6 +91,9 @@ impl Host {
     }
 }
 
+/// Ids of a container with `auto` that says nothing about their number: as many as images count on.
+const AUTO: u32 = 65_536;
+
 impl Engine {
     /// At creation: what was asked becomes maps, with ranges that nobody has.
     pub(crate) fn settle_users(&self, settings: &mut Settings, options: &Options) -> Result<()> {
@@ -88,15 +101,21 @@ impl Engine {
         if let Asked::Engines = asked {
             return Ok(());
         }
-        let host = self.host()?;
-        if host.user_namespace && !asked.is_identity() {
-            return Err(refused_to_users(&asked.name()));
+        let user = match self.host()?.user_namespace {
+            true => Some(ordinary::Ids::read()?),
+            false => None,
+        };
+        if let Some(user) = user.as_ref().filter(|_| !asked.is_identity()) {
+            user.check_range(&asked.name())?;
         }
-        settings.id_maps = self.maps(&asked, self.database()?.read())?;
+        settings.id_maps = self.maps(&asked, self.database()?.read(), settings)?;
+        // As in Podman, whom the image names comes before an ordinary user.
         if let (Asked::KeepId { uid, gid }, None) = (&asked, &options.user)
-            && (uid.is_some() || gid.is_some())
+            && (uid.is_some() || gid.is_some() || user.is_some())
+            && (user.is_none() || settings.user.is_empty())
         {
-            settings.user = format!("{}:{}", uid.unwrap_or(0), gid.unwrap_or(0));
+            let own = user.map_or((0, 0), |user| (user.uid, user.gid));
+            settings.user = format!("{}:{}", uid.unwrap_or(own.0), gid.unwrap_or(own.1));
         }
         Ok(())
     }
@@ -104,16 +123,19 @@ impl Engine {
     /// In the transaction that records the container: somebody else may have got the same range meanwhile.
     pub(crate) fn claim_ranges(&self, connection: &Connection, settings: &mut Settings) -> Result<()> {
         if let Ok(asked @ Asked::Auto { .. }) = words::mode(&settings.userns_mode) {
-            settings.id_maps = self.maps(&asked, connection)?;
+            settings.id_maps = self.maps(&asked, connection, settings)?;
         }
         Ok(())
     }
 
-    fn maps(&self, asked: &Asked, connection: &Connection) -> Result<Option<IdMaps>> {
+    fn maps(&self, asked: &Asked, connection: &Connection, settings: &Settings) -> Result<Option<IdMaps>> {
+        if self.host()?.user_namespace {
+            return self.maps_of_a_user(asked, connection, settings);
+        }
         Ok(match asked {
             Asked::Engines => None,
             Asked::Maps(maps) => Some(maps.clone()),
-            Asked::KeepId { uid, gid } => Some(IdMaps { uids: kept(uid.unwrap_or(0)), gids: kept(gid.unwrap_or(0)) }),
+            Asked::KeepId { uid, gid } => Some(IdMaps::new(kept(uid.unwrap_or(0), ALL), kept(gid.unwrap_or(0), ALL))),
             Asked::NoMap => {
                 let text = "--userns nomap leaves the user who calls out of the container, and root of the machine \
                             cannot be left out of what root runs";
@@ -121,33 +143,52 @@ impl Engine {
             }
             Asked::Auto { size, uids, gids } => {
                 let used = used(connection)?;
+                let size = size.unwrap_or(AUTO);
                 let pick = |file: &str, forced: &[LinuxIDMapping], of: fn(&IdMaps) -> &Vec<LinuxIDMapping>| {
                     let used: Vec<LinuxIDMapping> = used.iter().flat_map(of).copied().collect();
-                    let start = ranges::free(&ranges::pool(file), &used, *size).ok_or_else(no_range)?;
-                    ranges::with_forced(LinuxIDMapping { container_id: 0, host_id: start, size: *size }, forced)
+                    let start = ranges::free(&ranges::pool(file), &used, size).ok_or_else(no_range)?;
+                    ranges::with_forced(LinuxIDMapping { container_id: 0, host_id: start, size }, forced)
                 };
-                Some(IdMaps {
-                    uids: pick("/etc/subuid", uids, |maps| &maps.uids)?,
-                    gids: pick("/etc/subgid", gids, |maps| &maps.gids)?,
-                })
+                Some(IdMaps::new(
+                    pick("/etc/subuid", uids, |maps| &maps.uids)?,
+                    pick("/etc/subgid", gids, |maps| &maps.gids)?,
+                ))
             }
         })
     }
 }
 
-/// Root keeps its id under the number `target`; everybody else keeps theirs, as far as there is room beside it.
-fn kept(target: u32) -> Vec<LinuxIDMapping> {
+/// The caller keeps their id, which is 0 outside, under the number `target`; everybody else keeps theirs of `all`, as far as
+/// there is room beside it.
+fn kept(target: u32, all: u32) -> Vec<LinuxIDMapping> {
     if target == 0 {
-        return vec![same(ALL)];
+        return vec![same(all)];
     }
     let part = |container_id, host_id, size| LinuxIDMapping { container_id, host_id, size };
-    vec![part(0, 1, target), part(target, 0, 1), part(target + 1, target + 1, ALL - target - 1)]
+    let below = target.min(all - 1);
+    let mut maps = vec![part(0, 1, below), part(target, 0, 1)];
+    if let Some(size) = all.checked_sub(target.saturating_add(1)) {
+        maps.push(part(target + 1, target + 1, size));
+    }
+    maps.retain(|map| map.size > 0);
+    maps
 }
 
-/// The maps of all containers that there are.
+/// The maps of all containers that there are, but of those that have all ids: they share them with everybody anyway.
 fn used(connection: &Connection) -> Result<Vec<IdMaps>> {
-    const QUERY: &str = "SELECT json_extract(settings, '$.id_maps') AS maps FROM container WHERE maps IS NOT NULL";
-    let mut statement = connection.prepare(QUERY).sql("look up the ids of containers")?;
+    const QUERY: &str = "SELECT json_extract(settings, '$.id_maps') AS maps FROM container WHERE maps IS NOT NULL \
+                         AND json_extract(settings, '$.userns_mode') NOT LIKE 'keep-id%' \
+                         AND json_extract(settings, '$.userns_mode') NOT LIKE 'nomap%'";
+    maps_by(connection, QUERY)
+}
+
+/// The maps of all containers.
+fn all_maps(connection: &Connection) -> Result<Vec<IdMaps>> {
+    maps_by(connection, "SELECT json_extract(settings, '$.id_maps') AS maps FROM container WHERE maps IS NOT NULL")
+}
+
+fn maps_by(connection: &Connection, query: &str) -> Result<Vec<IdMaps>> {
+    let mut statement = connection.prepare(query).sql("look up the ids of containers")?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0)).sql("look up the ids of containers")?;
     rows.map(|row| {
         let text = row.sql("look up the ids of containers")?;
@@ -162,17 +203,6 @@ fn no_range() -> Error {
         .hint("remove containers that have one, ask for fewer (auto:size=N), or give the user \"containers\" more in /etc/subuid and /etc/subgid")
 }
 
-fn refused_to_users(name: &str) -> Error {
-    let text = format!(
-        "--userns {name} cannot work for an ordinary user: only root of the machine may show an image's files with other \
-         owners (mount_setattr(2), MOUNT_ATTR_IDMAP)"
-    );
-    Error::new(Kind::Unavailable, text).hint(
-        "leave it out: root of an ordinary user's container is that user outside already, so that what it makes in a \
-         bind mount is the user's",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +213,7 @@ mod tests {
 
     #[test]
     fn owners_outside() {
-        let maps = IdMaps { uids: vec![map(0, 1000, 10), map(10, 5, 1)], gids: vec![map(0, 7, 20)] };
+        let maps = IdMaps::new(vec![map(0, 1000, 10), map(10, 5, 1)], vec![map(0, 7, 20)]);
         assert_eq!(maps.outside(0, 0), Some((1000, 7)));
         assert_eq!(maps.outside(9, 19), Some((1009, 26)));
         assert_eq!(maps.outside(10, 1), Some((5, 8)));
@@ -193,8 +223,8 @@ mod tests {
 
     #[test]
     fn root_keeps_its_id() {
-        assert_eq!(kept(0), [map(0, 0, u32::MAX)]);
-        let maps = kept(1000);
+        assert_eq!(kept(0, ALL), [map(0, 0, u32::MAX)]);
+        let maps = kept(1000, ALL);
         assert_eq!(maps, [map(0, 1, 1000), map(1000, 0, 1), map(1001, 1001, u32::MAX - 1001)]);
         assert!(words::check(&maps).is_ok());
     }
@@ -210,9 +240,9 @@ mod tests {
             apparmor: false,
             selinux: false,
         };
-        let inner = outer.within(&IdMaps { uids: vec![map(0, 1, 1)], gids: vec![map(10, 9, 5), map(0, 50, 10)] });
+        let inner = outer.within(&IdMaps::new(vec![map(0, 1, 1)], vec![map(10, 9, 5), map(0, 50, 10)]));
         assert!(inner.user_namespace && inner.single_id && inner.tty_group);
         assert_eq!(inner.last_group, 14);
-        assert!(!outer.within(&IdMaps { uids: vec![map(0, 1, 9)], gids: vec![map(0, 1, 4)] }).tty_group);
+        assert!(!outer.within(&IdMaps::new(vec![map(0, 1, 9)], vec![map(0, 1, 4)])).tty_group);
     }
 }

@@ -5,9 +5,6 @@ use crate::containers::options::Options;
 use crate::error::{Error, Kind, Result};
 use oci::runtime::LinuxIDMapping;
 
-/// Ids of a container with `auto` that says nothing about their number: as many as images count on.
-const AUTO: u32 = 65_536;
-
 /// As many ranges as a map of the kernel has (user_namespaces(7), Linux 4.15).
 const MOST_RANGES: usize = 340;
 
@@ -18,8 +15,8 @@ pub(super) enum Asked {
     Engines,
     /// A range that no other container has.
     Auto {
-        /// How many ids.
-        size: u32,
+        /// How many ids; none if that is left to the engine.
+        size: Option<u32>,
         /// Ids that are to be others.
         uids: Vec<LinuxIDMapping>,
         /// The same for groups.
@@ -85,9 +82,9 @@ pub(super) fn asked(options: &Options) -> Result<Asked> {
             let (uids, gids) = (uids?, gids?);
             // One says it for both, as in Podman.
             match (uids.is_empty(), gids.is_empty()) {
-                (true, _) => IdMaps { uids: gids.clone(), gids },
-                (_, true) => IdMaps { gids: uids.clone(), uids },
-                _ => IdMaps { uids, gids },
+                (true, _) => IdMaps::new(gids.clone(), gids),
+                (_, true) => IdMaps::new(uids.clone(), uids),
+                _ => IdMaps::new(uids, gids),
             }
         }
         (false, _) => {
@@ -100,10 +97,10 @@ pub(super) fn asked(options: &Options) -> Result<Asked> {
                     false => Ok(ranges::one_after_another(&found)),
                 }
             };
-            IdMaps {
-                uids: of("--subuidname", "/etc/subuid", &options.sub_uid_name)?,
-                gids: of("--subgidname", "/etc/subgid", &options.sub_gid_name)?,
-            }
+            IdMaps::new(
+                of("--subuidname", "/etc/subuid", &options.sub_uid_name)?,
+                of("--subgidname", "/etc/subgid", &options.sub_gid_name)?,
+            )
         }
     };
     checked(maps).map(Asked::Maps)
@@ -123,7 +120,7 @@ pub(super) fn mode(word: &str) -> Result<Asked> {
         }
         _ if head.bytes().all(|byte| byte.is_ascii_digit()) && !head.is_empty() => {
             let maps: Vec<_> = word.split(',').map(|text| range("--userns", text)).collect::<Result<_>>()?;
-            checked(IdMaps { uids: maps.clone(), gids: maps }).map(Asked::Maps)
+            checked(IdMaps::new(maps.clone(), maps)).map(Asked::Maps)
         }
         _ => Err(invalid(format!("--userns: invalid USER mode: {word}"))
             .hint("known are host, auto, keep-id, nomap, and maps: CONTAINER:HOST:SIZE[,…]")),
@@ -131,13 +128,14 @@ pub(super) fn mode(word: &str) -> Result<Asked> {
 }
 
 fn auto(word: &str, rest: &str) -> Result<Asked> {
-    let (mut size, mut uids, mut gids) = (AUTO, Vec::new(), Vec::new());
+    let (mut size, mut uids, mut gids) = (None, Vec::new(), Vec::new());
     for (key, value) in options(word, rest)? {
         match key {
             "size" => {
-                size = value.parse().ok().filter(|size| (1..=1 << 30).contains(size)).ok_or_else(|| {
+                let number = value.parse().ok().filter(|size| (1..=1 << 30).contains(size));
+                size = Some(number.ok_or_else(|| {
                     invalid(format!("--userns {word}: size {value:?} is no number of ids from 1 to {}", 1 << 30))
-                })?;
+                })?);
             }
             "uidmapping" => uids.push(range("--userns auto:uidmapping", value)?),
             "gidmapping" => gids.push(range("--userns auto:gidmapping", value)?),
@@ -239,15 +237,15 @@ mod tests {
 
     #[test]
     fn words() {
-        let maps = |maps: &[LinuxIDMapping]| Asked::Maps(IdMaps { uids: maps.into(), gids: maps.into() });
+        let maps = |maps: &[LinuxIDMapping]| Asked::Maps(IdMaps::new(maps.into(), maps.into()));
         for (word, expected) in [
             ("", Asked::Engines),
             ("host", Asked::Engines),
-            ("auto", Asked::Auto { size: 65_536, uids: vec![], gids: vec![] }),
-            ("auto:size=5", Asked::Auto { size: 5, uids: vec![], gids: vec![] }),
+            ("auto", Asked::Auto { size: None, uids: vec![], gids: vec![] }),
+            ("auto:size=5", Asked::Auto { size: Some(5), uids: vec![], gids: vec![] }),
             (
                 "auto:size=9,uidmapping=1:7:2,gidmapping=3:8",
-                Asked::Auto { size: 9, uids: vec![map(1, 7, 2)], gids: vec![map(3, 8, 1)] },
+                Asked::Auto { size: Some(9), uids: vec![map(1, 7, 2)], gids: vec![map(3, 8, 1)] },
             ),
             ("keep-id", Asked::KeepId { uid: None, gid: None }),
             ("keep-id:uid=1,gid=2", Asked::KeepId { uid: Some(1), gid: Some(2) }),
@@ -292,7 +290,7 @@ mod tests {
             asked(&options)
         };
         let one = with(|options| options.uid_maps = vec!["0:7:9".into()]).unwrap();
-        assert_eq!(one, Asked::Maps(IdMaps { uids: vec![map(0, 7, 9)], gids: vec![map(0, 7, 9)] }));
+        assert_eq!(one, Asked::Maps(IdMaps::new(vec![map(0, 7, 9)], vec![map(0, 7, 9)])));
         assert!(with(|options| options.userns_mode = Some("private".into())).is_err());
         assert!(with(|o| (o.userns_mode, o.gid_maps) = (Some("auto".into()), vec!["0:7:9".into()])).is_err());
         assert!(with(|o| (o.uid_maps, o.sub_uid_name) = (vec!["0:7:9".into()], Some("ann".into()))).is_err());

@@ -5,6 +5,7 @@
 //! rest; the data directory itself stays the same, as another container may have it mounted.
 
 use crate::containers::options::{MountSource, VolumeMount};
+use crate::containers::record::Settings;
 use crate::containers::table::Entry;
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -13,6 +14,7 @@ use kernel::beneath::{self, Limits};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const UNFINISHED: &str = "_fill";
@@ -29,11 +31,26 @@ impl Engine {
                     self.make_limited(&volume.name, &row.options)?;
                 }
             }
+            if fill {
+                self.own_volume(&volume.name, &entry.settings)?;
+            }
             if fill && !volume.no_copy && volume.subpath.is_empty() {
                 self.fill_volume(entry, volume, &mount.target)?;
             }
         }
         Ok(())
+    }
+
+    /// A new volume belongs to the user, whose the container is, or else to the container's root; on the disk both are others.
+    fn own_volume(&self, name: &str, settings: &Settings) -> Result<()> {
+        let Some((uid, gid)) = settings.stored_root().filter(|_| !settings.has_the_user()) else { return Ok(()) };
+        let data = self.volume_data(name);
+        let failed = || format!("cannot own {}", data.display());
+        let status = std::fs::symlink_metadata(&data).internal(failed)?;
+        if (status.uid(), status.gid()) != (0, 0) || !is_empty(&data)? {
+            return Ok(());
+        }
+        std::os::unix::fs::lchown(&data, Some(uid), Some(gid)).internal(failed)
     }
 
     fn fill_volume(&self, entry: &Entry, volume: &VolumeMount, target: &str) -> Result<()> {

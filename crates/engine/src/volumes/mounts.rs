@@ -159,7 +159,12 @@ impl Engine {
                     let digests = image.layers.iter().rev().map(|text| text.parse());
                     let digests =
                         digests.collect::<std::result::Result<Vec<Digest>, _>>().kind(Kind::Corrupt, corrupt)?;
-                    let lower = self.store()?.layers().lower(&digests).internal(corrupt)?;
+                    let layers = self.store()?.layers();
+                    let lower = match settings.stored_shift() {
+                        None => layers.lower(&digests),
+                        Some(shift) => layers.lower_shifted(&digests, &shift),
+                    }
+                    .internal(corrupt)?;
                     sources.images.insert(image.id.clone(), lower);
                 }
                 MountSource::Bind { .. } | MountSource::Tmpfs { .. } => {}
