@@ -157,6 +157,27 @@ pub fn rules_present(bridge: &Bridge) -> Result<bool, Error> {
     coexist::is_present(&mut socket, bridge)
 }
 
+/// Adds a new bridge to the table, at a cost that does not grow with what is there. For whoever knows that the table is as it
+/// should be otherwise, since somebody watches over it. `false` when it is not, or not so simple: then [`ensure_rules`] is to be called.
+///
+/// # Errors
+/// The kernel's refusal of a question.
+pub fn add_to_rules(bridge: &Bridge) -> Result<bool, Error> {
+    let Some(new) = rules::added_by(bridge)? else { return Ok(false) };
+    let mut socket = nft::open()?;
+    let found = nft::element(&mut socket, TABLE, rules::VERSION, &rules::version());
+    let is_known = found.map_err(refused(format!("NFT_MSG_GETSETELEM(inet dhow {})", rules::VERSION)))?.is_some();
+    if !is_known || !coexist::is_present(&mut socket, bridge)? {
+        return Ok(false);
+    }
+    let mut transaction = Transaction::new(TABLE);
+    new.chains.iter().for_each(|chain| transaction.add_chain(chain));
+    new.rules.iter().for_each(|rule| transaction.add_rule(rule));
+    new.sets.iter().for_each(|(set, elements)| transaction.add_elements(set.name, elements));
+    // What stands in the way is found, and told, by who compares all.
+    Ok(transaction.commit(&mut socket, None).is_ok())
+}
+
 /// Publishes the ports of one container in one transaction: all or none.
 ///
 /// # Errors

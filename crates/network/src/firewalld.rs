@@ -11,8 +11,8 @@
 
 use crate::error::{Error, refused};
 use crate::netlink::Attributes;
-use crate::nft;
 use crate::plan::{Bridge, GatewayMode};
+use crate::{gate, nft};
 use dbus::{Call, Connection, Message, Value, Writer};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ const CONFIG: &str = "org.fedoraproject.FirewallD1.config";
 const CONFIG_ZONE: &str = "org.fedoraproject.FirewallD1.config.zone";
 
 /// Whether firewalld judges packets here, by nftables. (By iptables it has a chain `FORWARD` as others do.)
-pub(crate) fn is_there() -> Result<bool, Error> {
+fn is_there() -> Result<bool, Error> {
     has_chain(FORWARD)
 }
 
@@ -68,6 +68,7 @@ pub fn firewalld_waits(bridges: &[Bridge]) -> Result<bool, Error> {
     if bridges.is_empty() || !is_there()? {
         return Ok(false);
     }
+    gate::pass_reverse_path_filter()?;
     if bridges.iter().any(|bridge| !bridge.interface.starts_with(ZONE)) {
         return Ok(true);
     }

@@ -12,7 +12,7 @@
 use crate::error::{Error, refused};
 use crate::links::{self, End};
 use crate::plan::Mac;
-use crate::{firewall, firewalld, routes, sysctl};
+use crate::{firewall, routes, sysctl};
 use rustix::io::Errno;
 
 /// Where copies are sent.
@@ -27,8 +27,8 @@ const MTU: u32 = 65_535;
 /// Makes the pair unless it is there, and returns the index of its entrance.
 pub(crate) fn ensure() -> Result<u32, Error> {
     let mut socket = links::open()?;
-    let (found, exit) = match (links::find(&mut socket, OUT)?, links::find(&mut socket, IN)?) {
-        (Some(entrance), Some(exit)) if entrance.up && exit.up => (entrance, exit),
+    let found = match (links::find(&mut socket, OUT)?, links::find(&mut socket, IN)?) {
+        (Some(entrance), Some(exit)) if entrance.up && exit.up => entrance,
         (entrance, _) => {
             if entrance.is_none() {
                 let end = |name| End { name, mac: Some(MAC), mtu: Some(MTU), up: false };
@@ -45,16 +45,22 @@ pub(crate) fn ensure() -> Result<u32, Error> {
             settings()?;
             let mut up = [links::set_up_without_arp(entrance.index), links::set_up_without_arp(exit.index)];
             socket.execute(&mut up).map_err(refused(format!("RTM_SETLINK({OUT}, {IN} up)")))?;
-            (entrance, exit)
+            entrance
         }
     };
     reverse_path_filter()?;
-    if firewalld::is_there()? {
-        // firewalld's `IPv6_rpfilter`: the sender of a copy is reached by another device, unless its mark says otherwise. It is
-        // there already, or the host has no IPv6, or ports are not published by IPv6 then.
-        socket.execute(&mut routes::back_through_the_gate(firewall::ARRIVED, exit.index)).ok();
-    }
+
     Ok(found.index)
+}
+
+/// Lets copies pass firewalld's `IPv6_rpfilter`: their senders are reached by another device, unless the mark says otherwise.
+pub(crate) fn pass_reverse_path_filter() -> Result<(), Error> {
+    let mut socket = links::open()?;
+    if let Ok(exit) = rustix::net::netdevice::name_to_index(&socket, IN) {
+        // It is there already, or the host has no IPv6, or ports are not published by IPv6 then.
+        socket.execute(&mut routes::back_through_the_gate(firewall::ARRIVED, exit)).ok();
+    }
+    Ok(())
 }
 
 /// Removes the pair.

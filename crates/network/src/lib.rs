@@ -11,6 +11,7 @@ pub mod address;
 pub mod dns;
 pub mod plan;
 pub mod pools;
+pub mod runs;
 pub mod sysctl;
 
 mod attach;
@@ -36,8 +37,8 @@ pub use bridge::{ensure_bridge, remove_bridge};
 pub use cidr::{Cidr, InvalidCidr};
 pub use error::{Error, Refusal};
 pub use firewall::{
-    Ensured, RuleCounter, Watch, asks_the_host, ensure_rules, publish, remove_rules, rule_counters, rules_owner,
-    rules_present, unpublish,
+    Ensured, RuleCounter, Watch, add_to_rules, asks_the_host, ensure_rules, publish, remove_rules, rule_counters,
+    rules_owner, rules_present, unpublish,
 };
 pub use firewalld::{ask_firewalld, firewalld_waits, forget_in_firewalld};
 pub use lend::lend;

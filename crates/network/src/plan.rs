@@ -3,6 +3,7 @@
 //! Nothing here touches the kernel; every default is resolved before a value of these types exists.
 
 use crate::Cidr;
+use crate::runs::Numbered;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -146,6 +147,9 @@ pub struct Attachment {
     /// Must not reach other isolated ports of the bridge: `icc` is off.
     #[serde(default)]
     pub isolated: bool,
+    /// Kernel parameters inside the container, as paths below `/proc/sys`, that are set before the interface is up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<(String, String)>,
 }
 
 /// A transport protocol of a published port.
@@ -212,9 +216,10 @@ pub struct Publication {
     /// The container's addresses on the network that ports are published from; of each family the first is used.
     pub addresses: Vec<IpAddr>,
     /// The ports. A port whose host address is of a family that the container does not have is left out.
+    #[serde(with = "crate::runs")]
     pub ports: Vec<PublishedPort>,
     /// Ports that are reached by the container's own address, where that is routed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::runs")]
     pub open: Vec<OpenPort>,
 }
 
@@ -227,6 +232,19 @@ pub struct OpenPort {
     pub protocol: Protocol,
     /// The container's port.
     pub port: u16,
+}
+
+impl Numbered for PublishedPort {
+    fn further(&self, by: u16) -> Option<PublishedPort> {
+        let (host_port, container_port) = (self.host_port.checked_add(by)?, self.container_port.checked_add(by)?);
+        Some(PublishedPort { host_port, container_port, ..*self })
+    }
+}
+
+impl Numbered for OpenPort {
+    fn further(&self, by: u16) -> Option<OpenPort> {
+        Some(OpenPort { port: self.port.checked_add(by)?, ..*self })
+    }
 }
 
 /// Everything that our table is to hold.

@@ -4,7 +4,7 @@
 //! keep, in the order of lists: a list reads a few hundred bytes for each container, one after the other, and parses nothing
 //! else. Networks come by one query for all.
 
-use super::options::{Mount, NetworkMode, PublishedPort};
+use super::options::{Mount, NetworkMode, PublishedPort, WrittenPorts};
 use super::record::{Container, Settings};
 use super::table::Entry;
 use crate::database::Sql;
@@ -71,7 +71,7 @@ struct Line {
     mounts: Option<Vec<Mount>>,
     network: Option<NetworkMode>,
     first_network: Option<String>,
-    ports: Option<Vec<PublishedPort>>,
+    ports: Option<WrittenPorts>,
     exposed_ports: Option<Vec<String>>,
     health_test: Option<Vec<String>>,
     owner: Option<serde_json::Value>,
@@ -91,7 +91,7 @@ impl From<Line> for Settings {
             mounts: line.mounts.unwrap_or_default(),
             network: line.network.unwrap_or_default(),
             networks: line.first_network.map(first).unwrap_or_default(),
-            ports: line.ports.unwrap_or_default(),
+            ports: line.ports.unwrap_or_default().0,
             exposed_ports: line.exposed_ports.unwrap_or_default(),
             health: line.health_test.map(|test| oci::image::Healthcheck { test, ..Default::default() }),
             annotations: line.annotations.unwrap_or_default(),
@@ -163,8 +163,8 @@ fn published(connection: &Connection) -> Result<HashMap<String, Vec<PublishedPor
         let ports: Option<String> = row.get(1).sql("list published ports")?;
         if let Some(ports) = ports {
             let corrupt = || format!("the published ports of container {id} cannot be read");
-            let ports = serde_json::from_str(&ports).kind(Kind::Corrupt, corrupt)?;
-            published.insert(id, ports);
+            let ports: WrittenPorts = serde_json::from_str(&ports).kind(Kind::Corrupt, corrupt)?;
+            published.insert(id, ports.0);
         }
     }
     Ok(published)

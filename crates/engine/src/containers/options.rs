@@ -165,6 +165,24 @@ pub struct PublishedPort {
     pub container_port: u16,
 }
 
+/// Published ports as they are written down.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct WrittenPorts(#[serde(with = "network::runs")] pub(crate) Vec<PublishedPort>);
+
+impl network::runs::Numbered for PublishedPort {
+    fn further(&self, by: u16) -> Option<PublishedPort> {
+        // Of a range one is chosen: it has no neighbour. Where the engine chooses, it goes on choosing.
+        let host_port = match (self.host_port, self.host_port_end) {
+            (0, 0) => 0,
+            (port, 0) => port.checked_add(by)?,
+            _ if by == 0 => self.host_port,
+            _ => return None,
+        };
+        Some(PublishedPort { host_port, container_port: self.container_port.checked_add(by)?, ..self.clone() })
+    }
+}
+
 fn is_zero(port: &u16) -> bool {
     *port == 0
 }

@@ -63,6 +63,7 @@ pub struct Settings {
     /// The networks that it was made with, by name; which it is on now is in [`Container::networks`].
     pub networks: Vec<NetworkRequest>,
     /// Published ports as asked; with the host's ports chosen they are in [`Container::ports`].
+    #[serde(with = "network::runs")]
     pub ports: Vec<PublishedPort>,
     /// Publishes all exposed ports.
     pub publish_all: bool,

@@ -1,6 +1,6 @@
 //! The rows of the database that belong to containers. Every function is one statement or one short transaction.
 
-use super::options::{PublishedPort, RestartPolicy};
+use super::options::{PublishedPort, RestartPolicy, WrittenPorts};
 use super::record::{Run, Settings};
 use crate::database::{Database, Sql};
 use crate::error::{Context, Error, Kind, Result};
@@ -49,7 +49,8 @@ fn complete((mut entry, settings, run, endpoints, published): Raw) -> Result<Ent
     entry.settings = serde_json::from_str(&settings).kind(Kind::Corrupt, what)?;
     entry.run = run.map(|run| serde_json::from_str(&run)).transpose().kind(Kind::Corrupt, what)?;
     entry.endpoints = serde_json::from_str(&endpoints).kind(Kind::Corrupt, what)?;
-    entry.published = published.map(|ports| serde_json::from_str(&ports)).transpose().kind(Kind::Corrupt, what)?;
+    let published = published.map(|ports| serde_json::from_str::<WrittenPorts>(&ports));
+    entry.published = published.transpose().kind(Kind::Corrupt, what)?.map(|ports| ports.0);
     Ok(entry)
 }
 

@@ -166,6 +166,8 @@ pub(crate) fn published(
             });
         }
     }
+    // Family by family, so that ranges are written down as such.
+    ports.sort_by_key(|port| port.host_ip.is_ipv6());
     Ok(Published { publication: network::Publication { addresses, ports, open }, ports: held.to_vec() })
 }
 

@@ -23,7 +23,7 @@ fn is_watched(run: &str) -> bool {
     })
 }
 
-fn filter_failed() -> String {
+pub(super) fn filter_failed() -> String {
     "cannot set up the packet filter".to_owned()
 }
 
@@ -92,6 +92,11 @@ impl Engine {
             ));
         }
         Ok(false)
+    }
+
+    /// Whether a monitor of this engine watches over the rules.
+    pub(super) fn is_watched(&self) -> bool {
+        self.directories().run.to_str().is_some_and(is_watched)
     }
 
     /// Makes the packet filter hold exactly what the records say. The caller holds the lock of the networks.

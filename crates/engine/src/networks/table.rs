@@ -21,7 +21,7 @@ pub(crate) struct Published {
     #[serde(flatten)]
     pub publication: Publication,
     /// The ports with all numbers chosen.
-    #[serde(default, rename = "chosen")]
+    #[serde(default, rename = "chosen", with = "network::runs")]
     pub ports: Vec<PublishedPort>,
 }
 

@@ -97,10 +97,15 @@ impl Engine {
 
     fn make_network(&self, network: &Network) -> Result<()> {
         let Some(bridge) = network.bridge() else { return Ok(()) };
-        self.check_owner()?;
+        let is_own = self.check_owner()?;
         let bridge = network::Bridge { mtu: self.usual_mtu(bridge.mtu)?, ..bridge };
         let made = self.in_networks(|| network::ensure_bridge(&bridge))?;
         made.internal(|| format!("cannot make the network {}", network.name))?;
+        // What others do to the rules is put right by who watches over them; otherwise it is found here.
+        let is_known = is_own && self.is_watched();
+        if is_known && self.in_networks(|| network::add_to_rules(&bridge))?.internal(super::rules::filter_failed)? {
+            return Ok(());
+        }
         self.ensure_rules()
     }
 

@@ -104,6 +104,22 @@ pub(super) fn contents(ruleset: &Ruleset, gate: bool) -> Result<Contents, Error>
     Ok(contents)
 }
 
+/// What one bridge more adds to a table that is as it should be; `None` where it adds sets, too.
+pub(super) fn added_by(bridge: &Bridge) -> Result<Option<Contents>, Error> {
+    if is_routed(bridge) {
+        return Ok(None);
+    }
+    check_name(&bridge.interface)?;
+    let ruleset = Ruleset { bridges: vec![bridge.clone()], ..Ruleset::default() };
+    let own = |set: &Set| [BRIDGES, INTO, OUT_OF, SUBNETS4, SUBNETS6].contains(&set.name);
+    let chains = [into_chain(bridge), out_of_chain(bridge), nat_chain(bridge)];
+    Ok(Some(Contents {
+        sets: sets(&ruleset)?.into_iter().filter(|(set, elements)| own(set) && !elements.is_empty()).collect(),
+        chains: chains.map(|name| Chain { name, hook: None }).into(),
+        rules: bridge_rules(bridge),
+    }))
+}
+
 /// What the tables `ip dhow` and `ip6 dhow` are to hold: the entrance of the gate, by the index of its device.
 pub(super) fn gate_contents(family: u8, index: u32) -> Contents {
     // Anything will do that is not this host's: the device does not ask for neighbours. fe80::1 is on every link.
