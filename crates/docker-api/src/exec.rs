@@ -235,8 +235,7 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
     }
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {
-        // Started when the client has the answer's head: some read it through a buffer that they then throw away, and
-        // with it what came along.
+        // Started when the answer's head has been sent.
         if let Ok(mut client) = Client::take(upgrade).await {
             run(&shared, &id, session.container, options, joining, &mut client).await;
             client.close().await;

@@ -23,12 +23,12 @@ use monitor::wire::Frame;
 use monitor::{Exit, Stream};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{AddressFamily, SendFlags};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
 
@@ -123,6 +123,8 @@ pub struct Client {
     socket: OwnedFd,
     /// What came with the request.
     ahead: Bytes,
+    /// Something has been said behind the answer's head.
+    spoken: bool,
 }
 
 impl Client {
@@ -137,7 +139,7 @@ impl Client {
         let socket = parts.io.into_inner();
         let copy = socket.as_fd().try_clone_to_owned()?;
         let (input, output) = tokio::io::split(Wire::Plain(socket));
-        Ok(Client { input, output, socket: copy, ahead: parts.read_buf })
+        Ok(Client { input, output, socket: copy, ahead: parts.read_buf, spoken: false })
     }
 
     /// The same for a websocket.
@@ -152,18 +154,7 @@ impl Client {
         let copy = socket.as_fd().try_clone_to_owned()?;
         let web = WebSocket::new(socket, &parts.read_buf, binary);
         let (input, output) = tokio::io::split(Wire::Web(Box::new(web)));
-        Ok(Client { input, output, socket: copy, ahead: Bytes::new() })
-    }
-
-    /// Waits until the other side has the answer's head, for a tenth of a second at most: some read it through a buffer that
-    /// they then throw away, and with it what came along.
-    pub async fn head_is_taken(&self) {
-        for _ in 0..100 {
-            if kernel::sockets::not_taken(self.socket.as_fd()).unwrap_or(0) == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        Ok(Client { input, output, socket: copy, ahead: Bytes::new(), spoken: false })
     }
 
     /// A client that does not take its connection over, as those that use one for several requests: what the process says is
@@ -212,7 +203,7 @@ impl Client {
                 () = feed => {}
             }
         });
-        Ok((Client { input, output, socket: copy, ahead: Bytes::new() }, reply))
+        Ok((Client { input, output, socket: copy, ahead: Bytes::new(), spoken: false }, reply))
     }
 
     /// Writes something that no process has said.
@@ -220,6 +211,9 @@ impl Client {
     /// # Errors
     /// When the client has gone.
     pub async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if !std::mem::replace(&mut self.spoken, true) {
+            head_is_taken(self.socket.as_fd()).await;
+        }
         self.output.write_all(bytes).await?;
         self.output.flush().await
     }
@@ -240,6 +234,19 @@ impl Client {
 
 /// How often it is looked whether a silent client is still there.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long it is waited for who does not take the head of an answer; over TCP, where only the other kernel says that it has it.
+const HEAD_PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(100)];
+
+/// Waits until the other side has the answer's head: some clients (docker-py's among them) read it through a buffer that they then throw
+/// away, and with it what came along. Most have it long before there is anything to say.
+async fn head_is_taken(socket: BorrowedFd<'_>) {
+    let is_unix = rustix::net::sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX);
+    let (began, patience) = (Instant::now(), HEAD_PATIENCE[usize::from(!is_unix)]);
+    while kernel::sockets::not_taken(socket).unwrap_or(0) > 0 && began.elapsed() < patience {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
 
 /// How a client wants to be joined.
 #[derive(Debug)]
@@ -271,8 +278,10 @@ pub async fn join(client: &mut Client, connection: &mut Connection, joining: Joi
     let (from, to) = (&mut client.input, &mut client.output);
     let ahead = std::mem::take(&mut client.ahead);
     let asked = client.socket.as_fd();
+    // Before the first word.
+    let head = (!std::mem::replace(&mut client.spoken, true)).then_some(asked);
     tokio::select! {
-        ended = output(to, connection, joining.multiplexed) => ended,
+        ended = output(to, connection, joining.multiplexed, head) => ended,
         () = input.run(from, ahead) => Ended::Left,
         () = async {
             while !is_ready(asked, PollFlags::empty()) {
@@ -285,13 +294,21 @@ pub async fn join(client: &mut Client, connection: &mut Connection, joining: Joi
 /// Bytes that are gathered for one write.
 const GATHERED: usize = 64 << 10;
 
-async fn output(to: &mut WriteHalf<Wire>, connection: &mut Connection, multiplexed: bool) -> Ended {
+async fn output(
+    to: &mut WriteHalf<Wire>,
+    connection: &mut Connection,
+    multiplexed: bool,
+    mut head: Option<BorrowedFd<'_>>,
+) -> Ended {
     let Ok(watched) = polled::watch(connection.as_fd()) else { return Ended::Lost };
     let mut gathered = Vec::new();
     loop {
         let received = polled::until(&watched, Interest::READABLE, || gather(connection, multiplexed, &mut gathered));
         let Ok(ended) = received.await else { return Ended::Lost };
         if !gathered.is_empty() {
+            if let Some(socket) = head.take() {
+                head_is_taken(socket).await;
+            }
             if to.write_all(&gathered).await.is_err() || to.flush().await.is_err() {
                 return match ended {
                     Some(ended) => ended,

@@ -59,6 +59,7 @@ pub fn attach(attachment: &Attachment, netns: BorrowedFd<'_>) -> Result<(), Erro
         addresses: &attachment.addresses,
         gateways: &attachment.gateways,
         straight: false,
+        parameters: &attachment.parameters,
     };
     let result = configure(&side, netns);
     if result.is_err() {
@@ -75,6 +76,7 @@ struct Side<'a> {
     gateways: &'a [IpAddr],
     /// Everything is reached straight over the device (ipvlan on layer 3).
     straight: bool,
+    parameters: &'a [(String, String)],
 }
 
 fn configure(side: &Side<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
@@ -85,6 +87,7 @@ fn configure(side: &Side<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
         // was asked for).
         let (setting, value) = if ipv6 { ("accept_ra", "0") } else { ("disable_ipv6", "1") };
         sysctl::force(&format!("net/ipv6/conf/{name}/{setting}"), value)?;
+        side.parameters.iter().try_for_each(|(setting, value)| sysctl::require(setting, value))?;
         links::open()
     })??;
     let link = links::find(&mut socket, name)?.ok_or_else(|| failed(format!("RTM_GETLINK({name})"), Errno::NODEV))?;
@@ -177,6 +180,9 @@ pub struct DirectAttachment {
     /// Bytes; the parent's when absent.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Kernel parameters inside the container, as paths below `/proc/sys`, that are set before the interface is up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<(String, String)>,
 }
 
 /// Puts a container directly on a device of the host, and brings its loopback device up. The device ends with the
@@ -224,6 +230,7 @@ fn try_attach_direct(attachment: &DirectAttachment, netns: BorrowedFd<'_>) -> Re
         addresses: &attachment.addresses,
         gateways: &attachment.gateways,
         straight: matches!(attachment.kind, Upper::IpvlanL3 | Upper::IpvlanL3s),
+        parameters: &attachment.parameters,
     };
     configure(&side, netns)
 }

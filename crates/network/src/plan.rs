@@ -147,6 +147,9 @@ pub struct Attachment {
     /// Must not reach other isolated ports of the bridge: `icc` is off.
     #[serde(default)]
     pub isolated: bool,
+    /// Kernel parameters inside the container, as paths below `/proc/sys`, that are set before the interface is up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<(String, String)>,
 }
 
 /// A transport protocol of a published port.

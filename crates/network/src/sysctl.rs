@@ -47,6 +47,12 @@ pub(crate) fn force(setting: &str, value: &str) -> Result<(), Error> {
     }
 }
 
+/// Sets a value that somebody wants: a setting that does not exist is an error.
+pub(crate) fn require(setting: &str, value: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/{setting}");
+    fs::write(&path, value).map_err(|error| failed_io(format!("write({path:?}, {value:?})"), &error))
+}
+
 /// Whether the setting is there and has this value.
 pub(crate) fn is(setting: &str, value: &str) -> bool {
     fs::read_to_string(format!("/proc/sys/{setting}")).is_ok_and(|text| text.trim() == value)

@@ -28,6 +28,7 @@ fn attachment(host_interface: &str, number: u8) -> Attachment {
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00:88::1".parse().unwrap()],
         mtu: None,
         isolated: false,
+        parameters: Vec::new(),
     }
 }
 
@@ -179,6 +180,7 @@ fn macvlan_on_a_device_of_the_host() {
         addresses: vec![cidr("192.168.7.2/24")],
         gateways: vec!["192.168.7.1".parse().unwrap()],
         mtu: None,
+        parameters: Vec::new(),
     };
     host.run(|| network::attach_direct(&plan, one.as_fd()).unwrap());
     one.sh("ping -c1 -W2 192.168.7.1");

@@ -138,9 +138,6 @@ async fn serve(
     asked: Asked,
 ) {
     let id = &container.id;
-    if asked.logs {
-        client.head_is_taken().await;
-    }
     let (mut connection, ends, replay) = match source {
         Source::Log => {
             replay_log(shared, container, asked, Span::All, client).await;

@@ -5,7 +5,7 @@ use super::join::{Joined, links, take_place};
 use super::options::{ConnectOptions, NetworkRequest};
 use super::record::{Driver, Network};
 use super::table::{self, Published};
-use super::{DEFAULT, ports};
+use super::{DEFAULT, parameters, ports};
 use crate::containers::options::{NetworkMode, PublishedPort};
 use crate::containers::table as containers;
 use crate::containers::table::Entry;
@@ -45,10 +45,12 @@ pub(crate) fn check(network: &Network, request: &NetworkRequest) -> Result<()> {
     }
     // Docker keeps what it does not know for a driver that may: there is none here, and it is shown to whoever looks for it.
     for (key, value) in request.driver_options.iter().filter(|(key, _)| key.starts_with(DOCKERS)) {
-        if key != "com.docker.network.endpoint.ifname" {
-            return Err(invalid(format!("the option {key} of a container on a network is not supported")));
+        match key.as_str() {
+            "com.docker.network.endpoint.ifname" => network::check_name(value)
+                .kind(Kind::InvalidArgument, || format!("invalid interface name {value:?}"))?,
+            parameters::OPTION => drop(parameters::asked(request, "eth0")?),
+            _ => return Err(invalid(format!("the option {key} of a container on a network is not supported"))),
         }
-        network::check_name(value).kind(Kind::InvalidArgument, || format!("invalid interface name {value:?}"))?;
     }
     if request.links.iter().any(|link| link.is_empty() || link.starts_with(':') || link.ends_with(':')) {
         return Err(invalid("invalid link: expected CONTAINER or CONTAINER:NAME"));

@@ -2,6 +2,7 @@
 
 use super::gateway::{Attached, routes, ways_out};
 use super::options::NetworkRequest;
+use super::parameters;
 use super::ports::{self, Held};
 use super::record::{Driver, Endpoint, Network, NetworkSettings, Place, Subnet};
 use super::settle::Surroundings;
@@ -85,6 +86,7 @@ pub(crate) fn links(all: &[Attached], container: &str) -> Result<(Vec<Attachment
         let local = |ip: &IpAddr| Cidr::new(*ip, if ip.is_ipv6() { 64 } else { 16 });
         addresses.extend(each.request.link_local_ips.iter().filter_map(local));
         let mac: Option<Mac> = each.place.mac.parse().ok();
+        let parameters = parameters::asked(&each.request, &each.place.interface)?;
         if let Some(kind) = each.network.upper() {
             direct.push(DirectAttachment {
                 parent: each.network.settings.options.get("parent").cloned().unwrap_or_default(),
@@ -94,6 +96,7 @@ pub(crate) fn links(all: &[Attached], container: &str) -> Result<(Vec<Attachment
                 addresses,
                 gateways,
                 mtu: each.network.mtu(),
+                parameters,
             });
         } else if each.network.settings.driver == Driver::Bridge {
             pairs.push(Attachment {
@@ -107,6 +110,7 @@ pub(crate) fn links(all: &[Attached], container: &str) -> Result<(Vec<Attachment
                 gateways,
                 mtu: each.network.mtu(),
                 isolated: !each.network.icc(),
+                parameters,
             });
         }
     }

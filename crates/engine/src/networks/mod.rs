@@ -23,6 +23,7 @@ mod live_ports;
 pub(crate) mod names;
 pub mod options;
 mod own;
+mod parameters;
 mod ports;
 pub mod record;
 mod rules;

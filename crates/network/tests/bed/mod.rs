@@ -108,6 +108,7 @@ pub fn attachment(network: u8, number: u8) -> network::Attachment {
         gateways: vec![format!("10.{six}.0.1").parse().unwrap(), format!("fd00:{six}::1").parse().unwrap()],
         mtu: None,
         isolated: false,
+        parameters: Vec::new(),
     }
 }
 

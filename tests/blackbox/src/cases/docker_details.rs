@@ -12,6 +12,7 @@ use crate::server::Server;
 cases![docker_details:
     platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
     umask_and_annotations, options_for_no_driver [Root], links_of_what_has_just_ended [Root],
+    parameters_of_interfaces [Root],
 ];
 
 /// A parameter's value.
@@ -237,6 +238,37 @@ fn options_for_no_driver(sandbox: &Sandbox) -> Result<()> {
     let shown = server.ask("GET /containers/box/json", "")?.1;
     same!(shown["NetworkSettings"]["Networks"]["bridge"]["DriverOpts"], json!({ "com.example.colour": "blue" }));
     server.ok(&["rm", "box"])?;
+    Ok(())
+}
+
+/// Kernel parameters of the container's own interface, from its start and when it joins later.
+fn parameters_of_interfaces(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let server = Server::start(sandbox)?;
+    let asked = |text: &str| json!({ "DriverOpts": { "com.docker.network.endpoint.sysctls": text } });
+    let document = |text: &str| {
+        let config = json!({ "EndpointsConfig": { "bridge": asked(text) } });
+        json!({ "Image": "busybox", "Cmd": ["sleep", "1000"], "NetworkingConfig": config }).to_string()
+    };
+    for bad in ["net.ipv4.conf.all.log_martians=1", "net.ipv4.conf.IFNAME.log_martians", "net.ipv4.conf.IFNAME.a/b=1"] {
+        same!(server.ask("POST /containers/create", &document(bad))?.0, 400);
+    }
+    let both = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.rp_filter=2";
+    same!(server.ask("POST /containers/create?name=box", &document(both))?.0, 201);
+    same!(server.ask("POST /containers/box/start", "")?.0, 204);
+    let read = |name: &str| server.ok(&["exec", "box", "cat", &format!("/proc/sys/net/ipv4/conf/{name}")]);
+    same!((read("eth0/log_martians")?.as_str(), read("eth0/rp_filter")?.as_str()), ("1", "2"));
+    same!(read("default/log_martians")?, "0");
+    server.ok(&["network", "create", "wire"])?;
+    let joining = json!({ "Container": "box", "EndpointConfig": asked("net.ipv4.conf.IFNAME.log_martians=1") });
+    same!(server.ask("POST /networks/wire/connect", &joining.to_string())?.0, 200);
+    same!(read("eth1/log_martians")?, "1");
+    // One that the kernel does not have is no container.
+    same!(server.ask("POST /containers/create?name=odd", &document("net.ipv4.conf.IFNAME.nosuch=1"))?.0, 201);
+    let (status, answer) = server.ask("POST /containers/odd/start", "")?;
+    ensure!(status >= 400 && answer.to_string().contains("nosuch"), "{status} {answer}");
+    server.ok(&["rm", "-f", "box", "odd"])?;
+    server.ok(&["network", "rm", "wire"])?;
     Ok(())
 }
 
