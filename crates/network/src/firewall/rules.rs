@@ -14,6 +14,7 @@
 //!   sent back to them is for the relay (see `relay`).
 //! - `postrouting`: one look-up of the source address leads to the chain of its subnet, which masquerades.
 
+use super::sentence::Writer;
 use crate::cidr::{bits, from_bits, octets};
 use crate::error::Error;
 use crate::gate;
@@ -399,53 +400,6 @@ fn direct_rules(bridge: &Bridge, into: &str) -> Vec<Rule> {
         }
     }
     rules
-}
-
-/// A rule being written.
-#[derive(Clone)]
-struct Writer {
-    rule: Rule,
-}
-
-impl Writer {
-    fn new(chain: &str, comment: impl Into<String>) -> Writer {
-        Writer { rule: Rule { chain: chain.to_owned(), comment: comment.into(), expressions: Vec::new() } }
-    }
-
-    fn add(mut self, expressions: impl IntoIterator<Item = Expression>) -> Writer {
-        self.rule.expressions.extend(expressions);
-        self
-    }
-
-    fn protocol(self, family: u8) -> Writer {
-        self.add([Expression::Load(Load::NetworkProtocol, KEY), Expression::Compare(Operator::Equal, vec![family])])
-    }
-
-    fn interface(self, load: Load, operator: Operator, name: &str) -> Writer {
-        self.add([Expression::Load(load, KEY), Expression::Compare(operator, interface_key(name))])
-    }
-
-    /// Some of these bits of a number in the machine's order are set.
-    fn any_bit(self, load: Load, bits: u32) -> Writer {
-        self.add([
-            Expression::Load(load, KEY),
-            Expression::Bits(bits.to_ne_bytes().to_vec()),
-            Expression::Compare(Operator::NotEqual, vec![0; 4]),
-        ])
-    }
-
-    fn loopback_network(self, offset: u32) -> Writer {
-        // The first byte of the address is enough.
-        self.add([Expression::Load(Load::Network(offset, 1), KEY), Expression::Compare(Operator::Equal, vec![127])])
-    }
-
-    fn end(self, verdict: Verdict) -> Rule {
-        self.add([Expression::Counter, Expression::Verdict(verdict)]).rule
-    }
-
-    fn statement(self, expression: Expression) -> Rule {
-        self.add([Expression::Counter, expression]).rule
-    }
 }
 
 /// Offsets of the addresses in the IPv4 and IPv6 headers.
