@@ -12,7 +12,7 @@ use crate::server::Server;
 cases![docker_details:
     platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
     umask_and_annotations, options_for_no_driver [Root], links_of_what_has_just_ended [Root],
-    parameters_of_interfaces [Root],
+    parameters_of_interfaces,
 ];
 
 /// A parameter's value.
