@@ -23,7 +23,7 @@ use monitor::wire::Frame;
 use monitor::{Exit, Stream};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{AddressFamily, SendFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -235,14 +235,15 @@ impl Client {
 /// How often it is looked whether a silent client is still there.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long it is waited for who does not take the head of an answer.
-const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is waited for who does not take the head of an answer; over TCP, where only the other kernel says that it has it.
+const HEAD_PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(100)];
 
 /// Waits until the other side has the answer's head: some clients (docker-py's among them) read it through a buffer that they then throw
 /// away, and with it what came along. Most have it long before there is anything to say.
 async fn head_is_taken(socket: BorrowedFd<'_>) {
-    let began = Instant::now();
-    while kernel::sockets::not_taken(socket).unwrap_or(0) > 0 && began.elapsed() < HEAD_PATIENCE {
+    let is_unix = rustix::net::sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX);
+    let (began, patience) = (Instant::now(), HEAD_PATIENCE[usize::from(!is_unix)]);
+    while kernel::sockets::not_taken(socket).unwrap_or(0) > 0 && began.elapsed() < patience {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

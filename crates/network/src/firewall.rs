@@ -9,6 +9,7 @@
 mod coexist;
 mod hold;
 mod rules;
+mod sentence;
 mod watch;
 
 use crate::error::{Error, Refusal, refused};

@@ -38,7 +38,7 @@ pub struct Machine(host::Background);
 
 impl Machine {
     /// A namespace with a process in it.
-    fn new() -> Result<Machine> {
+    pub fn new() -> Result<Machine> {
         // As long as the test, however slow the processor is.
         let child = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?;
         let machine = Machine(host::Background(child));

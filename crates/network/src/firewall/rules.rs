@@ -14,6 +14,7 @@
 //!   sent back to them is for the relay (see `relay`).
 //! - `postrouting`: one look-up of the source address leads to the chain of its subnet, which masquerades.
 
+use super::sentence::Writer;
 use crate::cidr::{bits, from_bits, octets};
 use crate::error::Error;
 use crate::gate;
@@ -43,6 +44,7 @@ const ASKED4: &str = "asked4";
 const ASKED4_ANY: &str = "asked4_any";
 const ASKED6: &str = "asked6";
 const ASKED6_ANY: &str = "asked6_any";
+const OTHERS: &str = "others";
 const OPEN4: &str = "open4";
 const OPEN6: &str = "open6";
 const PUBLISHED4: &str = "published4";
@@ -79,6 +81,7 @@ pub(super) struct Contents {
 /// What the table `inet dhow` is to hold; `gate` is whether the host's input chains are asked about published ports.
 pub(super) fn contents(ruleset: &Ruleset, gate: bool) -> Result<Contents, Error> {
     let mut contents = Contents { sets: sets(ruleset)?, chains: base_chains(), rules: base_rules() };
+    contents.rules.extend(others_rules());
     if gate {
         contents.rules.extend(asking_rules());
     }
@@ -167,6 +170,7 @@ pub(super) fn version() -> Vec<u8> {
     let other = Bridge { modes: [GatewayMode::Routed, GatewayMode::NatUnprotected], ..bridge.clone() };
     let rules = [
         base_rules(),
+        others_rules(),
         asking_rules(),
         relay_rules(),
         bridge_rules(&bridge),
@@ -348,6 +352,7 @@ fn base_chains() -> Vec<Chain> {
         hooked("postrouting", "nat", 4, 100),
         Chain { name: "ask".to_owned(), hook: None },
         Chain { name: "publish".to_owned(), hook: None },
+        Chain { name: OTHERS.to_owned(), hook: None },
     ]
 }
 
@@ -397,53 +402,6 @@ fn direct_rules(bridge: &Bridge, into: &str) -> Vec<Rule> {
     rules
 }
 
-/// A rule being written.
-#[derive(Clone)]
-struct Writer {
-    rule: Rule,
-}
-
-impl Writer {
-    fn new(chain: &str, comment: impl Into<String>) -> Writer {
-        Writer { rule: Rule { chain: chain.to_owned(), comment: comment.into(), expressions: Vec::new() } }
-    }
-
-    fn add(mut self, expressions: impl IntoIterator<Item = Expression>) -> Writer {
-        self.rule.expressions.extend(expressions);
-        self
-    }
-
-    fn protocol(self, family: u8) -> Writer {
-        self.add([Expression::Load(Load::NetworkProtocol, KEY), Expression::Compare(Operator::Equal, vec![family])])
-    }
-
-    fn interface(self, load: Load, operator: Operator, name: &str) -> Writer {
-        self.add([Expression::Load(load, KEY), Expression::Compare(operator, interface_key(name))])
-    }
-
-    /// Some of these bits of a number in the machine's order are set.
-    fn any_bit(self, load: Load, bits: u32) -> Writer {
-        self.add([
-            Expression::Load(load, KEY),
-            Expression::Bits(bits.to_ne_bytes().to_vec()),
-            Expression::Compare(Operator::NotEqual, vec![0; 4]),
-        ])
-    }
-
-    fn loopback_network(self, offset: u32) -> Writer {
-        // The first byte of the address is enough.
-        self.add([Expression::Load(Load::Network(offset, 1), KEY), Expression::Compare(Operator::Equal, vec![127])])
-    }
-
-    fn end(self, verdict: Verdict) -> Rule {
-        self.add([Expression::Counter, Expression::Verdict(verdict)]).rule
-    }
-
-    fn statement(self, expression: Expression) -> Rule {
-        self.add([Expression::Counter, expression]).rule
-    }
-}
-
 /// Offsets of the addresses in the IPv4 and IPv6 headers.
 const SOURCE4: u32 = 12;
 const DESTINATION4: u32 = 16;
@@ -455,6 +413,32 @@ fn for_this_host(chain: &str, comment: &str) -> Writer {
         Expression::Load(Load::DestinationType, KEY),
         Expression::Compare(Operator::Equal, LOCAL.to_ne_bytes().to_vec()),
     ])
+}
+
+/// What is not sent to the bridges of other engines and of libvirt: they trust in the policy of the chain `FORWARD`, and ours is a way
+/// around it (`coexist`).
+fn others_rules() -> Vec<Rule> {
+    let to = |name: &str, comment: &str| {
+        Writer::new(OTHERS, comment).add([
+            Expression::Load(Load::OutputInterface, KEY),
+            // Without a final NUL: whatever begins so.
+            Expression::Compare(Operator::Equal, name.as_bytes().to_vec()),
+        ])
+    };
+    let published = Writer::new(OTHERS, "to a port that they publish").any_bit(Load::ConnectionStatus, TRANSLATED);
+    let mut rules = vec![published.end(Verdict::Return)];
+    rules.extend(
+        ["docker", "podman", "cni-podman", "virbr"].map(|name| to(name, "theirs to let in").end(Verdict::Drop)),
+    );
+    // A network that a user of Docker's has made: 15 characters; no bridge of a LAN, as br-lan.
+    let last = |byte: u8| (0..16).map(|at| if at == 14 { byte } else { 0 }).collect::<Vec<u8>>();
+    let long = to("br-", "a name of fifteen characters: theirs to let in").add([
+        Expression::Load(Load::OutputInterface, KEY),
+        Expression::Bits(last(0xff)),
+        Expression::Compare(Operator::NotEqual, last(0)),
+    ]);
+    rules.push(long.end(Verdict::Drop));
+    rules
 }
 
 fn base_rules() -> Vec<Rule> {
@@ -608,6 +592,8 @@ fn bridge_rules(bridge: &Bridge) -> Vec<Rule> {
                 .any_bit(Load::ConnectionState, INVALID)
                 .end(Verdict::Drop),
         );
+        let others = Verdict::Jump(OTHERS.to_owned());
+        rules.push(Writer::new(&out_of, "other engines' containers, by what they publish").end(others));
         rules.push(Writer::new(&out_of, "containers may go out").end(Verdict::Accept));
     }
     rules.push(

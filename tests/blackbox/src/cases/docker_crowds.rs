@@ -20,7 +20,7 @@ use crate::server::{Server, read_head, status};
 cases![docker_crowds:
     bodies_of_all_lengths [Root], two_lengths [Root], ten_thousand_connections [Root, Alone], slow_readers [Root],
     sessions_that_are_left [Root],
-    containers_keep_their_limit,
+    containers_keep_their_limit, little_when_idle [Root],
 ];
 
 const BOX: [&str; 3] = ["--network", "none", "busybox"];
@@ -242,5 +242,31 @@ fn containers_keep_their_limit(sandbox: &Sandbox) -> Result<()> {
     let by_command = sandbox.busybox(&[], "ulimit -Sn; ulimit -Hn")?;
     let by_server = server.ok(&[&["run", "--rm"], &BOX[..], &["sh", "-c", "ulimit -Sn; ulimit -Hn"]].concat())?;
     same!(by_command.trim(), by_server.trim());
+    Ok(())
+}
+
+/// A server that nobody asks anything has less than 10 MiB, what it executes included: after its start, and after work.
+fn little_when_idle(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    let resident = || -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", server.pid()))?;
+        let all = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(all.trim().trim_end_matches(" kB").trim().parse()?)
+    };
+    let rests = || {
+        host::until("the server needs little", sandbox.seconds(30), || Ok((resident()? < 10 << 10).then_some(())))
+            .with_context(|| format!("{:?} KiB", resident()))
+    };
+    rests()?;
+    for number in 0..20 {
+        let document = json!({"Image": "busybox", "HostConfig": {"NetworkMode": "none"}}).to_string();
+        same!(server.ask(&format!("POST /containers/create?name=box{number}"), &document)?.0, 201);
+        same!(server.ask("GET /containers/json?all=1", "")?.0, 200);
+        same!(server.ask(&format!("GET /containers/box{number}/json"), "")?.0, 200);
+    }
+    rests()?;
+    for number in 0..20 {
+        same!(server.ask(&format!("DELETE /containers/box{number}"), "")?.0, 204);
+    }
     Ok(())
 }

@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 
 use super::ports::lan;
-use crate::bed::{Server, Ways};
+use crate::bed::{Machine, Server, Ways};
 use crate::case::{cases, same, skip};
 use crate::host;
 use crate::sandbox::Sandbox;
 
-cases![firewalls: loaded_anew [Root], removed [Root]];
+cases![firewalls: loaded_anew [Root], others_containers [Root], removed [Root]];
 
 /// What ufw makes of `default deny incoming`, `default deny routed` and `allow 8081`, shortened.
 const UFW: &str = "*filter
@@ -113,6 +113,40 @@ fn loaded_anew(sandbox: &Sandbox) -> Result<()> {
     let (again, _server) = start("again")?;
     same!(passes()?, true);
     ways(("again", &again), false, "ufw was there first")
+}
+
+/// Containers of other engines are not opened by our way around the chain `FORWARD`, but for what is published; a LAN is no engine.
+fn others_containers(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    lan()?;
+    let ip = |words: String| host::succeed(Command::new("ip").args(words.split(' ')));
+    let mut ways = Ways::default();
+    sandbox.detached(&["--name", "box"], "exec sleep 1000")?;
+    let pid = sandbox.pid("box")?.to_string();
+    let mut beyond = vec![];
+    let bridges = [("docker0", false), ("br-0123456789ab", false), ("podman1", false), ("br-lan", true)];
+    for (number, (bridge, is_open)) in (201..).zip(bridges) {
+        let machine = Machine::new()?;
+        ip(format!("link add {bridge} type bridge"))?;
+        ip(format!("address add 10.{number}.0.1/24 dev {bridge}"))?;
+        ip(format!("link add wire{number} master {bridge} up type veth peer name eth0 netns {}", machine.pid()))?;
+        ip(format!("link set {bridge} up"))?;
+        machine.run(&format!(
+            "ip link set eth0 up; ip address add 10.{number}.0.2/24 dev eth0; ip route add default via 10.{number}.0.1"
+        ))?;
+        let server = Server::start(&machine.pid(), 80, bridge)?;
+        let to = format!("10.{number}.0.2:80");
+        match is_open {
+            true => ways.open("box", &pid, to, format!("{bridge} sees 10.{number}.0.1")),
+            false => ways.closed("box", &pid, to),
+        }
+        beyond.push((machine, server));
+    }
+    // As Docker publishes.
+    let chain = "type nat hook prerouting priority -100;\ntcp dport 9090 dnat to 10.201.0.2:80";
+    host::succeed(Command::new("nft").arg(format!("table ip theirs {{\nchain c {{\n{chain}\n}}\n}}")))?;
+    ways.open("box", &pid, "192.0.2.1:9090", "docker0 sees 10.201.0.1");
+    ways.check("bridges of others")
 }
 
 /// dockerd starts while containers run, and somebody empties the chain that has our two rules.
