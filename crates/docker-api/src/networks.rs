@@ -201,11 +201,12 @@ impl Joining {
 pub async fn connect(mut context: Context, wanted: &str) -> Result<Reply, Failure> {
     let asked: Joining = context.document().await?;
     let container = asked.container()?;
-    let request = asked.endpoint_config.unwrap_or_default().request(wanted)?;
+    let mut request = asked.endpoint_config.unwrap_or_default().request(wanted)?;
     let (wanted, peer) = (wanted.to_owned(), context.peer.clone());
     let connected = context.workers().translate(move |engine| {
         peer.check_network_use(engine, &wanted)?;
         let container = peer.check_connected(engine, container)?;
+        peer.check_links(engine, &mut request.links)?;
         Ok(engine.connect_network(&wanted, &ConnectOptions { container, request })?)
     });
     connected.await?;

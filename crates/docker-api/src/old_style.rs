@@ -360,7 +360,7 @@ mod tests {
             // A stream waits.
             let (_sender, pieces) = tokio::sync::mpsc::channel(1);
             parting.answer(&Content::Stream(pieces));
-            let waited = tokio::time::timeout(Duration::from_secs(1), socket.write_all(&large)).await;
+            let waited = tokio::time::timeout(Duration::from_millis(400), socket.write_all(&large)).await;
             assert!(waited.is_err(), "{waited:?}");
             // An answer that is taken slowly, each part of it within its time, comes through.
             parting.answer(&Content::Whole(None));
@@ -384,7 +384,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             // Where no HTTP is spoken any more nobody is hurried.
             drop(parting);
-            let waited = tokio::time::timeout(Duration::from_secs(1), socket.write_all(&large)).await;
+            let waited = tokio::time::timeout(Duration::from_millis(400), socket.write_all(&large)).await;
             assert!(waited.is_err(), "{waited:?}");
         });
     }

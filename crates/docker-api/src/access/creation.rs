@@ -265,8 +265,9 @@ impl Peer {
                 self.check_mounted_volume(engine, volume)?;
             }
         }
-        for request in &options.networks {
+        for request in &mut options.networks {
             self.check_network_use(engine, &request.network)?;
+            self.check_links(engine, &mut request.links)?;
         }
         if let serde_json::Value::Object(noted) = &mut options.front_end {
             noted.insert("Owner".into(), self.owner().into());
@@ -323,6 +324,21 @@ impl Peer {
     /// 403 for another's, 404.
     pub fn check_connected(&self, engine: &Engine, name: String) -> Result<String, Failure> {
         if self.is_confined() { usable(engine, self, &name) } else { Ok(name) }
+    }
+
+    /// Checks links, which tell of the other container where it is, and binds them to identifiers: another's could have the name later.
+    ///
+    /// # Errors
+    /// 403 for another's, 404.
+    pub fn check_links(&self, engine: &Engine, links: &mut [String]) -> Result<(), Failure> {
+        if !self.is_confined() {
+            return Ok(());
+        }
+        for link in links {
+            let (wanted, name) = link.split_once(':').unwrap_or((link.as_str(), link.as_str()));
+            *link = format!("{}:{name}", usable(engine, self, wanted)?);
+        }
+        Ok(())
     }
 
     /// Checks a volume that this client wants to make.

@@ -217,6 +217,20 @@ fn own_things(sandbox: &Sandbox) -> Result<()> {
             guarded.denied(OWNER, &line.replace("{}", theirs), &json!({"Cmd": ["true"]}), "is not yours")?;
         }
     }
+    // Nor does anybody link to what is another's.
+    let linking = |other: &str| json!({"Image": "busybox", "HostConfig": {"Links": [format!("{other}:db")]}});
+    let elsewhere =
+        json!({"Image": "busybox", "NetworkingConfig": {"EndpointsConfig": {"bridge": {"Links": ["roots"]}}}});
+    for document in [linking("roots"), linking("others"), elsewhere] {
+        guarded.denied(OWNER, "POST /containers/create", &document, "is not yours")?;
+    }
+    let (status, made) = guarded.ask(OWNER, "POST /containers/create?name=linked", &linking("mine"))?;
+    same!(status, 201);
+    let (_, shown) = guarded.ask(OWNER, "GET /containers/linked/json", &none)?;
+    ensure!(
+        made["Id"].is_string() && shown["HostConfig"]["Links"][0].as_str().is_some_and(|link| link.ends_with("/db")),
+        "{shown}"
+    );
     // A session of exec belongs to whoever made it.
     let (_, session) = guarded.ask(OTHER, "POST /containers/others/exec", &json!({"Cmd": ["true"]}))?;
     let session = session["Id"].as_str().context("no Id")?;

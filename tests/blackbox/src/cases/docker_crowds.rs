@@ -20,7 +20,7 @@ use crate::server::{Server, read_head, status};
 cases![docker_crowds:
     bodies_of_all_lengths [Root], two_lengths [Root], ten_thousand_connections [Root, Alone], slow_readers [Root],
     sessions_that_are_left [Root],
-    containers_keep_their_limit, little_when_idle,
+    containers_keep_their_limit, little_when_idle [Root],
 ];
 
 const BOX: [&str; 3] = ["--network", "none", "busybox"];

@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 use crate::server::{Server, read_head, status};
 
 cases![docker_streams:
-    heads_come_alone, websocket, websocket_refusals, dial_stdio, metrics_and_log, sizes, what_a_registry_has, nothing_to_prune,
+    heads_come_alone [Root], websocket, websocket_refusals, dial_stdio, metrics_and_log, sizes, what_a_registry_has, nothing_to_prune,
 ];
 
 const BOX: [&str; 3] = ["--network", "none", "busybox"];
@@ -238,7 +238,7 @@ fn heads_come_alone(sandbox: &Sandbox) -> Result<()> {
         ("POST /containers/talker/attach?logs=1&stdout=1", upgrade, ""),
     ] {
         let mut client = server.send(line, headers, content)?;
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(200));
         let mut first = vec![0; 64 << 10];
         let read = client.read(&mut first)?;
         let head = String::from_utf8_lossy(&first[..read]).into_owned();
