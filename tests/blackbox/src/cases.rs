@@ -51,6 +51,7 @@ mod net_attacks;
 mod network;
 mod network_growth;
 mod networks;
+mod nfs;
 mod oci;
 mod old_kernels;
 mod ports;
@@ -122,6 +123,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         security::CASES,
         network::CASES,
         networks::CASES,
+        nfs::CASES,
         ports::CASES,
         testbed::CASES,
         combinations::CASES,

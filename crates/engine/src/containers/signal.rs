@@ -1,6 +1,6 @@
 //! Stopping, killing, freezing, waiting: requests to the container's monitor, which alone cannot hit a stranger's process.
 
-use super::record::Container;
+use super::record::{Container, Status};
 use super::state::Step;
 use super::table;
 use crate::engine::Engine;
@@ -33,7 +33,26 @@ impl Engine {
         let container = self.ready(wanted, Step::Kill)?;
         self.monitor_of(&container)
             .and_then(|monitor| monitor.signal(None, signal))
-            .map_err(|error| self.lost(wanted, "kill", error))
+            .map_err(|error| self.lost(wanted, "kill", error))?;
+        if signal == rustix::process::Signal::KILL.as_raw() && container.status == Status::Running {
+            self.wait_for_the_killed(&container.id)?;
+        }
+        Ok(())
+    }
+
+    /// Docker's `kill` comes back when the container has ended, so that `rm` can follow; not later than after its ten seconds, as
+    /// a process that waits for a dead file server does not end.
+    fn wait_for_the_killed(&self, id: &str) -> Result<()> {
+        let begin = std::time::Instant::now();
+        let Some(before) = self.running_state(id)? else { return Ok(()) };
+        while begin.elapsed() < std::time::Duration::from_secs(10) {
+            match self.running_state(id)? {
+                Some(now) if (now.pid, &now.started_at) == (before.pid, &before.started_at) => {}
+                _ => break,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Freezes all processes.

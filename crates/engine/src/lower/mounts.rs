@@ -187,8 +187,15 @@ fn lower(asked: &Asked, settings: &Settings, sources: &Sources) -> Result<Mount>
 
 /// A volume: a bind mount of where its data are, or a file system of the container's own.
 fn volume(asked: &Asked, volume: &VolumeMount, sources: &Sources) -> Result<Mount> {
-    let access = if asked.read_only { "ro" } else { "rw" };
     let source = sources.volumes.get(&volume.name).ok_or_else(|| crate::volumes::no_such_volume(&volume.name))?;
+    // The later of two options is in force, and a volume that its options make read-only stays so.
+    let sealed = match source {
+        Source::Bind { options, .. } | Source::FileSystem { options, .. } => {
+            options.iter().any(|option| option == "ro")
+        }
+        Source::Directory(_) | Source::Limited(_) => false,
+    };
+    let access = if asked.read_only || sealed { "ro" } else { "rw" };
     let subpath = format!("x-dhow.subpath={}", volume.subpath);
     let (path, kind, own): (String, &str, &[String]) = match source {
         Source::Directory(path) => (path.display().to_string(), "rbind", &[]),

@@ -1,4 +1,4 @@
-//! Names of file servers: the kernel mounts by number.
+//! What helpers of mount(8) add for file servers: the kernel mounts by number, and by a version that is said.
 //!
 //! mount.nfs(8) and mount.cifs(8) look a name up before they mount. Nothing calls them here, so `addr=NAME` is looked up at each
 //! start, as Docker does: a name may have got another address since, and a server that is away keeps nobody from `create`.
@@ -39,7 +39,22 @@ fn resolve_with(mount: &mut Mount, look_up: impl Fn(&str) -> Result<IpAddr>) -> 
         }
         None => {}
     }
+    mount.options.extend(version(kind, &mount.options).map(str::to_owned));
     Ok(())
+}
+
+/// mount(2) takes the third for `nfs` and the fourth for `nfs4`, where nothing is said; fsconfig(2) the second for both
+/// (`NFS_DEFAULT_VERSION`, fs/nfs/internal.h), which hardly a server speaks (EPROTONOSUPPORT).
+fn version(kind: &str, options: &[String]) -> Option<&'static str> {
+    const SAID: [&str; 6] = ["vers=", "nfsvers=", "minorversion=", "v2", "v3", "v4"];
+    if options.iter().any(|option| SAID.iter().any(|said| option.starts_with(said))) {
+        return None;
+    }
+    match kind {
+        "nfs" => Some("vers=3"),
+        "nfs4" => Some("vers=4"),
+        _ => None,
+    }
 }
 
 fn look_up(name: &str) -> Result<IpAddr> {
@@ -71,15 +86,18 @@ mod tests {
 
     #[test]
     fn names_become_addresses() {
-        assert_eq!(resolved("nfs", ":/x", &["rw", "addr=nas", "soft"]), ["rw", "addr=192.0.2.7", "soft"]);
+        assert_eq!(resolved("nfs", ":/x", &["rw", "addr=nas", "v4.2"]), ["rw", "addr=192.0.2.7", "v4.2"]);
         assert_eq!(resolved("nfs4", ":/x", &["addr=nobody"]), ["nobody"]);
         // Numbers, and what only looks alike, stay.
         for option in ["addr=192.0.2.1", "addr=2001:db8::1", "clientaddr=nas"] {
-            assert_eq!(resolved("nfs", ":/x", &[option]), [option]);
+            assert_eq!(resolved("nfs", ":/x", &[option]), [option, "vers=3"]);
         }
         assert_eq!(resolved("cifs", "//nas/share", &["ro"]), ["ro", "addr=192.0.2.7"]);
         assert_eq!(resolved("cifs", "//192.0.2.9/share", &[]), ["addr=192.0.2.9"]);
         assert_eq!(resolved("cifs", "//nobody/share", &[]), ["nobody"]);
+        assert_eq!(resolved("nfs4", ":/x", &["soft"]), ["soft", "vers=4"]);
+        assert_eq!(resolved("nfs4", ":/x", &["vers=4.1"]), ["vers=4.1"]);
+        assert_eq!(resolved("nfs", ":/x", &["nfsvers=4"]), ["nfsvers=4"]);
         assert_eq!(resolved("tmpfs", "tmpfs", &["addr=nobody"]), ["addr=nobody"]);
     }
 }

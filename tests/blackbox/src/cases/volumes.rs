@@ -376,6 +376,8 @@ fn driver_bind(sandbox: &Sandbox) -> Result<()> {
     ensure!(directory.join("passwd").exists(), "not filled");
     sandbox.ok(["volume", "rm", "data"])?;
     ensure!(directory.join("passwd").exists(), "the host's directory was removed");
+    sandbox.ok(["volume", "create", "-o", "type=none", "-o", "o=bind,ro", "-o", &device, "sealed"])?;
+    same!(run(sandbox, &["-v", "sealed:/d"], "cat /d/out; touch /d/no 2>/dev/null || echo sealed")?, "inside\nsealed");
     let missing = format!("device={}/missing", directory.display());
     sandbox.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &missing, "lost"])?;
     sandbox
