@@ -40,6 +40,7 @@ pub(crate) fn check(store: &Store, boot_id: &str) -> Result<(), StoreError> {
         check_mark(store, &mark)?;
         unmark(store, &mark).map_err(system)?;
     }
+    crate::shifted::after_boot(store)?;
     note(&store.root, boot_id)
 }
 

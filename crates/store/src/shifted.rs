@@ -11,7 +11,8 @@
 //! - a *copy* of each layer, on older kernels. On btrfs and XFS it shares its data with the layer (copy_file_range(2)).
 //!
 //! Both have the life of a layer: made in `staging` under a lock, marked as unsettled, moved into its place by one rename.
-//! What has lost its kernel, a form by reference after a boot into an older one, goes. `form.json` says of which layers it is, and
+//! What has lost its kernel, a form by reference after a boot into an older one, goes with the check after that boot; a start asks
+//! nothing but whether there is a form. `form.json` says of which layers it is, and
 //! how many names and bytes there are.
 
 use crate::Store;
@@ -103,7 +104,7 @@ fn removing(source: SystemError) -> StoreError {
     StoreError::System { doing: "remove the forms of layers with other owners", source }
 }
 
-/// Makes what is missing, or of no use to this kernel.
+/// Makes what is missing.
 pub(crate) fn make(store: &Store, layers: &[Digest], shift: &Shift) -> Result<(), StoreError> {
     make_with(store, layers, shift, &mut || refers(store))
 }
@@ -120,21 +121,42 @@ fn make_with(
     }
     let (key, name) = (shift.key(), together(&layers));
     let here = |name: &str| is_here(store, &key, name).map_err(failed);
-    if refers() {
-        return match here(&name)? {
-            true => Ok(()),
-            false => make_one(store, &layers, shift, &name, true),
-        };
-    }
     if here(&name)? {
-        remove_one(store, &key, &name).map_err(removing)?;
+        return Ok(());
     }
+    let mut missing = Vec::new();
     for layer in &layers {
         if !here(layer.hex())? {
-            make_one(store, std::slice::from_ref(layer), shift, layer.hex(), false)?;
+            missing.push(layer);
         }
     }
-    Ok(())
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if refers() {
+        return make_one(store, &layers, shift, &name, true);
+    }
+    missing.into_iter().try_for_each(|layer| make_one(store, std::slice::from_ref(layer), shift, layer.hex(), false))
+}
+
+/// The first thing after a boot: removes forms by reference if this kernel cannot mount them. Nothing runs yet.
+pub(crate) fn after_boot(store: &Store) -> Result<(), StoreError> {
+    after_boot_with(store, &mut || refers(store))
+}
+
+fn after_boot_with(store: &Store, refers: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+    let mut useless = Vec::new();
+    for (key, names) in list(store).map_err(looking)? {
+        for name in names {
+            if store.root.exists(&format!("{}/{BY_REFERENCE}", place(&key, &name))).map_err(looking)? {
+                useless.push((key.clone(), name));
+            }
+        }
+    }
+    if useless.is_empty() || refers() {
+        return Ok(());
+    }
+    useless.iter().try_for_each(|(key, name)| remove_one(store, key, name)).map_err(removing)
 }
 
 /// The layers down to one that hides the others, all of which must be directories.
@@ -522,10 +544,18 @@ mod tests {
         assert!(!tree.join("bin/gone").exists() && !tree.join("old/file").exists() && tree.join("old").is_dir());
         assert!(check(&store).unwrap().iter().all(|form| form.whole));
         // Another kernel.
+        after_boot_with(&store, &mut || true).unwrap();
+        assert!(tree.exists());
+        after_boot_with(&store, &mut || false).unwrap();
         make_with(&store, &layers, &shift(), &mut || false).unwrap();
         assert_eq!(lower(&store, &layers, &shift()).unwrap().len(), 2);
         assert!(!tree.exists());
+        // There are copies now, which do as well.
         make_with(&store, &layers, &shift(), &mut || true).unwrap();
+        assert!(!tree.exists());
+        store.layers().take_shifted_but(&BTreeSet::new()).unwrap().discard().unwrap();
+        make_with(&store, &layers, &shift(), &mut || true).unwrap();
+        assert!(tree.exists());
         store.layers().remove(&layers[0]).unwrap();
         assert!(!tree.exists());
     }

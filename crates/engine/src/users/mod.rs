@@ -101,6 +101,14 @@ impl Engine {
         if let Asked::Engines = asked {
             return Ok(());
         }
+        if settings.pid_mode.starts_with("container:") {
+            // procfs can be mounted only by the owner of the pid namespace (kernel: proc_init_fs_context, since 3.8).
+            let text = "--userns and --pid container:… exclude each other: the processes of another container are those of its \
+                        user namespace";
+            return Err(
+                Error::new(Kind::InvalidArgument, text).hint("give ids to the container whose processes are shared")
+            );
+        }
         let user = match self.host()?.user_namespace {
             true => Some(ordinary::Ids::read()?),
             false => None,

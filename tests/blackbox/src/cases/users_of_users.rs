@@ -5,13 +5,15 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{cases, contains, same};
+use crate::case::{cases, contains, same, skip};
+use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![users_of_users:
     the_user_stays_the_user [User], set_user_id_bits_stay [User], auto_and_maps [User],
     what_was_changed_keeps_its_owners [User], copies_in_and_out [User], volumes_and_images [User],
     runs_again_and_goes [User], the_copies_go_with_their_image [User], a_kill_leaves_nothing [User],
+    beside_other_containers [User, Lan],
 ];
 
 const KEPT: [&str; 4] = ["--network", "none", "--userns", "keep-id"];
@@ -245,5 +247,29 @@ fn a_kill_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
         contains!(sandbox.ok(["system", "check"])?, "0 problems");
         same!(fs::read_dir(sandbox.path("data/staging"))?.count(), 0);
     }
+    Ok(())
+}
+
+fn beside_other_containers(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let uid = own()?.0.to_string();
+    sandbox.detached(&["--name", "plain", "--network", "none"], "sleep 1000")?;
+    let shared = ["--userns", "keep-id", "--network", "container:plain"];
+    same!(sandbox.busybox(&shared, "id -u")?, uid);
+    let processes = ["create", "--userns", "keep-id", "--pid", "container:plain", "busybox"];
+    sandbox.dhow(processes)?.fails(1, &["exclude each other"])?;
+    let host = ["--userns", "keep-id", "--network", "host", "--pid", "host", "--ipc", "host", "--uts", "host"];
+    same!(sandbox.busybox(&host, "id -u")?, uid);
+    if host::program("pasta").is_none() {
+        return skip("pasta is not installed (package passt)");
+    }
+    sandbox.detached(
+        &["--name", "web", "--userns", "keep-id"],
+        "mkdir /tmp/w && id -u > /tmp/w/uid && httpd -f -p 8080 -h /tmp/w",
+    )?;
+    let address = sandbox.ok(["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web"])?;
+    let ask =
+        format!("for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://{address}:8080/uid && break; sleep 0.3; done");
+    same!(sandbox.busybox(&["--userns", "auto"], &ask)?, uid);
     Ok(())
 }
