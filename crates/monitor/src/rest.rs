@@ -31,11 +31,13 @@ impl Monitor {
     pub(crate) fn rest_if_due(&mut self) {
         if self.rest.is_some_and(|at| Instant::now() >= at) {
             self.rest = None;
-            self.buffer = Vec::with_capacity(READ);
+            self.buffer = Vec::new();
             self.log.rest();
             kernel::heap::let_go_of_stack();
-            // Last, as finding the stack took a little of the heap.
+            // After that, as finding the stack took a little of the heap.
             kernel::heap::trim();
+            // And this last: what it may lie in now are pages that nobody has touched.
+            self.buffer = Vec::with_capacity(READ);
         }
     }
 }
