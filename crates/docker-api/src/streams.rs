@@ -236,7 +236,7 @@ impl Client {
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long it is waited for who does not take the head of an answer; over TCP, where only the other kernel says that it has it.
-const HEAD_PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(100)];
+const HEAD_PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_millis(100)];
 
 /// Waits until the other side has the answer's head: some clients (docker-py's among them) read it through a buffer that they then throw
 /// away, and with it what came along. Most have it long before there is anything to say.

@@ -194,6 +194,7 @@ fn begin() -> Result<Box<MonitorRole>> {
 fn conclude(monitor: Monitor, ended: crate::restart::Ended) -> Result<()> {
     let crate::restart::Ended { exit, engine } = ended;
     let (id, started_at) = (monitor.plan().id.clone(), monitor.started_at().to_owned());
+    monitor.watch_no_longer();
     let cleaned = match monitor.left_cgroup() {
         false => engine.and_then(|engine| engine.end_of_run(&id, &exit, started_at, monitor.restarts())),
         // As if this process had been killed: the next command's sweep tries again.

@@ -37,6 +37,14 @@ pub fn join(socket: impl AsFd, group: u32) -> io::Result<()> {
     set(socket, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())
 }
 
+/// Leaves a group again (`NETLINK_DROP_MEMBERSHIP`); a socket that is not in it is left alone.
+///
+/// # Errors
+/// `EINVAL` for an unknown group.
+pub fn leave(socket: impl AsFd, group: u32) -> io::Result<()> {
+    set(socket, libc::NETLINK_DROP_MEMBERSHIP, group.cast_signed())
+}
+
 fn set(socket: impl AsFd, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which lives until the call returns; the descriptor is
     // borrowed for as long. The kernel reads one int for each of these options.

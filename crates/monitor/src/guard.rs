@@ -90,6 +90,14 @@ impl Guard {
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
     }
 
+    /// Nothing will be looked at any more: see [`network::Watch::close_ears`]. The others are told by the end of this process, as
+    /// ever.
+    pub(crate) fn conclude(&self) {
+        if let Post::Listening(watch) = &self.post {
+            watch.close_ears();
+        }
+    }
+
     /// What to poll for reading.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let post = match &self.post {

@@ -40,6 +40,11 @@ impl Monitor {
         self.networks.guard = Guard::open(lock, healer).ok();
     }
 
+    /// The container has ended for good, and what it had is about to be given back: rules are watched over no longer.
+    pub fn watch_no_longer(&self) {
+        self.networks.guard.iter().for_each(Guard::conclude);
+    }
+
     /// Joins or leaves a network.
     pub(crate) fn change_network(&mut self, change: NetworkChange) -> Result<(), Error> {
         let pid = self.sessions.get(&CONTAINER).filter(|session| session.exit.is_none()).map(|session| session.pid);

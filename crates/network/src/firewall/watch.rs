@@ -70,6 +70,12 @@ impl Watch {
         Ok(())
     }
 
+    /// Listens no longer, but holds what it holds: before a change with many elements, of each of which the kernel would make a
+    /// message for nobody.
+    pub fn close_ears(&self) {
+        kernel::netlink::leave(&self.socket, GROUP).ok();
+    }
+
     /// Reads what was told without waiting. `true` when another program removed something of ours, or made a chain in which we
     /// have to have rules: then [`crate::ensure_rules`] is to be called.
     ///
