@@ -224,7 +224,8 @@ const KERNEL_FACING: &[&str] =
     &["run::hello", "limits::", "security::", "services::", "combinations::ipvlan", "combinations::sctp", "nfs::"];
 
 /// The same for an ordinary user.
-const KERNEL_FACING_USER: &[&str] = &["run::hello", "limits::", "rootless::", "services::"];
+const KERNEL_FACING_USER: &[&str] =
+    &["run::hello", "limits::", "rootless::", "services::", "users_of_users::set_user_id_bits_stay"];
 
 /// What SELinux has a say in.
 const LABELLED: &[&str] = &["run::hello", "run::init_reaps", "security::selinux"];

@@ -35,6 +35,8 @@ const CHAIN_IN: &str = "filter_FWD_policy_dhow-in";
 
 /// As long as everything together may take; a reload of many rules by a slow processor goes on without us.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The same for a process that nobody waits for: firewalld that starts answers when it has loaded everything.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const NAME: &str = "org.fedoraproject.FirewallD1";
 const RUNTIME: &str = "/org/fedoraproject/FirewallD1";
@@ -81,12 +83,13 @@ pub fn firewalld_waits(bridges: &[Bridge]) -> Result<bool, Error> {
 }
 
 /// Asks firewalld for what is missing. `load_again` says whether what its configuration has already, and it did not load, is
-/// worth a reload: not for who is woken by reloads.
+/// worth a reload: not for who is woken by reloads, whom nobody waits for either.
 ///
 /// # Errors
 /// [`Error::Firewalld`]: it does not answer within five seconds, refuses, or is older than 0.9, which has no policies.
 pub fn ask_firewalld(bridges: &[Bridge], load_again: bool) -> Result<(), Error> {
-    let asked = Firewalld::open().and_then(|mut firewalld| firewalld.ask(bridges, load_again));
+    let limit = if load_again { LIMIT } else { PATIENCE };
+    let asked = Firewalld::open(limit).and_then(|mut firewalld| firewalld.ask(bridges, load_again));
     asked.map_err(Error::Firewalld)
 }
 
@@ -98,7 +101,7 @@ pub fn forget_in_firewalld(interface: &str) -> Result<(), Error> {
     if interface.starts_with(ZONE) || !is_there()? {
         return Ok(());
     }
-    let forgotten = Firewalld::open().and_then(|mut firewalld| firewalld.forget(interface));
+    let forgotten = Firewalld::open(LIMIT).and_then(|mut firewalld| firewalld.forget(interface));
     forgotten.map_err(Error::Firewalld)
 }
 
@@ -116,8 +119,8 @@ fn texts<const N: usize>(texts: [&str; N]) -> Value {
 }
 
 impl Firewalld {
-    fn open() -> Answer<Firewalld> {
-        let mut connection = Connection::open(&dbus::system_bus(), LIMIT)?;
+    fn open(limit: Duration) -> Answer<Firewalld> {
+        let mut connection = Connection::open(&dbus::system_bus(), limit)?;
         connection.greet();
         Ok(Firewalld(connection))
     }
