@@ -86,8 +86,10 @@ fn no_line_is_lost_or_torn(sandbox: &Sandbox) -> Result<()> {
     let began = Instant::now();
     let mut child =
         sandbox.spawn([&["run", "--name", "unread"][..], &base, &slow, &["busybox", "cat", "/lines"]].concat())?;
-    host::until("it is there", sandbox.seconds(30), || {
-        Ok(sandbox.command(["inspect", "unread"]).output()?.status.success().then_some(()))
+    // Who waits for a container that has not begun is told at once that it does not run.
+    host::until("it has begun", sandbox.seconds(30), || {
+        let output = sandbox.command(["inspect", "--format", "{{.State.Status}}", "unread"]).output()?;
+        Ok((output.status.success() && output.stdout != b"created\n").then_some(()))
     })?;
     sandbox.ok(["wait", "unread"])?;
     rate("unread", began);
