@@ -28,6 +28,11 @@ mod room;
 mod start;
 mod table;
 
+/// Whether a part is to be measured: all are, unless `DHOW_BENCH_PARTS` names some, separated by commas.
+fn is_wanted(part: &str) -> bool {
+    std::env::var("DHOW_BENCH_PARTS").map_or(true, |parts| parts.split(',').any(|each| each == part))
+}
+
 /// What a benchmark works with.
 struct Bench {
     // Before the directory it is mounted in, as it goes first.

@@ -9,11 +9,13 @@ use crate::error::{Context, Result};
 use monitor::client::Connection;
 use monitor::{Exit, Monitor, MonitorPlan};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::rc::Rc;
 use std::sync::{Mutex, OnceLock};
 
 pub(crate) const MONITOR: &str = "dhow-monitor";
@@ -132,7 +134,7 @@ fn monitor_main() -> ExitCode {
 /// A monitor's whole life. What only its beginning and its end need is other functions': this one's frame stays, for each container.
 fn monitor_role() -> Result<()> {
     let mut role = begin()?;
-    let open = || Engine::open(role.config.clone());
+    let open = || role.ready.take().unwrap_or_else(|| Engine::open(role.config.clone()));
     let Some(ended) = crate::restart::keep(&mut role.monitor, &role.config.data_root, &open) else {
         // The starter knows why and undoes what it made; the lock falls with this process.
         return Ok(());
@@ -144,6 +146,26 @@ fn monitor_role() -> Result<()> {
 struct MonitorRole {
     monitor: Monitor,
     config: Config,
+    ready: Ready,
+}
+
+/// The engine for a container's end, opened when that has been asked for: the kernel needs as long to take the container apart.
+type Ready = Rc<RefCell<Option<Result<Engine>>>>;
+
+/// Writes down what happens, and has the engine ready for the end.
+fn observer(config: Config, id: String, ready: Ready) -> monitor::Observer {
+    let mut tell = crate::events::observer(config.data_root.clone(), id.clone());
+    Box::new(move |occurrence, caller| {
+        tell(occurrence, caller);
+        if matches!(occurrence, monitor::Occurrence::Ending) {
+            let engine = Engine::open(config.clone());
+            if let Ok(engine) = &engine {
+                // What it costs is to open the database. Whether that worked is asked at the end.
+                drop(engine.database());
+            }
+            ready.replace(Some(engine));
+        }
+    })
 }
 
 #[inline(never)]
@@ -185,9 +207,10 @@ fn begin() -> Result<Box<MonitorRole>> {
     if let Some(guard) = guard {
         monitor.watch_rules(&guard, healer(&data, &run, &program));
     }
-    monitor.observe(crate::events::observer(data.clone(), id));
     let config = Config { data_root: data, run_root: run, program: Some(program) };
-    Ok(Box::new(MonitorRole { monitor, config }))
+    let ready = Ready::default();
+    monitor.observe(observer(config.clone(), id, Rc::clone(&ready)));
+    Ok(Box::new(MonitorRole { monitor, config, ready }))
 }
 
 #[inline(never)]

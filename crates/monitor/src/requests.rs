@@ -164,6 +164,7 @@ impl Monitor {
         if id.is_none() && (signal == KILL || signal == self.plan.stop_signal) {
             self.requested = true;
             self.let_die();
+            self.notify(&Occurrence::Ending);
         }
         Ok(())
     }
@@ -181,6 +182,7 @@ impl Monitor {
         self.notify(&Occurrence::Signalled(signal));
         // A frozen process gets its signal only when it runs again.
         self.let_die();
+        self.notify(&Occurrence::Ending);
         let seconds = timeout_seconds.unwrap_or(self.plan.stop_timeout_seconds);
         // What has been killed is not killed again.
         if signal != KILL

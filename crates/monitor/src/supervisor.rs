@@ -80,6 +80,8 @@ pub enum Occurrence<'a> {
     },
     /// The container's first process was sent a signal.
     Signalled(i32),
+    /// That signal was to end it. While the kernel takes it apart, there is time for what the end will need.
+    Ending,
     /// All processes are frozen.
     Paused,
     /// They go on.

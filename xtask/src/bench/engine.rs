@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::Bench;
 use super::peers::{self, Engine, time};
 use super::start::{Subject, measure, standing};
 use super::table::{Samples, print};
+use super::{Bench, is_wanted};
 use crate::command::{command, output, run as run_command};
 
 /// What is wanted: dhow's part of the better peer's figure, at most.
@@ -102,14 +102,16 @@ pub fn run(bench: &Bench) -> Result<Value> {
     }
     let files = files(bench, sizes.files)?;
     for engine in &engines {
-        attempt(engine, "memory", idle(engine, sizes.idle, &mut figures));
-        attempt(engine, "logs", log(engine, sizes.log, &mut figures));
-        attempt(engine, "cp", copies(bench, engine, (&files, sizes.files), &mut figures));
-        attempt(engine, "starts", starts(engine, sizes, &mut figures));
+        attempt(engine, "memory", || idle(engine, sizes.idle, &mut figures));
+        attempt(engine, "logs", || log(engine, sizes.log, &mut figures));
+        attempt(engine, "cp", || copies(bench, engine, (&files, sizes.files), &mut figures));
+        attempt(engine, "starts", || starts(engine, sizes, &mut figures));
     }
-    limits(bench, &files, &floor, &mut figures)?;
+    if is_wanted("limits") {
+        limits(bench, &files, &floor, &mut figures)?;
+    }
     for engine in &engines {
-        attempt(engine, "ps", list(engine, sizes, bench.rounds, &mut figures));
+        attempt(engine, "ps", || list(engine, sizes, bench.rounds, &mut figures));
     }
     show(&figures);
     println!(
@@ -131,9 +133,11 @@ fn note(figures: &mut Figures, what: &str, who: &str, value: f64) {
     figures.entry(what.to_owned()).or_default().insert(who.to_owned(), value);
 }
 
-/// What cannot be measured is said and left out.
-fn attempt(engine: &Engine, what: &str, result: Result<()>) {
-    if let Err(error) = result {
+/// What cannot be measured is said and left out, what is not wanted left out.
+fn attempt(engine: &Engine, what: &str, work: impl FnOnce() -> Result<()>) {
+    if is_wanted(what)
+        && let Err(error) = work()
+    {
         println!("bench: without {what} of {}: {error:#}", engine.name);
     }
 }
@@ -175,7 +179,8 @@ fn every_day(engines: &[Engine], rounds: usize) -> Result<Vec<Samples>> {
 fn idle(engine: &Engine, number: usize, figures: &mut Figures) -> Result<()> {
     let before = proportional()?;
     let ids = (0..number).map(|_| standing(engine)).collect::<Result<Vec<_>>>()?;
-    thread::sleep(Duration::from_millis(500));
+    // Idle is who has done nothing for a while.
+    thread::sleep(Duration::from_secs(3));
     let after = proportional()?;
     note(figures, "memory", engine.name, (after - before) / number as f64);
     remove(engine, &ids)
