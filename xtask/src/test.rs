@@ -112,7 +112,7 @@ fn part(name: &str, run: impl FnOnce() -> Result<Counts>) -> Counts {
 fn black_box(stage: &Stage, wanted: impl Fn(&str) -> bool, filters: &[&str]) -> Counts {
     let mut counts = Counts::default();
     let run = |name: &str, place: &Place| part(&format!("black-box tests: {name}"), || stage.run(place, filters));
-    for (name, place) in HERE.iter().filter(|(name, _)| wanted(name.split(' ').next().unwrap_or(name))) {
+    for (name, place) in HERE.iter().filter(|(name, _)| wanted(part_of(name))) {
         counts += run(name, place);
     }
     if wanted("vm") {
@@ -129,6 +129,11 @@ fn black_box(stage: &Stage, wanted: impl Fn(&str) -> bool, filters: &[&str]) -> 
         });
     }
     counts
+}
+
+/// The part that a place belongs to: the first word of its name.
+fn part_of(name: &str) -> &str {
+    name.split(',').next().unwrap_or(name)
 }
 
 /// Packages, images and what the registry serves.
@@ -361,7 +366,12 @@ fn counted(report: &Path, status: i32) -> Result<Counts> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, summary};
+    use super::{Counts, HERE, PARTS, part_of, summary};
+
+    #[test]
+    fn each_place_belongs_to_a_part() {
+        assert!(HERE.iter().all(|(name, _)| PARTS.contains(&part_of(name))));
+    }
 
     #[test]
     fn summaries_of_libtest_are_understood() {
