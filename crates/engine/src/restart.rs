@@ -70,7 +70,7 @@ pub(crate) struct Ended {
 /// What a monitor does with its container's runs: starts it again as long as its policy says so. Returns how it ended at
 /// last; `None` when it did not start at all, which the starter has been told.
 ///
-/// No engine stays open while the container runs: a waiting monitor is to be small.
+/// No engine stays open while the container runs, unless it was asked to end and has not yet: a waiting monitor is to be small.
 ///
 /// Nor does anything else that is needed only between runs: that is why it is another function's, whose frame is gone meanwhile.
 pub(crate) fn keep(monitor: &mut Monitor, data: &Path, open: &dyn Fn() -> Result<Engine>) -> Option<Box<Ended>> {
