@@ -1,7 +1,6 @@
 //! Programs written for Docker, from the registries where their users get them, for the black-box tests: libraries and programs of
 //! Python and Node, Ansible's modules, the newest docker. Each part has a directory in the cache. Without a network, or where a
-//! program that installs is missing, the tests that need the part say that they are skipped. So they do where a part that takes
-//! minutes to build was not asked for with `cargo xtask clients`.
+//! program that installs is missing, the tests that need the part say that they are skipped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,21 +48,19 @@ const RUST: &str =
 /// What is installed by one function into one directory.
 struct Part {
     name: &'static str,
-    /// Whether it is installed only when asked for, as it takes minutes.
-    slow: bool,
     recipe: fn() -> String,
     install: fn(&Path) -> Result<()>,
 }
 
 const PARTS: &[Part] = &[
-    Part { name: "python", slow: false, recipe: || format!("{PYTHON:?} {ANSIBLE} {COLLECTIONS:?}"), install: python },
+    Part { name: "python", recipe: || format!("{PYTHON:?} {ANSIBLE} {COLLECTIONS:?}"), install: python },
     // Fetched with pip, hence after Python.
-    Part { name: "node", slow: false, recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
+    Part { name: "node", recipe: || format!("{NODE} {NODE_PACKAGES:?}"), install: node },
     // Not a program for Docker, but gotten in the same way.
-    Part { name: "criu", slow: false, recipe: newer::criu_recipe, install: newer::criu },
-    Part { name: "firewalld", slow: false, recipe: newer::firewalld_recipe, install: newer::firewalld },
-    Part { name: "docker", slow: false, recipe: || SUITE.to_owned(), install: docker },
-    Part { name: "rust", slow: true, recipe: || RUST.to_owned(), install: rust },
+    Part { name: "criu", recipe: newer::criu_recipe, install: newer::criu },
+    Part { name: "firewalld", recipe: newer::firewalld_recipe, install: newer::firewalld },
+    Part { name: "docker", recipe: || SUITE.to_owned(), install: docker },
+    Part { name: "rust", recipe: || RUST.to_owned(), install: rust },
 ];
 
 /// Where they are.
@@ -71,15 +68,15 @@ pub fn directory() -> Result<PathBuf> {
     Ok(paths::cache()?.join("clients"))
 }
 
-/// Installs them, with or without those that take minutes, unless they are there already. What keeps one from being installed is
+/// Installs them, unless they are there already. What keeps one from being installed is
 /// said and is no failure.
-pub fn run(all: bool) -> Result<()> {
+pub fn run() -> Result<()> {
     let directory = directory()?;
     // The environment of Python was all that there was.
     if directory.join("pyvenv.cfg").exists() {
         fs::remove_dir_all(&directory)?;
     }
-    for part in PARTS.iter().filter(|part| all || !part.slow) {
+    for part in PARTS {
         let place = directory.join(part.name);
         let (stamp, wanted) = (place.join("installed"), (part.recipe)());
         if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {

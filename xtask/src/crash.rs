@@ -22,7 +22,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     }
     setup::run(&[setup::Set::Test])?;
     images::run(Some("busybox"))?;
-    clients::run(false)?;
+    clients::run()?;
     let build = |words: &[&str]| run_command(command("cargo", words).current_dir(paths::workspace()));
     build(&["build", "--quiet", "--release", "--package", "dhow"])?;
     build(&["build", "--quiet", "--package", "blackbox"])?;

@@ -29,7 +29,7 @@ usage: cargo xtask VERB
   tidy [--bless]                check the rules of the house; list what is longer than it should be
   setup [--bench]               install the Debian packages that tests (and benchmarks) need
   images [--only NAME]          make the test images, as OCI and Docker archives
-  clients                       install programs written for Docker for the tests of `dhow serve`, those in Rust too
+  clients                       install programs written for Docker for the tests of `dhow serve`
   registry [--port PORT]        serve the test images on loopback until interrupted
   bench api|engine|lists|load|network|oci|start [--rounds N]
                                 dhow beside crun, runc, podman and docker
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         ["setup", "--bench"] => setup::run(&[setup::Set::Test, setup::Set::Bench]),
         ["images"] => images::run(None),
         ["images", "--only", name] => images::run(Some(name)),
-        ["clients"] => clients::run(true),
+        ["clients"] => clients::run(),
         ["registry"] => registry::run(5000),
         ["registry", "--port", port] => port.parse().map_err(Into::into).and_then(registry::run),
         ["test", words @ ..] => test::run(words),

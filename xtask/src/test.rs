@@ -142,7 +142,7 @@ fn prepare() -> Result<()> {
     setup::run(&[setup::Set::Test])?;
     images::run(None)?;
     registry::storage()?;
-    clients::run(false)?;
+    clients::run()?;
     Ok(())
 }
 

@@ -142,6 +142,26 @@ fn facts(info: &Info) -> Value {
         "Name": info.hostname,
         "ServerVersion": engine::VERSION,
         "SecurityOptions": security,
+        "HttpProxy": info.proxies.http,
+        "HttpsProxy": info.proxies.https,
+        "NoProxy": info.proxies.none,
+        "Warnings": info.warnings,
+        "RegistryConfig": registries(&info.registries),
+    })
+}
+
+/// Registries as Docker's daemon shows its own configuration of them.
+fn registries(configured: &engine::ConfiguredRegistries) -> Value {
+    let loopback = ["::1/128", "127.0.0.0/8"];
+    let networks: Vec<&str> =
+        loopback.into_iter().chain(configured.insecure_networks.iter().map(String::as_str)).collect();
+    let index = |name: &str, mirrors: &[String], secure: bool| json!({ "Name": name, "Mirrors": mirrors, "Secure": secure, "Official": name == "docker.io" });
+    let named = configured.insecure.iter().map(|name| (name.clone(), index(name, &[], false)));
+    let hub = ("docker.io".to_owned(), index("docker.io", &configured.mirrors, true));
+    json!({
+        "InsecureRegistryCIDRs": networks,
+        "IndexConfigs": named.chain([hub]).collect::<serde_json::Map<_, _>>(),
+        "Mirrors": configured.mirrors,
     })
 }
 
@@ -152,9 +172,9 @@ fn abilities() -> Value {
         "DriverStatus": [["Supports d_type", "true"]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": null,
-            "Log": ["json-file", "none"],
+            "Log": ["journald", "json-file", "local", "none", "syslog"],
         },
         "MemoryLimit": true,
         "SwapLimit": true,
@@ -186,9 +206,6 @@ fn constants() -> Value {
         "OSType": "linux",
         "IndexServerAddress": "https://index.docker.io/v1/",
         "GenericResources": null,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "Labels": [],
         "ExperimentalBuild": false,
         "Isolation": "",
@@ -198,14 +215,6 @@ fn constants() -> Value {
         "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
         "DefaultAddressPools": [],
         "FirewallBackend": { "Driver": "nftables" },
-        "Warnings": [],
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "IndexConfigs": {
-                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
-            },
-            "Mirrors": [],
-        },
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",

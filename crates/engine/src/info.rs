@@ -28,6 +28,12 @@ pub struct Info {
     pub security: Vec<String>,
     /// Runtimes of others that are configured.
     pub runtimes: Vec<crate::Runtime>,
+    /// What the machine's configuration says of registries.
+    pub registries: registry::Configured,
+    /// Proxies to registries, without passwords.
+    pub proxies: registry::Proxies,
+    /// What is wrong with the machine's configuration, a sentence each.
+    pub warnings: Vec<String>,
     /// Kernel release.
     pub kernel: String,
     /// Processor architecture as the kernel names it.
@@ -59,6 +65,13 @@ impl Engine {
                 security.push(name.to_owned());
             }
         }
+        let registries = self.registry_options();
+        let (configured, warnings) = match registry::Configured::read(&registries) {
+            Ok(configured) => (configured, vec![]),
+            Err(error) => {
+                (registry::Configured::default(), vec![format!("WARNING: {}", crate::containers::chain(&error))])
+            }
+        };
         let names = rustix::system::uname();
         let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
         Ok(Info {
@@ -71,6 +84,9 @@ impl Engine {
             cgroup_version: layout_name(hierarchy.layout()).to_owned(),
             security,
             runtimes: self.runtimes()?,
+            registries: configured,
+            proxies: registries.proxies.without_passwords(),
+            warnings,
             kernel: text(names.release()),
             architecture: text(names.machine()),
             hostname: text(names.nodename()),

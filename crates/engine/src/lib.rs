@@ -95,6 +95,7 @@ pub use networks::{
     Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
     PoolRequest, Subnet,
 };
+pub use registry::{Configured as ConfiguredRegistries, Proxies};
 pub use restart::Booted;
 pub use runtimes::Runtime;
 pub use secrets::{NewSecret, Secret, SecretKind, SecretTarget, SecretUse};

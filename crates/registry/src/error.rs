@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// Not logged in, or with the wrong password (401).
     #[error(
-        "registry {host} wants a login for {what} (401 Unauthorized){}",
+        "registry {host} wants a login for {what} (unauthorized: authentication required){}",
         if *.had_credentials { "; the stored credentials were refused" } else { "" }
     )]
     Unauthorized {

@@ -32,7 +32,7 @@ mod upload;
 pub use blob::BlobReader;
 pub use error::{BoxError, Error};
 pub use manifests::{RawDocument, Resolved};
-pub use mirrors::Parallelism;
+pub use mirrors::{Configured, Parallelism};
 pub use options::Options;
 pub use proxy::Proxies;
 pub use referrers::Referrers;

@@ -87,6 +87,27 @@ impl Default for Parallelism {
     }
 }
 
+/// What the machine's configuration says of registries as a whole, for who wants to see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// Mirrors of Docker's registry, `registry-mirrors` of `daemon.json`.
+    pub mirrors: Vec<String>,
+    /// Names of registries that may be spoken to in the clear.
+    pub insecure: Vec<String>,
+    /// Networks (`10.0.0.0/8`) whose registries may. Loopback always may, and is not among them.
+    pub insecure_networks: Vec<String>,
+}
+
+impl Configured {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read.
+    pub fn read(options: &Options) -> Result<Configured, Error> {
+        Registries::read(options).map(Registries::configured)
+    }
+}
+
 /// All configuration, read when it is first needed.
 pub(crate) struct Mirrors {
     options: Arc<Options>,
@@ -191,15 +212,18 @@ impl Insecure {
         let Some(origin) = Origin::new(Scheme::Https, api_host(domain)) else { return false };
         self.0.iter().any(|entry| {
             let entry = entry.trim().to_ascii_lowercase();
-            if let Some((network, bits)) = entry.split_once('/') {
-                return match (network.parse(), bits.parse(), origin.host.parse()) {
-                    (Ok(network), Ok(bits), Ok(address)) => is_within(address, network, bits),
-                    _ => false,
-                };
+            if let Some((network, bits)) = network(&entry) {
+                return origin.host.parse().is_ok_and(|address| is_within(address, network, bits));
             }
             entry == domain || entry == origin.host || Origin::new(Scheme::Https, &entry).is_some_and(|at| at == origin)
         })
     }
+}
+
+/// An entry that is a network, with its number of bits.
+fn network(entry: &str) -> Option<(IpAddr, u32)> {
+    let (network, bits) = entry.trim().split_once('/')?;
+    Some((network.parse().ok()?, bits.parse().ok()?))
 }
 
 /// Is the address in the network of so many bits?

@@ -35,6 +35,20 @@ impl Proxies {
         }
     }
 
+    /// The same without the users and passwords that an address may have in it.
+    #[must_use]
+    pub fn without_passwords(&self) -> Proxies {
+        let open = |text: &str| {
+            let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+            match rest.rsplit_once('@') {
+                Some((_, host)) if scheme.is_empty() => format!("xxxxx:xxxxx@{host}"),
+                Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+                None => text.to_owned(),
+            }
+        };
+        Proxies { http: open(&self.http), https: open(&self.https), none: self.none.clone() }
+    }
+
     /// The proxy for an address; the error is a sentence's end.
     pub(crate) fn of(&self, origin: &Origin) -> Result<Option<Proxy>, String> {
         let text = match origin.scheme {
@@ -135,6 +149,13 @@ fn decoded(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let shown = Proxies { http: "http://me:secret@p:1".into(), https: "me:se@cret@p".into(), none: "x".into() };
+        let shown = shown.without_passwords();
+        assert_eq!((shown.http.as_str(), shown.https.as_str()), ("http://xxxxx:xxxxx@p:1", "xxxxx:xxxxx@p"));
+    }
 
     fn goes(none: &str, address: &str) -> bool {
         let proxies = Proxies { http: "proxy.test:3128".into(), https: "http://proxy.test".into(), none: none.into() };

@@ -26,7 +26,12 @@ fn execute(session: &Session, flags: &Flags) -> Result<(), Failure> {
     let info = session.engine()?.info()?;
     match &flags.format {
         Some(template) => output::line(&format::object(template, &tree(&info))?),
-        None => output::text(&text(&info)),
+        None => {
+            for warning in &info.warnings {
+                output::remark(warning);
+            }
+            output::text(&text(&info))
+        }
     }
 }
 
@@ -53,7 +58,7 @@ fn text(info: &Info) -> String {
         "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nServer Version: {}\nStorage Driver: overlayfs\n\
          Logging Driver: json-file\nCgroup Driver: cgroupfs\nCgroup Version: {}\nRuntimes: dhow{runtimes}\nDefault Runtime: dhow\n\
          Security Options:\n{security}Kernel Version: {}\nOperating System: {}\nOSType: linux\nArchitecture: {}\nCPUs: {}\n\
-         Total Memory: {}\nName: {}\nDocker Root Dir: {}\nRun Directory: {}\n",
+         Total Memory: {}\nName: {}\nDocker Root Dir: {}\nRun Directory: {}\n{}",
         info.running + info.paused + info.stopped,
         info.running,
         info.paused,
@@ -69,5 +74,29 @@ fn text(info: &Info) -> String {
         info.hostname,
         info.data_root.display(),
         info.run_root.display(),
+        registries(info),
     )
+}
+
+/// Proxies and registries, with lines as Docker's client has them.
+fn registries(info: &Info) -> String {
+    let mut text = String::new();
+    let proxies = &info.proxies;
+    for (name, value) in [("HTTP Proxy", &proxies.http), ("HTTPS Proxy", &proxies.https), ("No Proxy", &proxies.none)] {
+        if !value.is_empty() {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+    }
+    let mut list = |title: &str, entries: &mut dyn Iterator<Item = &str>| {
+        text.push_str(&format!("{title}:\n"));
+        entries.for_each(|entry| text.push_str(&format!(" {entry}\n")));
+    };
+    let configured = &info.registries;
+    let loopback = ["::1/128", "127.0.0.0/8"].into_iter();
+    let insecure = configured.insecure.iter().map(String::as_str).chain(loopback);
+    list("Insecure Registries", &mut insecure.chain(configured.insecure_networks.iter().map(String::as_str)));
+    if !configured.mirrors.is_empty() {
+        list("Registry Mirrors", &mut configured.mirrors.iter().map(String::as_str));
+    }
+    text
 }

@@ -77,8 +77,10 @@ impl Engine {
         let store = self.store()?;
         // Opened before anything is made, since it may fail.
         drop(self.database()?);
-        import_layers(store, &incoming.layers, incoming.parallel, progress)?;
         let id = Digest::sha256(&incoming.config);
+        // Of an image that is here under another name, Docker says nothing of its layers.
+        let is_here = table::by_id(self.database()?.read(), &id.to_string())?.is_some();
+        import_layers(store, incoming, is_here, progress)?;
         let manifest = Digest::sha256(&incoming.manifest);
         for (digest, bytes) in [(&id, &incoming.config), (&manifest, &incoming.manifest)] {
             store.blobs().put(bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
@@ -108,8 +110,8 @@ impl Engine {
 /// Reads the missing layers, several at once, each once however often the image has it.
 fn import_layers(
     store: &Store,
-    layers: &[IncomingLayer<'_>],
-    parallel: usize,
+    Incoming { layers, parallel, .. }: &Incoming<'_>,
+    is_here: bool,
     progress: &mut dyn PullProgress,
 ) -> Result<()> {
     let mut seen = BTreeSet::new();
@@ -119,7 +121,9 @@ fn import_layers(
             continue;
         }
         if store.layers().contains(&layer.diff_id).internal(|| "cannot look into the store".into())? {
-            progress.event(&layer.label, PullEvent::Exists);
+            if !is_here {
+                progress.event(&layer.label, PullEvent::Exists);
+            }
         } else {
             progress.event(&layer.label, PullEvent::Waiting);
             missing.push(layer);
@@ -129,7 +133,7 @@ fn import_layers(
     let (sender, events) = mpsc::channel();
     let (warn, warnings) = mpsc::channel();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..parallel.min(missing.len()))
+        let workers: Vec<_> = (0..missing.len().min(*parallel))
             .map(|_| {
                 let (sender, warn, missing, next) = (sender.clone(), warn.clone(), &missing, &next);
                 Builder::new().spawn_scoped(scope, move || {

@@ -1,6 +1,6 @@
 //! The files, as their own programs read them.
 
-use super::{Endpoint, Insecure, Parallelism, Plan, Purpose, Trust, is_hub, no_name};
+use super::{Configured, Endpoint, Insecure, Parallelism, Plan, Purpose, Trust, is_hub, network, no_name};
 use crate::address::{Origin, Scheme, api_host};
 use crate::error::Error;
 use crate::options::Options;
@@ -270,6 +270,11 @@ impl Registry {
         self.prefix.as_deref().filter(|prefix| !prefix.is_empty()).or(self.location.as_deref()).unwrap_or_default()
     }
 
+    /// What may be spoken to in the clear.
+    fn insecure_prefix(&self) -> Option<&str> {
+        Some(self.prefix()).filter(|prefix| self.insecure && !prefix.is_empty())
+    }
+
     /// How long a part of `name` (`host/path`) it is for; `*.example.com` stands for every host below it.
     fn matches(&self, name: &str) -> Option<usize> {
         let prefix = self.prefix();
@@ -330,6 +335,13 @@ impl Registries {
             read.insecure.0.extend(daemon.insecure_registries);
         }
         Ok(read)
+    }
+
+    pub(super) fn configured(self) -> Configured {
+        let (insecure_networks, mut insecure): (Vec<_>, Vec<_>) =
+            self.insecure.0.into_iter().partition(|entry| network(entry).is_some());
+        insecure.extend(self.registries.iter().filter_map(Registry::insecure_prefix).map(str::to_owned));
+        Configured { mirrors: self.hub_mirrors, insecure, insecure_networks }
     }
 
     pub(super) fn is_insecure(&self, domain: &str) -> bool {

@@ -160,4 +160,7 @@ fn dockers_file() {
     for secure in ["r.example", "11.1.2.3:80"] {
         assert!(!by(secure, Purpose::ByTag)[0].contains("http://"), "{secure}");
     }
+    let Configured { mirrors, insecure, insecure_networks } = Configured::read(&options()).unwrap();
+    assert_eq!(mirrors, ["https://m.example/"]);
+    assert_eq!((insecure, insecure_networks), (vec!["r.example:5000".to_owned()], vec!["10.0.0.0/8".to_owned()]));
 }

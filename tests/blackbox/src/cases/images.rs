@@ -14,7 +14,7 @@ use crate::sandbox::Sandbox;
 cases![images:
     load_both_forms, load_from_input, load_other_compressions, load_is_idempotent, list, tag_and_remove, remove_in_use,
     image_inspect, shared_layers_are_kept_once, index_picks_this_processor, debian_runs, pull, pull_again_says_so,
-    pull_by_digest, pull_compressions, run_pulls_what_is_missing, pull_policies, basic_authentication, archives_of_others,
+    pull_by_digest, pull_compressions, run_pulls_what_is_missing, pull_policies, basic_authentication, info_names_insecure_registries, archives_of_others,
 ];
 
 fn load_both_forms(sandbox: &Sandbox) -> Result<()> {
@@ -203,7 +203,8 @@ fn basic_authentication(sandbox: &Sandbox) -> Result<()> {
     let file = sandbox.file("htpasswd", line)?;
     let registry = Registry::start(sandbox, &["busybox"], Some(&file))?;
     let name = format!("{}/library/busybox", registry.address);
-    sandbox.dhow(["pull", &name])?.fails(1, &["login"])?;
+    // Clients look for these words.
+    sandbox.dhow(["pull", &name])?.fails(1, &["login", "unauthorized: authentication required"])?;
     let login = |account: &str| -> Result<()> {
         fs::create_dir_all(sandbox.path("docker"))?;
         let text = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{account}\"}}}}}}", registry.address);
@@ -217,6 +218,25 @@ fn basic_authentication(sandbox: &Sandbox) -> Result<()> {
     let output = sandbox.dhow(["pull", &name])?;
     ensure!(!output.stderr.contains("wrong") && !output.stderr.contains("dXNlc"), "the password is in the error");
     output.fails(1, &["login"])
+}
+
+fn info_names_insecure_registries(sandbox: &Sandbox) -> Result<()> {
+    let text = "[[registry]]\nprefix = 'plain.example:5000'\nlocation = 'plain.example:5000'\ninsecure = true\n";
+    let file = sandbox.file("registries.conf", text)?;
+    let info = |words: &[&str]| -> Result<String> {
+        let mut command = sandbox.command([&["info"], words].concat());
+        command.env("CONTAINERS_REGISTRIES_CONF", &file).env("HTTPS_PROXY", "http://me:secret@proxy.example:3128");
+        host::succeed(&mut command)
+    };
+    let text = info(&[])?;
+    contains!(text, "Insecure Registries:\n plain.example:5000\n ::1/128\n 127.0.0.0/8\n");
+    contains!(text, "HTTPS Proxy: http://xxxxx:xxxxx@proxy.example:3128\n");
+    let secure = "{{(index .RegistryConfig.IndexConfigs \"plain.example:5000\").Secure}} {{.HttpsProxy}}";
+    same!(info(&["--format", secure])?.trim(), "false http://xxxxx:xxxxx@proxy.example:3128");
+    // What it cannot read it says, and the rest all the same.
+    fs::write(&file, "[[registry]\n")?;
+    contains!(info(&["--format", "{{.Warnings}}"])?, "registries.conf");
+    Ok(())
 }
 
 /// An image copied by skopeo is the same image.
