@@ -23,6 +23,9 @@ pub enum Need {
     User,
     /// A network that only root could have made: a wire to another machine (`crate::neighbour`).
     Lan,
+    /// The virtual machine of `cargo xtask vm` with systemd as its first process. It is talked to, so root's test has no namespaces of its
+    /// own: a systemd does not know who a process is that it cannot see. What the test changes on the machine ends with that.
+    Systemd,
     /// No other test at the same time: it looks at things that all share, or measures.
     Alone,
     /// A quarter of an hour in place of a minute.

@@ -72,6 +72,7 @@ mod store_faults;
 mod testbed;
 mod transfer;
 mod trust;
+mod units;
 mod usage;
 mod users;
 mod users_of_users;
@@ -144,6 +145,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         store_faults::CASES,
         transfer::CASES,
         trust::CASES,
+        units::CASES,
         wrong_input::CASES,
         services::CASES,
         xray::CASES,

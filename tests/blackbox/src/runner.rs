@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -202,6 +202,9 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
             Need::Lan if !host::is_root() => {
                 return Ok(Outcome::Skipped("needs a runner that is root (--as USER)".into()));
             }
+            Need::Systemd if !(host::is_our_machine() && Path::new("/run/systemd/system").exists()) => {
+                return Ok(Outcome::Skipped("needs the virtual machine with systemd".into()));
+            }
             _ => {}
         }
     }
@@ -209,7 +212,7 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
     let limit = Duration::from_secs(options.limit.unwrap_or(usual)) * options.slow;
     let directory = tempfile::Builder::new().prefix("dhow-test-").tempdir()?;
     let log = directory.path().join("log");
-    let mut command = cage(options, directory.path(), case.needs.contains(&Need::Lan))?;
+    let mut command = cage(options, directory.path(), case)?;
     command.args(["--one", case.name]).stdin(Stdio::null());
     command.env("BLACKBOX_DIRECTORY", directory.path()).env("BLACKBOX_SLOW", options.slow.to_string());
     command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
@@ -242,9 +245,10 @@ fn run_one(options: &Options, case: &Case) -> Result<Outcome> {
 }
 
 /// The start of the command line of a test's process: its namespaces and its user.
-fn cage(options: &Options, directory: &std::path::Path, lan: bool) -> Result<Command> {
+fn cage(options: &Options, directory: &Path, case: &Case) -> Result<Command> {
     let own = std::env::current_exe().context("find this program")?;
-    if !host::is_root() {
+    let lan = case.needs.contains(&Need::Lan);
+    if !host::is_root() || case.needs.contains(&Need::Systemd) {
         return Ok(Command::new(own));
     }
     // The namespaces end with the runner, however that ends.

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -90,39 +90,52 @@ impl<'a> Server<'a> {
 
     /// A connection, with a request already sent: `POST /x HTTP/1.1`, with these headers and this content.
     pub fn send(&self, line: &str, headers: &str, content: &str) -> Result<UnixStream> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(self.sandbox.seconds(20)))?;
-        let length = if content.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", content.len()) };
-        write!(stream, "{line} HTTP/1.1\r\nHost: d\r\n{headers}{length}\r\n")?;
-        // A server that refuses what is too long does not read it to its end.
-        drop(stream.write_all(content.as_bytes()));
-        Ok(stream)
+        send(&self.socket, self.sandbox.seconds(20), line, headers, content)
     }
 
     /// A request and its whole answer: status and document.
     pub fn ask(&self, line: &str, content: &str) -> Result<(u16, Value)> {
-        let (head, body) = self.ask_raw(line, content)?;
-        let status = status(&head)?;
-        let document = if body.trim().is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(body.trim()).unwrap_or(Value::String(body))
-        };
-        eprintln!("> {line} {content}\n< {status} {}", document.to_string().chars().take(600).collect::<String>());
-        Ok((status, document))
+        ask(&self.socket, self.sandbox.seconds(20), line, content)
     }
 
     /// A request and its whole answer: head and content.
     pub fn ask_raw(&self, line: &str, content: &str) -> Result<(String, String)> {
-        let kind = if content.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        let mut stream = self.send(line, &format!("Connection: close\r\n{kind}"), content)?;
-        let mut bytes = vec![];
-        stream.read_to_end(&mut bytes).context("read the answer")?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no head in {text:?}"))?;
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        Ok((head.to_owned(), if chunked { unchunked(body) } else { body.to_owned() }))
+        ask_raw(&self.socket, self.sandbox.seconds(20), line, content)
     }
+}
+
+/// A request to whatever serves there, and its whole answer: status and document.
+pub fn ask(socket: &Path, limit: Duration, line: &str, content: &str) -> Result<(u16, Value)> {
+    let (head, body) = ask_raw(socket, limit, line, content)?;
+    let status = status(&head)?;
+    let document = if body.trim().is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(body.trim()).unwrap_or(Value::String(body))
+    };
+    eprintln!("> {line} {content}\n< {status} {}", document.to_string().chars().take(600).collect::<String>());
+    Ok((status, document))
+}
+
+fn ask_raw(socket: &Path, limit: Duration, line: &str, content: &str) -> Result<(String, String)> {
+    let kind = if content.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let mut stream = send(socket, limit, line, &format!("Connection: close\r\n{kind}"), content)?;
+    let mut bytes = vec![];
+    stream.read_to_end(&mut bytes).context("read the answer")?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no head in {text:?}"))?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Ok((head.to_owned(), if chunked { unchunked(body) } else { body.to_owned() }))
+}
+
+fn send(socket: &Path, limit: Duration, line: &str, headers: &str, content: &str) -> Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(limit))?;
+    let length = if content.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", content.len()) };
+    write!(stream, "{line} HTTP/1.1\r\nHost: d\r\n{headers}{length}\r\n")?;
+    // A server that refuses what is too long does not read it to its end.
+    drop(stream.write_all(content.as_bytes()));
+    Ok(stream)
 }
 
 impl Drop for Server<'_> {

@@ -134,7 +134,7 @@ fn monitor_pid(sandbox: &Sandbox, id: &str) -> Result<i32> {
     Ok(i32::try_from(state["monitor_pid"].as_i64().context("no monitor")?)?)
 }
 
-fn signal_monitor(sandbox: &Sandbox, id: &str, signal: &str) -> Result<()> {
+pub(super) fn signal_monitor(sandbox: &Sandbox, id: &str, signal: &str) -> Result<()> {
     let pid = monitor_pid(sandbox, id)?.to_string();
     ensure!(std::process::Command::new("kill").args([signal, &pid]).status()?.success(), "kill {signal} {pid}");
     host::until("the monitor is gone", sandbox.seconds(10), || {
