@@ -41,6 +41,7 @@ mod error;
 pub mod events;
 mod files;
 mod group;
+mod halt;
 mod hello;
 mod host;
 pub mod images;

@@ -83,7 +83,7 @@ fn join(run_root: &Path) -> bool {
 }
 
 /// The number may have been given to another process since.
-fn is_role(pid: i32, role: &str) -> bool {
+pub(crate) fn is_role(pid: i32, role: &str) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0).next() == Some(role.as_bytes())
 }

@@ -14,6 +14,7 @@ mod diff;
 mod events;
 mod exec;
 mod export;
+mod halt;
 mod history;
 mod image_diff;
 mod image_inspect;
@@ -222,6 +223,7 @@ pub const GROUPS: &[Group] = &[
             (&["df"], &system::df::VERB),
             (&["dial-stdio"], &dial_stdio::VERB),
             (&["events"], &events::VERB),
+            (&["halt"], &halt::VERB),
             (&["info"], &info::VERB),
             (&["prune"], &system::prune::VERB),
         ],

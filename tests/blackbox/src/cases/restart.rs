@@ -10,7 +10,7 @@ use crate::sandbox::Sandbox;
 
 cases![restart:
     on_failure_counts, always_until_stopped, success_is_no_failure, pauses_double, stop_in_the_pause, restart_keeps_the_process_count,
-    restart_of_one_that_goes, killed_monitor, boot, the_unit_is_understood [Root], shutdown_is_no_stop, wrong_policies, waiting_and_attaching,
+    restart_of_one_that_goes, killed_monitor, boot, the_unit_is_understood [Root], shutdown_is_no_stop, halt_and_boot, wrong_policies, waiting_and_attaching,
 ];
 
 fn count(sandbox: &Sandbox, name: &str) -> Result<i64> {
@@ -224,6 +224,28 @@ fn shutdown_is_no_stop(sandbox: &Sandbox) -> Result<()> {
     same!(status(sandbox, "box")?, "exited");
     same!(sandbox.ok(["system", "boot"])?, "box");
     same!(status(sandbox, "box")?, "running");
+    Ok(())
+}
+
+fn halt_and_boot(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "trap 'sleep 0.5; exit 7' USR1; echo ready; while :; do sleep 0.05; done";
+    for (name, policy) in [("always", "always"), ("unless", "unless-stopped"), ("without", "no")] {
+        let options = ["--network", "none", "--name", name, "--restart", policy, "--stop-signal", "USR1"];
+        sandbox.detached(&options, script)?;
+        sandbox.wait_for_log(name, "ready")?;
+    }
+    let mut halted: Vec<String> = sandbox.ok(["system", "halt"])?.lines().map(str::to_owned).collect();
+    halted.sort();
+    same!(halted, ["always", "unless"]);
+    for name in ["always", "unless"] {
+        same!(sandbox.ok(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", name])?, "exited 7");
+    }
+    same!(status(sandbox, "without")?, "running");
+    same!(sandbox.ok(["system", "halt"])?, "");
+    let mut booted: Vec<String> = sandbox.ok(["system", "boot"])?.lines().map(str::to_owned).collect();
+    booted.sort();
+    same!(booted, ["always", "unless"]);
     Ok(())
 }
 

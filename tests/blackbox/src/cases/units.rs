@@ -44,7 +44,7 @@ impl Installed {
             .collect();
         let installed = Self { directory };
         for (name, text) in UNITS {
-            let text = text.replace("ExecStart=/usr/bin/dhow", &format!("ExecStart={}", words.join(" ")));
+            let text = text.replace("=/usr/bin/dhow ", &format!("={} ", words.join(" ")));
             fs::write(installed.directory.join(name), text)?;
         }
         match systemctl(&["daemon-reload"]) {
