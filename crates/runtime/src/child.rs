@@ -118,6 +118,7 @@ fn assemble(
 
 /// First, while this process still has its rights over the host's files.
 fn join_cgroup(plan: &Plan, born_in_cgroup: bool) -> Result<()> {
+    identity::bind_to_no_cpu();
     match plan.namespaces.is_new(LinuxNamespaceType::User) {
         // Its maker sets the rest.
         true => join::enter_cgroup(&plan.cgroup, born_in_cgroup),

@@ -45,6 +45,14 @@ pub(crate) fn bind_to_cpus(bits: &[u64]) -> Result<()> {
         .during(|| "bind to the given CPUs")
 }
 
+/// On whichever CPUs the cgroup has: what its maker is bound to is not meant for a container (taskset(1), `CPUAffinity=` of a
+/// service). Where that is refused it stays as it was.
+pub(crate) fn bind_to_no_cpu() {
+    let mut set = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|number| set.set(number));
+    rustix::thread::sched_setaffinity(None, &set).ok();
+}
+
 pub(crate) fn schedule(process: &ProcessPlan) -> Result<()> {
     if let Some(plan) = &process.scheduling {
         let scheduling = Scheduling {

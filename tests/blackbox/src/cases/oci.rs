@@ -22,7 +22,7 @@ cases![oci:
     a_terminal_goes_to_the_console_socket, pidfd_and_preserved_descriptors, kill_all_reaches_orphans [Root],
     pause_and_resume [Root], update_and_events [Root], processes_are_listed [Root],
     a_killed_create_leaves_what_delete_removes, two_starts_start_once, called_as_runc, documents,
-    bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root],
+    bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root], cpus_of_the_caller_are_its_own,
 ];
 
 /// A bundle with busybox, and a state directory.
@@ -602,5 +602,36 @@ fn the_root_is_entered_without_pivot(sandbox: &Sandbox) -> Result<()> {
     let output = bundle.oci(&["run", "--no-pivot", "one"])?.success()?;
     contains!(output, "bin\ndev\netc\nproc\nsys\ntmp\n");
     contains!(output, "No such file");
+    Ok(())
+}
+
+/// Nobody who is bound to one CPU (taskset, a service with `CPUAffinity=`) binds containers to it; an exec can ask for it.
+fn cpus_of_the_caller_are_its_own(sandbox: &Sandbox) -> Result<()> {
+    let wanted = fs::read_to_string("/proc/self/status")?;
+    let wanted = wanted.lines().find(|line| line.starts_with("Cpus_allowed_list:")).context("no Cpus_allowed_list")?;
+    if !wanted.contains(['-', ',']) {
+        return skip("one CPU");
+    }
+    let mut bundle = Bundle::new(sandbox, "cat /proc/self/status; sleep 1000")?;
+    let bound = |words: &[&str], bundle: &Bundle<'_>| {
+        let command = bundle.command(words);
+        let mut bound = Command::new("taskset");
+        bound.args(["--cpu-list", "0"]).arg(command.get_program()).args(command.get_args());
+        bound.current_dir(bundle.path("")).stdin(Stdio::null());
+        bound
+    };
+    let file = || fs::File::options().append(true).create(true).open(sandbox.path("files/output"));
+    let status = bound(&["run", "-d", "one"], &bundle).stdout(file()?).stderr(file()?).status()?;
+    ensure!(status.success(), "{}", bundle.output());
+    bundle.wait_for_output(&format!("{wanted}\n"))?;
+    let output = sandbox.finish_command(bound(&["exec", "one", "cat", "/proc/self/status"], &bundle), "")?.success()?;
+    contains!(output, format!("{wanted}\n"));
+    bundle.config["process"]["execCPUAffinity"] = json!({"initial": "0-1", "final": "1"});
+    bundle.config["process"]["args"] = json!(["cat", "/proc/self/status"]);
+    fs::write(bundle.path("process.json"), bundle.config["process"].to_string())?;
+    let output = bundle.oci(&["--debug", "exec", "--process", "process.json", "one"])?;
+    same!(output.code, 0);
+    contains!(output.stdout, "Cpus_allowed_list:\t1\n");
+    contains!(output.stderr, "nsexec container setup: affinity: 0x3");
     Ok(())
 }
