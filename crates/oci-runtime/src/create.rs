@@ -211,7 +211,8 @@ fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> 
     let say = &options.progress;
     say.say(|| format!("nsexec container setup: new namespaces {:?}", plan.namespaces.new));
     if let Some(filter) = &plan.process.filter {
-        say.say(|| format!("seccomp filter flags: {}", filter.flags));
+        // Without SECCOMP_FILTER_FLAG_TSYNC, as runc counts them.
+        say.say(|| format!("seccomp filter flags: {}", filter.flags & !1));
     }
     let door = Door::make(container.directory(), DOOR)?;
     let created = runtime::create_behind(plan, Stdio::Inherit, &door, |new| Ok(lend_devices(plan, new)?))?;

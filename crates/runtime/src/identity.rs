@@ -12,6 +12,9 @@ use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, UserPlan};
 use crate::program;
 use crate::users::{self, User};
 
+/// sched.h.
+const SCHED_DEADLINE: u32 = 6;
+
 /// Numbers for the user of a plan.
 pub(crate) fn resolve(process: &ProcessPlan, root: BorrowedFd<'_>) -> Result<User> {
     match &process.user {
@@ -64,7 +67,11 @@ pub(crate) fn schedule(process: &ProcessPlan) -> Result<()> {
             deadline: plan.deadline,
             period: plan.period,
         };
-        prctl::set_scheduling(&scheduling).during(|| "set the scheduling policy")?;
+        prctl::set_scheduling(&scheduling).during(|| match plan.policy {
+            // sched_setattr(2): the kernel admits no deadlines to a process that may not run on all CPUs of its domain.
+            SCHED_DEADLINE => "set the scheduling policy (process scheduler can't be used together with AllowedCPUs or another cpuset)",
+            _ => "set the scheduling policy",
+        })?;
     }
     if let Some((class, level)) = process.io_priority {
         prctl::set_io_priority(class, level).during(|| "set the I/O priority")?;

@@ -23,6 +23,7 @@ cases![oci:
     pause_and_resume [Root], update_and_events [Root], processes_are_listed [Root],
     a_killed_create_leaves_what_delete_removes, two_starts_start_once, called_as_runc, documents,
     bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root], cpus_of_the_caller_are_its_own,
+    a_container_that_waits_hears_signals, wrong_wishes_are_named,
 ];
 
 /// A bundle with busybox, and a state directory.
@@ -633,5 +634,50 @@ fn cpus_of_the_caller_are_its_own(sandbox: &Sandbox) -> Result<()> {
     same!(output.code, 0);
     contains!(output.stdout, "Cpus_allowed_list:\t1\n");
     contains!(output.stderr, "nsexec container setup: affinity: 0x3");
+    Ok(())
+}
+
+/// The first process of a pid namespace is deaf to a signal that it does not wait for: it would stay, and so would whoever
+/// asked it to end.
+fn a_container_that_waits_hears_signals(sandbox: &Sandbox) -> Result<()> {
+    let bundle = Bundle::new(sandbox, "sleep 1000")?;
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        bundle.detached(&["create", signal])?;
+        same!(bundle.state(signal)?["status"], "created");
+        bundle.oci(&["kill", signal, signal])?.success()?;
+        bundle.wait_for(signal, "stopped")?;
+        bundle.oci(&["start", signal])?.fails(1, &["stopped"])?;
+        bundle.oci(&["delete", signal])?.success()?;
+    }
+    // One that is started goes on as before: what was held back while it waited is not for its program.
+    bundle.script("trap 'echo heard' TERM; echo ready; while true; do sleep 0.1; done")?;
+    bundle.detached(&["create", "one"])?;
+    bundle.oci(&["start", "one"])?.success()?;
+    bundle.wait_for_output("ready")?;
+    bundle.oci(&["kill", "one", "TERM"])?.success()?;
+    bundle.wait_for_output("heard")
+}
+
+/// In the words that are looked for by those who had runc before.
+fn wrong_wishes_are_named(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "true")?;
+    let notify = |syscall: &str, socket: &str| {
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+            "listenerPath": socket, "syscalls": [{"names": [syscall], "action": "SCMP_ACT_NOTIFY"}]})
+    };
+    let socket = sandbox.path("files/nobody.sock").display().to_string();
+    bundle.config["linux"]["seccomp"] = notify("write", &socket);
+    bundle.write()?;
+    bundle.oci(&["run", "one"])?.fails(1, &["SCMP_ACT_NOTIFY cannot be used for the write syscall"])?;
+    bundle.config["linux"]["seccomp"] = notify("mkdir", &socket);
+    bundle.config["process"]["noNewPrivileges"] = json!(true);
+    bundle.write()?;
+    bundle.oci(&["run", "one"])?.fails(1, &["failed to connect with seccomp agent", "nobody.sock"])?;
+    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [],
+        "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]});
+    bundle.write()?;
+    let output = bundle.oci(&["--debug", "run", "one"])?;
+    same!(output.code, 0, "{}", output.stderr);
+    contains!(output.stderr, "seccomp filter flags: 2");
     Ok(())
 }
