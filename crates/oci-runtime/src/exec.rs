@@ -73,7 +73,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     }
     let process = process(&container, options)?;
     if let Some(sets) = &process.capabilities {
-        crate::create::warn_of_ambient(sets, &options.progress);
+        crate::create::warn_of_capabilities(sets, &options.progress);
     }
     let plan_options = PlanOptions {
         preserve_descriptors: options.inherited.total(),

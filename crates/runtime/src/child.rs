@@ -89,6 +89,10 @@ fn assemble(
     let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
+        // As with runc, they begin in the container's root.
+        rustix::process::fchdir(&built.root)
+            .map_err(|errno| SystemCall::new("fchdir(<root>)", errno))
+            .during(|| "call createContainer hooks")?;
         hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
     }
     let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;

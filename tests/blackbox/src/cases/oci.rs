@@ -23,7 +23,7 @@ cases![oci:
     pause_and_resume [Root], update_and_events [Root], processes_are_listed [Root],
     a_killed_create_leaves_what_delete_removes, two_starts_start_once, called_as_runc, documents,
     bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root], cpus_of_the_caller_are_its_own,
-    a_container_that_waits_hears_signals, wrong_wishes_are_named,
+    a_container_that_waits_hears_signals, wrong_wishes_are_named, hooks_find_the_root_where_it_is_said_to_be [Root],
 ];
 
 /// A bundle with busybox, and a state directory.
@@ -679,5 +679,43 @@ fn wrong_wishes_are_named(sandbox: &Sandbox) -> Result<()> {
     let output = bundle.oci(&["--debug", "run", "one"])?;
     same!(output.code, 0, "{}", output.stderr);
     contains!(output.stderr, "seccomp filter flags: 2");
+    // The rest is granted: what the bounding set does not have cannot be inherited either.
+    for set in ["bounding", "effective", "inheritable"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_NOBODY_HAS", "CAP_KILL"]);
+    }
+    bundle.config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    bundle.config["process"]["capabilities"]["permitted"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    bundle.config["process"]["args"] = json!(["cat", "/proc/self/status"]);
+    bundle.write()?;
+    let output = bundle.oci(&["run", "one"])?;
+    same!(output.code, 0, "{}", output.stderr);
+    contains!(output.stderr, "ignoring unknown or unavailable capabilities: [CAP_NOBODY_HAS]");
+    contains!(output.stdout, "CapInh:\t0000000000000020");
+    Ok(())
+}
+
+/// As hooks do that give a container devices and libraries of the host: they enter its mount namespace, or run in it, and mount
+/// beneath the root's path.
+fn hooks_find_the_root_where_it_is_said_to_be(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "cat /given /etc/given")?;
+    let (place, given) = (bundle.path("rootfs"), sandbox.path("files/given"));
+    fs::write(&given, "of the host\n")?;
+    for name in ["given", "etc/given"] {
+        fs::write(place.join(name), "")?;
+    }
+    let (root, given) = (place.display().to_string(), given.display().to_string());
+    let hook = |script: String| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]);
+    let entering = format!(
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); exec nsenter -m -t $pid mount --bind {given} {root}/given"
+    );
+    for kind in ["prestart", "createRuntime"] {
+        bundle.config["hooks"] = json!({(kind): hook(entering.clone()),
+            "createContainer": hook(format!("exec mount --bind {given} ./etc/given"))});
+        bundle.write()?;
+        let output = bundle.oci(&["run", kind])?;
+        same!((output.code, output.stdout.as_str()), (0, "of the host\nof the host\n"), "{kind}: {}", output.stderr);
+        ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains(&root), "mounted on the host");
+        same!(fs::read_to_string(place.join("given"))?, "");
+    }
     Ok(())
 }
