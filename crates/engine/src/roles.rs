@@ -157,13 +157,18 @@ fn observer(config: Config, id: String, ready: Ready) -> monitor::Observer {
     let mut tell = crate::events::observer(config.data_root.clone(), id.clone());
     Box::new(move |occurrence, caller| {
         tell(occurrence, caller);
-        if matches!(occurrence, monitor::Occurrence::Ending) {
-            let engine = Engine::open(config.clone());
-            if let Ok(engine) = &engine {
-                // What it costs is to open the database. Whether that worked is asked at the end.
-                drop(engine.database());
+        match occurrence {
+            monitor::Occurrence::Ending => {
+                let engine = Engine::open(config.clone());
+                if let Ok(engine) = &engine {
+                    // What it costs is to open the database. Whether that worked is asked at the end.
+                    drop(engine.database());
+                }
+                ready.replace(Some(engine));
             }
-            ready.replace(Some(engine));
+            // One that leaves its signal alone may run for years.
+            monitor::Occurrence::Resting => drop(ready.take()),
+            _ => {}
         }
     })
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::supervisor::{Monitor, READ};
+use crate::supervisor::{Monitor, Occurrence, READ};
 
 /// From the last request to the rest.
 const AFTER: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ impl Monitor {
     pub(crate) fn rest_if_due(&mut self) {
         if self.rest.is_some_and(|at| Instant::now() >= at) {
             self.rest = None;
+            // First, as what it gives back is memory too.
+            self.notify(&Occurrence::Resting);
             self.buffer = Vec::new();
             self.log.rest();
             kernel::heap::let_go_of_stack();

@@ -82,6 +82,8 @@ pub enum Occurrence<'a> {
     Signalled(i32),
     /// That signal was to end it. While the kernel takes it apart, there is time for what the end will need.
     Ending,
+    /// It has not ended soon after [`Occurrence::Ending`], or it has never been asked to: what is kept ready can be given back.
+    Resting,
     /// All processes are frozen.
     Paused,
     /// They go on.

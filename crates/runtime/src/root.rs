@@ -186,7 +186,7 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
 /// open it.
 pub(crate) fn mount_images(root: &RootPlan) -> Result<Vec<OwnedFd>> {
     let RootSource::Overlay { lower, .. } = &root.source else { return Ok(Vec::new()) };
-    let images = lower.iter().filter(|layer| is_image(layer)).map(|layer| mount::erofs_image(layer));
+    let images = lower.iter().filter(|layer| is_image(layer)).map(|layer| image(layer));
     images.collect::<kernel::Result<_>>().during(|| format!("mount the images of {} layers", lower.len()))
 }
 
@@ -201,7 +201,10 @@ pub(crate) fn is_limited(root: &RootPlan) -> bool {
 
 /// Whether layers are images that are mounted by a loop device.
 pub(crate) fn needs_device(layers: &[PathBuf]) -> bool {
-    layers.iter().find(|layer| is_image(layer)).is_some_and(|image| mount::erofs_needs_device(image))
+    layers
+        .iter()
+        .find(|layer| is_image(layer))
+        .is_some_and(|image| !is_merged(image) && mount::erofs_needs_device(image))
 }
 
 /// The same with the layers shown with other ids than they have, and with images that are mounted already.
@@ -213,7 +216,7 @@ pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>, images: Vec
             if is_image(&lower[0]) {
                 return match images.into_iter().next() {
                     Some(mounted) => Ok(mounted),
-                    None => mount::erofs_image(&lower[0]).during(|| "mount the only layer"),
+                    None => image(&lower[0]).during(|| "mount the only layer"),
                 };
             }
             let tree = directory(&lower[0])?;
@@ -248,7 +251,7 @@ pub(crate) fn read_only_overlay(layers: &[PathBuf], ids: Option<BorrowedFd<'_>>)
     if let [only] = layers
         && !is_by_reference(only)
     {
-        let tree = if is_image(only) { mount::erofs_image(only) } else { mount::copy_path(text(only)?, false) }?;
+        let tree = if is_image(only) { image(only) } else { mount::copy_path(text(only)?, false) }?;
         if let Some(ids) = ids {
             mapped::change(tree.as_fd(), ids, false)?;
         }
@@ -276,7 +279,7 @@ impl Layers {
         let mut images = images.into_iter();
         for path in given {
             let mounted = match (is_image(path), ids) {
-                (true, _) => images.next().map_or_else(|| mount::erofs_image(path), Ok)?,
+                (true, _) => images.next().map_or_else(|| image(path), Ok)?,
                 (false, Some(_)) => mount::copy_path(text(path)?, false)?,
                 (false, None) => {
                     paths.push(path.clone());
@@ -353,6 +356,24 @@ fn by_descriptor(mounted: &OwnedFd) -> PathBuf {
 /// By its name, since every start asks.
 fn is_image(layer: &Path) -> bool {
     has_extension(layer, "erofs")
+}
+
+/// One image of many layers, whose files are in the layers' own (`store`, module `merged`, which names it so).
+fn is_merged(image: &Path) -> bool {
+    image.file_name().is_some_and(|name| name == "merged.erofs")
+}
+
+/// The detached mount of an image. Beside a merged one is a list of those that it refers to, by their paths from there.
+fn image(path: &Path) -> kernel::Result<OwnedFd> {
+    if !is_merged(path) {
+        return mount::erofs_image(path);
+    }
+    let above = path.parent().unwrap_or(path);
+    let list = above.join("devices");
+    let text = std::fs::read_to_string(&list).map_err(|error| {
+        SystemCall::new(format!("read({list:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    })?;
+    mount::erofs_files(path, &text.lines().map(|line| above.join(line)).collect::<Vec<_>>())
 }
 
 /// A layer of which only names and owners are there: its data is in the directory of all layers (`store`, module `shifted`,

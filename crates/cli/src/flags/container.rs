@@ -217,7 +217,7 @@ pub struct ContainerFlags {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
-    /// Runtime of the container: dhow, the only one
+    /// Runtime of the container: dhow, another by its name or its path
     #[arg(long, value_name = "string")]
     runtime: Option<String>,
     /// Give the container a secret (name[,type=mount|env,target=,uid=,gid=,mode=])
@@ -259,7 +259,7 @@ pub struct ContainerFlags {
     /// Permissions that new files do not get, octal
     #[arg(long, value_name = "string", value_parser = umask)]
     umask: Option<u32>,
-    /// UTS namespace: host
+    /// UTS namespace: host, private or container:NAME
     #[arg(long, value_name = "string", value_parser = uts_mode)]
     uts: Option<String>,
     /// Mount a volume, or a directory or file of the host ([name|host:]container[:options])

@@ -36,7 +36,7 @@ pub(crate) fn observer(data: PathBuf, id: String) -> monitor::Observer {
                 note("exec_die", &[("execID", id), ("exitCode", &exit.exit_code.to_string())]);
             }
             Occurrence::Signalled(signal) => note("kill", &[("signal", &signal.to_string())]),
-            Occurrence::Ending => {}
+            Occurrence::Ending | Occurrence::Resting => {}
             Occurrence::Paused => note("pause", &[]),
             Occurrence::Unpaused => note("unpause", &[]),
             Occurrence::Resized(size) => {

@@ -15,7 +15,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![leaks:
-    resting_monitors_are_small [Root], many_runs [Alone, Long], killed_command_lines [Alone, Long], killed_monitors [Alone, Long], many_runs_at_once [Alone, Long],
+    resting_monitors_are_small [Root], ready_for_an_end_and_not_for_ever [Root], many_runs [Alone, Long], killed_command_lines [Alone, Long], killed_monitors [Alone, Long], many_runs_at_once [Alone, Long],
 ];
 
 fn count(sandbox: &Sandbox, variable: &str, usual: u32) -> u32 {
@@ -160,6 +160,33 @@ fn resting_monitors_are_small(sandbox: &Sandbox) -> Result<()> {
         Ok((least <= AT_REST).then_some(()))
     })
     .map_err(|error| error.context(format!("{least} KiB of its own, {AT_REST} are allowed")))
+}
+
+/// A monitor opens the database when its container is asked to end, and lets go of it when the container does not.
+fn ready_for_an_end_and_not_for_ever(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    let script = "trap '' TERM; echo ready; while :; do sleep 1; done";
+    let id = sandbox.ok(["run", "-d", "--network", "none", "busybox", "sh", "-c", script])?;
+    sandbox.wait_for_log(&id, "ready")?;
+    let state = sandbox.path("run").join("containers").join(&id).join("state.json");
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(state)?)?;
+    let descriptors = format!("/proc/{}/fd", state["monitor_pid"]);
+    let database = sandbox.path("data").join("dhow.db");
+    let open = || -> Result<bool> {
+        let mut targets = fs::read_dir(&descriptors)?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        Ok(targets.any(|target| target == database))
+    };
+    ensure!(!open()?, "a monitor whose container runs has the database open");
+    let mut kill = sandbox.spawn(["kill", "-s", "TERM", &id])?;
+    host::until("the monitor opens the database", sandbox.seconds(5), || Ok(open()?.then_some(())))?;
+    host::until("the monitor lets go of the database", sandbox.seconds(10), || Ok((!open()?).then_some(())))?;
+    kill.kill()?;
+    kill.wait()?;
+    // It opens it again for the end itself.
+    sandbox.ok(["kill", &id])?;
+    let ended = sandbox.ok(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", &id])?;
+    ensure!(ended == "exited 137", "the end was not written down: {ended}");
+    Ok(())
 }
 
 /// The next command finds what was left and removes it; containers that are known still can be removed.
