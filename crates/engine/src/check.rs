@@ -38,7 +38,7 @@ pub struct Finding {
 }
 
 impl Checked {
-    fn found(&mut self, text: String, repaired: Option<String>) {
+    pub(crate) fn found(&mut self, text: String, repaired: Option<String>) {
         self.findings.push(Finding { text, repaired });
     }
 
@@ -60,6 +60,7 @@ impl Engine {
         self.check_images(&broken, repair, &mut checked)?;
         self.check_unnamed(repair, &mut checked)?;
         self.check_shifted(repair, &mut checked)?;
+        self.check_merged(repair, &mut checked)?;
         self.check_staging(repair, &mut checked)?;
         Ok(checked)
     }

@@ -123,6 +123,13 @@ impl Engine {
             store::disk_usage_of_each(&path).internal(|| format!("cannot measure {}", path.display()))
         };
         let (documents, unpacked, shifted) = (measured("blobs")?, measured("layers")?, measured("shifted")?);
+        let merged = measured("merged")?;
+        // By image: the name of what is merged of its layers.
+        let mut summaries: BTreeMap<String, String> = rows
+            .iter()
+            .filter_map(|row| Some((row.id.clone(), crate::images::merged::name(&row.layers)?.hex().to_owned())))
+            .collect();
+        let merged_size = |name: &String| merged.each.get(name).copied().unwrap_or(0);
         // A layer's directory has its digest as its name. One that is gone takes nothing.
         let size = |layer: &String| {
             let name = layer.rsplit_once(':').map_or(layer.as_str(), |(_, hex)| hex);
@@ -130,19 +137,21 @@ impl Engine {
         };
         let known: BTreeSet<&str> =
             usage.containers.iter().map(|each| each.container.settings.image_id.as_str()).collect();
-        let mut needed = BTreeSet::new();
+        let (mut needed, mut needed_merged) = (BTreeSet::new(), BTreeSet::new());
         for image in self.summaries(rows)? {
             let layers = layers.remove(&image.id).unwrap_or_default();
+            let summary = summaries.remove(&image.id);
             usage.images.push(ImageUsage {
-                size: layers.iter().map(size).sum(),
+                size: layers.iter().map(size).sum::<u64>() + summary.as_ref().map_or(0, merged_size),
                 shared: layers.iter().filter(|layer| shared.contains(*layer)).map(size).sum(),
                 image,
             });
             if usage.images.last().is_some_and(|each| known.contains(each.image.id.as_str())) {
                 needed.extend(layers);
+                needed_merged.extend(summary);
             }
         }
-        usage.layers = documents.all + unpacked.all + shifted.all;
+        usage.layers = documents.all + unpacked.all + shifted.all + merged.all;
         // The layers' forms with other owners, by whose ids they are.
         let in_use: BTreeSet<String> = usage
             .containers
@@ -151,7 +160,8 @@ impl Engine {
             .map(|s| s.key())
             .collect();
         let forms = shifted.each.iter().filter(|(key, _)| in_use.contains(*key)).map(|(_, bytes)| bytes);
-        let kept: u64 = needed.iter().map(size).chain(forms.copied()).sum();
+        let kept: u64 =
+            needed.iter().map(size).chain(forms.copied()).chain(needed_merged.iter().map(merged_size)).sum();
         usage.layers_reclaimable =
             if needed.is_empty() && usage.images.is_empty() { 0 } else { usage.layers.saturating_sub(kept) };
         Ok(())

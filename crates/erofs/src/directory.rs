@@ -1,7 +1,7 @@
 //! Directories on disk: blocks of entries, sorted by name, each block with its names behind its entries.
 
 use crate::error::Error;
-use crate::format::{BLOCK, LONGEST_NAME, u16_at, u64_at};
+use crate::format::{LONGEST_NAME, u16_at, u64_at};
 use std::ops::Range;
 
 const ENTRY: usize = 12;
@@ -10,11 +10,11 @@ const ENTRY: usize = 12;
 pub(crate) type Listed<'a> = (u64, u8, &'a [u8]);
 
 /// Which names go into which block, and how much of the last one they take. Names are sorted, with `.` and `..`.
-pub(crate) fn blocks<'a>(names: impl Iterator<Item = &'a [u8]>) -> (Vec<Range<usize>>, usize) {
+pub(crate) fn blocks<'a>(names: impl Iterator<Item = &'a [u8]>, block: usize) -> (Vec<Range<usize>>, usize) {
     let (mut all, mut begin, mut used, mut count) = (Vec::new(), 0, 0, 0);
     for name in names {
         let needed = ENTRY + name.len();
-        if used + needed > BLOCK {
+        if used + needed > block {
             all.push(begin..count);
             (begin, used) = (count, 0);
         }

@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 
-pub(crate) const BLOCK: usize = 4096;
-pub(crate) const BLOCK_BITS: u32 = 12;
+/// The first block of every image that is written here, and the largest block.
+pub(crate) const HEAD: usize = 4096;
 pub(crate) const MAGIC: u32 = 0xe0f5_e1e2;
 pub(crate) const SUPER_AT: usize = 1024;
 pub(crate) const SUPER_SIZE: usize = 128;
@@ -19,6 +19,11 @@ pub(crate) const LONGEST_NAME: usize = 255;
 pub(crate) const COMPAT_CHECKSUM: u32 = 1;
 pub(crate) const COMPAT_MTIME: u32 = 2;
 pub(crate) const INCOMPAT_CHUNKS: u32 = 4;
+pub(crate) const INCOMPAT_DEVICES: u32 = 8;
+
+/// One of the other images that an image refers to: a tag, its blocks, and its first block among all blocks.
+pub(crate) const DEVICE: usize = 128;
+pub(crate) const TAG: usize = 64;
 
 pub(crate) const PLAIN: u16 = 0;
 pub(crate) const INLINE: u16 = 2;
@@ -127,6 +132,11 @@ pub(crate) fn type_in_directory(mode: u16) -> u8 {
         S_IFLNK => 7,
         _ => 0,
     }
+}
+
+/// Where the bytes end over which a superblock has its sum: they are those of its block, or of the one it begins.
+pub(crate) fn summed(bits: u32) -> usize {
+    if 1 << bits > SUPER_AT { 1 << bits } else { SUPER_AT + (1 << bits) }
 }
 
 // The three below are called with offsets that lie in the slice; beyond its end everything is 0.

@@ -26,11 +26,13 @@ mod error;
 mod format;
 mod output;
 mod reader;
+mod refer;
 mod tree;
 mod writer;
 
 pub use attributes::Attribute;
 pub use error::Error;
 pub use reader::{Entry, Found, Image};
+pub use refer::Tag;
 pub use tree::{Kind, Node};
-pub use writer::{Limits, Meta, Summary, Writer};
+pub use writer::{Blocks, Limits, Meta, Summary, Writer};

@@ -4,18 +4,20 @@
 //! cluster of blocks, whose place is fixed when it is opened, since inodes are numbered by their place.
 
 use crate::error::Error;
-use crate::format::{BLOCK, BLOCK_BITS, NO_BLOCK, SLOT};
+use crate::format::{HEAD, NO_BLOCK, SLOT};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 const BUFFER: usize = 256 << 10;
 /// A piece of this size is written as it is.
 const LARGE: usize = 64 << 10;
-/// Blocks in a cluster.
-const CLUSTER: usize = 16;
+/// Bytes in a cluster.
+const CLUSTER: usize = 64 << 10;
 
 pub(crate) struct Output {
     file: File,
+    /// The size of a block, as a power of two.
+    pub(crate) bits: u32,
     /// The next block that nobody has.
     next: u64,
     buffer: Vec<u8>,
@@ -35,14 +37,25 @@ struct Cluster {
 
 impl Output {
     /// Begins behind the superblock's block.
-    pub(crate) fn new(file: File) -> Output {
+    pub(crate) fn new(file: File, bits: u32) -> Output {
         Output {
             file,
-            next: 1,
+            bits,
+            next: HEAD as u64 >> bits,
             buffer: Vec::with_capacity(BUFFER),
-            buffer_at: BLOCK as u64,
+            buffer_at: HEAD as u64,
             cluster: Cluster::default(),
         }
+    }
+
+    /// Bytes of a block.
+    pub(crate) fn block(&self) -> usize {
+        1 << self.bits
+    }
+
+    /// What is given out next begins at a multiple of so many bytes.
+    pub(crate) fn align(&mut self, bytes: u64) {
+        self.next = self.next.next_multiple_of((bytes >> self.bits).max(1));
     }
 
     /// That many blocks in a row; the number of the first.
@@ -61,7 +74,7 @@ impl Output {
         let end = self.buffer_at + self.buffer.len() as u64;
         // What is left of a block is zero anyway, unless it is in the buffer.
         match at.checked_sub(end) {
-            Some(gap) if gap < BLOCK as u64 && !self.buffer.is_empty() => {
+            Some(gap) if gap < HEAD as u64 && !self.buffer.is_empty() => {
                 self.buffer.resize(self.buffer.len() + gap as usize, 0);
             }
             _ => {
@@ -88,34 +101,35 @@ impl Output {
     /// Writes an inode with what follows it, and returns its place. What is more than a block gets blocks of its own.
     pub(crate) fn place(&mut self, parts: [&[u8]; 3]) -> Result<u64, Error> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        if length > BLOCK {
-            let at = self.reserve(length.div_ceil(BLOCK) as u64)? << BLOCK_BITS;
+        let size = self.block();
+        if length > size {
+            let at = self.reserve(length.div_ceil(size) as u64)? << self.bits;
             self.append(at, &parts.concat())?;
             return Ok(at);
         }
-        let fits = |used: &usize| used + length <= BLOCK;
+        let fits = |used: &usize| used + length <= size;
         let block = match self.cluster.used.iter().position(fits) {
             Some(block) => block,
             None => {
                 self.flush_cluster()?;
-                self.cluster.at = self.reserve(CLUSTER as u64)? << BLOCK_BITS;
-                self.cluster.bytes.resize(CLUSTER * BLOCK, 0);
-                self.cluster.used.resize(CLUSTER, 0);
+                self.cluster.at = self.reserve((CLUSTER / size) as u64)? << self.bits;
+                self.cluster.bytes.resize(CLUSTER, 0);
+                self.cluster.used.resize(CLUSTER / size, 0);
                 0
             }
         };
-        let start = block * BLOCK + self.cluster.used[block];
+        let start = block * size + self.cluster.used[block];
         let mut at = start;
         for part in parts {
             self.cluster.bytes[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        self.cluster.used[block] = (at - block * BLOCK).next_multiple_of(SLOT as usize);
+        self.cluster.used[block] = (at - block * size).next_multiple_of(SLOT as usize);
         Ok(self.cluster.at + start as u64)
     }
 
     fn flush_cluster(&mut self) -> Result<(), Error> {
-        let filled = self.cluster.used.iter().rposition(|&used| used > 0).map_or(0, |block| (block + 1) * BLOCK);
+        let filled = self.cluster.used.iter().rposition(|&used| used > 0).map_or(0, |block| (block + 1) * self.block());
         if filled > 0 {
             self.write(self.cluster.at, &self.cluster.bytes[..filled])?;
         }
@@ -153,9 +167,10 @@ impl Output {
 
     /// Writes all that is gathered. What is reserved of a cluster and is the last of the image is given back.
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
-        if !self.cluster.used.is_empty() && (self.cluster.at >> BLOCK_BITS) + CLUSTER as u64 == self.next {
+        let cluster = self.cluster.at >> self.bits;
+        if !self.cluster.used.is_empty() && cluster + self.cluster.used.len() as u64 == self.next {
             let filled = self.cluster.used.iter().rposition(|&used| used > 0).map_or(0, |block| block + 1);
-            self.next = (self.cluster.at >> BLOCK_BITS) + filled as u64;
+            self.next = cluster + filled as u64;
         }
         self.flush_cluster()?;
         self.flush_buffer()
@@ -164,7 +179,7 @@ impl Output {
     /// The file has all its blocks.
     pub(crate) fn finish(mut self) -> Result<File, Error> {
         self.flush()?;
-        self.file.set_len(self.next << BLOCK_BITS).map_err(Error::file("truncate"))?;
+        self.file.set_len(self.next << self.bits).map_err(Error::file("truncate"))?;
         Ok(self.file)
     }
 }

@@ -5,14 +5,20 @@ use crate::checksum::crc32c;
 use crate::directory;
 use crate::error::Error;
 use crate::format::{
-    BLOCK, BLOCK_BITS, CHUNK_INDEXES, CHUNKS, COMPAT_CHECKSUM, INCOMPAT_CHUNKS, INLINE, INODE, Inode, MAGIC, NO_BLOCK,
-    PLAIN, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, SLOT, SUPER_AT, SUPER_SIZE, parts_of_device,
+    CHUNK_INDEXES, CHUNKS, COMPAT_CHECKSUM, HEAD, INCOMPAT_CHUNKS, INLINE, INODE, Inode, MAGIC, NO_BLOCK, PLAIN,
+    S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, SLOT, SUPER_AT, SUPER_SIZE, parts_of_device, summed,
     u16_at, u32_at, u64_at,
 };
 use crate::tree::Kind;
-use crate::writer::Meta;
+use crate::writer::{Blocks, MOST_CHUNKS, Meta};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+
+/// Powers of two: the sizes of blocks that are read.
+const SMALLEST: u32 = 9;
+const LARGEST: u32 = 12;
+/// Bytes of a directory that are read at once.
+const PIECE: usize = 64 << 10;
 
 /// No directory of ours is larger; 16 million names of the longest kind.
 const LARGEST_DIRECTORY: u64 = 4 << 30;
@@ -21,6 +27,8 @@ const LARGEST_DIRECTORY: u64 = 4 << 30;
 #[derive(Debug)]
 pub struct Image {
     file: File,
+    /// The size of a block, as a power of two.
+    bits: u32,
     /// Where inodes and shared attributes are counted from, in bytes.
     inodes_at: u64,
     shared_at: u64,
@@ -55,25 +63,33 @@ pub struct Entry {
     pub inode: u64,
 }
 
+impl Found {
+    pub(crate) fn raw(&self) -> &Inode {
+        &self.raw
+    }
+}
+
 impl Image {
     /// Reads and checks the superblock.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it is none, [`Error::Unknown`] if it asks for more than is known here, [`Error::File`].
     pub fn open(file: File) -> Result<Image, Error> {
-        let mut block = vec![0; BLOCK];
-        read_exact(&file, 0, &mut block)?;
+        let size = file.metadata().map_err(Error::file("read"))?.len();
+        let mut block = vec![0; HEAD];
+        read_exact(&file, 0, &mut block[..usize::try_from(size).unwrap_or(HEAD).min(HEAD)])?;
         let (sums, head) = (u32_at(&block, SUPER_AT + 8), SUPER_AT);
         if u32_at(&block, head) != MAGIC {
             return Err(Error::Damaged("no superblock"));
         }
-        if u32::from(block[head + 12]) != BLOCK_BITS {
-            return Err(Error::Unknown("blocks that are not of 4 KiB"));
+        let bits = u32::from(block[head + 12]);
+        if !(SMALLEST..=LARGEST).contains(&bits) {
+            return Err(Error::Unknown("blocks of another size than 512 bytes to 4 KiB"));
         }
         if sums & COMPAT_CHECKSUM != 0 {
             let stored = u32_at(&block, head + 4);
             block[head + 4..head + 8].fill(0);
-            if crc32c(&block[head..]) != stored {
+            if crc32c(&block[head..summed(bits)]) != stored {
                 return Err(Error::Damaged("the superblock's checksum"));
             }
         }
@@ -81,20 +97,46 @@ impl Image {
         if u32_at(&block, head + 80) & !(INCOMPAT_CHUNKS | 1) != 0 {
             return Err(Error::Unknown("features"));
         }
-        let size = file.metadata().map_err(Error::file("read"))?.len();
         let image = Image {
-            inodes_at: u64::from(u32_at(&block, head + 40)) << BLOCK_BITS,
-            shared_at: u64::from(u32_at(&block, head + 44)) << BLOCK_BITS,
+            bits,
+            inodes_at: u64::from(u32_at(&block, head + 40)) << bits,
+            shared_at: u64::from(u32_at(&block, head + 44)) << bits,
             root: u16_at(&block, head + 14).into(),
             count: u64_at(&block, head + 16),
             epoch: (u64_at(&block, head + 24).cast_signed(), u32_at(&block, head + 32)),
             size,
             file,
         };
-        if u64::from(u32_at(&block, head + 36)) << BLOCK_BITS > size || size < (head + SUPER_SIZE) as u64 {
+        if u64::from(u32_at(&block, head + 36)) << bits > size || size < (head + SUPER_SIZE) as u64 {
             return Err(Error::Damaged("it is cut off"));
         }
         Ok(image)
+    }
+
+    /// The size of its blocks; none for one that the writer does not write.
+    pub fn blocks(&self) -> Option<Blocks> {
+        [Blocks::Pages, Blocks::Sectors].into_iter().find(|blocks| blocks.bits() == self.bits)
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The first block of each chunk of a file that consists of such.
+    pub(crate) fn chunks(&self, file: &Found) -> Result<Vec<u32>, Error> {
+        if file.raw.place & CHUNK_INDEXES != 0 {
+            return Err(Error::Unknown("content on another device"));
+        }
+        let bits = self.bits + (file.raw.place & 0x1f);
+        let count = file.raw.size.div_ceil(1 << bits);
+        if count > MOST_CHUNKS {
+            return Err(Error::Damaged("the number of chunks"));
+        }
+        let at = file.behind + attributes::length(file.raw.attribute_units) as u64;
+        let mut bytes = vec![0; count as usize * 4];
+        read_exact(&self.file, at, &mut bytes)?;
+        Ok(bytes.chunks_exact(4).map(|word| u32_at(word, 0)).collect())
     }
 
     /// Number of inodes, as the superblock says.
@@ -157,20 +199,23 @@ impl Image {
             return Err(Error::Damaged("a directory"));
         }
         let mut found: Vec<Entry> = Vec::new();
-        let mut block = vec![0; BLOCK];
+        let most = usize::try_from(directory.raw.size).unwrap_or(PIECE).min(PIECE);
+        let mut piece = vec![0; most.next_multiple_of(1 << self.bits)];
         let mut offset = 0;
         while offset < directory.raw.size {
-            let length = self.read(directory, offset, &mut block)?;
-            for (inode, name) in directory::decode(&block[..length])? {
-                if name == b"." || name == b".." {
-                    continue;
+            let length = self.read(directory, offset, &mut piece)?;
+            for block in piece[..length].chunks(1 << self.bits) {
+                for (inode, name) in directory::decode(block)? {
+                    if name == b"." || name == b".." {
+                        continue;
+                    }
+                    if found.last().is_some_and(|last| last.name >= name) {
+                        return Err(Error::Damaged("the order of a directory"));
+                    }
+                    found.push(Entry { name, inode });
                 }
-                if found.last().is_some_and(|last| last.name >= name) {
-                    return Err(Error::Damaged("the order of a directory"));
-                }
-                found.push(Entry { name, inode });
             }
-            offset += BLOCK as u64;
+            offset += piece.len() as u64;
         }
         Ok(found)
     }
@@ -212,19 +257,19 @@ impl Image {
     fn map(&self, file: &Found, offset: u64) -> Result<(Option<u64>, u64), Error> {
         let raw = &file.raw;
         let content = file.behind + attributes::length(raw.attribute_units) as u64;
-        let block = |block: u32| u64::from(block) << BLOCK_BITS;
+        let block = |block: u32| u64::from(block) << self.bits;
         match raw.layout {
             PLAIN if raw.place == NO_BLOCK => Ok((None, raw.size - offset)),
             PLAIN => Ok((Some(block(raw.place) + offset), raw.size - offset)),
             INLINE => {
-                let whole = raw.size / BLOCK as u64 * BLOCK as u64;
+                let whole = raw.size >> self.bits << self.bits;
                 match whole.checked_sub(offset) {
                     Some(left @ 1..) => Ok((Some(block(raw.place) + offset), left)),
                     _ => Ok((Some(content + (offset - whole)), raw.size - offset)),
                 }
             }
             CHUNKS => {
-                let bits = BLOCK_BITS + (raw.place & 0x1f);
+                let bits = self.bits + (raw.place & 0x1f);
                 let unit = if raw.place & CHUNK_INDEXES != 0 { 8 } else { 4 };
                 let (index, within) = (offset >> bits, offset & ((1 << bits) - 1));
                 let mut bytes = [0; 8];

@@ -5,21 +5,44 @@ use crate::checksum::crc32c;
 use crate::directory::{self, Listed};
 use crate::error::Error;
 use crate::format::{
-    BLOCK, BLOCK_BITS, CHUNKS, COMPAT_CHECKSUM, COMPAT_MTIME, INCOMPAT_CHUNKS, INLINE, INODE, Inode, LINKS_AT,
-    LONGEST_NAME, MAGIC, NO_BLOCK, PLAIN, ROOT_AT, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, SLOT,
-    SUPER_AT, device, type_in_directory,
+    CHUNKS, COMPAT_CHECKSUM, COMPAT_MTIME, DEVICE, HEAD, INCOMPAT_CHUNKS, INCOMPAT_DEVICES, INLINE, INODE, Inode,
+    LINKS_AT, LONGEST_NAME, MAGIC, NO_BLOCK, PLAIN, ROOT_AT, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT,
+    S_IFREG, SLOT, SUPER_AT, device, summed, type_in_directory,
 };
 use crate::output::Output;
+use crate::refer::{self, Device};
 use crate::tree::{Directory, Kind, Node, Tree};
 use std::fs::File;
 
 /// A file's last block is kept beside its inode if the file has at most this many whole ones: more are read in a row, and one
 /// more block is nothing to them.
 const INLINE_UP_TO: u64 = 16;
+/// What the kernel reads at once.
+const PAGE: u64 = 4096;
 /// Chunks of a file with holes: so few that their map stays small, however large the file.
-const MOST_CHUNKS: u64 = 1 << 16;
+pub(crate) const MOST_CHUNKS: u64 = 1 << 16;
 /// The largest chunk that the format knows, 2^31 blocks.
 const LARGEST_CHUNK: u32 = 31;
+
+/// The size of an image's blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blocks {
+    /// 4 KiB, and the last piece of a small file beside its inode: for every kernel.
+    #[default]
+    Pages,
+    /// 512 bytes, and no content beside an inode, so that all of it has places that another image can refer to
+    /// ([`Writer::refer`]). Linux 6.4.
+    Sectors,
+}
+
+impl Blocks {
+    pub(crate) fn bits(self) -> u32 {
+        match self {
+            Blocks::Pages => 12,
+            Blocks::Sectors => 9,
+        }
+    }
+}
 
 /// What the writer may use.
 #[derive(Clone, Debug)]
@@ -57,7 +80,7 @@ impl Meta {
         self.attributes.iter().map(|(name, value)| name.len() + value.len() + 48).sum()
     }
 
-    fn inode(&self, kind: u16, layout: u16, size: u64, place: u32) -> Inode {
+    pub(crate) fn inode(&self, kind: u16, layout: u16, size: u64, place: u32) -> Inode {
         Inode {
             layout,
             mode: kind | self.mode & !S_IFMT,
@@ -84,12 +107,15 @@ pub struct Summary {
 
 /// Writes one image. See the module for the order of things; everything that fails leaves a file that is no image.
 pub struct Writer {
-    output: Output,
+    pub(crate) output: Output,
     tree: Tree,
     shared: Shared,
     limits: Limits,
+    blocks: Blocks,
+    /// Images that this one refers to.
+    pub(crate) devices: Vec<Device>,
     numbered: u32,
-    chunked: bool,
+    pub(crate) chunked: bool,
     file: Option<Content>,
 }
 
@@ -117,10 +143,15 @@ impl std::fmt::Debug for Writer {
 impl Writer {
     /// A writer to an empty file, which must be open for writing. The image has a root directory with the given meta.
     pub fn new(file: File, root: Meta, limits: Limits) -> Writer {
+        Writer::with_blocks(file, root, limits, Blocks::Pages)
+    }
+
+    /// As [`Writer::new`], with blocks of another size.
+    pub fn with_blocks(file: File, root: Meta, limits: Limits, blocks: Blocks) -> Writer {
         let mut tree = Tree::default();
         tree.add_directory(Node(0), root);
-        let (output, shared) = (Output::new(file), Shared::default());
-        Writer { output, tree, shared, limits, numbered: 1, chunked: false, file: None }
+        let (output, shared) = (Output::new(file, blocks.bits()), Shared::default());
+        Writer { output, tree, shared, limits, blocks, devices: Vec::new(), numbered: 1, chunked: false, file: None }
     }
 
     /// The root directory.
@@ -203,21 +234,29 @@ impl Writer {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn begin_file(&mut self, size: u64, holes: bool) -> Result<(), Error> {
-        let (mut first, mut whole, mut chunks) = (0, size >> BLOCK_BITS, None);
-        let rest = size % BLOCK as u64;
-        if holes && whole > 0 {
-            let blocks = size.div_ceil(BLOCK as u64);
-            let bits = (0..=LARGEST_CHUNK).find(|bits| blocks.div_ceil(1 << bits) <= MOST_CHUNKS);
+        let (block, bits) = (self.output.block() as u64, self.output.bits);
+        let (mut first, mut whole, mut chunks) = (0, size >> bits, None);
+        let rest = size % block;
+        if holes && size >= PAGE {
+            let blocks = size.div_ceil(block);
+            let least = PAGE.trailing_zeros() - bits;
+            let bits = (least..=LARGEST_CHUNK).find(|bits| blocks.div_ceil(1 << bits) <= MOST_CHUNKS);
             let bits = bits.ok_or(Error::TooLarge)?;
             chunks = Some(Chunks { bits, blocks: vec![NO_BLOCK; blocks.div_ceil(1 << bits) as usize] });
             self.chunked = true;
         } else {
             // Attributes are not known yet; the end decides again whether it fits.
-            let inline = rest > 0 && whole <= INLINE_UP_TO && rest as usize + INODE <= BLOCK;
+            let inline = self.blocks == Blocks::Pages
+                && rest > 0
+                && whole <= INLINE_UP_TO
+                && rest as usize + INODE <= self.output.block();
             whole += u64::from(rest > 0 && !inline);
+            if size > INLINE_UP_TO * PAGE {
+                self.output.align(PAGE);
+            }
             first = self.output.reserve(whole)?;
         }
-        let tail_inline = chunks.is_none() && (whole << BLOCK_BITS) < size;
+        let tail_inline = chunks.is_none() && (whole << bits) < size;
         self.file = Some(Content { size, first, whole, tail: Vec::new(), tail_inline, chunks });
         Ok(())
     }
@@ -234,10 +273,11 @@ impl Writer {
         if let Some(chunks) = &mut file.chunks {
             return chunks.write(offset, bytes, file.size, &mut self.output);
         }
-        let tail_at = file.whole << BLOCK_BITS;
+        let bits = self.output.bits;
+        let tail_at = file.whole << bits;
         let whole = bytes.len().min(usize::try_from(tail_at.saturating_sub(offset)).unwrap_or(usize::MAX));
         if whole > 0 {
-            self.output.append((file.first << BLOCK_BITS) + offset, &bytes[..whole])?;
+            self.output.append((file.first << bits) + offset, &bytes[..whole])?;
         }
         if whole < bytes.len() {
             // Less than a block, by the choice of `whole`.
@@ -263,8 +303,8 @@ impl Writer {
         }
         let mut first = if file.whole > 0 { file.first as u32 } else { NO_BLOCK };
         if file.tail_inline {
-            file.tail.resize(file.size as usize % BLOCK, 0);
-            if INODE + attributes.len() + file.tail.len() > BLOCK {
+            file.tail.resize(file.size as usize % self.output.block(), 0);
+            if INODE + attributes.len() + file.tail.len() > self.output.block() {
                 // The attributes took its room. It gets a block, and so do those before it, to be in a row.
                 first = self.move_behind(&file)?;
                 (file.tail_inline, file.tail) = (false, Vec::new());
@@ -280,12 +320,12 @@ impl Writer {
     fn move_behind(&mut self, file: &Content) -> Result<u32, Error> {
         let first = self.output.reserve(file.whole + 1)?;
         self.output.flush_content()?;
-        let mut block = vec![0; BLOCK];
+        let (mut block, bits) = (vec![0; self.output.block()], self.output.bits);
         for index in 0..file.whole {
-            self.output.read((file.first + index) << BLOCK_BITS, &mut block)?;
-            self.output.append((first + index) << BLOCK_BITS, &block)?;
+            self.output.read((file.first + index) << bits, &mut block)?;
+            self.output.append((first + index) << bits, &block)?;
         }
-        self.output.append((first + file.whole) << BLOCK_BITS, &file.tail)?;
+        self.output.append((first + file.whole) << bits, &file.tail)?;
         Ok(first as u32)
     }
 
@@ -294,15 +334,15 @@ impl Writer {
     /// # Errors
     /// [`Error::File`], [`Error::TooLarge`], [`Error::Attributes`], [`Error::Damaged`] for an impossible target.
     pub fn symlink(&mut self, meta: &Meta, target: &[u8]) -> Result<Node, Error> {
-        if target.is_empty() || target.len() >= BLOCK || target.contains(&0) {
+        if target.is_empty() || target.len() >= HEAD || target.contains(&0) {
             return Err(Error::Damaged("an impossible target of a symbolic link"));
         }
         let (attributes, units) = self.attributes(&meta.attributes)?;
-        let inline = INODE + attributes.len() + target.len() <= BLOCK;
+        let inline = INODE + attributes.len() + target.len() <= self.output.block();
         let mut first = NO_BLOCK;
         if !inline {
-            let block = self.output.reserve(1)?;
-            self.output.append(block << BLOCK_BITS, target)?;
+            let block = self.output.reserve(target.len().div_ceil(self.output.block()) as u64)?;
+            self.output.append(block << self.output.bits, target)?;
             first = block as u32;
         }
         let layout = if inline { INLINE } else { PLAIN };
@@ -330,11 +370,17 @@ impl Writer {
         self.place_inode(inode, &attributes, b"", kind)
     }
 
-    fn attributes(&mut self, attributes: &[Attribute]) -> Result<(Vec<u8>, u16), Error> {
+    pub(crate) fn attributes(&mut self, attributes: &[Attribute]) -> Result<(Vec<u8>, u16), Error> {
         self.shared.encode(attributes, usize::MAX, &mut self.output)
     }
 
-    fn place_inode(&mut self, mut inode: Inode, attributes: &[u8], rest: &[u8], kind: Kind) -> Result<Node, Error> {
+    pub(crate) fn place_inode(
+        &mut self,
+        mut inode: Inode,
+        attributes: &[u8],
+        rest: &[u8],
+        kind: Kind,
+    ) -> Result<Node, Error> {
         inode.number = self.number();
         let at = self.output.place([&inode.encode(), attributes, rest])?;
         Ok(self.tree.add(at, kind, 0))
@@ -362,34 +408,36 @@ impl Writer {
         let files = self.tree.items.iter().filter(|item| item.kind != Kind::Directory && item.links > 0).count();
         let inodes = (order.len() + files) as u64;
         self.output.flush()?;
+        refer::write_devices(&self)?;
         self.output.write(0, &self.first_block(&placed[0], inodes, identity))?;
-        let size = self.output.blocks() << BLOCK_BITS;
+        let size = self.output.blocks() << self.output.bits;
         Ok((self.output.finish()?, Summary { size, inodes }))
     }
 
     /// Finds a place for each directory: first the blocks of all, then the inodes of all.
     fn place_directories(&mut self, order: &[Node]) -> Result<Vec<Placed>, Error> {
-        let mut all = Vec::with_capacity(order.len());
+        let (mut all, block, bits) = (Vec::with_capacity(order.len()), self.output.block(), self.output.bits);
         for node in order {
             let Some(directory) = self.tree.directory(*node) else { continue };
-            let (blocks, used) = directory::blocks(with_dots(directory, *node, &self.tree).iter().map(|each| each.2));
+            let names = with_dots(directory, *node, &self.tree);
+            let (blocks, used) = directory::blocks(names.iter().map(|each| each.2), block);
             let is_root = node.0 == 0;
-            let room = if is_root { BLOCK - ROOT_AT - INODE } else { usize::MAX };
+            let room = if is_root { HEAD - ROOT_AT - INODE } else { usize::MAX };
             let (attributes, units) = self.shared.encode(&directory.meta.attributes, room, &mut self.output)?;
             if is_root && attributes.len() > room {
                 return Err(Error::Attributes);
             }
-            let inline = !is_root && used < BLOCK && INODE + attributes.len() + used <= BLOCK;
+            let inline = !is_root && used < block && INODE + attributes.len() + used <= block;
             let whole = blocks.len() - usize::from(inline);
-            let size = ((blocks.len() - 1) * BLOCK + used) as u64;
+            let size = ((blocks.len() - 1) * block + used) as u64;
             let first = self.output.reserve(whole as u64)?;
             all.push(Placed { at: ROOT_AT as u64, first, whole, used, size, inline, units, attributes });
         }
-        let mut at = self.output.reserve(0)? << BLOCK_BITS;
+        let mut at = self.output.reserve(0)? << bits;
         for placed in all.iter_mut().skip(1) {
             let behind = if placed.inline { placed.used } else { 0 };
             let length = INODE + placed.attributes.len() + behind;
-            let left = BLOCK - at as usize % BLOCK;
+            let left = block - at as usize % block;
             if length > left {
                 at += left as u64;
             }
@@ -397,7 +445,7 @@ impl Writer {
             at = (at + length as u64).next_multiple_of(SLOT);
         }
         let first = self.output.reserve(0)?;
-        self.output.reserve(at.div_ceil(BLOCK as u64).saturating_sub(first))?;
+        self.output.reserve(at.div_ceil(block as u64).saturating_sub(first))?;
         for (node, placed) in order.iter().zip(&all) {
             self.tree.items[node.0 as usize].place = placed.at;
         }
@@ -407,16 +455,18 @@ impl Writer {
     /// Returns a sum over all names, sizes and places.
     fn write_directories(&mut self, order: &[Node], placed: &[Placed]) -> Result<u128, Error> {
         let mut identity = Sum::default();
-        let mut bytes = Vec::with_capacity(BLOCK);
+        self.devices.iter().for_each(|device| identity.add(&device.tag));
+        let (block, bits) = (self.output.block(), self.output.bits);
+        let mut bytes = Vec::with_capacity(block);
         for (node, place) in order.iter().zip(placed) {
             let Some(directory) = self.tree.directory(*node) else { continue };
             let names = with_dots(directory, *node, &self.tree);
-            let (blocks, _) = directory::blocks(names.iter().map(|each| each.2));
+            let (blocks, _) = directory::blocks(names.iter().map(|each| each.2), block);
             for (index, range) in blocks.into_iter().take(place.whole).enumerate() {
                 directory::encode(&names[range], &mut bytes);
                 identity.add(&bytes);
-                bytes.resize(BLOCK, 0);
-                self.output.append((place.first + index as u64) << BLOCK_BITS, &bytes)?;
+                bytes.resize(block, 0);
+                self.output.append((place.first + index as u64) << bits, &bytes)?;
             }
         }
         for (node, place) in order.iter().zip(placed) {
@@ -429,7 +479,7 @@ impl Writer {
             let mut whole = [&inode.encode()[..], &place.attributes].concat();
             if place.inline {
                 let names = with_dots(directory, *node, &self.tree);
-                let (mut blocks, _) = directory::blocks(names.iter().map(|each| each.2));
+                let (mut blocks, _) = directory::blocks(names.iter().map(|each| each.2), block);
                 if let Some(last) = blocks.pop() {
                     directory::encode(&names[last], &mut bytes);
                     identity.add(&bytes);
@@ -453,22 +503,26 @@ impl Writer {
     }
 
     fn first_block(&self, root: &Placed, inodes: u64, identity: u128) -> Vec<u8> {
-        let mut block = vec![0; BLOCK];
+        let mut block = vec![0; HEAD];
         let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
         put(SUPER_AT, &MAGIC.to_le_bytes());
         put(SUPER_AT + 8, &(COMPAT_CHECKSUM | COMPAT_MTIME).to_le_bytes());
-        put(SUPER_AT + 12, &[BLOCK_BITS as u8]);
+        put(SUPER_AT + 12, &[self.output.bits as u8]);
         put(SUPER_AT + 14, &((ROOT_AT as u64 / SLOT) as u16).to_le_bytes());
         put(SUPER_AT + 16, &inodes.to_le_bytes());
         put(SUPER_AT + 36, &(self.output.blocks() as u32).to_le_bytes());
         // Inodes and shared attributes are counted from block 0; so is everything else.
         put(SUPER_AT + 48, &identity.to_le_bytes());
-        put(SUPER_AT + 80, &(if self.chunked { INCOMPAT_CHUNKS } else { 0 }).to_le_bytes());
+        let chunks = if self.chunked { INCOMPAT_CHUNKS } else { 0 };
+        let devices = if self.devices.is_empty() { 0 } else { INCOMPAT_DEVICES };
+        put(SUPER_AT + 80, &(chunks | devices).to_le_bytes());
+        put(SUPER_AT + 86, &(self.devices.len() as u16).to_le_bytes());
+        put(SUPER_AT + 88, &((HEAD / DEVICE) as u16).to_le_bytes());
         if let Some(directory) = self.tree.directory(Node(0)) {
             put(ROOT_AT, &self.directory_inode(Node(0), directory, root).encode());
             put(ROOT_AT + INODE, &root.attributes);
         }
-        let sum = crc32c(&block[SUPER_AT..]);
+        let sum = crc32c(&block[SUPER_AT..summed(self.output.bits)]);
         block[SUPER_AT + 4..SUPER_AT + 8].copy_from_slice(&sum.to_le_bytes());
         block
     }
@@ -516,17 +570,17 @@ fn mode_of(kind: Kind) -> u16 {
 
 impl Chunks {
     fn write(&mut self, mut offset: u64, mut bytes: &[u8], size: u64, output: &mut Output) -> Result<(), Error> {
-        let length = (BLOCK as u64) << self.bits;
+        let length = (output.block() as u64) << self.bits;
         while !bytes.is_empty() {
             let (index, within) = (offset / length, offset % length);
             let count = bytes.len().min(usize::try_from(length - within).unwrap_or(usize::MAX));
             let chunk = &mut self.blocks[index as usize];
             if *chunk == NO_BLOCK {
                 // The last one ends with the file.
-                let blocks = (size - index * length).min(length).div_ceil(BLOCK as u64);
+                let blocks = (size - index * length).min(length).div_ceil(output.block() as u64);
                 *chunk = output.reserve(blocks)? as u32;
             }
-            output.append((u64::from(*chunk) << BLOCK_BITS) + within, &bytes[..count])?;
+            output.append((u64::from(*chunk) << output.bits) + within, &bytes[..count])?;
             offset += count as u64;
             bytes = &bytes[count..];
         }

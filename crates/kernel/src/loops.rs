@@ -189,7 +189,8 @@ fn attach(file: BorrowedFd<'_>, wanted: Use) -> Result<Device> {
         let device = open(&path, wanted)?;
         let configuration = Configuration {
             file: file.as_raw_fd().cast_unsigned(),
-            block_size: 4096,
+            // An image may have blocks of 512 bytes.
+            block_size: if wanted == Use::Read { 512 } else { 4096 },
             information: Information { flags, ..Information::NOTHING },
             reserved: [0; 8],
         };

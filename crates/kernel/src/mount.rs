@@ -94,13 +94,32 @@ pub fn erofs_needs_device(path: &std::path::Path) -> bool {
 }
 
 fn erofs_file(path: &std::path::Path) -> Result<OwnedFd> {
-    let file =
-        rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+    erofs_files(path, &[])
+}
+
+/// As [`erofs_image`], an image whose files are in `others`, in the order of its table; never by loop devices, which two mounts could
+/// not share.
+///
+/// # Errors
+/// As [`erofs_image`]; `ENOTBLK` where files cannot be mounted as they are.
+pub fn erofs_files(path: &std::path::Path, others: &[std::path::PathBuf]) -> Result<OwnedFd> {
+    let named = |path: &std::path::Path| {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
             .map_err(|errno| Error::new(format!("open({path:?}, O_RDONLY)"), errno))?;
-    // fsconfig(2) takes at most 255 bytes.
-    let source = path.to_str().filter(|text| text.len() < 256).map_or_else(|| link(file.as_fd()), str::to_owned);
+        // fsconfig(2) takes at most 255 bytes.
+        let name = path.to_str().filter(|text| text.len() < 256).map_or_else(|| link(file.as_fd()), str::to_owned);
+        Ok((name, file))
+    };
+    let (source, _file) = named(path)?;
     let image = FileSystem::open("erofs")?;
     image.set("source", &source)?;
+    let mut open = Vec::with_capacity(others.len());
+    for other in others {
+        let (name, file) = named(other)?;
+        image.set("device", &name)?;
+        open.push(file);
+    }
     image.mount(Attributes::MOUNT_ATTR_RDONLY)
 }
 

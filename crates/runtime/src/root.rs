@@ -38,9 +38,8 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
             .during(|| "keep the container's root")?,
         None => detached(&plan.root, None, prepared.images()?)?,
     };
-    // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
-    let host_root = open_directory(Path::new("/"))?;
-    mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
+    let place = open_directory(place(plan))?;
+    mount::attach(root.as_fd(), place.as_fd()).during(|| "attach the container's root")?;
     if plan.root.propagation.is_some_and(crate::plan::Propagate::is_shared) {
         mounts::make_private(root.as_fd()).during(|| "attach the container's root")?;
     }
@@ -67,6 +66,20 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
     mask::make_read_only(plan, root.as_fd())?;
     mask::hide(plan, root.as_fd())?;
     Ok(Built { root, procfs, terminal })
+}
+
+/// Where the root is attached: over the host's root directory, because pivot_root wants a mount point and that one always exists.
+///
+/// Hooks that enter this mount namespace or run in it before the pivot find the host's files, and the container's root where its
+/// configuration says that it is: what they mount there is the container's. Not beneath a mount that the host would see it on.
+fn place(plan: &Plan) -> &Path {
+    let hooks = &plan.hooks;
+    let waited = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
+    let shared = plan.root.propagation.is_some_and(crate::plan::Propagate::is_shared);
+    match &plan.root.source {
+        RootSource::Directory { path } if waited && !shared && !plan.root.no_pivot => path,
+        _ => Path::new("/"),
+    }
 }
 
 /// Pivots into the root and detaches the host's.
@@ -173,7 +186,7 @@ pub fn detached_root(root: &RootPlan) -> Result<OwnedFd> {
 /// open it.
 pub(crate) fn mount_images(root: &RootPlan) -> Result<Vec<OwnedFd>> {
     let RootSource::Overlay { lower, .. } = &root.source else { return Ok(Vec::new()) };
-    let images = lower.iter().filter(|layer| is_image(layer)).map(|layer| mount::erofs_image(layer));
+    let images = lower.iter().filter(|layer| is_image(layer)).map(|layer| image(layer));
     images.collect::<kernel::Result<_>>().during(|| format!("mount the images of {} layers", lower.len()))
 }
 
@@ -188,7 +201,10 @@ pub(crate) fn is_limited(root: &RootPlan) -> bool {
 
 /// Whether layers are images that are mounted by a loop device.
 pub(crate) fn needs_device(layers: &[PathBuf]) -> bool {
-    layers.iter().find(|layer| is_image(layer)).is_some_and(|image| mount::erofs_needs_device(image))
+    layers
+        .iter()
+        .find(|layer| is_image(layer))
+        .is_some_and(|image| !is_merged(image) && mount::erofs_needs_device(image))
 }
 
 /// The same with the layers shown with other ids than they have, and with images that are mounted already.
@@ -200,7 +216,7 @@ pub(crate) fn detached(root: &RootPlan, ids: Option<BorrowedFd<'_>>, images: Vec
             if is_image(&lower[0]) {
                 return match images.into_iter().next() {
                     Some(mounted) => Ok(mounted),
-                    None => mount::erofs_image(&lower[0]).during(|| "mount the only layer"),
+                    None => image(&lower[0]).during(|| "mount the only layer"),
                 };
             }
             let tree = directory(&lower[0])?;
@@ -235,7 +251,7 @@ pub(crate) fn read_only_overlay(layers: &[PathBuf], ids: Option<BorrowedFd<'_>>)
     if let [only] = layers
         && !is_by_reference(only)
     {
-        let tree = if is_image(only) { mount::erofs_image(only) } else { mount::copy_path(text(only)?, false) }?;
+        let tree = if is_image(only) { image(only) } else { mount::copy_path(text(only)?, false) }?;
         if let Some(ids) = ids {
             mapped::change(tree.as_fd(), ids, false)?;
         }
@@ -263,7 +279,7 @@ impl Layers {
         let mut images = images.into_iter();
         for path in given {
             let mounted = match (is_image(path), ids) {
-                (true, _) => images.next().map_or_else(|| mount::erofs_image(path), Ok)?,
+                (true, _) => images.next().map_or_else(|| image(path), Ok)?,
                 (false, Some(_)) => mount::copy_path(text(path)?, false)?,
                 (false, None) => {
                     paths.push(path.clone());
@@ -340,6 +356,24 @@ fn by_descriptor(mounted: &OwnedFd) -> PathBuf {
 /// By its name, since every start asks.
 fn is_image(layer: &Path) -> bool {
     has_extension(layer, "erofs")
+}
+
+/// One image of many layers, whose files are in the layers' own (`store`, module `merged`, which names it so).
+fn is_merged(image: &Path) -> bool {
+    image.file_name().is_some_and(|name| name == "merged.erofs")
+}
+
+/// The detached mount of an image. Beside a merged one is a list of those that it refers to, by their paths from there.
+fn image(path: &Path) -> kernel::Result<OwnedFd> {
+    if !is_merged(path) {
+        return mount::erofs_image(path);
+    }
+    let above = path.parent().unwrap_or(path);
+    let list = above.join("devices");
+    let text = std::fs::read_to_string(&list).map_err(|error| {
+        SystemCall::new(format!("read({list:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    })?;
+    mount::erofs_files(path, &text.lines().map(|line| above.join(line)).collect::<Vec<_>>())
 }
 
 /// A layer of which only names and owners are there: its data is in the directory of all layers (`store`, module `shifted`,

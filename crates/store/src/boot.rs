@@ -41,6 +41,7 @@ pub(crate) fn check(store: &Store, boot_id: &str) -> Result<(), StoreError> {
         unmark(store, &mark).map_err(system)?;
     }
     crate::shifted::after_boot(store)?;
+    crate::merged::after_boot(store)?;
     note(&store.root, boot_id)
 }
 
@@ -81,6 +82,10 @@ fn check_mark(store: &Store, mark: &str) -> Result<(), StoreError> {
         if store.layers().contains(&diff_id)? && !store.layers().is_whole(&diff_id)? {
             store.layers().remove(&diff_id)?;
         }
+    } else if let Some(name) = what.strip_prefix("merged-") {
+        // Sizes and names do not tell, and making it again is quick.
+        crate::merged::remove(store, name)
+            .map_err(|source| StoreError::System { doing: "remove a merged image", source })?;
     } else if let Some((key, name)) = shifted(what) {
         if !crate::shifted::is_whole(store, key, name)? {
             crate::shifted::remove_one(store, key, name)
@@ -164,6 +169,9 @@ fn is_in_place(store: &Store, mark: &str) -> bool {
     let what = mark.split('.').next().unwrap_or_default();
     if let Some((key, name)) = shifted(what) {
         return crate::shifted::is_here(store, key, name).unwrap_or(false);
+    }
+    if let Some(name) = what.strip_prefix("merged-") {
+        return crate::merged::is_here(store, name).unwrap_or(false);
     }
     let hex = what.rsplit('-').next().unwrap_or_default();
     digest_of_hex(hex).is_some_and(|digest| {

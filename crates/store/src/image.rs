@@ -8,7 +8,7 @@ use crate::directory::{Directory, OPEN};
 use crate::error::{During, EntryError, StoreError, SystemError};
 use crate::record;
 use crate::staging::StagedFile;
-use erofs::{Image, Limits, Meta, Writer};
+use erofs::{Blocks, Image, Limits, Meta, Writer};
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
@@ -50,20 +50,25 @@ pub(crate) fn is_damage(errno: Errno) -> bool {
 }
 
 /// Mounts an image without files, so that nothing is stored that nobody can use.
-pub(crate) fn try_mount(store: &Store) -> Result<Result<(), SystemError>, StoreError> {
+/// The blocks that images have here: small ones where they can be mounted from files, which merged images want (`merged`).
+pub(crate) fn try_mount(store: &Store) -> Result<Result<Blocks, SystemError>, StoreError> {
     let system = |source| StoreError::System { doing: "try to mount an image", source };
     let staged = StagedFile::new(store, "probe").map_err(system)?;
-    let written = || {
+    let path = format!("/proc/self/fd/{}", staged.fd.as_raw_fd());
+    let written = |blocks| {
         let file = staged.fd.try_clone().map_err(|source| erofs::Error::File { call: "open", source })?;
-        Writer::new(File::from(file), Meta::default(), Limits::default()).finish()
+        Writer::with_blocks(File::from(file), Meta::default(), Limits::default(), blocks).finish()
     };
-    let tried = written().map(|_| {
-        let path = format!("/proc/self/fd/{}", staged.fd.as_raw_fd());
-        kernel::mount::erofs_image(Path::new(&path)).map(drop)
+    let tried = written(Blocks::Sectors).and_then(|_| {
+        if kernel::mount::erofs_files(Path::new(&path), &[]).is_ok() {
+            return Ok(Ok(Blocks::Sectors));
+        }
+        written(Blocks::Pages)?;
+        Ok(kernel::mount::erofs_image(Path::new(&path)).map(|_| Blocks::Pages))
     });
     staged.discard().map_err(system)?;
     match tried {
-        Ok(mounted) => Ok(mounted.map_err(|error| SystemError::new(error.call(), error.errno()))),
+        Ok(tried) => Ok(tried.map_err(|error| SystemError::new(error.call(), error.errno()))),
         Err(error) => match error.into() {
             EntryError::System(source) => Err(system(source)),
             source => Err(StoreError::Entry { path: "\"/\"".to_owned(), source }),

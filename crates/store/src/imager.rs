@@ -13,7 +13,7 @@ use crate::error::{EntryError, StoreError, SystemError, quoted};
 use crate::members::{self, Extracted, Meaning, components};
 use crate::replaced;
 use archive::{Entry, Kind, Reader};
-use erofs::{Kind as Type, Limits, Meta, Node, Writer};
+use erofs::{Blocks, Kind as Type, Limits, Meta, Node, Writer};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::File;
@@ -27,11 +27,11 @@ const OPAQUE: (&[u8], &[u8]) = (b"trusted.overlay.opaque", b"y");
 /// Runs through a whole archive. `scratch` is the layer's directory.
 pub(crate) fn write_image<R: BufRead>(
     reader: &mut Reader<R>,
-    image: File,
+    (image, blocks): (File, Blocks),
     scratch: Directory,
 ) -> Result<Extracted, StoreError> {
     let root = Meta { mode: 0o755, ..Meta::default() };
-    let writer = Writer::new(image, root, Limits::default());
+    let writer = Writer::with_blocks(image, root, Limits::default(), blocks);
     let mut imager = Imager { writer, out: Extracted::default(), replaced: None, scratch };
     imager.out.entries = members::each(reader, |entry, reader| imager.member(entry, reader))?;
     imager.finish()

@@ -18,6 +18,7 @@ use crate::record;
 use archive::decompress::{DecompressError, Decompressor};
 use archive::recipe::Recorder;
 use archive::{Reader, TarError};
+use erofs::Blocks;
 use oci::digest::{Algorithm, Digest, Hasher};
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
@@ -41,7 +42,7 @@ pub(crate) enum Target {
     /// A tree in this empty directory.
     Tree(OwnedFd),
     /// An image in this empty file.
-    Image(File),
+    Image(File, Blocks),
 }
 
 #[derive(Debug)]
@@ -122,7 +123,7 @@ fn unpack(
     let mut reader = Reader::new(chunks, limits).with_tape(Box::new(recorder));
     let result = match target {
         Target::Tree(root) => extract(&mut reader, root, scratch, ownership),
-        Target::Image(file) => write_image(&mut reader, file, scratch),
+        Target::Image(file, blocks) => write_image(&mut reader, (file, blocks), scratch),
     };
     if result.is_ok() {
         // What follows the end mark belongs to the archive too.

@@ -6,6 +6,7 @@ use crate::error::{During, StoreError, SystemError};
 use crate::image;
 use crate::import::{self, ImportOptions, Imported, Target};
 use crate::merge::{self, Stack};
+use crate::merged::{self, MergedCheck};
 use crate::pack;
 use crate::rebuild::Rebuilt;
 use crate::record::{self, Backend, Record};
@@ -15,6 +16,7 @@ use crate::staging::Staged;
 use crate::tally;
 use crate::verity;
 use crate::{Store, blobs};
+use erofs::Blocks;
 use oci::digest::Digest;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, Mode, OFlags};
@@ -96,9 +98,9 @@ impl<'a> Layers<'a> {
             }
         };
         let directory = staged.directory().clone();
-        let made = self.form().and_then(|backend| {
-            let imported = self.unpack(expected, source, options, &directory, backend)?;
-            self.note(&directory, imported, backend)
+        let made = self.form().and_then(|blocks| {
+            let imported = self.unpack(expected, source, options, &directory, blocks)?;
+            self.note(&directory, imported, if blocks.is_some() { Backend::Erofs } else { Backend::Directory })
         });
         match made {
             Ok(record) => self.publish(staged, record),
@@ -110,14 +112,14 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// What a new layer becomes.
-    fn form(&self) -> Result<Backend, StoreError> {
+    /// What a new layer becomes: an image with such blocks, or a directory.
+    fn form(&self) -> Result<Option<Blocks>, StoreError> {
         if self.store.backend == Backend::Directory {
-            return Ok(Backend::Directory);
+            return Ok(None);
         }
         match image::try_mount(self.store)? {
-            Ok(()) => Ok(self.store.backend),
-            Err(_) if self.store.or_directories => Ok(Backend::Directory),
+            Ok(blocks) => Ok(Some(blocks)),
+            Err(_) if self.store.or_directories => Ok(None),
             Err(error) => Err(StoreError::NoImages(error)),
         }
     }
@@ -128,11 +130,11 @@ impl<'a> Layers<'a> {
         source: impl Read,
         options: &ImportOptions,
         directory: &Directory,
-        backend: Backend,
+        blocks: Option<Blocks>,
     ) -> Result<Imported, StoreError> {
-        let target = match backend {
-            Backend::Directory => Target::Tree(blobs::new_directory(directory, record::TREE)?),
-            Backend::Erofs => Target::Image(image::create(directory)?),
+        let target = match blocks {
+            None => Target::Tree(blobs::new_directory(directory, record::TREE)?),
+            Some(blocks) => Target::Image(image::create(directory)?, blocks),
         };
         import::run(source, target, directory.clone(), self.store.ownership, expected, options)
     }
@@ -144,7 +146,7 @@ impl<'a> Layers<'a> {
         let recipe = directory.size(record::RECIPE).map_err(system)?;
         let verity = match backend {
             Backend::Directory => None,
-            Backend::Erofs => verity::seal(directory).map_err(system)?,
+            Backend::Erofs => verity::seal(directory, record::IMAGE).map_err(system)?,
         };
         let record = Record {
             version: 1,
@@ -206,16 +208,23 @@ impl<'a> Layers<'a> {
     }
 
     /// The lower directories for a mount of these layers, topmost first: their paths, without those below a layer whose
-    /// root is opaque. An image that fs-verity sealed is the one that was stored.
+    /// root is opaque, each layer once; or the one image that was merged of them ([`Layers::merge`]). An image that fs-verity sealed is the one that was stored.
     ///
     /// # Errors
     /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], `EUCLEAN` for another image, system errors.
     pub fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, StoreError> {
+        if let Some(path) = merged::lower(self.store, layers)? {
+            return Ok(vec![path]);
+        }
         let mut paths = Vec::with_capacity(layers.len());
-        for diff_id in layers {
+        for (at, diff_id) in layers.iter().enumerate() {
+            // All that a layer shows it shows where it is for the first time, and overlayfs takes no directory twice (ELOOP).
+            if layers[..at].contains(diff_id) {
+                continue;
+            }
             let record = self.record(diff_id)?;
             if let Some(noted) = &record.verity {
-                let checked = verity::check(&self.open_layer(diff_id)?, noted);
+                let checked = verity::check(&self.open_layer(diff_id)?, record::IMAGE, noted);
                 checked.map_err(|source| StoreError::System { doing: "check the image of a layer", source })?;
             }
             paths.push(self.place(diff_id, record.backend));
@@ -245,6 +254,44 @@ impl<'a> Layers<'a> {
         file: &std::ffi::CString,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         crate::writable::read_of_layers(self.store, layers, directory, file)
+    }
+
+    /// Makes one image of these layers, topmost first, for [`Layers::lower`] (module `merged`), unless there is one. False where they
+    /// cannot be merged, and are mounted one by one.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchLayer`], [`StoreError::Damaged`], system errors.
+    pub fn merge(&self, layers: &[Digest]) -> Result<bool, StoreError> {
+        merged::make(self.store, layers)
+    }
+
+    /// The name of the image that is merged of these layers, topmost first: of its directory in `merged`, whether it is there or not.
+    pub fn merged_name(layers: &[Digest]) -> Digest {
+        merged::name(layers)
+    }
+
+    /// Removes a merged image. That it is missing is no error.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn remove_merged(&self, name: &str) -> Result<(), StoreError> {
+        merged::remove(self.store, name).map_err(|source| StoreError::System { doing: "remove a merged image", source })
+    }
+
+    /// Removes all merged images but those of these names.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn retain_merged(&self, names: &std::collections::BTreeSet<String>) -> Result<(), StoreError> {
+        merged::retain(self.store, names)
+    }
+
+    /// Looks at all merged images: whether they are what would be made now.
+    ///
+    /// # Errors
+    /// System errors.
+    pub fn check_merged(&self) -> Result<Vec<MergedCheck>, StoreError> {
+        merged::check(self.store)
     }
 
     /// Makes the shifted forms of layers, topmost first, that are missing, or that this kernel cannot mount (module `shifted`).
@@ -300,7 +347,7 @@ impl<'a> Layers<'a> {
                 }
                 // A record that cannot be read is told by those who need what is in it.
                 if let Ok(Record { verity: Some(noted), .. }) = self.record(diff_id) {
-                    verity::check(&self.store.root.open(&layer)?, &noted)?;
+                    verity::check(&self.store.root.open(&layer)?, record::IMAGE, &noted)?;
                 }
                 image::mount(&self.store.path.join(image))
             }

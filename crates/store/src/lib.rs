@@ -13,6 +13,7 @@
 //!     replaced/                files of the archive that a later member took the place of, if there are any
 //!     tree/                    the unpacked layer: a lower directory for overlayfs
 //!     image.erofs              or the layer as one file (module `image`); then `replaced.list` instead of `replaced/`
+//!   merged/<key of layers>/    one image for many (module `merged`)
 //!   shifted/<key of a shift>/<name>/
 //!     form.json                of which layers it is (module `shifted`)
 //!     by-reference/            their names with other owners, the data in `layers`
@@ -66,6 +67,7 @@ mod late;
 mod layers;
 mod members;
 mod merge;
+mod merged;
 mod onto;
 mod owners;
 mod pack;
@@ -80,6 +82,7 @@ mod shift;
 mod shifted;
 mod staging;
 mod tally;
+mod union;
 mod verity;
 mod writable;
 mod xattrs;
@@ -90,6 +93,7 @@ pub use copy::{copy_attributes, copy_tree};
 pub use error::{EntryError, StoreError, SystemError};
 pub use import::ImportOptions;
 pub use layers::{Layer, Layers};
+pub use merged::MergedCheck;
 pub use onto::{Onto, Owners, unpack_onto};
 pub use pack::{pack_entry, pack_tree};
 pub use rebuild::Rebuilt;

@@ -163,6 +163,10 @@ fn after_boot_with(store: &Store, refers: &mut dyn FnMut() -> bool) -> Result<()
 fn visible(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, StoreError> {
     let mut visible = Vec::with_capacity(layers.len());
     for layer in layers {
+        if visible.contains(layer) {
+            // See `Layers::lower`.
+            continue;
+        }
         let record = store.layers().record(layer)?;
         if record.backend != Backend::Directory {
             let call = format!("chown(<image of layer {layer}>)");

@@ -6,7 +6,6 @@
 
 use crate::directory::Directory;
 use crate::error::SystemError;
-use crate::record;
 use oci::digest::Digest;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -16,9 +15,9 @@ use std::time::Duration;
 /// How often a program that was just started by another thread is waited for: until it executes, it has our files open too.
 const ATTEMPTS: u32 = 100;
 
-/// Seals the image in the directory of a layer. `None` where the file system or the kernel cannot.
-pub(crate) fn seal(layer: &Directory) -> Result<Option<Digest>, SystemError> {
-    let image = layer.file(record::IMAGE, OFlags::RDONLY)?;
+/// Seals the image of that name. `None` where the file system or the kernel cannot.
+pub(crate) fn seal(layer: &Directory, name: &str) -> Result<Option<Digest>, SystemError> {
+    let image = layer.file(name, OFlags::RDONLY)?;
     Ok(if enable(&image)? { Some(measure(&image)?) } else { None })
 }
 
@@ -26,8 +25,8 @@ pub(crate) fn seal(layer: &Directory) -> Result<Option<Digest>, SystemError> {
 ///
 /// # Errors
 /// `EUCLEAN` for one that is another now.
-pub(crate) fn check(layer: &Directory, noted: &Digest) -> Result<(), SystemError> {
-    let image = layer.file(record::IMAGE, OFlags::RDONLY)?;
+pub(crate) fn check(layer: &Directory, name: &str, noted: &Digest) -> Result<(), SystemError> {
+    let image = layer.file(name, OFlags::RDONLY)?;
     let found = match measure(&image) {
         Err(error) if error.errno() == Errno::NODATA => match enable(&image)? {
             true => measure(&image)?,
@@ -40,7 +39,7 @@ pub(crate) fn check(layer: &Directory, noted: &Digest) -> Result<(), SystemError
     if found == *noted {
         return Ok(());
     }
-    let call = format!("fs-verity of {}/{}: {found} in place of {noted}", layer.label(), record::IMAGE);
+    let call = format!("fs-verity of {}/{}: {found} in place of {noted}", layer.label(), name);
     Err(SystemError::new(call, Errno::UCLEAN))
 }
 

@@ -4,10 +4,15 @@
 
 mod support;
 
+use rustix::fd::OwnedFd;
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use store::{Backend, Layer, Ownership, Store, Writable};
-use support::{Member, Tar, chain, root, tree, view};
+use std::path::PathBuf;
+use std::process::Command;
+use store::{Backend, Layer, Layers, Ownership, Store, Writable};
+use support::{Member, Seen, Tar, chain, root, tree, view};
 
 /// Nothing, with the reason, where images cannot be mounted.
 fn stores(directory: &Path) -> Option<[Store; 2]> {
@@ -126,17 +131,27 @@ fn same(stores: &[Store; 2], archive: &[u8]) -> [Layer; 2] {
     layers
 }
 
+fn fsck(image: &Path, others: &[PathBuf]) {
+    let others = others.iter().map(|path| format!("--device={}", path.display()));
+    match Command::new("fsck.erofs").args(others).arg(image).output() {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            if output.status.code().is_none() || text.contains("blksize 512 isn't supported") {
+                return println!("SKIP: this fsck.erofs reads no blocks of 512 bytes");
+            }
+            assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stdout));
+        }
+        Err(error) => println!("SKIP: fsck.erofs: {error}"),
+    }
+}
+
 #[test]
 fn one_archive_is_one_tree() {
     let base = tempfile::tempdir().unwrap();
     let Some(stores) = stores(base.path()) else { return };
     let archive = rich();
     let [_, image] = same(&stores, &archive);
-    let output = std::process::Command::new("fsck.erofs").arg(&image.path).output();
-    match output {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => println!("SKIP: fsck.erofs: {error}"),
-    }
+    fsck(&image.path, &[]);
     // No tree, no other file: the image, the recipe, the record, and where the archive's first contents are.
     let mut names: Vec<_> = std::fs::read_dir(image.path.parent().unwrap())
         .unwrap()
@@ -198,4 +213,180 @@ fn a_store_holds_both_and_removes_both() {
     }
     assert!(directories.layers().list().unwrap().is_empty());
     assert_eq!(std::fs::read_dir(directories.path().join("staging")).unwrap().count(), 0);
+}
+
+/// Everything that a layer can do to those below it, topmost first.
+fn chained() -> Vec<Vec<u8>> {
+    let below = Tar::default()
+        .member(Member { path: b"./", kind: b'5', mode: 0o700, uid: 9, ..Member::default() })
+        .file("etc/hosts", "hidden by the layer above")
+        .file("etc/hidden/old", "below an opaque directory")
+        .file("etc/stays", "seen through")
+        .file("bin/below", &"b".repeat(9000))
+        .hard_link("bin/below-too", "bin/below")
+        .hard_link("gone-later", "bin/below")
+        .file("turned/inner", "below a file")
+        .directory("kept/deep/er")
+        .file("kept/deep/er/file", "f")
+        .file("file-then-directory", "file")
+        .pax(&[("SCHILY.xattr.user.of", b"below")])
+        .directory("merges")
+        .file("merges/below", "b")
+        .file(".wh.nothing-below", "")
+        .end();
+    let above = Tar::default()
+        .file(".wh.gone-later", "")
+        .file("kept/deep/.wh.er", "")
+        .pax(&[("SCHILY.xattr.user.of", b"above"), ("SCHILY.xattr.trusted.own", b"1")])
+        .member(Member { path: b"merges", kind: b'5', mode: 0o2711, uid: 5, ..Member::default() })
+        .file("merges/above", "a")
+        .directory("file-then-directory")
+        .file("file-then-directory/inner", "i")
+        .file("lib/again/.wh..wh..opq", "")
+        .symlink("bin/link", "below")
+        .end();
+    let again = Tar::default().directory("kept/deep/er").file("kept/deep/er/new", "n").end();
+    // The same layer twice.
+    vec![again.clone(), above, again, rich(), below]
+}
+
+/// What overlayfs shows of layers: each a path, and what it is an image of.
+fn shown(lower: &[PathBuf]) -> BTreeMap<String, Seen> {
+    let overlay = kernel::mount::FileSystem::open("overlay").unwrap();
+    let images: Vec<OwnedFd> =
+        lower.iter().filter(|path| path.extension().is_some()).map(|path| mounted(path)).collect();
+    let mut images = images.iter();
+    let path = |path: &PathBuf| match path.extension() {
+        Some(_) => format!("/proc/self/fd/{}", images.next().unwrap().as_raw_fd()),
+        None => path.to_str().unwrap().to_owned(),
+    };
+    let empty = tempfile::tempdir().unwrap();
+    // Two at least.
+    let all = lower.iter().map(path).chain([empty.path().to_str().unwrap().to_owned()]);
+    all.collect::<Vec<_>>().iter().for_each(|path| overlay.set("lowerdir+", path).unwrap());
+    let mounted = overlay.mount(kernel::mount::Attributes::empty()).unwrap();
+    tree(Path::new(&format!("/proc/self/fd/{}/.", mounted.as_raw_fd())))
+}
+
+/// As `runtime` mounts it.
+fn mounted(image: &Path) -> OwnedFd {
+    match others(image) {
+        Some(others) => kernel::mount::erofs_files(image, &others).unwrap(),
+        None => kernel::mount::erofs_image(image).unwrap(),
+    }
+}
+
+/// What a merged image refers to.
+fn others(image: &Path) -> Option<Vec<PathBuf>> {
+    let above = image.parent().unwrap();
+    let list = std::fs::read_to_string(above.join("devices")).ok()?;
+    Some(list.lines().map(|line| above.join(line)).collect())
+}
+
+/// Three ways to one tree: directories, images, and one image that is merged of these.
+#[test]
+fn a_merged_image_shows_what_overlayfs_shows_of_the_layers() {
+    let base = tempfile::tempdir().unwrap();
+    let Some(stores) = stores(base.path()) else { return };
+    let archives = chained();
+    let [directories, ids] = stores.each_ref().map(|store| {
+        archives.iter().map(|archive| store.layers().import(None, &archive[..]).unwrap().diff_id).collect::<Vec<_>>()
+    });
+    assert_eq!(directories, ids);
+    let [directories, images] = &stores;
+    assert!(!directories.layers().merge(&ids).unwrap() && !images.layers().merge(&ids[..1]).unwrap());
+    let apart = images.layers().lower(&ids).unwrap();
+    // overlayfs refuses one that is there twice.
+    assert_eq!(apart.len(), ids.len() - 1);
+    if !images.layers().merge(&ids).unwrap() {
+        return println!("SKIP: images are mounted by loop devices here");
+    }
+    let lower = images.layers().lower(&ids).unwrap();
+    let [merged] = &lower[..] else { panic!("{lower:?}") };
+    assert!(merged.ends_with(format!("merged/{}/merged.erofs", Layers::merged_name(&ids).hex())));
+    fsck(merged, &others(merged).unwrap());
+    let unlike = |mut tree: BTreeMap<String, Seen>| {
+        for (name, seen) in &mut tree {
+            // As in `same`; and what no member describes.
+            seen.sparse = false;
+            if matches!(
+                name.as_str(),
+                "bin"
+                    | "files"
+                    | "etc"
+                    | "etc/hidden"
+                    | "made"
+                    | "usr"
+                    | "kept"
+                    | "kept/deep"
+                    | "lib"
+                    | "lib/again"
+                    | "."
+                    | "turned"
+            ) {
+                seen.mtime = (0, 0);
+            }
+        }
+        tree
+    };
+    let [of_directories, mut of_images, of_merged] =
+        [&directories.layers().lower(&ids).unwrap(), &apart, &lower].map(|lower| unlike(shown(lower)));
+    // Inodes of two images have the same numbers on different devices.
+    of_images.values_mut().zip(of_merged.values()).for_each(|(seen, other)| seen.same_as.clone_from(&other.same_as));
+    for others in [&of_directories, &of_images] {
+        assert_eq!(others.keys().collect::<Vec<_>>(), of_merged.keys().collect::<Vec<_>>());
+        for (name, seen) in &of_merged {
+            assert!(*seen == others[name], "{name}: {seen:.600?} {:.600?}", others[name]);
+        }
+    }
+    // By itself as well: no marks of overlayfs are left.
+    let alone = mounted(merged);
+    let alone = unlike(tree(Path::new(&format!("/proc/self/fd/{}/.", alone.as_raw_fd()))));
+    for (name, seen) in &alone {
+        assert!(*seen == of_merged[name], "{name}: {seen:.600?}");
+    }
+    assert_eq!(alone.len(), of_merged.len());
+}
+
+/// What is merged is of these very images: others in their place are not mistaken for them.
+#[test]
+fn a_merged_image_is_used_while_its_layers_are_what_they_were() {
+    let base = tempfile::tempdir().unwrap();
+    let Some([_, store]) = stores(base.path()) else { return };
+    let layers = store.layers();
+    let import = |archive: &[u8]| layers.import(None, archive).unwrap().diff_id;
+    let archives = [Tar::default().file("a", "1").end(), Tar::default().file("b", "2").end()];
+    let ids = archives.each_ref().map(|archive| import(archive));
+    if !layers.merge(&ids).unwrap() {
+        return println!("SKIP: images are mounted by loop devices here");
+    }
+    let first = std::fs::read(&layers.lower(&ids).unwrap()[0]).unwrap();
+    assert!(layers.check_merged().unwrap().iter().all(|merged| merged.whole));
+    // Stored again: another file, if with the same bytes.
+    layers.remove(&ids[1]).unwrap();
+    assert!(!layers.check_merged().unwrap().iter().any(|merged| merged.whole));
+    import(&archives[1]);
+    assert_eq!(layers.lower(&ids).unwrap().len(), 2);
+    assert!(layers.merge(&ids).unwrap());
+    let again = layers.lower(&ids).unwrap();
+    assert!(std::fs::read(&again[0]).unwrap() == first);
+    // Damage is found, and what is torn by a power cut is made again.
+    let mut damaged = first.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    damaged[4000] ^= 1;
+    std::fs::remove_file(&again[0]).unwrap();
+    std::fs::write(&again[0], &damaged).unwrap();
+    let found = layers.check_merged().unwrap();
+    assert!(found.len() == 1 && !found[0].whole, "{found:?}");
+    layers.remove_merged(&found[0].name).unwrap();
+    assert!(layers.check_merged().unwrap().is_empty());
+    assert_eq!(layers.lower(&ids).unwrap().len(), 2);
+    assert!(layers.merge(&ids).unwrap());
+    layers.retain_merged(&[Layers::merged_name(&ids).hex().to_owned()].into()).unwrap();
+    assert_eq!(layers.lower(&ids).unwrap().len(), 1);
+    layers.retain_merged(&std::collections::BTreeSet::new()).unwrap();
+    assert_eq!(layers.lower(&ids).unwrap().len(), 2);
+    store.forget_marks(Some(&[Layers::merged_name(&ids)])).unwrap();
+    assert_eq!(std::fs::read_dir(store.path().join("unsettled")).unwrap().count(), 3);
+    assert_eq!(std::fs::read_dir(store.path().join("staging")).unwrap().count(), 0);
 }

@@ -50,8 +50,13 @@ fn damage_image(path: &std::path::Path, change: &str) {
     match change {
         "content" => bytes[at] ^= 0x20,
         "shorter" => bytes.truncate(4096),
-        // The inode before it.
-        _ => bytes[at - 64..at].fill(0),
+        // The first inode of a regular file of that size.
+        _ => {
+            let is_inode =
+                |part: &[u8]| part[4..6] == 0o100_644_u16.to_le_bytes() && part[8..16] == 7_u64.to_le_bytes();
+            let inode = bytes.windows(64).position(is_inode).unwrap();
+            bytes[inode..inode + 64].fill(0);
+        }
     }
     std::fs::write(path, bytes).unwrap();
 }

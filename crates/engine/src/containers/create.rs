@@ -190,6 +190,7 @@ impl Engine {
         crate::directories::make(&self.directories().container(&entry.id), 0o711)?;
         let writable = Writable::open(self.store()?, &entry.id).internal(|| cannot_make(entry))?;
         self.make_shifted_layers(&entry.settings)?;
+        self.merge_layers(&entry.settings)?;
         // Only with the container's own directories, as what it emptied later must stay so.
         self.prepare_volumes(entry, !writable.is_made())?;
         self.make_writable(entry)

@@ -86,6 +86,8 @@ impl Engine {
             store.blobs().put(bytes).map_err(|error| storing(&format!("cannot store blob {digest}"), error))?;
         }
         let layers: Vec<&Digest> = incoming.layers.iter().map(|layer| &layer.diff_id).collect();
+        let topmost_first: Vec<Digest> = layers.iter().rev().map(|&layer| layer.clone()).collect();
+        store.layers().merge(&topmost_first).map_err(|error| storing("cannot merge the layers", error))?;
         let mut size = 0;
         for layer in &incoming.layers {
             size +=

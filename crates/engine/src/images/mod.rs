@@ -7,6 +7,7 @@ mod history;
 mod import;
 mod lists;
 mod load;
+pub(crate) mod merged;
 mod prune;
 mod pull;
 mod push;

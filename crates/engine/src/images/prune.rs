@@ -71,6 +71,7 @@ impl Engine {
 
     /// The same for whoever holds the claim.
     pub(crate) fn collect_claimed(&self) -> Result<(Vec<Removed>, u64)> {
+        self.collect_merged()?;
         let (layers, blobs) = self.unnamed()?;
         let store = self.store()?;
         let (mut removed, mut reclaimed) = (Vec::new(), 0);

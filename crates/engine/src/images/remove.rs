@@ -129,6 +129,9 @@ impl Engine {
         let mut done = Vec::new();
         let database = self.database()?;
         let connection = database.read();
+        let mut gone: Vec<Digest> = row.layers.iter().filter_map(|layer| layer.parse().ok()).collect();
+        // First, so that there is none without its layers.
+        gone.extend(self.forget_merged(connection, &row.layers)?);
         for diff_id in row.layers.iter().rev() {
             if table::layer_in_use(connection, diff_id)? {
                 continue;
@@ -138,7 +141,6 @@ impl Engine {
                 done.push(Removed::Deleted(diff_id.clone()));
             }
         }
-        let mut gone: Vec<Digest> = row.layers.iter().filter_map(|layer| layer.parse().ok()).collect();
         for document in [&row.manifest, &row.id] {
             if !table::blob_in_use(connection, document)?
                 && let Ok(digest) = document.parse::<Digest>()

@@ -13,7 +13,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![storage_forms:
-    images_by_loop_device [Root], images_where_they_can_be [Root], an_image_is_sealed [Root], words_for_a_form [Root],
+    images_by_loop_device [Root], one_image_for_many_layers [Root], images_where_they_can_be [Root], an_image_is_sealed [Root], words_for_a_form [Root],
 ];
 
 /// A command with that word for the form of new layers.
@@ -108,6 +108,73 @@ fn images_by_loop_device(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["rmi", "-f", "busybox", "layers20"])?;
     same!(layers(sandbox)?.len(), 0);
     mounted.end()
+}
+
+/// The names of the merged images.
+fn merged(sandbox: &Sandbox) -> Result<Vec<String>> {
+    let Ok(entries) = fs::read_dir(sandbox.path("data/merged")) else { return Ok(vec![]) };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// The layers of an image are one image for whoever starts a container, with what a container of directories shows.
+fn one_image_for_many_layers(sandbox: &Sandbox) -> Result<()> {
+    let list = |image: &str| {
+        let id = sandbox.ok(["create", "--network", "none", image, "true"])?;
+        let archive = sandbox.path(&format!("files/{image}.tar")).display().to_string();
+        sandbox.ok(["export", "-o", &archive, &id])?;
+        sandbox.ok(["rm", &id])?;
+        host::succeed(Command::new("tar").args(["-tvf", &archive, "--numeric-owner", "--full-time"]))
+    };
+    fs::create_dir_all(sandbox.path("files"))?;
+    load(sandbox, "layers20", "directories")?;
+    let wanted = list("layers20")?;
+    sandbox.ok(["rmi", "layers20"])?;
+    load(sandbox, "layers20", "erofs")?;
+    let names = merged(sandbox)?;
+    let [name] = &names[..] else { return skip("images are not mounted from files here") };
+    same!(list("layers20")?, wanted);
+    if !Path::new("/bin/busybox").exists() {
+        return skip("no /bin/busybox to look into the image with");
+    }
+    let volume = "/bin/busybox:/busybox:ro";
+    let run = |script: &str| {
+        let words = ["run", "--rm", "--network", "none", "-v", volume, "layers20", "/busybox", "sh", "-c", script];
+        sandbox.ok(words)
+    };
+    // One lower directory.
+    let lower = run("/busybox mount -t proc none /proc 2>/dev/null; /busybox grep ' / ' /proc/mounts")?;
+    same!(lower.matches("lowerdir").count(), 1, "{lower}");
+    // An image of the same layers keeps it, and what is missing is made again.
+    sandbox.ok(["tag", "layers20", "another"])?;
+    sandbox.ok(["rmi", "layers20"])?;
+    sandbox.ok(["tag", "another", "layers20"])?;
+    same!(merged(sandbox)?, names);
+    fs::remove_dir_all(sandbox.path("data/merged"))?;
+    same!(run("echo runs")?, "runs");
+    same!(merged(sandbox)?, names);
+    contains!(sandbox.ok(["system", "check"])?, ": 0 problems");
+    // All that is on disk is told.
+    let data = ["blobs", "layers", "merged"].map(|name| sandbox.path("data").join(name));
+    let taken = host::succeed(Command::new("du").args(["-s", "-c", "-B1"]).args(&data))?;
+    let taken: u64 = taken.lines().last().and_then(|line| line.split_whitespace().next()).context("du")?.parse()?;
+    let told = sandbox.ok(["system", "df", "--format", "{{.Type}} {{.Size}}"])?;
+    let shown = told.lines().find_map(|line| line.strip_prefix("Images ")).context("no images")?;
+    let shown: f64 = shown.trim_end_matches("MB").parse().with_context(|| shown.to_owned())?;
+    ensure!((shown - taken as f64 / 1e6).abs() < 0.1, "{shown} MB are shown, {taken} bytes there");
+    // Damage is found; what is damaged goes, and the image stays.
+    let file = sandbox.path("data/merged").join(name).join("merged.erofs");
+    let mut bytes = fs::read(&file)?;
+    let last = bytes.len() - 600;
+    bytes[last] ^= 1;
+    fs::write(&file, &bytes)?;
+    contains!(sandbox.dhow(["system", "check"])?.stdout, &format!("the merged image {name} is damaged"));
+    sandbox.ok(["system", "check", "--repair"])?;
+    same!(merged(sandbox)?.len(), 0);
+    same!(run("echo runs")?, "runs");
+    same!(merged(sandbox)?, names);
+    sandbox.ok(["rmi", "-f", "another", "layers20"])?;
+    same!((merged(sandbox)?.len(), layers(sandbox)?.len()), (0, 0));
+    Ok(())
 }
 
 /// `prefer-erofs` without loop devices, on a file system that needs them: directories. `erofs` is refused there.

@@ -85,7 +85,7 @@ impl Bench<'_> {
         let mut found = Vec::new();
         for name in names(&data)? {
             match name.as_str() {
-                "layers" | "blobs" => {
+                "layers" | "blobs" | "merged" => {
                     let text = host::succeed(Command::new("du").args(["-s", "-B1"]).arg(data.join(&name)))?;
                     found.push(format!("{name} {}", text.split_whitespace().next().unwrap_or_default()));
                 }
