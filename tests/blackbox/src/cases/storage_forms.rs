@@ -13,7 +13,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![storage_forms:
-    images_by_loop_device [Root], one_image_for_many_layers [Root], images_where_they_can_be [Root], an_image_is_sealed [Root], words_for_a_form [Root],
+    images_by_loop_device [Root], one_image_for_many_layers [Root, Long], images_where_they_can_be [Root], an_image_is_sealed [Root], words_for_a_form [Root],
 ];
 
 /// A command with that word for the form of new layers.
@@ -218,6 +218,7 @@ fn an_image_is_sealed(sandbox: &Sandbox) -> Result<()> {
     same!(refused, Some(1), "EPERM for whoever writes");
     same!(sandbox.busybox(&["--network", "none"], "echo runs")?, "runs");
     contains!(sandbox.ok(["system", "check"])?, ": 0 problems");
+    a_merged_image_is_sealed(sandbox)?;
     // A copy is sealed again when it is used.
     let bytes = fs::read(&image)?;
     fs::remove_file(&image)?;
@@ -238,6 +239,30 @@ fn an_image_is_sealed(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.busybox(&["--network", "none"], "echo runs")?, "runs");
     sandbox.ok(["rmi", "busybox"])?;
     mounted.end()
+}
+
+/// So is what is merged of two layers.
+fn a_merged_image_is_sealed(sandbox: &Sandbox) -> Result<()> {
+    sandbox.ok(["run", "--name", "made", "--network", "none", "busybox", "cp", "/bin/busybox", "/other"])?;
+    with_form(sandbox, "erofs", &["commit", "made", "second"])?.success()?;
+    sandbox.ok(["rm", "made"])?;
+    let run = ["run", "--rm", "--network", "none", "second", "echo", "runs"];
+    same!(sandbox.ok(run)?, "runs");
+    let names = merged(sandbox)?;
+    let [name] = &names[..] else { return Ok(()) };
+    let file = sandbox.path("data/merged").join(name).join("merged.erofs");
+    ensure!(fs::File::options().write(true).open(&file).is_err(), "the merged image is not sealed");
+    let mut other = fs::read(&file)?;
+    other[0] ^= 1;
+    fs::remove_file(&file)?;
+    fs::write(&file, &other)?;
+    sandbox.dhow(run)?.fails(125, &["fs-verity"])?;
+    contains!(sandbox.dhow(["system", "check"])?.stdout, &format!("the merged image {name} is damaged"));
+    sandbox.ok(["system", "check", "--repair"])?;
+    same!(sandbox.ok(run)?, "runs");
+    sandbox.ok(["rmi", "second"])?;
+    same!(merged(sandbox)?.len(), 0);
+    Ok(())
 }
 
 fn words_for_a_form(sandbox: &Sandbox) -> Result<()> {
