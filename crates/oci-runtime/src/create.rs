@@ -164,7 +164,7 @@ pub(crate) fn begin(store: &Store, id: &str, options: &CreateOptions, detached: 
         return Err(Error::refused(format!("the root file system {} is not a directory", rootfs.display())));
     }
     if let Some(sets) = spec.process.as_ref().and_then(|process| process.capabilities.as_ref()) {
-        warn_of_ambient(sets, &options.progress);
+        warn_of_capabilities(sets, &options.progress);
     }
     let mut container = store.make(id)?;
     container.record = Record {
@@ -181,8 +181,16 @@ pub(crate) fn begin(store: &Store, id: &str, options: &CreateOptions, detached: 
     Ok((container, plan))
 }
 
-/// What capabilities(7) does not allow is left out of the set, which a caller should hear of.
-pub(crate) fn warn_of_ambient(sets: &LinuxCapabilities, progress: &Progress) {
+/// What cannot be granted is left out of the set, which a caller should hear of (config.md, "Linux Process"; capabilities(7)).
+pub(crate) fn warn_of_capabilities(sets: &LinuxCapabilities, progress: &Progress) {
+    let all = [&sets.bounding, &sets.effective, &sets.inheritable, &sets.permitted, &sets.ambient];
+    let mut unknown: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
+    unknown.retain(|name| kernel::capabilities::by_name(name).is_none());
+    unknown.sort_unstable();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        progress.warn(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+    }
     for name in &sets.ambient {
         if !sets.inheritable.contains(name) || !sets.permitted.contains(name) {
             progress.warn(&format!("can't raise ambient capability {name}: operation not permitted"));
@@ -211,7 +219,8 @@ fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> 
     let say = &options.progress;
     say.say(|| format!("nsexec container setup: new namespaces {:?}", plan.namespaces.new));
     if let Some(filter) = &plan.process.filter {
-        say.say(|| format!("seccomp filter flags: {}", filter.flags));
+        // Without SECCOMP_FILTER_FLAG_TSYNC, as runc counts them.
+        say.say(|| format!("seccomp filter flags: {}", filter.flags & !1));
     }
     let door = Door::make(container.directory(), DOOR)?;
     let created = runtime::create_behind(plan, Stdio::Inherit, &door, |new| Ok(lend_devices(plan, new)?))?;

@@ -73,7 +73,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     }
     let process = process(&container, options)?;
     if let Some(sets) = &process.capabilities {
-        crate::create::warn_of_ambient(sets, &options.progress);
+        crate::create::warn_of_capabilities(sets, &options.progress);
     }
     let plan_options = PlanOptions {
         preserve_descriptors: options.inherited.total(),
@@ -101,6 +101,9 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     options
         .progress
         .say(|| format!("nsexec container setup: joining the namespaces of process {}", pid.as_raw_nonzero()));
+    if let Some((while_joining, _)) = &plan.process.affinity {
+        options.progress.say(|| format!("nsexec container setup: affinity: {}", cpu_mask(while_joining)));
+    }
     let started = runtime::exec(&plan, std::os::fd::AsFd::as_fd(&target), pid, stdio)?;
     options.progress.say(|| {
         let pid = started.pid.as_raw_nonzero();
@@ -167,6 +170,12 @@ fn own_process(container: &Container, options: &ExecOptions) -> Result<Process> 
         }
     }
     Ok(process)
+}
+
+/// As one number, in the form that runc has it.
+fn cpu_mask(words: &[u64]) -> String {
+    let digits: String = words.iter().rev().map(|word| format!("{word:016x}")).collect();
+    format!("0x{}", digits.trim_start_matches('0'))
 }
 
 /// The directories that the process is put into.

@@ -89,6 +89,10 @@ fn assemble(
     let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
+        // As with runc, they begin in the container's root.
+        rustix::process::fchdir(&built.root)
+            .map_err(|errno| SystemCall::new("fchdir(<root>)", errno))
+            .during(|| "call createContainer hooks")?;
         hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
     }
     let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;
@@ -118,6 +122,7 @@ fn assemble(
 
 /// First, while this process still has its rights over the host's files.
 fn join_cgroup(plan: &Plan, born_in_cgroup: bool) -> Result<()> {
+    identity::bind_to_no_cpu();
     match plan.namespaces.is_new(LinuxNamespaceType::User) {
         // Its maker sets the rest.
         true => join::enter_cgroup(&plan.cgroup, born_in_cgroup),

@@ -9,16 +9,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kernel::error::Error as SystemCall;
+use kernel::signals::Blocked;
 use oci::runtime::ContainerState;
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 use crate::channel::{Channel, Down, Up};
 use crate::error::{During, Error, Result};
 use crate::plan::{FilterPlan, ProcessPlan};
 use crate::supervisor::{self, Supervisor};
+
+/// What ends a container that has not been started, beside what nobody can hold back.
+const ENDING: [i32; 4] = [Signal::HUP.as_raw(), Signal::INT.as_raw(), Signal::QUIT.as_raw(), Signal::TERM.as_raw()];
 
 /// Where a container will be started from.
 #[derive(Debug)]
@@ -42,11 +47,24 @@ impl Door {
         work().during(|| "make the socket from which the container is started")
     }
 
-    /// Waits for somebody who starts the container.
+    /// Waits for somebody who starts the container, or a signal that ends it: the first process of a pid namespace is deaf
+    /// to one that it does not wait for (pid_namespaces(7)), and would wait on.
     pub(crate) fn wait(&self) -> Result<Channel> {
+        let call = |error: std::io::Error| {
+            SystemCall::new("signalfd4(<while waiting>)", Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        };
+        let step = || "wait for the start";
+        let signals = Blocked::new(&ENDING).map_err(call).during(step)?;
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))
+            .map_err(|errno| SystemCall::new("poll(<door>, <signals>)", errno))
+            .during(step)?;
+        if let Some(delivered) = signals.next().map_err(call).during(step)? {
+            return Err(Error::Vanished(format!("signal {} ended it before it was started", delivered.signal)));
+        }
         let accept = || rustix::net::accept_with(self.listener.as_fd(), SocketFlags::CLOEXEC);
         let connection = rustix::io::retry_on_intr(accept).map_err(|errno| SystemCall::new("accept4(<door>)", errno));
-        connection.during(|| "wait for the start").map(Channel::of)
+        connection.during(step).map(Channel::of)
     }
 }
 

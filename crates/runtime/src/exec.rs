@@ -124,11 +124,14 @@ fn forerun(
     born_in_cgroup: bool,
 ) -> i32 {
     let work = || -> Result<()> {
-        let (while_joining, afterwards) = plan.process.affinity.as_ref().map_or((&[][..], &[][..]), |(a, b)| (a, b));
-        identity::bind_to_cpus(while_joining)?;
+        let affinity = plan.process.affinity.as_ref();
+        match affinity {
+            Some((while_joining, _)) => identity::bind_to_cpus(while_joining)?,
+            None => identity::bind_to_no_cpu(),
+        }
         join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?;
         // In the cgroup now, whose cpuset may have changed it.
-        identity::bind_to_cpus(afterwards)?;
+        affinity.map_or(Ok(()), |(_, afterwards)| identity::bind_to_cpus(afterwards))?;
         // Before anybody inside can see this process: not to be traced, its descriptors not to be opened
         // (CVE-2016-9962). After the writes to procfs, whose files belong to nobody from here on.
         kernel::prctl::set_dumpable(false).during(|| "hide from the container's processes")?;

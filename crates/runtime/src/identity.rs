@@ -12,6 +12,9 @@ use crate::plan::{CapabilityPlan, FilterPlan, ProcessPlan, UserPlan};
 use crate::program;
 use crate::users::{self, User};
 
+/// sched.h.
+const SCHED_DEADLINE: u32 = 6;
+
 /// Numbers for the user of a plan.
 pub(crate) fn resolve(process: &ProcessPlan, root: BorrowedFd<'_>) -> Result<User> {
     match &process.user {
@@ -45,6 +48,14 @@ pub(crate) fn bind_to_cpus(bits: &[u64]) -> Result<()> {
         .during(|| "bind to the given CPUs")
 }
 
+/// On whichever CPUs the cgroup has: what its maker is bound to is not meant for a container (taskset(1), `CPUAffinity=` of a
+/// service). Where that is refused it stays as it was.
+pub(crate) fn bind_to_no_cpu() {
+    let mut set = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|number| set.set(number));
+    rustix::thread::sched_setaffinity(None, &set).ok();
+}
+
 pub(crate) fn schedule(process: &ProcessPlan) -> Result<()> {
     if let Some(plan) = &process.scheduling {
         let scheduling = Scheduling {
@@ -56,7 +67,11 @@ pub(crate) fn schedule(process: &ProcessPlan) -> Result<()> {
             deadline: plan.deadline,
             period: plan.period,
         };
-        prctl::set_scheduling(&scheduling).during(|| "set the scheduling policy")?;
+        prctl::set_scheduling(&scheduling).during(|| match plan.policy {
+            // sched_setattr(2): the kernel admits no deadlines to a process that may not run on all CPUs of its domain.
+            SCHED_DEADLINE => "set the scheduling policy (process scheduler can't be used together with AllowedCPUs or another cpuset)",
+            _ => "set the scheduling policy",
+        })?;
     }
     if let Some((class, level)) = process.io_priority {
         prctl::set_io_priority(class, level).during(|| "set the I/O priority")?;
@@ -106,15 +121,16 @@ pub(crate) fn become_user(process: &ProcessPlan, user: &User) -> Result<()> {
 /// Sets the four sets that are left. What the runtime does not have itself cannot be given and is left out, as in runc:
 /// `--privileged` inside another container means all that there is.
 pub(crate) fn limit_capabilities(process: &ProcessPlan) -> Result<()> {
-    let Some(CapabilityPlan { effective, permitted, inheritable, ambient, .. }) = process.capabilities else {
+    let Some(CapabilityPlan { bounding, effective, permitted, inheritable, ambient }) = process.capabilities else {
         return Ok(());
     };
     let step = || "set the capabilities";
-    let available = capabilities::current().during(step)?.permitted;
-    let own = |set: Set| set.intersection(available);
-    capabilities::set(Thread { effective: own(effective), permitted: own(permitted), inheritable: own(inheritable) })
-        .during(step)?;
-    capabilities::set_ambient(own(ambient)).during(step)
+    let now = capabilities::current().during(step)?;
+    let own = |set: Set| set.intersection(now.permitted);
+    // capset(2): nothing becomes inheritable that the bounding set, which is limited by now, does not have.
+    let inheritable = own(inheritable).intersection(bounding.union(now.inheritable));
+    capabilities::set(Thread { effective: own(effective), permitted: own(permitted), inheritable }).during(step)?;
+    capabilities::set_ambient(own(ambient).intersection(inheritable)).during(step)
 }
 
 /// Gives the descriptor on which a supervisor answers, if the filter asks for one.

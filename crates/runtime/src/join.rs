@@ -15,6 +15,7 @@ use rustix::process::Pid;
 use crate::channel::Up;
 use crate::child::{self, Context};
 use crate::error::{During, Error, Result};
+use crate::identity;
 use crate::plan::{CgroupPlan, NamespacePlan, ProcessPlan};
 
 pub(crate) fn kind(kind: LinuxNamespaceType) -> Namespaces {
@@ -83,6 +84,7 @@ pub(crate) fn forerun(
     born_in_cgroup: bool,
 ) -> i32 {
     let work = || -> Result<()> {
+        identity::bind_to_no_cpu();
         // Before the namespaces: a joined user namespace takes away the right to both.
         before_namespaces(&context.plan.process, &context.plan.cgroup, born_in_cgroup)?;
         enter(joined)?;

@@ -318,8 +318,8 @@ fn bind(
     if maps && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
         return wrong(format!("mounts[{index}].uidMappings"), "needs mappings of user and group ids");
     }
-    // As mount(8) and runc understand it, `rw` on a bind mount takes nothing away: a read-only source stays so. In a user
-    // namespace the kernel would refuse to clear it.
+    // `rw` on a bind mount takes nothing away: a read-only source stays so, as what is there with `nosuid` stays without
+    // programs of others. (runc clears whatever is not named.) In a user namespace the kernel would refuse to clear it.
     sorted.attributes.clear &= kernel::mount::Attributes::MOUNT_ATTR__ATIME.bits();
     let recursive_map = sorted.id_map.unwrap_or(false);
     let id_map = match (maps, sorted.id_map) {

@@ -42,8 +42,9 @@ fn attribute(name: &str) -> Option<(Attributes, Attributes)> {
         "nosymfollow" => (Attributes::MOUNT_ATTR_NOSYMFOLLOW, none),
         "symfollow" => (none, Attributes::MOUNT_ATTR_NOSYMFOLLOW),
         "noatime" => (Attributes::MOUNT_ATTR_NOATIME, time),
-        "strictatime" | "norelatime" => (Attributes::MOUNT_ATTR_STRICTATIME, time),
-        "relatime" | "atime" | "nostrictatime" => (none, time),
+        "strictatime" => (Attributes::MOUNT_ATTR_STRICTATIME, time),
+        // What is taken away leaves the kernel's own choice, which has been relatime since Linux 2.6.30 (mount(8)).
+        "relatime" | "norelatime" | "atime" | "nostrictatime" => (none, time),
         _ => return None,
     })
 }
@@ -158,6 +159,13 @@ mod tests {
         for name in mount_option_names() {
             assert!(sort(std::slice::from_ref(&name)).data.is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn without_relatime_the_kernel_chooses() {
+        let sorted = sort(&["norelatime", "rnorelatime"].map(str::to_owned));
+        let (own, time) = (sorted.attributes, Attributes::MOUNT_ATTR__ATIME.bits());
+        assert_eq!((own.set, own.clear, own.set_below, own.clear_below), (0, time, 0, time));
     }
 
     #[test]

@@ -38,9 +38,8 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
             .during(|| "keep the container's root")?,
         None => detached(&plan.root, None, prepared.images()?)?,
     };
-    // Over the host's root directory, because pivot_root wants a mount point and that one always exists.
-    let host_root = open_directory(Path::new("/"))?;
-    mount::attach(root.as_fd(), host_root.as_fd()).during(|| "attach the container's root")?;
+    let place = open_directory(place(plan))?;
+    mount::attach(root.as_fd(), place.as_fd()).during(|| "attach the container's root")?;
     if plan.root.propagation.is_some_and(crate::plan::Propagate::is_shared) {
         mounts::make_private(root.as_fd()).during(|| "attach the container's root")?;
     }
@@ -67,6 +66,20 @@ pub(crate) fn assemble(plan: &Plan, prepared: &Prepared, channel: &Channel) -> R
     mask::make_read_only(plan, root.as_fd())?;
     mask::hide(plan, root.as_fd())?;
     Ok(Built { root, procfs, terminal })
+}
+
+/// Where the root is attached: over the host's root directory, because pivot_root wants a mount point and that one always exists.
+///
+/// Hooks that enter this mount namespace or run in it before the pivot find the host's files, and the container's root where its
+/// configuration says that it is: what they mount there is the container's. Not beneath a mount that the host would see it on.
+fn place(plan: &Plan) -> &Path {
+    let hooks = &plan.hooks;
+    let waited = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
+    let shared = plan.root.propagation.is_some_and(crate::plan::Propagate::is_shared);
+    match &plan.root.source {
+        RootSource::Directory { path } if waited && !shared && !plan.root.no_pivot => path,
+        _ => Path::new("/"),
+    }
 }
 
 /// Pivots into the root and detaches the host's.

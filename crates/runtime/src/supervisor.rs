@@ -53,10 +53,13 @@ pub(crate) fn hand_over(supervisor: Option<&Supervisor>, pid: Pid, listener: &Ow
     let socket = &supervisor.listener.socket;
     let fail = |call: &'static str| move |errno| SystemCall::new(format!("{call}({socket:?})"), errno);
     let work = || {
+        let step = || "hand the system call filter's listener to its supervisor";
         let kind = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-        let connection = kind.map_err(fail("socket"))?;
-        let address = SocketAddrUnix::new(socket).map_err(fail("sockaddr_un"))?;
-        rustix::net::connect(&connection, &address).map_err(fail("connect"))?;
+        let connection = kind.map_err(fail("socket")).during(step)?;
+        let address = SocketAddrUnix::new(socket).map_err(fail("sockaddr_un")).during(step)?;
+        rustix::net::connect(&connection, &address)
+            .map_err(fail("connect"))
+            .during(|| "hand over the system call filter's listener: failed to connect with seccomp agent")?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let descriptors = [listener.as_fd()];
@@ -65,6 +68,7 @@ pub(crate) fn hand_over(supervisor: Option<&Supervisor>, pid: Pid, listener: &Ow
         rustix::net::sendmsg(&connection, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL)
             .map_err(fail("sendmsg"))
             .map(drop)
+            .during(step)
     };
-    work().during(|| "hand the system call filter's listener to its supervisor")
+    work()
 }

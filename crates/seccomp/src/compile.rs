@@ -137,7 +137,7 @@ fn flags(wanted: &[Flag], notify: bool) -> u32 {
 fn lower<'a>(syscall: &LinuxSyscall, rules: &mut Vec<Rule<'a>>) -> Result<(), Error> {
     let first = || syscall.names.first().cloned().unwrap_or_default();
     if syscall.action == Action::Notify && syscall.names.iter().any(|name| name == "write") {
-        return Err(Error::Notify("for write: the message to the supervisor is one"));
+        return Err(Error::Notify("for the write syscall: the message to the supervisor is one"));
     }
     let answer = answer(syscall.names.first().map_or("", String::as_str), syscall.action, syscall.errno_ret)?;
     let calls: Vec<u16> = syscall.names.iter().filter_map(|name| names::row(name)).collect();

@@ -127,7 +127,8 @@ pub fn a_supervised_filter() {
     let plan = bundle.plan(&spec);
     let error = run(&plan).err().unwrap();
     assert!(
-        chain(&error).starts_with("hand the system call filter's listener to its supervisor: connect("),
+        chain(&error)
+            .starts_with("hand over the system call filter's listener: failed to connect with seccomp agent: connect("),
         "{}",
         chain(&error)
     );
