@@ -105,6 +105,9 @@ fn images_by_loop_device(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["export", "-o", &listed, &many])?;
     ensure!(host::succeed(Command::new("tar").args(["-tf", &listed]))?.lines().count() > 10_000, "files are missing");
     sandbox.ok(["rm", &many])?;
+    // Mounted in another container, of which the cgroup may open no device.
+    let mount = "type=image,source=layers20,target=/image";
+    same!(sandbox.busybox(&["--network", "none", "--mount", mount], "cat /image/data/newest")?, "20");
     sandbox.ok(["rmi", "-f", "busybox", "layers20"])?;
     same!(layers(sandbox)?.len(), 0);
     mounted.end()
@@ -144,6 +147,9 @@ fn one_image_for_many_layers(sandbox: &Sandbox) -> Result<()> {
     // One lower directory.
     let lower = run("/busybox mount -t proc none /proc 2>/dev/null; /busybox grep ' / ' /proc/mounts")?;
     same!(lower.matches("lowerdir").count(), 1, "{lower}");
+    let mount = "type=image,source=layers20,target=/image";
+    let words = ["run", "--rm", "--network", "none", "-v", volume, "--mount", mount, "layers20", "/busybox"];
+    same!(sandbox.ok([&words[..], &["cat", "/image/data/newest"]].concat())?, "20");
     // An image of the same layers keeps it, and what is missing is made again.
     sandbox.ok(["tag", "layers20", "another"])?;
     sandbox.ok(["rmi", "layers20"])?;
