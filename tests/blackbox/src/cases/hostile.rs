@@ -23,6 +23,7 @@ cases![hostile:
     cve_2021_30465_mount_points_are_exchanged, cve_2024_45310_nothing_is_made_outside_in_a_race,
     cve_2025_52565_console_is_a_link, cve_2025_52881_parameters_are_not_redirected [Root],
     cve_2019_19921_labels_are_not_redirected [Root], ghsa_3q8j_read_only_paths_are_exchanged,
+    ghsa_3q8j_what_is_covered_is_covered_by_itself,
     cve_2016_9962_a_joining_process_cannot_be_looked_into, cve_2023_25809_cgroups_are_read_only,
     cve_2025_47291_limits_hold_in_a_user_namespace [Root], cve_2025_65105_profiles_are_not_ignored,
     ghsa_g54h_devices_are_denied_by_default [Root], cve_2023_2431_an_empty_profile_is_none,
@@ -250,6 +251,34 @@ fn ghsa_3q8j_read_only_paths_are_exchanged(sandbox: &Sandbox) -> Result<()> {
         }
     }
     racer.ran()
+}
+
+/// What is made read-only is put over itself and nothing else, whatever the name led to in between: else one of the two is seen
+/// twice, and the other one not at all. The names stand still before anybody looks.
+fn ghsa_3q8j_what_is_covered_is_covered_by_itself(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "cat /volume/a/file /volume/b/file")?;
+    let volume = sandbox.path("files/volume");
+    for name in ["a", "b"] {
+        fs::create_dir_all(volume.join(name))?;
+        fs::write(volume.join(name).join("file"), name)?;
+    }
+    mounts(&mut bundle)?.push(json!({"destination": "/volume", "source": volume, "options": ["rbind"]}));
+    bundle.config["linux"]["readonlyPaths"] = json!(["/volume/a"]);
+    bundle.write()?;
+    for number in 0..20 {
+        let id = format!("c{number}");
+        let racer = Racer::new(volume.join("a"), volume.join("b"));
+        bundle.detached(&["create", &id])?;
+        racer.ran()?;
+        drop(racer);
+        let before = bundle.output().len();
+        bundle.oci(&["start", &id])?.success()?;
+        bundle.wait_for(&id, "stopped")?;
+        let seen = bundle.output().split_off(before);
+        ensure!(seen == "ab" || seen == "ba", "{number}: the container sees {seen:?}");
+        bundle.oci(&["delete", &id])?.success()?;
+    }
+    Ok(())
 }
 
 /// A process that joins may not be traced and its descriptors not be opened from inside before it is the program.
