@@ -230,6 +230,7 @@ const KERNEL_FACING: &[&str] = &[
     "limits::",
     "security::",
     "services::",
+    "oci_systemd::",
     "combinations::ipvlan",
     "combinations::sctp",
     "nfs::",
@@ -237,8 +238,15 @@ const KERNEL_FACING: &[&str] = &[
 ];
 
 /// The same for an ordinary user.
-const KERNEL_FACING_USER: &[&str] =
-    &["run::hello", "limits::", "rootless::", "services::", "users_of_users::set_user_id_bits_stay", "units::"];
+const KERNEL_FACING_USER: &[&str] = &[
+    "run::hello",
+    "limits::",
+    "rootless::",
+    "services::",
+    "oci_systemd::",
+    "users_of_users::set_user_id_bits_stay",
+    "units::",
+];
 
 /// What SELinux has a say in.
 const LABELLED: &[&str] = &["run::hello", "run::init_reaps", "security::selinux"];

@@ -2,6 +2,7 @@
 
 use oci::runtime::{ContainerState, LinuxSeccompAction};
 use runtime::PlanOptions;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, OnFile, Result};
 use crate::progress::Progress;
@@ -37,7 +38,10 @@ pub fn start_with(store: &Store, id: &str, progress: &Progress) -> Result<()> {
     // From here on it is not to be started a second time, whatever becomes of this process.
     let door = container.directory().join(DOOR);
     std::fs::remove_file(&door).on("remove", &door)?;
-    knock.start(filter.as_ref(), pid)?;
+    if let Err(error) = knock.start(filter.as_ref(), pid) {
+        wait_for_the_end(&container);
+        return Err(error.into());
+    }
     progress.say(|| "init: closing the pipe to signal completion: the program runs".to_owned());
     match &container.record.spec.hooks {
         // A failure is no reason to stop the container (runtime.md, "Lifecycle"); but it is told.
@@ -45,6 +49,15 @@ pub fn start_with(store: &Store, id: &str, progress: &Progress) -> Result<()> {
             Ok(runtime::run_hooks("poststart", &hooks.poststart, &container.state(ContainerState::Running))?)
         }
         None => Ok(()),
+    }
+}
+
+/// A process that has told why it cannot go on ends next; who hears of it may want to delete the container.
+fn wait_for_the_end(container: &Container) {
+    if let Ok(Some(process)) = container.open_process() {
+        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&limit))).ok();
     }
 }
 

@@ -90,9 +90,7 @@ fn assemble(
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
         // As with runc, they begin in the container's root.
-        rustix::process::fchdir(&built.root)
-            .map_err(|errno| SystemCall::new("fchdir(<root>)", errno))
-            .during(|| "call createContainer hooks")?;
+        go_to(&built.root)?;
         hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
     }
     let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;
@@ -118,6 +116,12 @@ fn assemble(
         )?;
     }
     execute(&plan.process, &inside, &ready, channel)
+}
+
+fn go_to(root: &OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root)
+        .map_err(|errno| SystemCall::new("fchdir(<root>)", errno))
+        .during(|| "call createContainer hooks")
 }
 
 /// First, while this process still has its rights over the host's files.

@@ -121,16 +121,15 @@ pub(crate) fn become_user(process: &ProcessPlan, user: &User) -> Result<()> {
 /// Sets the four sets that are left. What the runtime does not have itself cannot be given and is left out, as in runc:
 /// `--privileged` inside another container means all that there is.
 pub(crate) fn limit_capabilities(process: &ProcessPlan) -> Result<()> {
-    let Some(CapabilityPlan { bounding, effective, permitted, inheritable, ambient }) = process.capabilities else {
+    let Some(CapabilityPlan { effective, permitted, inheritable, ambient, .. }) = process.capabilities else {
         return Ok(());
     };
     let step = || "set the capabilities";
-    let now = capabilities::current().during(step)?;
-    let own = |set: Set| set.intersection(now.permitted);
-    // capset(2): nothing becomes inheritable that the bounding set, which is limited by now, does not have.
-    let inheritable = own(inheritable).intersection(bounding.union(now.inheritable));
-    capabilities::set(Thread { effective: own(effective), permitted: own(permitted), inheritable }).during(step)?;
-    capabilities::set_ambient(own(ambient).intersection(inheritable)).during(step)
+    let available = capabilities::current().during(step)?.permitted;
+    let own = |set: Set| set.intersection(available);
+    capabilities::set(Thread { effective: own(effective), permitted: own(permitted), inheritable: own(inheritable) })
+        .during(step)?;
+    capabilities::set_ambient(own(ambient)).during(step)
 }
 
 /// Gives the descriptor on which a supervisor answers, if the filter asks for one.

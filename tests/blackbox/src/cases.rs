@@ -53,6 +53,8 @@ mod network_growth;
 mod networks;
 mod nfs;
 mod oci;
+mod oci_habits;
+mod oci_systemd;
 mod old_kernels;
 mod ports;
 mod quotas;
@@ -133,6 +135,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         firewalld::CASES,
         firewalls::CASES,
         oci::CASES,
+        oci_habits::CASES,
+        oci_systemd::CASES,
         hardening::CASES,
         hostile::CASES,
         old_kernels::CASES,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 use serde_json::{Value, json};
 
 use crate::case::{cases, contains, same, skip};
@@ -23,6 +23,7 @@ cases![hostile:
     cve_2021_30465_mount_points_are_exchanged, cve_2024_45310_nothing_is_made_outside_in_a_race,
     cve_2025_52565_console_is_a_link, cve_2025_52881_parameters_are_not_redirected [Root],
     cve_2019_19921_labels_are_not_redirected [Root], ghsa_3q8j_read_only_paths_are_exchanged,
+    ghsa_3q8j_what_is_covered_is_covered_by_itself, cve_2025_31133_null_is_exchanged [Root],
     cve_2016_9962_a_joining_process_cannot_be_looked_into, cve_2023_25809_cgroups_are_read_only,
     cve_2025_47291_limits_hold_in_a_user_namespace [Root], cve_2025_65105_profiles_are_not_ignored,
     ghsa_g54h_devices_are_denied_by_default [Root], cve_2023_2431_an_empty_profile_is_none,
@@ -49,6 +50,11 @@ impl Racer {
             }
         });
         Self { stop, turns, thread: Some(thread) }
+    }
+
+    /// Waits until it has come to speed.
+    fn runs(&self) -> Result<()> {
+        host::until("names are exchanged", std::time::Duration::from_secs(20), || Ok(self.ran().ok()))
     }
 
     /// A race that nobody ran proves nothing.
@@ -249,6 +255,64 @@ fn ghsa_3q8j_read_only_paths_are_exchanged(sandbox: &Sandbox) -> Result<()> {
             fs::write(file, "as it was\n")?;
         }
     }
+    racer.ran()
+}
+
+/// What is made read-only is put over itself and nothing else, whatever the name led to in between: else one of the two is seen
+/// twice, and the other one not at all. The names stand still before anybody looks.
+fn ghsa_3q8j_what_is_covered_is_covered_by_itself(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "cat /volume/a/file /volume/b/file")?;
+    let volume = sandbox.path("files/volume");
+    for name in ["a", "b"] {
+        fs::create_dir_all(volume.join(name))?;
+        fs::write(volume.join(name).join("file"), name)?;
+    }
+    mounts(&mut bundle)?.push(json!({"destination": "/volume", "source": volume, "options": ["rbind"]}));
+    bundle.config["linux"]["readonlyPaths"] = json!(["/volume/a"]);
+    bundle.write()?;
+    for number in 0..20 {
+        let id = format!("c{number}");
+        let racer = Racer::new(volume.join("a"), volume.join("b"));
+        racer.runs()?;
+        bundle.detached(&["create", &id])?;
+        drop(racer);
+        let before = bundle.output().len();
+        bundle.oci(&["start", &id])?.success()?;
+        bundle.wait_for(&id, "stopped")?;
+        let seen = bundle.output().split_off(before);
+        ensure!(seen == "ab" || seen == "ba", "{number}: the container sees {seen:?}");
+        bundle.oci(&["delete", &id])?.success()?;
+    }
+    Ok(())
+}
+
+/// The null that a path is hidden with is the host's: in the container's own /dev another name takes its place all the time.
+fn cve_2025_31133_null_is_exchanged(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "stat -c %t:%T /etc/masked")?;
+    fs::write(bundle.path("rootfs/etc/masked"), "secret\n")?;
+    let devices = sandbox.path("files/dev");
+    fs::create_dir(&devices)?;
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        let device = rustix::fs::makedev(1, minor);
+        rustix::fs::mknodat(CWD, devices.join(name), FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)?;
+    }
+    symlink("/proc/sys/kernel/core_pattern", devices.join("other"))?;
+    let list = mounts(&mut bundle)?;
+    list.retain(|mount| !mount["destination"].as_str().unwrap_or_default().starts_with("/dev"));
+    list.push(json!({"destination": "/dev", "source": devices, "options": ["rbind"]}));
+    bundle.config["linux"]["maskedPaths"] = json!(["/etc/masked"]);
+    bundle.write()?;
+    let racer = Racer::new(devices.join("null"), devices.join("other"));
+    let mut masked = 0;
+    for number in 0..40 {
+        let output = bundle.oci(&["run", &format!("c{number}")])?;
+        // Where a link stands in the way of a device the container may be refused.
+        if output.code == 0 {
+            masked += 1;
+            same!(output.stdout, "1:3\n", "{number}");
+        }
+    }
+    ensure!(masked > 0, "no container ran");
     racer.ran()
 }
 

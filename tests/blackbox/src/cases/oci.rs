@@ -22,8 +22,7 @@ cases![oci:
     a_terminal_goes_to_the_console_socket, pidfd_and_preserved_descriptors, kill_all_reaches_orphans [Root],
     pause_and_resume [Root], update_and_events [Root], processes_are_listed [Root],
     a_killed_create_leaves_what_delete_removes, two_starts_start_once, called_as_runc, documents,
-    bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root], cpus_of_the_caller_are_its_own,
-    a_container_that_waits_hears_signals, wrong_wishes_are_named, hooks_find_the_root_where_it_is_said_to_be [Root],
+    bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root],
 ];
 
 /// A bundle with busybox, and a state directory.
@@ -131,7 +130,8 @@ impl<'a> Bundle<'a> {
         })
     }
 
-    fn wait_for_output(&self, text: &str) -> Result<()> {
+    /// Waits for it.
+    pub fn wait_for_output(&self, text: &str) -> Result<()> {
         host::until(&format!("{text:?} in the output"), self.sandbox.seconds(10), || {
             Ok(self.output().contains(text).then_some(()))
         })
@@ -603,119 +603,5 @@ fn the_root_is_entered_without_pivot(sandbox: &Sandbox) -> Result<()> {
     let output = bundle.oci(&["run", "--no-pivot", "one"])?.success()?;
     contains!(output, "bin\ndev\netc\nproc\nsys\ntmp\n");
     contains!(output, "No such file");
-    Ok(())
-}
-
-/// Nobody who is bound to one CPU (taskset, a service with `CPUAffinity=`) binds containers to it; an exec can ask for it.
-fn cpus_of_the_caller_are_its_own(sandbox: &Sandbox) -> Result<()> {
-    let wanted = fs::read_to_string("/proc/self/status")?;
-    let wanted = wanted.lines().find(|line| line.starts_with("Cpus_allowed_list:")).context("no Cpus_allowed_list")?;
-    if !wanted.contains(['-', ',']) {
-        return skip("one CPU");
-    }
-    let mut bundle = Bundle::new(sandbox, "cat /proc/self/status; sleep 1000")?;
-    let bound = |words: &[&str], bundle: &Bundle<'_>| {
-        let command = bundle.command(words);
-        let mut bound = Command::new("taskset");
-        bound.args(["--cpu-list", "0"]).arg(command.get_program()).args(command.get_args());
-        bound.current_dir(bundle.path("")).stdin(Stdio::null());
-        bound
-    };
-    let file = || fs::File::options().append(true).create(true).open(sandbox.path("files/output"));
-    let status = bound(&["run", "-d", "one"], &bundle).stdout(file()?).stderr(file()?).status()?;
-    ensure!(status.success(), "{}", bundle.output());
-    bundle.wait_for_output(&format!("{wanted}\n"))?;
-    let output = sandbox.finish_command(bound(&["exec", "one", "cat", "/proc/self/status"], &bundle), "")?.success()?;
-    contains!(output, format!("{wanted}\n"));
-    bundle.config["process"]["execCPUAffinity"] = json!({"initial": "0-1", "final": "1"});
-    bundle.config["process"]["args"] = json!(["cat", "/proc/self/status"]);
-    fs::write(bundle.path("process.json"), bundle.config["process"].to_string())?;
-    let output = bundle.oci(&["--debug", "exec", "--process", "process.json", "one"])?;
-    same!(output.code, 0);
-    contains!(output.stdout, "Cpus_allowed_list:\t1\n");
-    contains!(output.stderr, "nsexec container setup: affinity: 0x3");
-    Ok(())
-}
-
-/// The first process of a pid namespace is deaf to a signal that it does not wait for: it would stay, and so would whoever
-/// asked it to end.
-fn a_container_that_waits_hears_signals(sandbox: &Sandbox) -> Result<()> {
-    let bundle = Bundle::new(sandbox, "sleep 1000")?;
-    for signal in ["TERM", "INT", "HUP", "QUIT"] {
-        bundle.detached(&["create", signal])?;
-        same!(bundle.state(signal)?["status"], "created");
-        bundle.oci(&["kill", signal, signal])?.success()?;
-        bundle.wait_for(signal, "stopped")?;
-        bundle.oci(&["start", signal])?.fails(1, &["stopped"])?;
-        bundle.oci(&["delete", signal])?.success()?;
-    }
-    // One that is started goes on as before: what was held back while it waited is not for its program.
-    bundle.script("trap 'echo heard' TERM; echo ready; while true; do sleep 0.1; done")?;
-    bundle.detached(&["create", "one"])?;
-    bundle.oci(&["start", "one"])?.success()?;
-    bundle.wait_for_output("ready")?;
-    bundle.oci(&["kill", "one", "TERM"])?.success()?;
-    bundle.wait_for_output("heard")
-}
-
-/// In the words that are looked for by those who had runc before.
-fn wrong_wishes_are_named(sandbox: &Sandbox) -> Result<()> {
-    let mut bundle = Bundle::new(sandbox, "true")?;
-    let notify = |syscall: &str, socket: &str| {
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
-            "listenerPath": socket, "syscalls": [{"names": [syscall], "action": "SCMP_ACT_NOTIFY"}]})
-    };
-    let socket = sandbox.path("files/nobody.sock").display().to_string();
-    bundle.config["linux"]["seccomp"] = notify("write", &socket);
-    bundle.write()?;
-    bundle.oci(&["run", "one"])?.fails(1, &["SCMP_ACT_NOTIFY cannot be used for the write syscall"])?;
-    bundle.config["linux"]["seccomp"] = notify("mkdir", &socket);
-    bundle.config["process"]["noNewPrivileges"] = json!(true);
-    bundle.write()?;
-    bundle.oci(&["run", "one"])?.fails(1, &["failed to connect with seccomp agent", "nobody.sock"])?;
-    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [],
-        "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]});
-    bundle.write()?;
-    let output = bundle.oci(&["--debug", "run", "one"])?;
-    same!(output.code, 0, "{}", output.stderr);
-    contains!(output.stderr, "seccomp filter flags: 2");
-    // The rest is granted: what the bounding set does not have cannot be inherited either.
-    for set in ["bounding", "effective", "inheritable"] {
-        bundle.config["process"]["capabilities"][set] = json!(["CAP_NOBODY_HAS", "CAP_KILL"]);
-    }
-    bundle.config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL", "CAP_CHOWN"]);
-    bundle.config["process"]["capabilities"]["permitted"] = json!(["CAP_KILL", "CAP_CHOWN"]);
-    bundle.config["process"]["args"] = json!(["cat", "/proc/self/status"]);
-    bundle.write()?;
-    let output = bundle.oci(&["run", "one"])?;
-    same!(output.code, 0, "{}", output.stderr);
-    contains!(output.stderr, "ignoring unknown or unavailable capabilities: [CAP_NOBODY_HAS]");
-    contains!(output.stdout, "CapInh:\t0000000000000020");
-    Ok(())
-}
-
-/// As hooks do that give a container devices and libraries of the host: they enter its mount namespace, or run in it, and mount
-/// beneath the root's path.
-fn hooks_find_the_root_where_it_is_said_to_be(sandbox: &Sandbox) -> Result<()> {
-    let mut bundle = Bundle::new(sandbox, "cat /given /etc/given")?;
-    let (place, given) = (bundle.path("rootfs"), sandbox.path("files/given"));
-    fs::write(&given, "of the host\n")?;
-    for name in ["given", "etc/given"] {
-        fs::write(place.join(name), "")?;
-    }
-    let (root, given) = (place.display().to_string(), given.display().to_string());
-    let hook = |script: String| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]);
-    let entering = format!(
-        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); exec nsenter -m -t $pid mount --bind {given} {root}/given"
-    );
-    for kind in ["prestart", "createRuntime"] {
-        bundle.config["hooks"] = json!({(kind): hook(entering.clone()),
-            "createContainer": hook(format!("exec mount --bind {given} ./etc/given"))});
-        bundle.write()?;
-        let output = bundle.oci(&["run", kind])?;
-        same!((output.code, output.stdout.as_str()), (0, "of the host\nof the host\n"), "{kind}: {}", output.stderr);
-        ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains(&root), "mounted on the host");
-        same!(fs::read_to_string(place.join("given"))?, "");
-    }
     Ok(())
 }
