@@ -29,6 +29,13 @@ struct Session {
     changed: Instant,
 }
 
+impl Session {
+    /// Its client has heard that it is being started, and the container does not know of it yet.
+    fn is_on_its_way(&self) -> bool {
+        self.started && self.pid == 0 && self.exit_code.is_none()
+    }
+}
+
 /// All sessions that were made here.
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -38,6 +45,11 @@ pub struct Sessions {
 
 /// How long a session that has ended, or was never started, can be asked about.
 const KEPT: Duration = Duration::from_secs(600);
+/// The exit code of a session that could not be started, for no reason of its program.
+const NOT_STARTED: i32 = 128;
+/// How long a resize waits for a session that is being started, and how often it looks; as long as Docker's.
+const STARTING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
 /// Sessions from which on the old ones are looked for.
 const MANY: usize = 128;
 
@@ -236,9 +248,12 @@ pub async fn start(mut context: Context, id: &str) -> Result<Reply, Failure> {
     let (shared, upgrade, id) = (context.shared.clone(), context.upgrade, id.to_owned());
     tokio::spawn(async move {
         // Started when the answer's head has been sent.
-        if let Ok(mut client) = Client::take(upgrade).await {
-            run(&shared, &id, session.container, options, joining, &mut client).await;
-            client.close().await;
+        match Client::take(upgrade).await {
+            Ok(mut client) => {
+                run(&shared, &id, session.container, options, joining, &mut client).await;
+                client.close().await;
+            }
+            Err(_) => shared.execs.change(&id, |session| session.exit_code = Some(NOT_STARTED)),
         }
     });
     Ok(streams::upgraded(media_type))
@@ -267,7 +282,10 @@ async fn run(
             return;
         }
         Ok(Err(error)) => failed(shared, id, &error).message,
-        Err(failure) => failure.message,
+        Err(failure) => {
+            shared.execs.change(id, |session| session.exit_code = Some(NOT_STARTED));
+            failure.message
+        }
     };
     let line = format!("{said}\r\n");
     let mut bytes = Vec::new();
@@ -285,7 +303,7 @@ fn failed(shared: &Shared, id: &str, error: &engine::Error) -> Failure {
     let exit_code = match error.kind() {
         Kind::CommandNotFound => 127,
         Kind::CommandNotExecutable => 126,
-        _ => 128,
+        _ => NOT_STARTED,
     };
     shared.execs.change(id, |session| session.exit_code = Some(exit_code));
     let status = if error.kind() == Kind::Conflict { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
@@ -295,7 +313,7 @@ fn failed(shared: &Shared, id: &str, error: &engine::Error) -> Failure {
 /// `GET /exec/{id}/json`
 pub async fn inspect(context: Context, id: &str) -> Result<Reply, Failure> {
     let mut session = context.shared.execs.find_for(id, &context.peer)?;
-    if session.started && session.exit_code.is_none() {
+    if session.started && session.exit_code.is_none() && !session.is_on_its_way() {
         let (container, wanted) = (session.container.clone(), id.to_owned());
         let known = context.workers().quick(move |engine| engine.exec_state(&container, &wanted)).await;
         match known {
@@ -341,6 +359,11 @@ pub async fn resize(context: Context, id: &str) -> Result<Reply, Failure> {
     if !session.started {
         context.shared.execs.change(id, |session| session.options.size = Some(monitor::Size { rows, columns }));
         return Ok(reply::empty(StatusCode::OK));
+    }
+    // A client sends the size of its terminal as soon as it has the answer's head.
+    let patience = Instant::now() + STARTING;
+    while context.shared.execs.find(id)?.is_on_its_way() && Instant::now() < patience {
+        tokio::time::sleep(LOOK).await;
     }
     let wanted = id.to_owned();
     context.workers().quick(move |engine| engine.resize(&session.container, Some(&wanted), rows, columns)).await?;

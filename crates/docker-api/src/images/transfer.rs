@@ -201,11 +201,8 @@ pub async fn load(context: Context) -> Result<Reply, Failure> {
     let (loaded, ()) = tokio::join!(work, feed);
     let loaded = match loaded {
         Ok(loaded) => loaded,
-        // Docker has sent its status by then, and clients look for the failure in the content.
-        Err(failure) if failure.status == StatusCode::INTERNAL_SERVER_ERROR => {
-            return Ok(reply::text(StatusCode::OK, "application/json", last_object(&failure)));
-        }
-        Err(failure) => return Err(failure),
+        // Docker has sent its status by then, whatever is wrong with the archive, and clients look for the failure in the content.
+        Err(failure) => return Ok(reply::text(StatusCode::OK, "application/json", last_object(&failure))),
     };
     let mut text = String::new();
     for image in &loaded {

@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 use crate::server::{Server, read_head, status};
 
 cases![docker_streams:
-    heads_come_alone [Root], websocket, websocket_refusals, dial_stdio, metrics_and_log, sizes, what_a_registry_has, nothing_to_prune,
+    heads_come_alone [Root], a_session_that_begins [Root], websocket, websocket_refusals, dial_stdio, metrics_and_log, sizes, what_a_registry_has, nothing_to_prune,
 ];
 
 const BOX: [&str; 3] = ["--network", "none", "busybox"];
@@ -248,5 +248,28 @@ fn heads_come_alone(sandbox: &Sandbox) -> Result<()> {
         ensure!(piece.ends_with(b"x\n"), "{line}: {piece:?}");
     }
     sandbox.ok(["rm", "-f", "talker"])?;
+    Ok(())
+}
+
+/// A client with the head of an answer in hand asks about the session, which the container may not have yet: nothing is wrong with it.
+fn a_session_that_begins(sandbox: &Sandbox) -> Result<()> {
+    let server = ready(sandbox)?;
+    server.ok(&[&["run", "-d", "--name", "box"], &BOX[..], &["sleep", "1000"]].concat())?;
+    let document = r#"{"Cmd": ["sh", "-c", "sleep 0.2; stty size"], "AttachStdout": true, "Tty": true}"#;
+    for _ in 0..15 {
+        let session = server.ask("POST /containers/box/exec", document)?.1;
+        let id = session["Id"].as_str().context("no session")?;
+        let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+        let mut stream = server.send(&format!("POST /exec/{id}/start"), upgrade, r#"{"Tty": true}"#)?;
+        same!(status(&read_head(&mut stream)?)?, 101);
+        let (_, inspected) = server.ask(&format!("GET /exec/{id}/json"), "")?;
+        same!((&inspected["Running"], &inspected["ExitCode"]), (&json!(true), &Value::Null));
+        same!(server.ask(&format!("POST /exec/{id}/resize?h=30&w=100"), "")?.0, 200);
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        contains!(said, "30 100");
+        same!(server.ask(&format!("GET /exec/{id}/json"), "")?.1["ExitCode"], 0);
+    }
+    server.ok(&["rm", "-f", "box"])?;
     Ok(())
 }
