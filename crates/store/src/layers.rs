@@ -117,8 +117,11 @@ impl<'a> Layers<'a> {
         if self.store.backend == Backend::Directory {
             return Ok(None);
         }
+        if let Some(&blocks) = self.store.blocks.get() {
+            return Ok(Some(blocks));
+        }
         match image::try_mount(self.store)? {
-            Ok(blocks) => Ok(Some(blocks)),
+            Ok(blocks) => Ok(Some(*self.store.blocks.get_or_init(|| blocks))),
             Err(_) if self.store.or_directories => Ok(None),
             Err(error) => Err(StoreError::NoImages(error)),
         }

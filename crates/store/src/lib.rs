@@ -107,6 +107,7 @@ pub use writable::{Addition, Writable};
 use directory::Directory;
 use rustix::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// How owners, devices and overlay attributes can be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +128,8 @@ pub struct Store {
     backend: Backend,
     /// Directories in place of `backend` where that cannot be.
     or_directories: bool,
+    /// The blocks of new images, once they were tried: each mount and its end wait for other processors.
+    blocks: Arc<OnceLock<erofs::Blocks>>,
 }
 
 impl Store {
@@ -140,8 +143,14 @@ impl Store {
 
     fn open_in_boot(path: &Path, ownership: Ownership, boot_id: &str) -> Result<Store, StoreError> {
         let root = Directory::create_all(path)?;
-        let store =
-            Store { root, path: path.to_owned(), ownership, backend: Backend::Directory, or_directories: false };
+        let store = Store {
+            root,
+            path: path.to_owned(),
+            ownership,
+            backend: Backend::Directory,
+            or_directories: false,
+            blocks: Arc::default(),
+        };
         boot::check(&store, boot_id)?;
         Ok(store)
     }

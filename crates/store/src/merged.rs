@@ -33,7 +33,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 
 pub(crate) const NAME: &str = "merged";
@@ -170,19 +170,26 @@ impl Parts {
         }
         Ok((parts.images.len() > 1).then_some(parts))
     }
+
+    /// The list for `runtime`.
+    fn devices(&self) -> String {
+        self.seen.iter().map(|seen| format!("../../{}\n", image_of(&seen.diff_id))).collect()
+    }
 }
 
 fn fill(parts: &Parts, directory: &Directory) -> Result<(), StoreError> {
     let create = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-    let file = File::from(directory.file(IMAGE, create).map_err(failed)?);
+    summarize(parts, File::from(directory.file(IMAGE, create).map_err(failed)?))?;
+    write(directory, DEVICES, parts.devices().as_bytes())
+}
+
+fn summarize(parts: &Parts, file: File) -> Result<File, StoreError> {
     let tagged = parts.seen.iter().zip(&parts.images).map(|(seen, image)| (tag(&seen.diff_id), image));
     let written = Union::new(file, &tagged.collect::<Vec<_>>()).and_then(Union::finish);
-    written.map_err(|error| match EntryError::from(error) {
+    written.map(|(file, _)| file).map_err(|error| match EntryError::from(error) {
         EntryError::System(source) => failed(source),
         source => StoreError::Entry { path: quoted(b"/"), source },
-    })?;
-    let lines: String = parts.seen.iter().map(|seen| format!("../../{}\n", image_of(&seen.diff_id))).collect();
-    write(directory, DEVICES, lines.as_bytes())
+    })
 }
 
 /// The digest's digits, or the first of them.
@@ -325,19 +332,20 @@ fn is_whole(store: &Store, name: &str) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let Some(parts) = Parts::open(store, &noted.layers)? else { return Ok(false) };
-    let staged = Staged::new(store, "check").map_err(looking)?;
-    let result = fill(&parts, staged.directory()).and_then(|()| {
+    let compared = || {
+        // In memory, so that a full disk can be checked.
+        let memory = fs::memfd_create("merged", fs::MemfdFlags::CLOEXEC)
+            .map_err(|errno| looking(SystemError::new("memfd_create(\"merged\", MFD_CLOEXEC)", errno)))?;
+        let mut made = summarize(&parts, File::from(memory))?;
+        made.rewind().map_err(|error| file_error("read", IMAGE, &error))?;
         let there = store.root.open(&place(name)).map_err(looking)?;
-        for file in [IMAGE, DEVICES] {
-            let open = |directory: &Directory| directory.file(file, OFlags::RDONLY).map(File::from).map_err(looking);
-            if !same(open(staged.directory())?, open(&there)?).map_err(|error| file_error("read", file, &error))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    });
-    staged.discard().map_err(looking)?;
-    match result {
+        let open = |file: &str| there.file(file, OFlags::RDONLY).map(File::from).map_err(looking);
+        let mut devices = String::new();
+        let list = open(DEVICES)?.take(1 << 20).read_to_string(&mut devices);
+        let listed = list.is_ok() && devices == parts.devices();
+        Ok(listed && same(made, open(IMAGE)?).map_err(|error| file_error("read", IMAGE, &error))?)
+    };
+    match compared() {
         // It vanished, or what it is of is damaged, which is told of the layer.
         Err(StoreError::System { source, .. }) if source.errno() == Errno::NOENT => Ok(false),
         Err(StoreError::Entry { source: EntryError::Image(_), .. }) => Ok(false),

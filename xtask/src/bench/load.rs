@@ -131,7 +131,11 @@ impl Measured {
 }
 
 fn engines(bench: &Bench) -> Result<Vec<Engine>> {
-    let mut engines = vec![peers::dhow(bench), peers::dhow_with_images(bench)?, peers::podman(bench)];
+    let mut engines = vec![peers::dhow(bench), peers::dhow_with_images(bench)?];
+    if !super::is_wanted("peers") {
+        return Ok(engines);
+    }
+    engines.push(peers::podman(bench));
     match peers::docker(bench) {
         Ok(docker) => engines.push(docker),
         Err(error) => println!("bench: without docker: {error:#}"),

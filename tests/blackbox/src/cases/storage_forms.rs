@@ -13,7 +13,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![storage_forms:
-    images_by_loop_device [Root], one_image_for_many_layers [Root], images_where_they_can_be [Root], an_image_is_sealed [Root], words_for_a_form [Root],
+    images_by_loop_device [Root], one_image_for_many_layers [Root, Long], images_where_they_can_be [Root], an_image_is_sealed [Root], words_for_a_form [Root],
 ];
 
 /// A command with that word for the form of new layers.
@@ -105,6 +105,9 @@ fn images_by_loop_device(sandbox: &Sandbox) -> Result<()> {
     sandbox.ok(["export", "-o", &listed, &many])?;
     ensure!(host::succeed(Command::new("tar").args(["-tf", &listed]))?.lines().count() > 10_000, "files are missing");
     sandbox.ok(["rm", &many])?;
+    // Mounted in another container, of which the cgroup may open no device.
+    let mount = "type=image,source=layers20,target=/image";
+    same!(sandbox.busybox(&["--network", "none", "--mount", mount], "cat /image/data/newest")?, "20");
     sandbox.ok(["rmi", "-f", "busybox", "layers20"])?;
     same!(layers(sandbox)?.len(), 0);
     mounted.end()
@@ -144,6 +147,9 @@ fn one_image_for_many_layers(sandbox: &Sandbox) -> Result<()> {
     // One lower directory.
     let lower = run("/busybox mount -t proc none /proc 2>/dev/null; /busybox grep ' / ' /proc/mounts")?;
     same!(lower.matches("lowerdir").count(), 1, "{lower}");
+    let mount = "type=image,source=layers20,target=/image";
+    let words = ["run", "--rm", "--network", "none", "-v", volume, "--mount", mount, "layers20", "/busybox"];
+    same!(sandbox.ok([&words[..], &["cat", "/image/data/newest"]].concat())?, "20");
     // An image of the same layers keeps it, and what is missing is made again.
     sandbox.ok(["tag", "layers20", "another"])?;
     sandbox.ok(["rmi", "layers20"])?;
@@ -218,6 +224,7 @@ fn an_image_is_sealed(sandbox: &Sandbox) -> Result<()> {
     same!(refused, Some(1), "EPERM for whoever writes");
     same!(sandbox.busybox(&["--network", "none"], "echo runs")?, "runs");
     contains!(sandbox.ok(["system", "check"])?, ": 0 problems");
+    a_merged_image_is_sealed(sandbox)?;
     // A copy is sealed again when it is used.
     let bytes = fs::read(&image)?;
     fs::remove_file(&image)?;
@@ -238,6 +245,30 @@ fn an_image_is_sealed(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.busybox(&["--network", "none"], "echo runs")?, "runs");
     sandbox.ok(["rmi", "busybox"])?;
     mounted.end()
+}
+
+/// So is what is merged of two layers.
+fn a_merged_image_is_sealed(sandbox: &Sandbox) -> Result<()> {
+    sandbox.ok(["run", "--name", "made", "--network", "none", "busybox", "cp", "/bin/busybox", "/other"])?;
+    with_form(sandbox, "erofs", &["commit", "made", "second"])?.success()?;
+    sandbox.ok(["rm", "made"])?;
+    let run = ["run", "--rm", "--network", "none", "second", "echo", "runs"];
+    same!(sandbox.ok(run)?, "runs");
+    let names = merged(sandbox)?;
+    let [name] = &names[..] else { return Ok(()) };
+    let file = sandbox.path("data/merged").join(name).join("merged.erofs");
+    ensure!(fs::File::options().write(true).open(&file).is_err(), "the merged image is not sealed");
+    let mut other = fs::read(&file)?;
+    other[0] ^= 1;
+    fs::remove_file(&file)?;
+    fs::write(&file, &other)?;
+    sandbox.dhow(run)?.fails(125, &["fs-verity"])?;
+    contains!(sandbox.dhow(["system", "check"])?.stdout, &format!("the merged image {name} is damaged"));
+    sandbox.ok(["system", "check", "--repair"])?;
+    same!(sandbox.ok(run)?, "runs");
+    sandbox.ok(["rmi", "second"])?;
+    same!(merged(sandbox)?.len(), 0);
+    Ok(())
 }
 
 fn words_for_a_form(sandbox: &Sandbox) -> Result<()> {
