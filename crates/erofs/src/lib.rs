@@ -25,6 +25,7 @@ mod directory;
 mod error;
 mod format;
 mod output;
+mod pages;
 mod reader;
 mod refer;
 mod tree;

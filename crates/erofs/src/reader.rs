@@ -9,6 +9,7 @@ use crate::format::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, SLOT, SUPER_AT, SUPER_SIZE, parts_of_device, summed,
     u16_at, u32_at, u64_at,
 };
+use crate::pages::Pages;
 use crate::tree::Kind;
 use crate::writer::{Blocks, MOST_CHUNKS, Meta};
 use std::fs::File;
@@ -36,6 +37,7 @@ pub struct Image {
     size: u64,
     count: u64,
     epoch: (i64, u32),
+    pages: Pages,
 }
 
 /// A file in an image.
@@ -106,6 +108,7 @@ impl Image {
             epoch: (u64_at(&block, head + 24).cast_signed(), u32_at(&block, head + 32)),
             size,
             file,
+            pages: Pages::default(),
         };
         if u64::from(u32_at(&block, head + 36)) << bits > size || size < (head + SUPER_SIZE) as u64 {
             return Err(Error::Damaged("it is cut off"));
@@ -164,7 +167,7 @@ impl Image {
         if available < INODE / 2 {
             return Err(outside());
         }
-        read_exact(&self.file, at, &mut bytes[..available])?;
+        self.pages.read(&self.file, self.size, (at, &mut bytes[..available]))?;
         let (raw, length) = Inode::decode(&bytes, self.epoch)?;
         let (major, minor) = parts_of_device(raw.place);
         let kind = match raw.mode & S_IFMT {
@@ -297,15 +300,15 @@ impl Image {
         if bytes.is_empty() {
             return Ok(Vec::new());
         }
-        read_exact(&self.file, file.behind, &mut bytes)?;
+        self.pages.read(&self.file, self.size, (file.behind, &mut bytes))?;
         let (places, mut at) = attributes::shared_places(&bytes)?;
         let mut found = Vec::new();
         for place in places {
             let place = self.shared_at + u64::from(place) * 4;
             let mut header = [0; 4];
-            read_exact(&self.file, place, &mut header)?;
+            self.pages.read(&self.file, self.size, (place, &mut header))?;
             let mut entry = vec![0; attributes::entry_length(&header)];
-            read_exact(&self.file, place, &mut entry)?;
+            self.pages.read(&self.file, self.size, (place, &mut entry))?;
             found.push(attributes::decode(&entry)?);
         }
         while at + 4 <= bytes.len() {
@@ -319,7 +322,7 @@ impl Image {
     }
 }
 
-fn read_exact(file: &File, at: u64, out: &mut [u8]) -> Result<(), Error> {
+pub(crate) fn read_exact(file: &File, at: u64, out: &mut [u8]) -> Result<(), Error> {
     file.read_exact_at(out, at).map_err(|source| match source.kind() {
         std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput => Error::Damaged("it is cut off"),
         _ => Error::File { call: "read", source },

@@ -34,7 +34,13 @@ pub(crate) struct Made {
 /// Makes the cgroup and sets its limits; `None` where an ordinary user can have none and asked for no limit.
 pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>> {
     let linux = spec.linux.clone().unwrap_or_default();
-    let resources = with_default_devices(linux.resources.unwrap_or_default());
+    let mut resources = linux.resources.unwrap_or_default();
+    if manner.rootless {
+        // bpf(2) and devices.allow are root's alone, and whoever has no right to these can make no device either.
+        resources.devices.clear();
+    } else {
+        resources = with_default_devices(resources);
+    }
     let resources = one_process(resources);
     let path = linux.cgroups_path.filter(|path| !path.is_empty());
     let result = if manner.systemd {

@@ -240,6 +240,9 @@ pub(crate) fn make_all(
                         copied.as_fd()
                     }
                 };
+                if prepared.tree(index).is_some() {
+                    leave_peers(tree, mount).during(step)?;
+                }
                 bind(root, mount, tree, isolated).during(step)?;
             }
             Mounted::Cgroup => cgroup(plan, mount, root).during(step)?,
@@ -506,6 +509,15 @@ fn propagate(tree: BorrowedFd<'_>, mount: &MountPlan, isolated: bool) -> kernel:
         return Ok(());
     }
     change_propagation(tree, propagate.how.into(), propagate.recursive)
+}
+
+/// What the maker prepared is a copy from its own mount namespace, and still a peer of what it was copied from: what is mounted
+/// below it would appear on the host.
+fn leave_peers(tree: BorrowedFd<'_>, mount: &MountPlan) -> kernel::Result<()> {
+    match mount.propagation {
+        Some(wanted) if matches!(wanted.how, PropagationKind::Shared | PropagationKind::Slave) => Ok(()),
+        _ => change_propagation(tree, kernel::mount::Propagation::Private, true),
+    }
 }
 
 fn change_propagation(tree: BorrowedFd<'_>, how: kernel::mount::Propagation, recursive: bool) -> kernel::Result<()> {

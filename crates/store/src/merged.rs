@@ -331,7 +331,17 @@ fn is_whole(store: &Store, name: &str) -> Result<bool, StoreError> {
     if self::name(&noted.layers).hex() != name || current(store, &noted.layers)?.is_none() {
         return Ok(false);
     }
-    let Some(parts) = Parts::open(store, &noted.layers)? else { return Ok(false) };
+    let parts = match Parts::open(store, &noted.layers) {
+        Ok(Some(parts)) => parts,
+        Ok(None) | Err(StoreError::NoSuchLayer(_)) => return Ok(false),
+        // A layer was removed while this was looked at, or is damaged, which is told of the layer.
+        Err(StoreError::System { source, .. })
+            if source.errno() == Errno::NOENT || image::is_damage(source.errno()) =>
+        {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
     let compared = || {
         // In memory, so that a full disk can be checked.
         let memory = fs::memfd_create("merged", fs::MemfdFlags::CLOEXEC)

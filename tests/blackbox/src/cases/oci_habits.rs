@@ -1,6 +1,7 @@
 //! `dhow oci`: what callers that had runc before rely on without asking for it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -8,11 +9,13 @@ use serde_json::json;
 
 use crate::case::{cases, contains, same, skip};
 use crate::cases::oci::Bundle;
+use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![oci_habits:
     cpus_of_the_caller_are_its_own, a_container_that_waits_hears_signals, wrong_wishes_are_named,
     what_cannot_be_started_has_ended, hooks_find_the_root_where_it_is_said_to_be [Root],
+    nothing_nested_appears_on_the_host [Root],
 ];
 
 /// Nobody who is bound to one CPU (taskset, a service with `CPUAffinity=`) binds containers to it; an exec can ask for it.
@@ -136,5 +139,37 @@ fn what_cannot_be_started_has_ended(sandbox: &Sandbox) -> Result<()> {
         bundle.oci(&["start", "one"])?.fails(1, &["startContainer"])?;
         bundle.oci(&["delete", "one"])?.success()?;
     }
+    Ok(())
+}
+
+/// Where the host's mounts are shared, as systemd has them. What the namespace's root may not look into is copied outside of it.
+fn nothing_nested_appears_on_the_host(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "cat /mnt/x/file")?;
+    let shared = sandbox.path("files/shared");
+    for name in ["a/x", "b"] {
+        fs::create_dir_all(shared.join(name))?;
+    }
+    fs::write(shared.join("b/file"), "b\n")?;
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o700))?;
+    host::succeed(Command::new("mount").arg("--bind").args([&shared, &shared]))?;
+    host::succeed(Command::new("mount").arg("--make-shared").arg(&shared))?;
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let linux = &mut bundle.config["linux"];
+    linux["namespaces"].as_array_mut().context("namespaces")?.push(json!({"type": "user"}));
+    linux["uidMappings"] = map.clone();
+    linux["gidMappings"] = map;
+    let list = bundle.config["mounts"].as_array_mut().context("mounts")?;
+    for (place, source) in [("/mnt", "a"), ("/mnt/x", "b")] {
+        list.push(json!({"destination": place, "source": shared.join(source), "options": ["rbind", "rprivate"]}));
+    }
+    fs::create_dir(bundle.path("rootfs/mnt"))?;
+    bundle.write()?;
+    bundle.detached(&["create", "one"])?;
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    bundle.oci(&["start", "one"])?.success()?;
+    bundle.wait_for_output("b\n")?;
+    bundle.oci(&["delete", "--force", "one"])?.success()?;
+    host::succeed(Command::new("umount").args(["--recursive", "--lazy"]).arg(&shared))?;
+    ensure!(!table.contains("shared/a/x"), "{table}");
     Ok(())
 }

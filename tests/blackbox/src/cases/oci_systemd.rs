@@ -12,7 +12,8 @@ use crate::cases::oci::Bundle;
 use crate::host;
 use crate::sandbox::{Output, Sandbox};
 
-cases![oci_systemd: a_scope_has_the_limits, a_scope_ends_with_its_container];
+// Tests of root's are in a namespace of processes, where systemd knows no number of ours.
+cases![oci_systemd: a_scope_has_the_limits [User], a_scope_ends_with_its_container [User]];
 
 /// The variables with which a user's systemd is found.
 const OF_THE_USER: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
@@ -43,7 +44,12 @@ impl<'a> Scope<'a> {
     }
 
     fn oci(&self, words: &[&str]) -> Result<Output> {
-        let mut command = self.bundle.command(&[&["--systemd-cgroup"], words].concat());
+        let inner = self.bundle.command(&[&["--systemd-cgroup"], words].concat());
+        // From where the user's systemd has the processes, as in a terminal of a desktop: out of the group of a login nobody but
+        // root may move one there.
+        let mut command = Command::new("systemd-run");
+        command.args(["--user", "--scope", "--quiet", "--collect"]).arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).current_dir(self.bundle.place());
         command.envs(OF_THE_USER.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let file = fs::File::options().append(true).create(true).open(self.sandbox.path("files/output"))?;
         if words.contains(&"-d") {
