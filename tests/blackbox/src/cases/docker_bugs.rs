@@ -3,8 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -432,19 +430,6 @@ fn images_and_errors(sandbox: &Sandbox) -> Result<()> {
     );
     let (_, history) = server.ask("GET /images/busybox/history", "")?;
     ensure!(history[0]["Id"].as_str().is_some_and(|id| id.starts_with("sha256:")), "{history}");
-    // docker-py looks for it there, and makes an error of its own of it.
-    sandbox.file("old/repositories", "{}")?;
-    let old = sandbox.path("files/old.tar");
-    host::succeed(
-        Command::new("tar").arg("-C").arg(sandbox.path("files/old")).arg("-cf").arg(&old).arg("repositories"),
-    )?;
-    for archive in [old.as_path(), Path::new("/etc/passwd")] {
-        let mut curl = Command::new("curl");
-        curl.args(["-s", "-w", "%{http_code}", "--data-binary", &format!("@{}", archive.display()), "--unix-socket"]);
-        let said = host::succeed(curl.arg(&server.socket).arg("http://d/images/load"))?;
-        contains!(said, r#""errorDetail":{"message":"cannot load"#);
-        ensure!(said.ends_with("200"), "{said}");
-    }
     // In use: 409; not there: 404, each with a sentence.
     server.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"])?;
     for (line, wanted) in [

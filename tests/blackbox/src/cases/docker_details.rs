@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use crate::case::{cases, same};
+use crate::case::{cases, contains, same};
 use crate::host;
 use crate::sandbox::Sandbox;
 use crate::server::Server;
@@ -12,7 +14,7 @@ use crate::server::Server;
 cases![docker_details:
     platforms_and_parents, names_of_two_words [Root], no_swarm, links_go [Root], lists_by_version [Root], inspected_again [Root],
     umask_and_annotations, options_for_no_driver [Root], links_of_what_has_just_ended [Root],
-    parameters_of_interfaces,
+    parameters_of_interfaces, archives_that_cannot_be_loaded,
 ];
 
 /// A parameter's value.
@@ -312,5 +314,23 @@ fn umask_and_annotations(sandbox: &Sandbox) -> Result<()> {
     same!((found("org.colour")?, found("org.colour=blue")?), (1, 1));
     same!((found("org.colour=red")?, found("colour")?), (0, 0));
     sandbox.ok(["rm", "-f", "box"])?;
+    Ok(())
+}
+
+/// docker-py looks for the failure in the content, and makes an error of its own of it.
+fn archives_that_cannot_be_loaded(sandbox: &Sandbox) -> Result<()> {
+    let server = Server::start(sandbox)?;
+    sandbox.file("old/repositories", "{}")?;
+    let old = sandbox.path("files/old.tar");
+    host::succeed(
+        Command::new("tar").arg("-C").arg(sandbox.path("files/old")).arg("-cf").arg(&old).arg("repositories"),
+    )?;
+    for archive in [old.as_path(), Path::new("/etc/passwd")] {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-w", "%{http_code}", "--data-binary", &format!("@{}", archive.display()), "--unix-socket"]);
+        let said = host::succeed(curl.arg(&server.socket).arg("http://d/images/load"))?;
+        contains!(said, r#""errorDetail":{"message":"cannot load"#);
+        ensure!(said.ends_with("200"), "{said}");
+    }
     Ok(())
 }

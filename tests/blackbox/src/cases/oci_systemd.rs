@@ -1,7 +1,7 @@
 //! `dhow oci --systemd-cgroup`: containers in scopes of systemd, the machine's or the user's own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -12,8 +12,7 @@ use crate::cases::oci::Bundle;
 use crate::host;
 use crate::sandbox::{Output, Sandbox};
 
-// Tests of root's are in a namespace of processes, where systemd knows no number of ours.
-cases![oci_systemd: a_scope_has_the_limits [User], a_scope_ends_with_its_container [User]];
+cases![oci_systemd: a_scope_has_the_limits [Systemd], a_scope_ends_with_its_container [Systemd]];
 
 /// The variables with which a user's systemd is found.
 const OF_THE_USER: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
@@ -27,7 +26,7 @@ struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     fn new(sandbox: &'a Sandbox) -> Result<Self> {
-        if !Path::new("/run/systemd/system").is_dir() || !host::pure_cgroup_v2() {
+        if !host::pure_cgroup_v2() {
             return skip("systemd does not have the cgroups here");
         }
         let bus = std::env::var_os("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("bus"));
@@ -48,7 +47,8 @@ impl<'a> Scope<'a> {
         // From where the user's systemd has the processes, as in a terminal of a desktop: out of the group of a login nobody but
         // root may move one there.
         let mut command = Command::new("systemd-run");
-        command.args(["--user", "--scope", "--quiet", "--collect"]).arg(inner.get_program()).args(inner.get_args());
+        command.args((!host::is_root()).then_some("--user")).args(["--scope", "--quiet", "--collect"]);
+        command.arg(inner.get_program()).args(inner.get_args());
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).current_dir(self.bundle.place());
         command.envs(OF_THE_USER.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let file = fs::File::options().append(true).create(true).open(self.sandbox.path("files/output"))?;

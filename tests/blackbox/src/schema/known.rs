@@ -3,7 +3,7 @@
 /// Operations that `docker_schema::answers` does not call, and why.
 pub const NOT_CALLED: &[(&str, &str)] = &[
     ("POST /build", "there is no builder yet"),
-    ("POST /images/load", "takes an archive; docker_bugs::images_and_errors"),
+    ("POST /images/load", "takes an archive; docker_details::archives_that_cannot_be_loaded"),
     ("PUT /containers/{id}/archive", "takes an archive; docker_api::files_in_and_out"),
     ("POST /session", "there is no BuildKit"),
     ("GET /containers/{id}/attach/ws", "no document; docker_streams::websocket"),
