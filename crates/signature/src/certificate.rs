@@ -2,6 +2,7 @@
 
 use crate::der::{self, Values, tag};
 use crate::key::PublicKey;
+use crate::root::Period;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
@@ -21,28 +22,56 @@ pub(crate) struct Signer {
     pub(crate) key: PublicKey,
     /// Addresses for mail among its names.
     pub(crate) mails: Vec<String>,
+    /// URIs among them: a workflow, a machine.
+    pub(crate) uris: Vec<String>,
     /// Who vouched for the identity; two that differ are none.
     pub(crate) issuer: Option<String>,
 }
 
-/// The signer of a certificate that the authorities vouch for, at a time in seconds since 1970.
+/// An authority that vouches for signers.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    /// Its own certificates, of which each may be the end of a chain.
+    pub(crate) anchors: Vec<Vec<u8>>,
+    /// Certificates that may be between.
+    pub(crate) between: Vec<Vec<u8>>,
+    /// When it was in use.
+    pub(crate) valid: Period,
+}
+
+/// The signer of a certificate that one of the authorities vouches for, at a time in seconds since 1970.
 pub(crate) fn signer(
     certificate: &[u8],
     between: &[Vec<u8>],
-    authorities: &[Vec<u8>],
+    authorities: &[Authority],
     time: u64,
 ) -> Result<Signer, &'static str> {
-    let authorities: Vec<CertificateDer<'_>> = authorities.iter().map(|der| der.as_slice().into()).collect();
+    let mut verdict = Err(NOT_VOUCHED);
+    for authority in authorities.iter().filter(|authority| authority.valid.contains(time)) {
+        verdict = vouched(certificate, between, authority, time);
+        if verdict.is_ok() {
+            break;
+        }
+    }
+    verdict?;
+    parse(certificate).ok_or("its certificate is malformed")
+}
+
+const NOT_VOUCHED: &str = "its certificate is not the policy's authority's, or was not good when it signed";
+
+fn vouched(certificate: &[u8], between: &[Vec<u8>], authority: &Authority, time: u64) -> Result<(), &'static str> {
+    let authorities: Vec<CertificateDer<'_>> = authority.anchors.iter().map(|der| der.as_slice().into()).collect();
     let anchors: Result<Vec<_>, _> = authorities.iter().map(anchor_from_trusted_cert).collect();
     let anchors = anchors.map_err(|_| "the policy's authority is not a certificate")?;
-    let between: Vec<CertificateDer<'_>> = between.iter().map(|der| der.as_slice().into()).collect();
+    let between: Vec<CertificateDer<'_>> =
+        between.iter().chain(&authority.between).map(|der| der.as_slice().into()).collect();
     let leaf = CertificateDer::from(certificate);
     let end = EndEntityCert::try_from(&leaf).map_err(|_| "its certificate is malformed")?;
     let time = UnixTime::since_unix_epoch(Duration::from_secs(time));
     let usage = KeyUsage::required(CODE_SIGNING);
     end.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &between, time, usage, None, None)
-        .map_err(|_| "its certificate is not the policy's authority's, or was not good when it signed")?;
-    parse(certificate).ok_or("its certificate is malformed")
+        .map_err(|_| NOT_VOUCHED)?;
+    Ok(())
 }
 
 fn parse(certificate: &[u8]) -> Option<Signer> {
@@ -65,7 +94,7 @@ fn parse(certificate: &[u8]) -> Option<Signer> {
         }
     }
     let key = PublicKey::from_inside(info?).ok()?;
-    let mut signer = Signer { key, mails: Vec::new(), issuer: None };
+    let mut signer = Signer { key, mails: Vec::new(), uris: Vec::new(), issuer: None };
     let mut issuers: Vec<String> = Vec::new();
     let mut list = Values::new(Values::new(extensions?).expect(tag::SEQUENCE)?);
     while let Some((_, extension)) = list.next() {
@@ -80,8 +109,10 @@ fn parse(certificate: &[u8]) -> Option<Signer> {
             OTHER_NAMES => {
                 let mut names = Values::new(Values::new(value).expect(tag::SEQUENCE)?);
                 while let Some((found, name)) = names.next() {
-                    if found == tag::MAIL {
-                        signer.mails.push(text(name)?);
+                    match found {
+                        tag::MAIL => signer.mails.push(text(name)?),
+                        tag::URI => signer.uris.push(text(name)?),
+                        _ => {}
                     }
                 }
             }

@@ -12,6 +12,8 @@ pub(crate) mod tag {
     pub(crate) const EXTENSIONS: u8 = 0xa3;
     /// `[1] IMPLICIT`: an address for mail in a subject's alternative names.
     pub(crate) const MAIL: u8 = 0x81;
+    /// `[6] IMPLICIT`: a URI there.
+    pub(crate) const URI: u8 = 0x86;
 }
 
 /// Values that follow each other.

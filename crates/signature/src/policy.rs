@@ -2,7 +2,8 @@
 //!
 //! The most specific entry decides: `host/path:tag` or `host/path@digest`, `host/path`, `host/pa`, `host`, `*.example.com`, the
 //! transport's `""`, then `default`. An entry is a list of requirements, all of which must hold; an empty one is an error.
-//! Unknown fields and types are errors: a word that is not understood may be the one that keeps something out.
+//! Unknown fields and types are errors: a word that is not understood may be the one that keeps something out. Three words are
+//! ours: `trustedRootPath` (and `…Data`), `subjectUri` of `fulcio`, and `digestOnly` of `signedIdentity`.
 
 use oci::reference::Reference;
 use serde::de::{MapAccess, Visitor};
@@ -108,6 +109,9 @@ pub(crate) struct Sigstore {
     pub(crate) rekor_public_key_paths: Vec<PathBuf>,
     pub(crate) rekor_public_key_data: Option<String>,
     pub(crate) rekor_public_key_datas: Vec<String>,
+    /// dhow's own: Sigstore's file of authorities and logs, in place of those above.
+    pub(crate) trusted_root_path: Option<PathBuf>,
+    pub(crate) trusted_root_data: Option<String>,
     pub(crate) signed_identity: Identity,
 }
 
@@ -117,7 +121,9 @@ pub(crate) struct Fulcio {
     pub(crate) ca_path: Option<PathBuf>,
     pub(crate) ca_data: Option<String>,
     pub(crate) oidc_issuer: String,
-    pub(crate) subject_email: String,
+    pub(crate) subject_email: Option<String>,
+    /// dhow's own: a signer that is no person.
+    pub(crate) subject_uri: Option<String>,
 }
 
 /// Which signed name is good for which image.
@@ -138,6 +144,8 @@ pub(crate) enum Identity {
         prefix: String,
         signed_prefix: String,
     },
+    /// dhow's own: whatever the name, and none at all, as in Sigstore's bundles.
+    DigestOnly {},
 }
 
 impl Default for Identity {

@@ -1,4 +1,5 @@
-//! Signatures as cosign makes them, made here with openssl: by keys of each kind, and by certificates with a log's promise.
+//! Signatures as cosign makes them, made here with openssl: by keys of each kind, and by certificates with a log's promise; the
+//! same as Sigstore's bundles.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -175,6 +176,8 @@ fn authority(directory: &Path) -> bool {
         extendedKeyUsage=codeSigning\n\
         [leaf]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\nsubjectAltName=critical,email:dev@r.test\n\
         1.3.6.1.4.1.57264.1.1=DER:68:74:74:70:73:3a:2f:2f:69:64:70\n1.3.6.1.4.1.57264.1.8=ASN1:UTF8String:https\\://idp\n\
+        [robot]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\n\
+        subjectAltName=critical,URI:https://ci.test/flow\n1.3.6.1.4.1.57264.1.8=ASN1:UTF8String:https\\://idp\n\
         [server]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=critical,email:dev@r.test\n\
         1.3.6.1.4.1.57264.1.1=DER:68:74:74:70:73:3a:2f:2f:69:64:70\n";
     std::fs::write(directory.join("c.cnf"), CONFIG).unwrap();
@@ -193,6 +196,7 @@ fn authority(directory: &Path) -> bool {
     };
     issue("between", "between", "/CN=between", "root", "between");
     issue("leaf", "leaf", "/CN=x", "between", "leaf");
+    issue("robot", "robot", "/CN=x", "between", "leaf");
     issue("server", "server", "/CN=x", "between", "leaf");
     true
 }
@@ -277,4 +281,244 @@ fn by_a_certificate_and_a_log() {
     check(&logged, &digest, std::slice::from_ref(&by_other)).unwrap();
     by_other.bundle = Some(promise(directory, &text, &by_other.signature, &read("leaf.pub"), now));
     assert!(check(&logged, &digest, &[by_other]).unwrap_err().contains("about another signature"));
+}
+
+const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
+
+fn in_toto(digest: &Digest, predicate: &str) -> Vec<u8> {
+    let subject = json!([{"digest": {"sha256": digest.hex()}, "annotations": {}}]);
+    let kind = "https://in-toto.io/Statement/v1";
+    json!({"_type": kind, "subject": subject, "predicateType": predicate, "predicate": {}}).to_string().into_bytes()
+}
+
+/// A bundle as `cosign sign` of version 3.1 writes it with a key and without a log.
+fn bundle(directory: &Path, key: &str, payload: &[u8]) -> Value {
+    let kind = "application/vnd.in-toto+json";
+    let message = [format!("DSSEv1 28 {kind} {} ", payload.len()).as_bytes(), payload].concat();
+    let made = STANDARD.encode(sign(directory, key, &message));
+    json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": "x"}},
+        "dsseEnvelope": {"payload": STANDARD.encode(payload), "payloadType": kind, "signatures": [{"sig": made}]},
+    })
+}
+
+fn sha256(parts: &[&[u8]]) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, &parts.concat()).as_ref().to_vec()
+}
+
+/// The entry of a bundle in the little Rekor, as the second of two.
+fn record(directory: &Path, bundle: &Value, maker: &str, time: u64) -> Value {
+    let payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+    let signature = &bundle["dsseEnvelope"]["signatures"][0]["sig"];
+    let body = json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {
+        "envelopeHash": {"algorithm": "sha256", "value": "00"},
+        "payloadHash": {"algorithm": "sha256", "value": Digest::sha256(&payload).hex()},
+        "signatures": [{"signature": signature, "verifier": STANDARD.encode(maker)}],
+    }})
+    .to_string();
+    let encoded = STANDARD.encode(&body);
+    let canonical = format!("{{\"body\":\"{encoded}\",\"integratedTime\":{time},\"logID\":\"c0ffee\",\"logIndex\":7}}");
+    let promise = STANDARD.encode(sign(directory, "rekor", canonical.as_bytes()));
+    let beside = sha256(&[&[0], b"the first"]);
+    let root = STANDARD.encode(sha256(&[&[1], &beside, &sha256(&[&[0], body.as_bytes()])]));
+    let note = format!("rekor.test - 1\n2\n{root}\n");
+    let signed = STANDARD.encode([&[1, 2, 3, 4], &sign(directory, "rekor", note.as_bytes())[..]].concat());
+    json!({
+        "logIndex": "7", "logId": {"keyId": STANDARD.encode([0xc0, 0xff, 0xee])}, "integratedTime": time.to_string(),
+        "kindVersion": {"kind": "dsse", "version": "0.0.1"}, "inclusionPromise": {"signedEntryTimestamp": promise},
+        "inclusionProof": {
+            "logIndex": "1", "rootHash": root, "treeSize": "2", "hashes": [STANDARD.encode(beside)],
+            "checkpoint": {"envelope": format!("{note}\n\u{2014} rekor.test {signed}\n")},
+        },
+        "canonicalizedBody": encoded,
+    })
+}
+
+fn of(bundle: &Value) -> Signature {
+    Signature::from_bundle(bundle.to_string())
+}
+
+#[test]
+fn bundles_by_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    for (name, kind) in [("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"), ("ed25519", "-algorithm ED25519")]
+    {
+        if !key(directory, name, kind) {
+            return;
+        }
+    }
+    let digest = Digest::sha256(b"manifest");
+    let requirement = |key: &str| {
+        let identity = json!({"type": "digestOnly"});
+        json!({"type": "sigstoreSigned", "keyPath": format!("{key}.pub"), "signedIdentity": identity})
+    };
+    for name in ["p256", "ed25519"] {
+        let policy = policy(directory, requirement(name));
+        let good = bundle(directory, name, &in_toto(&digest, SIGNED));
+        check(&policy, &digest, &[of(&good)]).unwrap();
+        let bad = Signature::from_bundle("{}".to_owned());
+        check(&policy, &digest, &[bad.clone(), of(&good), bad]).unwrap();
+        let refused = |bundle: &Value| check(&policy, &digest, &[of(bundle)]).unwrap_err();
+        let other = Digest::sha256(b"other");
+        assert!(check(&policy, &other, &[of(&good)]).unwrap_err().contains(&format!("it is for {digest}")), "{name}");
+        let attestation = bundle(directory, name, &in_toto(&digest, "https://slsa.dev/provenance/v1"));
+        assert!(refused(&attestation).contains("it is an attestation"), "{name}");
+        assert!(refused(&bundle(directory, name, b"{}")).contains("not a statement about an image"), "{name}");
+        // Each part that is signed, and each that says how to read it.
+        let payload = STANDARD.encode(in_toto(&other, SIGNED));
+        for (place, value, expected) in [
+            ("/dsseEnvelope/payload", json!(payload), "it is by another key"),
+            ("/dsseEnvelope/payload", json!("?"), "malformed"),
+            ("/dsseEnvelope/payloadType", json!("text/plain"), "not a statement about an image"),
+            ("/dsseEnvelope/signatures/0/sig", json!("AAAA"), "it is by another key"),
+            ("/dsseEnvelope/signatures", json!([]), "not exactly one signature"),
+            ("/dsseEnvelope", json!(null), "malformed"),
+            (
+                "/mediaType",
+                json!("application/vnd.dev.sigstore.bundle+json;version=0.1"),
+                "version that is not supported",
+            ),
+            ("/mediaType", json!("A".repeat(300 << 10)), "too long"),
+        ] {
+            let mut changed = good.clone();
+            *changed.pointer_mut(place).unwrap() = value;
+            assert!(refused(&changed).contains(expected), "{name} {place}: {}", refused(&changed));
+        }
+        let mut bare = good.clone();
+        bare["messageSignature"] = json!({"signature": "AAAA"});
+        assert!(refused(&bare).contains("malformed"), "{name}");
+        bare.as_object_mut().unwrap().remove("dsseEnvelope");
+        assert!(refused(&bare).contains("bare bytes"), "{name}");
+    }
+    // It has no name, so that a policy that asks for one does not take it; other keys' are other keys'.
+    let good = of(&bundle(directory, "p256", &in_toto(&digest, SIGNED)));
+    let named = policy(directory, with_key("p256"));
+    assert!(check(&named, &digest, std::slice::from_ref(&good)).unwrap_err().contains("digestOnly takes it"));
+    let other = policy(directory, requirement("ed25519"));
+    assert!(check(&other, &digest, &[good]).unwrap_err().contains("it is by another key"));
+    // The older form has a name, which digestOnly leaves alone.
+    let older = by_key(directory, "p256", &statement(&digest, "r.test/elsewhere"));
+    check(&policy(directory, requirement("p256")), &digest, &[older]).unwrap();
+}
+
+fn trusted_root(directory: &Path, end: &str) -> Value {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(directory.join(name)).unwrap();
+        text.lines().filter(|line| !line.starts_with("-----")).collect::<String>()
+    };
+    let valid = json!({"start": "2020-01-01T00:00:00.000Z", "end": end});
+    let chain = json!([{"rawBytes": read("between.pem")}, {"rawBytes": read("root.pem")}]);
+    json!({
+        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+        "tlogs": [{"baseUrl": "https://rekor.test", "publicKey": {"rawBytes": read("rekor.pub"), "validFor": valid}}],
+        "certificateAuthorities": [{"certChain": {"certificates": chain}, "validFor": valid}],
+        "ctlogs": [], "timestampAuthorities": [],
+    })
+}
+
+#[test]
+fn bundles_by_certificates_and_a_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    if !authority(directory) {
+        return;
+    }
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let raw = |name: &str| read(name).lines().filter(|line| !line.starts_with("-----")).collect::<String>();
+    std::fs::write(directory.join("trusted.json"), trusted_root(directory, "2999-01-01T00:00:00Z").to_string())
+        .unwrap();
+    std::fs::write(directory.join("former.json"), trusted_root(directory, "2021-01-01T00:00:00Z").to_string()).unwrap();
+    let requirement = |root: &str, signer: Value| {
+        let mut fulcio = json!({"oidcIssuer": "https://idp"});
+        fulcio.as_object_mut().unwrap().extend(signer.as_object().unwrap().clone());
+        let identity = json!({"type": "digestOnly"});
+        json!({"type": "sigstoreSigned", "signedIdentity": identity, "trustedRootPath": root, "fulcio": fulcio})
+    };
+    let mail = json!({"subjectEmail": "dev@r.test"});
+    let trusting = policy(directory, requirement("trusted.json", mail.clone()));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let digest = Digest::sha256(b"manifest");
+    let made = |certificate: &str, key: &str, time: u64| {
+        let mut made = bundle(directory, key, &in_toto(&digest, SIGNED));
+        let record = record(directory, &made, &read(certificate), time);
+        made["verificationMaterial"] = json!({"certificate": {"rawBytes": raw(certificate)}, "tlogEntries": [record]});
+        made
+    };
+    let good = made("leaf.pem", "leaf", now);
+    check(&trusting, &digest, &[of(&good)]).unwrap();
+    let refused = |bundle: &Value| check(&trusting, &digest, &[of(bundle)]).unwrap_err();
+    for time in [now + 172_800, now - 172_800] {
+        assert!(refused(&made("leaf.pem", "leaf", time)).contains("not good when it signed"));
+    }
+    assert!(refused(&made("leaf.pem", "other", now)).contains("not by its certificate's key"));
+    assert!(refused(&made("server.pem", "leaf", now)).contains("not the policy's authority's"));
+    assert!(refused(&made("robot.pem", "leaf", now)).contains("by another signer"));
+    let former = policy(directory, requirement("former.json", mail));
+    assert!(check(&former, &digest, &[of(&good)]).unwrap_err().contains("not the policy's log's"));
+    let robot = policy(directory, requirement("trusted.json", json!({"subjectUri": "https://ci.test/flow"})));
+    check(&robot, &digest, &[of(&made("robot.pem", "leaf", now))]).unwrap();
+    assert!(check(&robot, &digest, &[of(&good)]).unwrap_err().contains("by another signer"));
+    let another = bundle(directory, "leaf", &in_toto(&Digest::sha256(b"else"), SIGNED));
+    let another = record(directory, &another, &read("leaf.pem"), now);
+    let entry = "/verificationMaterial/tlogEntries/0";
+    for (place, value, expected) in [
+        ("/verificationMaterial/tlogEntries", json!([]), "not in the log"),
+        ("/verificationMaterial/certificate", json!(null), "no certificate"),
+        (entry, another, "about another signature"),
+        (format!("{entry}/integratedTime").as_str(), json!((now + 1).to_string()), "not the policy's log's"),
+        (format!("{entry}/logIndex").as_str(), json!(-1), "malformed"),
+        (format!("{entry}/inclusionPromise").as_str(), json!(null), "has no promise"),
+        (format!("{entry}/inclusionProof").as_str(), json!(null), "not proved"),
+        (format!("{entry}/inclusionProof/logIndex").as_str(), json!("0"), "not proved"),
+        (format!("{entry}/inclusionProof/treeSize").as_str(), json!("3"), "not proved"),
+        (format!("{entry}/inclusionProof/hashes").as_str(), json!([]), "not proved"),
+        (format!("{entry}/inclusionProof/rootHash").as_str(), json!("AAAA"), "not proved"),
+        (format!("{entry}/inclusionProof/checkpoint/envelope").as_str(), json!("a\n2\nb\n\n"), "not proved"),
+    ] {
+        let mut changed = good.clone();
+        *changed.pointer_mut(place).unwrap() = value;
+        assert!(refused(&changed).contains(expected), "{place}: {}", refused(&changed));
+    }
+    let place = format!("{entry}/inclusionProof/checkpoint/envelope");
+    let mut changed = good.clone();
+    let note = changed.pointer(&place).unwrap().as_str().unwrap().replace("- 1", "- 2");
+    *changed.pointer_mut(&place).unwrap() = json!(note);
+    assert!(refused(&changed).contains("not proved"));
+    // A key, and the log of the trusted root: the entry must be there, and be this key's.
+    let logged = json!({
+        "type": "sigstoreSigned", "keyPath": "other.pub", "trustedRootPath": "trusted.json",
+        "signedIdentity": {"type": "digestOnly"},
+    });
+    let logged = policy(directory, logged);
+    let mut by_other = bundle(directory, "other", &in_toto(&digest, SIGNED));
+    assert!(check(&logged, &digest, &[of(&by_other)]).unwrap_err().contains("not in the log"));
+    for (maker, is_good) in [("other.pub", true), ("leaf.pub", false)] {
+        let record = record(directory, &by_other, &read(maker), now);
+        by_other["verificationMaterial"]["tlogEntries"] = json!([record]);
+        assert_eq!(check(&logged, &digest, &[of(&by_other)]).is_ok(), is_good, "{maker}");
+    }
+}
+
+#[test]
+fn trusted_roots_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let kind = "application/vnd.dev.sigstore.trustedroot+json;version=0.1";
+    let key = json!({"rawBytes": "AAAA", "validFor": {"start": "yesterday"}});
+    let chains = json!([{"certChain": {"certificates": []}, "validFor": {}}]);
+    for (text, expected) in [
+        (json!([]), "cannot be used"),
+        (json!({"mediaType": "text/plain"}), "cannot be used"),
+        (json!({"mediaType": kind, "tlogs": [{"publicKey": key}]}), "cannot be used"),
+        (json!({"mediaType": kind, "certificateAuthorities": chains}), "cannot be used"),
+        (json!({"mediaType": kind}), "without a log"),
+    ] {
+        std::fs::write(directory.join("root.json"), text.to_string()).unwrap();
+        let fulcio = json!({"oidcIssuer": "https://idp", "subjectEmail": "dev@r.test"});
+        let requirement = json!({"type": "sigstoreSigned", "trustedRootPath": "root.json", "fulcio": fulcio});
+        let error = check(&policy(directory, requirement), &Digest::sha256(b"manifest"), &[]).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
 }

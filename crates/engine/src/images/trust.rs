@@ -19,12 +19,19 @@ use oci::reference::Reference;
 use registry::Client;
 use rusqlite::{Connection, params};
 use signature::{MOST_BYTES, MOST_SIGNATURES, Policy, Refusal, Signature, Subject, Transport};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What cosign signs, as a layer of an artifact.
 const STATEMENT: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// cosign's signatures among an image's referrers.
 const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+/// Sigstore's bundles among them and as a layer: signatures of cosign 3, and attestations.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// What cosign 3.1 calls its bundles in a list under a tag, where it takes the configuration's type for the artifact's.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// A bundle's annotation, and its value for a signature: what else there is need not be fetched.
+const PREDICATE: (&str, &str) = ("dev.sigstore.bundle.predicateType", "https://sigstore.dev/cosign/sign/v1");
 
 /// The policy in force, if there is one.
 fn policy() -> Result<Option<Policy>> {
@@ -155,8 +162,12 @@ fn signatures_of(
     let repository = reference.without_version();
     let mut places = Vec::new();
     places.extend(repository.with_tag(&format!("{}-{}.sig", digest.algorithm().name(), digest.hex())));
-    let referrers = client.referrers(reference, digest, Some(ARTIFACT))?;
-    places.extend(referrers.entries.into_iter().map(|entry| repository.with_digest(entry.digest)));
+    let mut referrers = client.referrers(reference, digest, None)?.entries;
+    referrers.retain(|entry| {
+        let kind = entry.artifact_type.as_deref();
+        kind.is_some_and(|kind| [ARTIFACT, BUNDLE, EMPTY].contains(&kind)) && may_be_signature(&entry.annotations)
+    });
+    places.extend(referrers.into_iter().map(|entry| repository.with_digest(entry.digest)));
     let mut signatures = Vec::new();
     for place in places.iter().take(MOST_SIGNATURES) {
         match client.manifest(place) {
@@ -172,6 +183,10 @@ fn signatures_of(
     Ok(signatures)
 }
 
+fn may_be_signature(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(PREDICATE.0).is_none_or(|kind| kind == PREDICATE.1)
+}
+
 /// The layers of an artifact that are signed statements.
 fn statements(
     client: &Client,
@@ -181,12 +196,19 @@ fn statements(
 ) -> std::result::Result<(), registry::Error> {
     for layer in &manifest.layers {
         let note = |name: &str| layer.annotations.get(name).cloned();
-        let Some(signature) = note("dev.cosignproject.cosign/signature") else { continue };
         // What is too long, or too many, counts for nothing.
-        let is_bounded = layer.size <= MOST_BYTES as u64 && signatures.len() < MOST_SIGNATURES;
-        if layer.media_type != STATEMENT || !is_bounded {
+        if layer.size > MOST_BYTES as u64 || signatures.len() >= MOST_SIGNATURES {
             continue;
         }
+        if layer.media_type == BUNDLE && may_be_signature(&manifest.annotations) {
+            let text = String::from_utf8(client.small_blob(repository, layer)?);
+            signatures.extend(text.ok().map(Signature::from_bundle));
+            continue;
+        }
+        let Some(signature) = note("dev.cosignproject.cosign/signature").filter(|_| layer.media_type == STATEMENT)
+        else {
+            continue;
+        };
         let statement = client.small_blob(repository, layer)?;
         signatures.push(Signature {
             statement: base64::engine::general_purpose::STANDARD.encode(statement),
@@ -194,6 +216,7 @@ fn statements(
             certificate: note("dev.sigstore.cosign/certificate"),
             chain: note("dev.sigstore.cosign/chain"),
             bundle: note("dev.sigstore.cosign/bundle"),
+            ..Signature::default()
         });
     }
     Ok(())

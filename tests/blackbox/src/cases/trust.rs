@@ -14,9 +14,11 @@ use crate::host;
 use crate::registry::{Layout, Registry};
 use crate::sandbox::{Output, Sandbox};
 
-cases![trust: signatures_decide, policies_that_cannot_be_used, archives_by_policy, encrypted_layers, tags_referrers_delete];
+cases![trust: signatures_decide, bundles_decide, policies_that_cannot_be_used, archives_by_policy, encrypted_layers, tags_referrers_delete];
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// An answer: status, headers in lower case, body.
 type Answer = (u16, BTreeMap<String, String>, Vec<u8>);
@@ -84,6 +86,47 @@ impl<'a> Signer<'a> {
         path.to_str().map(str::to_owned).context("a path that is not text")
     }
 
+    /// The signature of a message, in base64.
+    fn made(&self, message: &[u8]) -> Result<String> {
+        let message = self.sandbox.file("statement", message)?;
+        let key = self.file("key")?;
+        let mut command = Command::new("openssl");
+        match self.name {
+            "ed25519" => command.args(["pkeyutl", "-sign", "-rawin", "-inkey", &key, "-in", &message]),
+            _ => command.args(["dgst", "-sha256", "-sign", &key, &message]),
+        };
+        let made = command.output()?.stdout;
+        self.base64(&made)
+    }
+
+    fn base64(&self, bytes: &[u8]) -> Result<String> {
+        let file = self.sandbox.file("bytes", bytes)?;
+        Ok(host::succeed(Command::new("base64").args(["-w0", &file]))?.trim().to_owned())
+    }
+
+    /// The same as cosign 3 does it: a manifest that refers to the image, with a bundle whose parts are in the repository.
+    fn bundle(&self, address: &str, repository: &str, digest: &str, predicate: &str) -> Result<Vec<u8>> {
+        let (kind, statement) = ("application/vnd.in-toto+json", "https://in-toto.io/Statement/v1");
+        let hex = digest.strip_prefix("sha256:").context("another digest")?;
+        let subject = json!([{"digest": {"sha256": hex}, "annotations": {}}]);
+        let payload = json!({"_type": statement, "subject": subject, "predicateType": predicate, "predicate": {}});
+        let payload = payload.to_string();
+        let made = self.made(format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len()).as_bytes())?;
+        let payload = self.base64(payload.as_bytes())?;
+        let bundle = json!({
+            "mediaType": BUNDLE, "verificationMaterial": {"publicKey": {"hint": "x"}},
+            "dsseEnvelope": {"payload": payload, "payloadType": kind, "signatures": [{"sig": made}]},
+        });
+        let layer = put_blob(self.sandbox, address, repository, BUNDLE, bundle.to_string().as_bytes())?;
+        let config = put_blob(self.sandbox, address, repository, EMPTY, b"{}")?;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "artifactType": BUNDLE,
+            "annotations": {"dev.sigstore.bundle.predicateType": predicate},
+            "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1},
+        });
+        Ok(manifest.to_string().into_bytes())
+    }
+
     /// The manifest of a signature, whose parts are in the repository; with `subject`, one that refers to the image.
     fn sign(&self, address: &str, repository: &str, digest: &str, subject: Option<Value>) -> Result<Vec<u8>> {
         let statement = json!({
@@ -94,18 +137,10 @@ impl<'a> Signer<'a> {
             "optional": null,
         })
         .to_string();
-        let message = self.sandbox.file("statement", &statement)?;
-        let key = self.file("key")?;
-        let mut command = Command::new("openssl");
-        match self.name {
-            "ed25519" => command.args(["pkeyutl", "-sign", "-rawin", "-inkey", &key, "-in", &message]),
-            _ => command.args(["dgst", "-sha256", "-sign", &key, &message]),
-        };
-        let made = self.sandbox.file("signature", command.output()?.stdout)?;
-        let made = host::succeed(Command::new("base64").args(["-w0", &made]))?;
+        let made = self.made(statement.as_bytes())?;
         let kind = "application/vnd.dev.cosign.simplesigning.v1+json";
         let mut layer = put_blob(self.sandbox, address, repository, kind, statement.as_bytes())?;
-        layer["annotations"] = json!({"dev.cosignproject.cosign/signature": made.trim()});
+        layer["annotations"] = json!({"dev.cosignproject.cosign/signature": made});
         let config = put_blob(self.sandbox, address, repository, "application/vnd.oci.image.config.v1+json", b"{}")?;
         let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
         if let Some(subject) = subject {
@@ -195,6 +230,56 @@ fn signatures_decide(sandbox: &Sandbox) -> Result<()> {
     same!(sandbox.ok(["registry", "referrers", "-q", "--artifact-type", "no/such", &name])?, "");
     contains!(sandbox.ok(["system", "check"])?, ": 0 problems");
     Ok(())
+}
+
+/// Signatures as cosign 3 attaches them, in a registry that keeps no list of referrers: cosign then keeps it, under a tag, and
+/// calls them by the type of their configuration.
+fn bundles_decide(sandbox: &Sandbox) -> Result<()> {
+    let registry = Registry::empty(sandbox, "registry", None)?;
+    let (address, repository) = (registry.address.as_str(), "team/app");
+    let name = format!("{address}/{repository}:1");
+    let signer = Signer::new(sandbox, "p256", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])?;
+    sandbox.load("busybox")?;
+    sandbox.ok(["tag", "busybox", &name])?;
+    sandbox.ok(["push", "-q", &name])?;
+    let digest = digest_of(address, repository, "1")?;
+    sandbox.ok(["rmi", "-f", "busybox", &name])?;
+    let anything = json!({"type": "insecureAcceptAnything"});
+    let mut requirement = signer.requirement()?;
+    let named = policy(sandbox, &anything, json!({address: [requirement.clone()]}))?;
+    let named = sandbox.file("named.json", fs::read(named)?)?;
+    requirement["signedIdentity"] = json!({"type": "digestOnly"});
+    let file = policy(sandbox, &anything, json!({address: [requirement]}))?;
+    let refer = |tag: &str, manifest: &[u8]| -> Result<Value> {
+        same!(ask(address, "PUT", &format!("/v2/{repository}/manifests/{tag}"), MANIFEST, manifest)?.0, 201);
+        let digest = digest_of(address, repository, tag)?;
+        Ok(json!({"mediaType": MANIFEST, "digest": digest, "size": manifest.len(), "artifactType": EMPTY}))
+    };
+    let list = |entries: &[Value]| -> Result<()> {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let list = json!({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).to_string();
+        let place = format!("/v2/{repository}/manifests/{}", digest.replace(':', "-"));
+        same!(ask(address, "PUT", &place, kind, list.as_bytes())?.0, 201);
+        Ok(())
+    };
+    // What somebody trusted says about its parts is no signature; one of another image is not this one's.
+    let slsa = signer.bundle(address, repository, &digest, "https://slsa.dev/provenance/v1")?;
+    let slsa = refer("slsa", &slsa)?;
+    list(std::slice::from_ref(&slsa))?;
+    under(sandbox, &file, &["pull", &name])?.fails(1, &["may not be used", "has no signature"])?;
+    let signed = "https://sigstore.dev/cosign/sign/v1";
+    let other = refer("other", &signer.bundle(address, repository, &format!("sha256:{}", "a".repeat(64)), signed)?)?;
+    list(&[slsa.clone(), other.clone()])?;
+    under(sandbox, &file, &["pull", &name])?.fails(1, &["may not be used", "it is for sha256:aaaa"])?;
+    let good = refer("good", &signer.bundle(address, repository, &digest, signed)?)?;
+    list(&[slsa, other, good])?;
+    under(sandbox, &named, &["pull", &name])?.fails(1, &["signs no name", "digestOnly"])?;
+    same!(sandbox.ok(["images", "-q"])?, "");
+    under(sandbox, &file, &["pull", "-q", &name])?.success()?;
+    // At use, too.
+    let run = ["run", "--rm", "--network", "none", &name, "echo", "runs"];
+    same!(under(sandbox, &file, &run)?.success()?, "runs");
+    under(sandbox, &named, &run)?.fails(125, &["signs no name", "digestOnly"])
 }
 
 fn policies_that_cannot_be_used(sandbox: &Sandbox) -> Result<()> {
