@@ -185,8 +185,17 @@ impl Engine {
     pub(crate) fn image_config(&self, id: &str) -> Result<ImageConfig> {
         let corrupt = || format!("the configuration of image {id} cannot be read");
         let digest: Digest = id.parse().kind(Kind::Corrupt, corrupt)?;
-        let bytes = self.store()?.blobs().read(&digest, MAX_DOCUMENT).kind(Kind::Corrupt, corrupt)?;
+        let bytes = match self.store()?.blobs().read(&digest, MAX_DOCUMENT) {
+            // Somebody has removed the image since its record was read.
+            Err(_) if !self.is_recorded(id) => return Err(no_such_image(id)),
+            read => read.kind(Kind::Corrupt, corrupt)?,
+        };
         ImageConfig::parse(&bytes).kind(Kind::Corrupt, corrupt)
+    }
+
+    /// A database that cannot be asked has not forgotten it.
+    fn is_recorded(&self, id: &str) -> bool {
+        self.database().and_then(|database| table::by_id(database.read(), id)).map_or(true, |row| row.is_some())
     }
 
     /// By canonical name, or by identifier and its beginnings.
