@@ -486,7 +486,21 @@ fn bundles_by_certificates_and_a_log() {
     let note = changed.pointer(&place).unwrap().as_str().unwrap().replace("- 1", "- 2");
     *changed.pointer_mut(&place).unwrap() = json!(note);
     assert!(refused(&changed).contains("not proved"));
-    // A key, and the log of the trusted root: the entry must be there, and be this key's.
+}
+
+#[test]
+fn bundles_by_a_key_and_a_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    if !authority(directory) {
+        return;
+    }
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    std::fs::write(directory.join("trusted.json"), trusted_root(directory, "2999-01-01T00:00:00Z").to_string())
+        .unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let digest = Digest::sha256(b"manifest");
+    // The entry must be there, and be this key's.
     let logged = json!({
         "type": "sigstoreSigned", "keyPath": "other.pub", "trustedRootPath": "trusted.json",
         "signedIdentity": {"type": "digestOnly"},
