@@ -43,5 +43,5 @@ pub use runtime::CheckpointOptions;
 pub use record::{Record, Status};
 pub use resources::{pause, resume, update};
 pub use start::start;
-pub use store::{Container, Store};
+pub use store::{Container, Store, is_rootless};
 pub use template::{rootless_template, template};

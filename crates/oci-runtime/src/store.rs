@@ -34,6 +34,19 @@ pub struct Container {
     lock: Option<OwnedFd>,
 }
 
+/// Whether this process has the rights of an ordinary user: it is one, or root of a user namespace that is not the machine's.
+#[must_use]
+pub fn is_rootless() -> bool {
+    let whole = |text: String| text.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    !rustix::process::geteuid().is_root() || !std::fs::read_to_string("/proc/self/uid_map").is_ok_and(whole)
+}
+
+/// As runc has it: root of a user namespace still is the user who made that, as podman's is, unless `USER` says otherwise.
+fn is_of_a_user() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    !is_root || (is_rootless() && std::env::var_os("USER").is_none_or(|user| user != "root"))
+}
+
 impl Store {
     /// The containers below `root`, which need not exist to make one.
     #[must_use]
@@ -51,7 +64,7 @@ impl Store {
     #[must_use]
     pub fn default_root() -> PathBuf {
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(directory) if !rustix::process::geteuid().is_root() => Path::new(&directory).join("dhow-oci"),
+            Some(directory) if is_of_a_user() => Path::new(&directory).join("dhow-oci"),
             _ => PathBuf::from("/run/dhow-oci"),
         }
     }

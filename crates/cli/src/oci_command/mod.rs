@@ -66,11 +66,7 @@ impl Globals {
         match self.rootless.as_str() {
             "true" => true,
             "false" => false,
-            // Root of a user namespace that is not the machine's is an ordinary user there.
-            _ => {
-                let whole = |text: String| text.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-                !rustix::process::geteuid().is_root() || !std::fs::read_to_string("/proc/self/uid_map").is_ok_and(whole)
-            }
+            _ => oci_runtime::is_rootless(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 cases![oci_habits:
     cpus_of_the_caller_are_its_own, a_container_that_waits_hears_signals, wrong_wishes_are_named,
     what_cannot_be_started_has_ended, hooks_find_the_root_where_it_is_said_to_be [Root],
-    nothing_nested_appears_on_the_host [Root],
+    nothing_nested_appears_on_the_host [Root], root_of_a_user_namespace_is_its_user [User],
 ];
 
 /// Nobody who is bound to one CPU (taskset, a service with `CPUAffinity=`) binds containers to it; an exec can ask for it.
@@ -172,4 +172,24 @@ fn nothing_nested_appears_on_the_host(sandbox: &Sandbox) -> Result<()> {
     host::succeed(Command::new("umount").args(["--recursive", "--lazy"]).arg(&shared))?;
     ensure!(!table.contains("shared/a/x"), "{table}");
     Ok(())
+}
+
+/// podman of an ordinary user calls its runtime as root of a user namespace, which has no rights over `/run`.
+fn root_of_a_user_namespace_is_its_user(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "true")?;
+    for maps in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][maps] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    }
+    bundle.write()?;
+    let directory = sandbox.path("files/run");
+    fs::create_dir(&directory)?;
+    let file = || fs::File::options().append(true).create(true).open(sandbox.path("files/output"));
+    let mut create = Command::new("unshare");
+    create.arg("--map-root-user").arg(bundle.command(&[]).get_program()).args(["oci", "create", "one"]);
+    create.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).env("XDG_RUNTIME_DIR", &directory);
+    let status = create.current_dir(bundle.path("")).stdin(Stdio::null()).stdout(file()?).stderr(file()?).status()?;
+    ensure!(status.success(), "{}", bundle.output());
+    let mut delete = Command::new(bundle.command(&[]).get_program());
+    delete.arg("oci").arg("--root").arg(directory.join("dhow-oci")).args(["delete", "--force", "one"]);
+    sandbox.finish_command(delete, "")?.success().map(drop)
 }
