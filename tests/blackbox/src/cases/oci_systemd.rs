@@ -12,7 +12,10 @@ use crate::cases::oci::Bundle;
 use crate::host;
 use crate::sandbox::{Output, Sandbox};
 
-cases![oci_systemd: a_scope_has_the_limits [Systemd], a_scope_ends_with_its_container [Systemd]];
+cases![
+    oci_systemd: a_scope_has_the_limits [Systemd], a_scope_ends_with_its_container [Systemd], out_of_the_group_of_a_login [Systemd],
+    a_scope_of_one_process [Systemd], a_scope_that_is_in_use [Systemd]
+];
 
 /// The variables with which a user's systemd is found.
 const OF_THE_USER: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
@@ -22,6 +25,8 @@ struct Scope<'a> {
     sandbox: &'a Sandbox,
     bundle: Bundle<'a>,
     unit: String,
+    /// Commands stay in the group that the tests are in.
+    here: bool,
 }
 
 impl<'a> Scope<'a> {
@@ -39,20 +44,23 @@ impl<'a> Scope<'a> {
         bundle.config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
         bundle.config["linux"]["resources"]["pids"] = json!({"limit": 50});
         bundle.write()?;
-        Ok(Self { sandbox, bundle, unit: format!("dhowtest-{name}.scope") })
+        Ok(Self { sandbox, bundle, unit: format!("dhowtest-{name}.scope"), here: false })
     }
 
     fn oci(&self, words: &[&str]) -> Result<Output> {
         let inner = self.bundle.command(&[&["--systemd-cgroup"], words].concat());
-        // From where the user's systemd has the processes, as in a terminal of a desktop: out of the group of a login nobody but
-        // root may move one there.
+        // From where the user's systemd has the processes, as in a terminal of a desktop, where the kernel lets everybody move them.
         let mut command = Command::new("systemd-run");
         command.args((!host::is_root()).then_some("--user")).args(["--scope", "--quiet", "--collect"]);
         command.arg(inner.get_program()).args(inner.get_args());
+        if self.here {
+            command = Command::new(inner.get_program());
+            command.args(inner.get_args());
+        }
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).current_dir(self.bundle.place());
         command.envs(OF_THE_USER.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let file = fs::File::options().append(true).create(true).open(self.sandbox.path("files/output"))?;
-        if words.contains(&"-d") {
+        if words.contains(&"-d") || words.starts_with(&["create"]) {
             // What stays has its streams elsewhere, or nobody would see their end.
             command.stdout(file.try_clone()?).stderr(file).stdin(std::process::Stdio::null());
             let status = command.status()?;
@@ -110,4 +118,69 @@ fn a_scope_ends_with_its_container(sandbox: &Sandbox) -> Result<()> {
     scope.oci(&["delete", "one"])?.success()?;
     ensure!(matches!(scope.property("ActiveState")?.as_str(), "inactive" | "failed"), "the unit is still there");
     Ok(())
+}
+
+/// As after `ssh` or `su --login`: in a scope that is the machine's systemd's, out of which the kernel lets root alone move a process.
+fn out_of_the_group_of_a_login(sandbox: &Sandbox) -> Result<()> {
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    if host::is_root() || !own.contains("/session-") {
+        return skip("it is for a user's login");
+    }
+    let mut scope = Scope::new(sandbox)?;
+    scope.here = true;
+    // What the container's first program sees: the root of its cgroup namespace is the scope only if it was there before that was made.
+    scope.bundle.config["process"]["args"] = json!(["sh", "-c", "cat /proc/self/cgroup; exec sleep 1000"]);
+    scope.bundle.write()?;
+    scope.oci(&["run", "-d", "one"])?.success()?;
+    scope.bundle.wait_for_output("0::/\n")?;
+    same!(scope.file("memory.max")?, "67108864");
+    same!(scope.property("TasksMax")?, "50");
+    same!(scope.oci(&["exec", "one", "cat", "/proc/self/cgroup"])?.success()?, "0::/");
+    let pid = scope.bundle.state("one")?["pid"].as_i64().context("a pid")?;
+    let below = host::cgroup_of(pid, "memory")?.join("below");
+    fs::create_dir(&below)?;
+    same!(scope.oci(&["exec", "--cgroup", "below", "one", "cat", "/proc/self/cgroup"])?.success()?, "0::/below");
+    scope.oci(&["delete", "--force", "one"])?.success()?;
+    scope.oci(&["create", "one"])?.success()?;
+    same!(scope.file("memory.max")?, "67108864");
+    scope.oci(&["start", "one"])?.success()?;
+    scope.oci(&["delete", "--force", "one"])?.success()?;
+    scope.bundle.config["process"]["args"] = json!(["cat", "/proc/self/cgroup"]);
+    scope.bundle.write()?;
+    same!(scope.oci(&["run", "one"])?.success()?, "0::/");
+    same!(fs::read_to_string("/proc/self/cgroup")?, own);
+    Ok(())
+}
+
+/// Who makes the container is in its scope for a while, and takes nothing of what it may have.
+fn a_scope_of_one_process(sandbox: &Sandbox) -> Result<()> {
+    let mut scope = Scope::new(sandbox)?;
+    scope.bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    scope.bundle.config["linux"]["resources"]["pids"] = json!({"limit": 1});
+    scope.bundle.write()?;
+    for here in [false, true] {
+        scope.here = here;
+        scope.oci(&["run", "-d", "one"])?.success()?;
+        same!(scope.file("pids.max")?, "1");
+        same!(scope.file("pids.current")?, "1");
+        same!(scope.property("TasksMax")?, "1");
+        scope.oci(&["delete", "--force", "one"])?.success()?;
+    }
+    Ok(())
+}
+
+/// systemd would put a container beside others, and into a group that is frozen, where it never wakes.
+fn a_scope_that_is_in_use(sandbox: &Sandbox) -> Result<()> {
+    let scope = Scope::new(sandbox)?;
+    scope.oci(&["run", "-d", "one"])?.success()?;
+    scope.oci(&["run", "two"])?.fails(1, &["cgroup is not empty"])?;
+    let pid = scope.bundle.state("one")?["pid"].as_i64().context("a pid")?;
+    let group = host::cgroup_of(pid, "memory")?;
+    scope.oci(&["delete", "--force", "one"])?.success()?;
+    host::until("the scope goes", sandbox.seconds(10), || Ok((!group.exists()).then_some(())))?;
+    fs::create_dir(&group)?;
+    fs::write(group.join("cgroup.freeze"), "1")?;
+    let refused = scope.oci(&["run", "two"])?;
+    fs::remove_dir(&group)?;
+    refused.fails(1, &["unexpectedly frozen"])
 }
