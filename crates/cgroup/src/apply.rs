@@ -70,6 +70,15 @@ impl Cgroup {
         let Some(memory) = resources.memory.as_ref().filter(|memory| memory.check_before_update == Some(true)) else {
             return Ok(());
         };
+        if let (Some(limit), Some(v2)) = (memory.swap.filter(|limit| *limit > 0), self.v2()) {
+            let read =
+                |file| v2.directory.read_if_there(file).map(|text| text.and_then(|text| text.trim().parse().ok()));
+            let both = read("memory.current")?.unwrap_or(0) + read("memory.swap.current")?.unwrap_or(0);
+            if both > limit {
+                let reason = format!("rejecting memory+swap limit: {both} bytes are in use, and a check was asked for");
+                return Err(Invalid::new("memory.swap", limit, reason).into());
+            }
+        }
         let (Some(limit), Some(v2)) = (memory.limit.filter(|limit| *limit > 0), self.v2()) else { return Ok(()) };
         let current = v2.directory.read_if_there("memory.current")?;
         let current: i64 = current.and_then(|text| text.trim().parse().ok()).unwrap_or(0);

@@ -14,7 +14,8 @@ use crate::sandbox::{Output, Sandbox};
 
 cases![
     oci_systemd: a_scope_has_the_limits [Systemd], a_scope_ends_with_its_container [Systemd], out_of_the_group_of_a_login [Systemd],
-    a_scope_of_one_process [Systemd], a_scope_that_is_in_use [Systemd]
+    a_scope_of_one_process [Systemd], a_scope_that_is_in_use [Systemd], what_is_set_later_is_in_force [Systemd],
+    a_scope_that_failed [Systemd], without_systemd_there_are_all_controllers [Root]
 ];
 
 /// The variables with which a user's systemd is found.
@@ -183,4 +184,62 @@ fn a_scope_that_is_in_use(sandbox: &Sandbox) -> Result<()> {
     let refused = scope.oci(&["run", "two"])?;
     fs::remove_dir(&group)?;
     refused.fails(1, &["unexpectedly frozen"])
+}
+
+/// systemd writes what it knows of a unit whenever that changes, so it must know all, or be told first.
+fn what_is_set_later_is_in_force(sandbox: &Sandbox) -> Result<()> {
+    let scope = Scope::new(sandbox)?;
+    scope.oci(&["run", "-d", "one"])?.success()?;
+    let update = |words: &[&str]| scope.oci(&[&["update"], words, &["one"]].concat())?.success();
+    update(&["--cpu-period", "50000"])?;
+    same!(scope.file("cpu.max")?, "max 50000");
+    update(&["--cpu-quota", "60000", "--cpu-period", "90000"])?;
+    same!(scope.file("cpu.max")?, "60300 90000");
+    same!(scope.property("CPUQuotaPerSecUSec")?, "670ms");
+    update(&["--memory", "67108864", "--memory-swap", "134217728"])?;
+    update(&["--memory", "-1"])?;
+    same!(scope.file("memory.max")?, "max");
+    same!(scope.file("memory.swap.max")?, "max");
+    update(&["--cpu-idle", "1"])?;
+    same!(scope.file("cpu.idle")?, "1");
+    update(&["--cpu-share", "1024"])?;
+    same!(scope.file("cpu.idle")?, "0");
+    scope.oci(&["delete", "--force", "one"])?.success().map(drop)
+}
+
+/// It is there to be asked why, until its container is deleted. How long it may run is said by an annotation.
+fn a_scope_that_failed(sandbox: &Sandbox) -> Result<()> {
+    let mut scope = Scope::new(sandbox)?;
+    scope.bundle.config["annotations"] = json!({
+        "org.systemd.property.RuntimeMaxSec": "2",
+        "org.systemd.property.TimeoutStopUSec": "uint64 7000000",
+    });
+    scope.bundle.write()?;
+    scope.oci(&["run", "-d", "one"])?.success()?;
+    same!(scope.property("TimeoutStopUSec")?, "7s");
+    scope.bundle.wait_for("one", "stopped")?;
+    host::until("it has failed", sandbox.seconds(10), || {
+        Ok((scope.property("ActiveState")? == "failed").then_some(()))
+    })?;
+    scope.oci(&["delete", "one"])?.success()?;
+    same!(scope.property("ActiveState")?, "inactive");
+    Ok(())
+}
+
+/// Also those that nobody limits: the container may have an init system that hands them on.
+fn without_systemd_there_are_all_controllers(sandbox: &Sandbox) -> Result<()> {
+    if !host::pure_cgroup_v2() {
+        return skip("only cgroup v2 hands controllers on");
+    }
+    let bundle = Bundle::new(sandbox, "sleep 1000")?;
+    bundle.detached(&["run", "-d", "one"])?;
+    let group = host::cgroup_of(bundle.state("one")?["pid"].as_i64().context("a pid")?, "memory")?;
+    let controllers = fs::read_to_string(group.join("cgroup.controllers"))?;
+    bundle.oci(&["update", "--memory", "67108864", "one"])?.success()?;
+    let update = bundle.path("update.json");
+    fs::write(&update, json!({"memory": {"limit": 1024, "swap": 2048, "checkBeforeUpdate": true}}).to_string())?;
+    bundle.oci(&["update", "-r", &update.display().to_string(), "one"])?.fails(1, &["rejecting memory+swap limit"])?;
+    bundle.oci(&["delete", "--force", "one"])?.success()?;
+    same!(controllers, fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?);
+    Ok(())
 }
