@@ -53,6 +53,7 @@ mod network_growth;
 mod networks;
 mod nfs;
 mod oci;
+mod oci_foreign_mounts;
 mod oci_habits;
 mod oci_systemd;
 mod old_kernels;
@@ -135,6 +136,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         firewalld::CASES,
         firewalls::CASES,
         oci::CASES,
+        oci_foreign_mounts::CASES,
         oci_habits::CASES,
         oci_systemd::CASES,
         hardening::CASES,
