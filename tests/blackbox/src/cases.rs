@@ -54,6 +54,7 @@ mod networks;
 mod nfs;
 mod oci;
 mod oci_habits;
+mod oci_suites;
 mod oci_systemd;
 mod old_kernels;
 mod ports;
@@ -136,6 +137,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         firewalls::CASES,
         oci::CASES,
         oci_habits::CASES,
+        oci_suites::CASES,
         oci_systemd::CASES,
         hardening::CASES,
         hostile::CASES,
