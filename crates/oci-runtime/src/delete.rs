@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use oci::runtime::ContainerState;
+use oci::runtime::{ContainerState, LinuxNamespaceType};
 use rustix::process::Signal;
 
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
 
 /// Ends the container's processes and waits for the first to be gone, which is when its mounts are.
 fn end(container: &Container) -> Result<()> {
-    if !container.has_own_pids()
+    if !container.has_own(LinuxNamespaceType::Pid)
         && let Some(mut group) = groups::open(&container.record)?
     {
         group.kill()?;

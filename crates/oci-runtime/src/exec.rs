@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cgroup::{Cgroup, Version};
-use oci::runtime::{LinuxCapabilities, Process};
+use oci::runtime::{LinuxCapabilities, LinuxNamespaceType, Process};
 use runtime::{CgroupPlan, ExecPlan, PlanOptions, Stdio};
 
 use crate::console::Sockets;
@@ -92,6 +92,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
         process: plan,
         cgroup: place(&container, &options.cgroups)?,
         keyring: container.record.keyring.then(|| format!("_ses.{id}")),
+        in_foreign_mounts: !container.has_own(LinuxNamespaceType::Mount),
     };
     if !interaction.detached && !interaction.no_subreaper {
         kernel::prctl::set_child_subreaper()?;

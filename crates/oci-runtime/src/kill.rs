@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use oci::runtime::LinuxNamespaceType;
+
 use crate::error::{Error, Result};
 use crate::groups;
 use crate::record::Status;
@@ -26,7 +28,7 @@ pub fn signal(text: &str) -> Result<Signal> {
 pub fn kill(store: &Store, id: &str, signal: Signal, all: bool) -> Result<()> {
     let container = store.find(id)?;
     const KILL: Signal = 9;
-    if all || (signal == KILL && !container.has_own_pids()) {
+    if all || (signal == KILL && !container.has_own(LinuxNamespaceType::Pid)) {
         let Some(mut group) = groups::open(&container.record)? else {
             return if all { Ok(()) } else { Err(not_running()) };
         };

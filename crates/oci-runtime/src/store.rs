@@ -252,14 +252,11 @@ impl Container {
         }
     }
 
-    /// Whether its processes end with the first, as they do in a pid namespace of their own.
-    pub(crate) fn has_own_pids(&self) -> bool {
+    /// Whether it was made with a new namespace of this kind.
+    pub(crate) fn has_own(&self, kind: LinuxNamespaceType) -> bool {
         let linux = self.record.spec.linux.as_ref();
         linux.is_some_and(|linux| {
-            linux
-                .namespaces
-                .iter()
-                .any(|each| each.kind == LinuxNamespaceType::Pid && each.path.as_deref().unwrap_or_default().is_empty())
+            linux.namespaces.iter().any(|each| each.kind == kind && each.path.as_deref().unwrap_or_default().is_empty())
         })
     }
 }

@@ -43,7 +43,12 @@ fn main() {
     let in_cgroups = runtime::Plan { cgroup: cgroups(), ..full.clone() };
     let (root, options) = floor_paths(&floor);
     let container = runtime::run(&sleeping(&floor), support::pipes().0, |_| Ok(())).unwrap();
-    let exec_plan = ExecPlan { process: full.process.clone(), cgroup: full.cgroup.clone(), keyring: None };
+    let exec_plan = ExecPlan {
+        process: full.process.clone(),
+        cgroup: full.cgroup.clone(),
+        keyring: None,
+        in_foreign_mounts: false,
+    };
     let ended_well = |started: runtime::Started| assert_eq!(support::wait(&started), 0);
     let start = |plan: &runtime::Plan| ended_well(runtime::run(plan, Stdio::Inherit, |_| Ok(())).unwrap());
     let works: [&dyn Fn(); 8] = [

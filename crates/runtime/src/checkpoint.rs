@@ -87,6 +87,11 @@ impl CheckpointOptions {
 
     /// What is the same for both ways.
     pub(crate) fn common<'a>(&self, plan: &Plan, log_file: &str) -> Result<Options<'a>> {
+        if !plan.namespaces.is_new(LinuxNamespaceType::Mount) {
+            // criu would take the mounts of the host, or of whoever it is, for the container's.
+            let problem = "a container without a mount namespace of its own can be neither checkpointed nor restored";
+            return Err(Error::Refused(problem.to_owned()));
+        }
         let Some(cgroups) = CgroupMode::by_name(&self.manage_cgroups) else {
             return Err(Error::Refused(format!(
                 "invalid manage-cgroups-mode value {:?}: soft, full, strict or ignore",
@@ -143,10 +148,10 @@ pub(crate) enum What {
 /// # Errors
 /// [`Error::Criu`] with criu's own words; the container runs on then.
 pub fn checkpoint(plan: &Plan, pid: Pid, options: &CheckpointOptions) -> Result<()> {
+    let mut request = options.common(plan, "dump.log")?;
     let program = options.program()?;
     let images = make_directory(&options.images)?;
     let work = options.work.as_deref().map(make_directory).transpose()?;
-    let mut request = options.common(plan, "dump.log")?;
     request.images = Some(images.as_fd());
     request.work = work.as_ref().map(AsFd::as_fd);
     request.pid = Some(pid.as_raw_nonzero().get());

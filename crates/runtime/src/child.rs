@@ -25,6 +25,8 @@ pub(crate) struct Context<'a> {
     pub plan: &'a Plan,
     pub stdio: &'a Stdio,
     pub prepared: &'a Prepared,
+    /// The mount namespace that the container is to be in, where that is not its own.
+    pub host: Option<&'a OwnedFd>,
     pub channel: &'a Channel,
     /// Signals that the maker ignores, and the program should not.
     pub ignored: u64,
@@ -93,11 +95,11 @@ fn assemble(
         go_to(&built.root)?;
         hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
     }
-    let procfs = root::enter(plan, built.root.as_fd(), built.procfs)?;
+    let root = root::enter(plan, built.root, context.host)?;
     name_host(plan)?;
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
-    let mut inside = Inside { root: built.root, procfs: Some(procfs), terminal, ignored: context.ignored };
+    let mut inside = Inside { root, procfs: Some(built.procfs), terminal, ignored: context.ignored };
     let mut ready = finish_identity(&plan.process, &inside, context.stdio)?;
     // The program has it as its standard streams now.
     inside.terminal = None;

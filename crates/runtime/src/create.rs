@@ -331,12 +331,15 @@ struct Outside<'a> {
 fn spawn(plan: &Plan, outside: Outside<'_>, ours: Channel, theirs: Channel) -> Result<Unstarted> {
     let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
     let joined = join::open(&plan.namespaces.join)?;
+    let host = join::open_host(&plan.namespaces)?;
     // The cgroup namespace must be made after the cgroup was joined, and clocks set before a time namespace is entered;
     // the child unshares both.
     let namespaces = join::kinds(&plan.namespaces.new).without(Namespaces::CGROUP).without(Namespaces::TIME);
+    // Always: the root is assembled in it, also where the container is to leave it again.
+    let namespaces = namespaces | Namespaces::MOUNT;
     let Outside { stdio, prepared, door } = outside;
-    let context =
-        child::Context { plan, stdio, prepared, channel: &theirs, ignored: kernel::exe::ignored_signals(), door };
+    let ignored = kernel::exe::ignored_signals();
+    let context = child::Context { plan, stdio, prepared, host: host.as_ref(), channel: &theirs, ignored, door };
     let mut ours = Some(ours);
     let forerunner = join::needs_forerunner(&plan.namespaces);
     let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {

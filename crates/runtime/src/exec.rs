@@ -1,13 +1,14 @@
 //! A further process in a running container.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kernel::clone::Clone as Cloning;
 use kernel::error::Error as SystemCall;
+use kernel::lsm::Procfs;
 use kernel::namespaces::{self, Namespaces};
 use oci::runtime::ContainerState;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{self, Channel, Up};
 use crate::child::{self, Inside};
 use crate::create::{self, Started, Stdio, reap};
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::plan::{CgroupPlan, ProcessPlan};
 use crate::supervisor::Supervisor;
-use crate::{devices, identity, join};
+use crate::{devices, identity, join, root};
 
 /// A process to start in a running container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct ExecPlan {
     /// Name of the container's session keyring, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
+    /// The container is in the mount namespace of somebody else: its root is that of its first process alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_foreign_mounts: bool,
 }
 
 /// Starts a process in the namespaces and cgroup of another and returns when its program runs.
@@ -45,13 +49,14 @@ pub struct ExecPlan {
 pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Stdio) -> Result<Started> {
     let (ours, theirs) = channel::pair()?;
     let kinds = kinds_to_join(target_pid)?;
+    let root = if plan.in_foreign_mounts { Some(root_of(target, target_pid)?) } else { None };
     let ignored = kernel::exe::ignored_signals();
     let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
     let mut ours = Some(ours);
     let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {
         Cloning { cgroup, ..Cloning::default() }.spawn(|| {
             drop(ours.take());
-            forerun(plan, (target, kinds), &theirs, (&stdio, ignored), cgroup.is_some())
+            forerun(plan, (target, kinds, root.as_ref()), &theirs, (&stdio, ignored), cgroup.is_some())
         })
     };
     let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
@@ -95,10 +100,53 @@ fn kinds_to_join(target: Pid) -> Result<Namespaces> {
     Ok(kinds)
 }
 
+/// The root of a process, while the caller still sees the host's procfs.
+fn root_of(target: BorrowedFd<'_>, pid: Pid) -> Result<OwnedFd> {
+    let step = || "look for the container's root";
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let procfs = Procfs::of_the_host().during(step)?;
+    let process = procfs.open(&pid.as_raw_nonzero().to_string(), flags).during(step)?;
+    // By the magic link, in a directory that was verified.
+    let root = rustix::fs::openat(&process, c"root", flags, Mode::empty())
+        .map_err(|errno| SystemCall::new("open(<proc>/<container>/root, O_PATH)", errno))
+        .during(step)?;
+    // A number is given again only once its process has been waited for, and then the descriptor says ESRCH.
+    kernel::signals::send(target, 0)
+        .map_err(|error| {
+            SystemCall::new("pidfd_send_signal(<container>, 0)", Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
+        })
+        .during(step)?;
+    Ok(root)
+}
+
+/// Makes the container's root that of this process, which stands in the one of the mount namespace. Whatever has become of the
+/// container's first process, a root that it has in common with the namespace is the host's, or somebody else's.
+fn go_to_root(of_the_container: BorrowedFd<'_>) -> Result<()> {
+    let step = || "enter the container's root";
+    let own = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| SystemCall::new("open(\"/\", O_PATH)", errno))
+        .during(step)?;
+    if mount_of(own.as_fd()).during(step)? == mount_of(of_the_container).during(step)? {
+        return Err(Error::Refused("the container's first process has left the container's root".to_owned()));
+    }
+    root::chroot(of_the_container).during(step)
+}
+
+/// The number of the mount that a descriptor is on.
+fn mount_of(place: BorrowedFd<'_>) -> kernel::Result<u64> {
+    let status = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .map_err(|errno| SystemCall::new("statx(<root>, STATX_MNT_ID)", errno))?;
+    match status.stx_mask & StatxFlags::MNT_ID.bits() {
+        // Linux 5.8, as setns(2) with a pidfd.
+        0 => Err(SystemCall::new("statx(<root>, STATX_MNT_ID)", Errno::NOSYS)),
+        _ => Ok(status.stx_mnt_id),
+    }
+}
+
 /// The directory of the group that a process is in, somewhere below the container's own.
 ///
 /// The container's directory ends as its path in `/proc/PID/cgroup` begins, whatever stands before it.
-fn cgroup_of(pid: Pid, container: &Path) -> Result<std::os::fd::OwnedFd> {
+fn cgroup_of(pid: Pid, container: &Path) -> Result<OwnedFd> {
     let file = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
     let text = std::fs::read_to_string(&file)
         .map_err(|error| SystemCall::new(format!("read({file:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO)))
@@ -118,7 +166,7 @@ fn cgroup_of(pid: Pid, container: &Path) -> Result<std::os::fd::OwnedFd> {
 /// Joins, then makes the process as a child of the caller.
 fn forerun(
     plan: &ExecPlan,
-    (target, kinds): (BorrowedFd<'_>, Namespaces),
+    (target, kinds, root): (BorrowedFd<'_>, Namespaces, Option<&OwnedFd>),
     channel: &Channel,
     (stdio, ignored): (&Stdio, u64),
     born_in_cgroup: bool,
@@ -140,6 +188,10 @@ fn forerun(
         }
         if kinds.contains(Namespaces::USER) {
             child::become_root()?;
+        }
+        if let Some(root) = root {
+            // Before anybody inside can see the process: it is born there.
+            go_to_root(root.as_fd())?;
         }
         let made = Cloning { sibling: true, ..Cloning::default() }
             .spawn(|| run(plan, channel, stdio, ignored))
@@ -177,8 +229,8 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio, ignored: u64) -> i32 {
     }
 }
 
-/// Joining the mount namespace has moved this process to its root.
-fn enter(plan: &ExecPlan, ignored: u64) -> Result<(Inside, Option<std::os::fd::OwnedFd>)> {
+/// This process stands in the container's root: joining the mount namespace has moved it there, or [`go_to_root`].
+fn enter(plan: &ExecPlan, ignored: u64) -> Result<(Inside, Option<OwnedFd>)> {
     let root =
         rustix::fs::openat(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| SystemCall::new("open(\"/\", O_PATH)", errno))

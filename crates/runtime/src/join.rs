@@ -43,16 +43,28 @@ pub(crate) fn needs_forerunner(plan: &NamespacePlan) -> bool {
         || (plan.is_new(LinuxNamespaceType::User) && !plan.join.is_empty())
 }
 
-/// Opens the files of namespaces, before anything has changed what their paths mean.
+/// Opens the files of namespaces, before anything has changed what their paths mean; but for a mount namespace, which is
+/// entered last ([`open_host`]).
 pub(crate) fn open(list: &[(LinuxNamespaceType, PathBuf)]) -> Result<Vec<(Namespaces, OwnedFd)>> {
-    list.iter()
-        .map(|(each, path)| {
-            let fd = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| SystemCall::new(format!("open({path:?}, O_RDONLY)"), errno))
-                .during(|| format!("open the {each:?} namespace to join"))?;
-            Ok((kind(*each), fd))
-        })
-        .collect()
+    let first = list.iter().filter(|(each, _)| *each != LinuxNamespaceType::Mount);
+    first.map(|(each, path)| Ok((kind(*each), open_namespace(*each, path)?))).collect()
+}
+
+fn open_namespace(kind: LinuxNamespaceType, path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| SystemCall::new(format!("open({path:?}, O_RDONLY)"), errno))
+        .during(|| format!("open the {kind:?} namespace to join"))
+}
+
+/// The mount namespace of somebody else that the container is to be in: the one that is given, or the caller's. `None` for a
+/// container that has its own.
+pub(crate) fn open_host(plan: &NamespacePlan) -> Result<Option<OwnedFd>> {
+    if plan.is_new(LinuxNamespaceType::Mount) {
+        return Ok(None);
+    }
+    let given = plan.join.iter().find(|(each, _)| *each == LinuxNamespaceType::Mount);
+    let path = given.map_or(Path::new("/proc/self/ns/mnt"), |(_, path)| path);
+    open_namespace(LinuxNamespaceType::Mount, path).map(Some)
 }
 
 /// Joins all. Some may belong to the host's user namespace and some to the one that is joined, so what is not permitted

@@ -95,6 +95,8 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let mounts = spec.mounts.iter().enumerate().map(|(index, each)| mount(index, each, linux, options, root_path));
     let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
     let own_dev = !mounts.iter().any(|mount| mount.destination == "/dev" && matches!(mount.what, Mounted::Bind { .. }));
+    let root = root(spec, linux, options)?;
+    check_propagation(&namespaces, &root, &mounts)?;
     let uts = has(&namespaces, LinuxNamespaceType::Uts);
     if (spec.hostname.is_some() || spec.domainname.is_some()) && !uts {
         return wrong("hostname", "needs a UTS namespace of the container's own, or the host would be renamed");
@@ -104,7 +106,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         bundle: options.bundle.clone(),
         annotations: spec.annotations.clone(),
         cgroup: options.cgroup.clone(),
-        root: root(spec, linux, options)?,
+        root,
         mounts,
         devices: devices(linux, own_dev)?,
         links: if own_dev { links() } else { Vec::new() },
@@ -171,8 +173,12 @@ fn namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError> {
             Some(path) => return wrong("linux.namespaces", format!("path {path:?} is not absolute")),
         }
     }
-    if !plan.is_new(LinuxNamespaceType::Mount) {
-        return wrong("linux.namespaces", "a new mount namespace is needed to assemble the root file system in");
+    if plan.is_new(LinuxNamespaceType::User) && !plan.is_new(LinuxNamespaceType::Mount) {
+        // setns(2) back into it wants CAP_SYS_ADMIN where it belongs to.
+        return wrong(
+            "linux.namespaces",
+            "a new user namespace has no right to a mount namespace that exists, so it needs a new one as well",
+        );
     }
     let maps = !plan.uid_mappings.is_empty() || !plan.gid_mappings.is_empty();
     if maps && !has(&plan, LinuxNamespaceType::User) {
@@ -235,6 +241,23 @@ fn root(spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<RootPlan, P
         recursive: false,
     });
     Ok(RootPlan { source, readonly, propagation, label, no_pivot: options.no_pivot, id_map })
+}
+
+/// Without a mount namespace of its own a container's mounts belong to none ([`crate::root`]): the kernel propagates nothing to
+/// them and nothing from them, and leaves out what is unbindable where it copies them.
+fn check_propagation(namespaces: &NamespacePlan, root: &RootPlan, mounts: &[MountPlan]) -> Result<(), PlanError> {
+    let refused = |found: Option<Propagate>| found.is_some_and(|found| found.how != PropagationKind::Private);
+    let problem = "without a new mount namespace only private propagation works";
+    if namespaces.is_new(LinuxNamespaceType::Mount) {
+        return Ok(());
+    }
+    if refused(root.propagation) {
+        return wrong("linux.rootfsPropagation", problem);
+    }
+    match mounts.iter().position(|mount| refused(mount.propagation)) {
+        Some(index) => wrong(format!("mounts[{index}].options"), problem),
+        None => Ok(()),
+    }
 }
 
 /// Some write a destination with the host's path of the root file system before it, which runc takes off.

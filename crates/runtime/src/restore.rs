@@ -39,6 +39,7 @@ pub fn restore(
     options: &CheckpointOptions,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Started> {
+    let mut request = options.common(plan, "restore.log")?;
     let program = options.program()?;
     let images = checkpoint::open_directory(&options.images)?;
     let work = options.work.as_deref().map(checkpoint::make_directory).transpose()?;
@@ -46,7 +47,6 @@ pub fn restore(
     let streams: Vec<String> = read_json(images.as_fd(), DESCRIPTORS)?;
     let namespaces = open_namespaces(plan)?;
     let places = Places::new(plan, scratch, &externals)?;
-    let mut request = options.common(plan, "restore.log")?;
     request.images = Some(images.as_fd());
     request.work = work.as_ref().map(AsFd::as_fd);
     request.works_where_it_is = true;

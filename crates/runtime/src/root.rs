@@ -1,6 +1,11 @@
-//! The container's root file system, assembled by descriptor in its own mount namespace, and the step into it.
+//! The container's root file system, assembled by descriptor in a new mount namespace, and the step into it.
 //!
 //! Nothing of it is ever visible in the host's mount table, and all of it goes with the namespace.
+//!
+//! A container that is to be in the mount namespace of somebody else, the host's or one that is given, does not stay in that new
+//! one: it takes a detached copy of the assembled tree along (open_tree(2)), which belongs to no namespace, and makes its root
+//! by chroot(2). So nobody sees its mounts there either, nobody's own root moves, and the tree goes with the last process that
+//! stands in it: when its descriptor is closed the kernel unmounts it as a whole, and processes keep it (Linux 5.2).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,6 +14,7 @@ use kernel::beneath;
 use kernel::error::Error as SystemCall;
 use kernel::lsm::Procfs;
 use kernel::mount::{self, Attributes, Change, FileSystem, Propagation};
+use kernel::namespaces::{self, Namespaces};
 use kernel::terminal::Pair;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -82,23 +88,36 @@ fn place(plan: &Plan) -> &Path {
     }
 }
 
-/// Pivots into the root and detaches the host's.
-pub(crate) fn enter(plan: &Plan, root: BorrowedFd<'_>, procfs: Procfs) -> Result<Procfs> {
+/// Pivots into the root and detaches the host's, or takes the root along into the mount namespace of another. Gives the root that
+/// it is then.
+pub(crate) fn enter(plan: &Plan, root: OwnedFd, host: Option<&OwnedFd>) -> Result<OwnedFd> {
+    // After all that writes to it: mount points, devices, links.
+    if plan.root.readonly {
+        make_mount_read_only(root.as_fd(), false).during(|| "make the container's root read-only")?;
+    }
+    if let Some(host) = host {
+        return move_out(root.as_fd(), host.as_fd());
+    }
     if plan.root.no_pivot {
         hide_kernel_tables()?;
-        chroot(root).during(|| "enter the container's root without pivot_root")?;
+        chroot(root.as_fd()).during(|| "enter the container's root without pivot_root")?;
     } else {
-        mount::pivot_root(root).during(|| "enter the container's root")?;
+        mount::pivot_root(root.as_fd()).during(|| "enter the container's root")?;
     }
     if let Some(propagate) = plan.root.propagation {
         mount::set_propagation(c"/", propagate.how.into(), propagate.recursive)
             .during(|| "set the propagation of the container's root")?;
     }
-    // After all that writes to it: mount points, devices, links.
-    if plan.root.readonly {
-        make_mount_read_only(root, false).during(|| "make the container's root read-only")?;
-    }
-    Ok(procfs)
+    Ok(root)
+}
+
+/// The mount namespace of the assembly ends with this: nobody else is in it.
+fn move_out(root: BorrowedFd<'_>, host: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let tree = mount::copy(root, true).during(|| "take the container's root out of its mount namespace")?;
+    // Its root is this process's for a moment.
+    namespaces::join(host, Namespaces::MOUNT).during(|| "join the mount namespace that is not the container's own")?;
+    chroot(tree.as_fd()).during(|| "enter the container's root without pivot_root")?;
+    Ok(tree)
 }
 
 /// The host's mounts stay in this mount namespace, out of reach of paths. But for as long as a whole procfs or sysfs is
@@ -135,8 +154,8 @@ fn whole_kernel_table(line: &str) -> Option<String> {
     (root == "/" && matches!(kind, "proc" | "sysfs")).then(|| place.replace("\\040", " "))
 }
 
-/// The root is attached over `/` already, so that no path leads below it.
-fn chroot(root: BorrowedFd<'_>) -> kernel::Result<()> {
+/// For a root that no path leads below: it is attached over `/` already, or nowhere.
+pub(crate) fn chroot(root: BorrowedFd<'_>) -> kernel::Result<()> {
     rustix::process::fchdir(root).map_err(|errno| SystemCall::new("fchdir(<root>)", errno))?;
     rustix::process::chroot(c".").map_err(|errno| SystemCall::new("chroot(\".\")", errno))
 }

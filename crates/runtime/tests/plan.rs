@@ -66,6 +66,19 @@ fn wrong_specifications_are_refused_with_a_sentence() {
         refused(|spec| process(spec, |process| process.rlimits[0].kind = "RLIMIT_X".into())),
         refused(|spec| process(spec, |process| process.rlimits[0].soft = 30)),
         refused(|spec| linux(spec, |linux| linux.namespaces.clear())),
+        refused(|spec| {
+            linux(spec, |linux| {
+                linux.namespaces.retain(|each| each.kind != LinuxNamespaceType::Mount);
+                linux.namespaces.push(LinuxNamespace { kind: LinuxNamespaceType::User, path: None });
+                linux.uid_mappings = vec![LinuxIDMapping::default()];
+            });
+        }),
+        refused(|spec| {
+            linux(spec, |linux| {
+                linux.namespaces.retain(|each| each.kind != LinuxNamespaceType::Mount);
+                linux.rootfs_propagation = Some("shared".into());
+            });
+        }),
         refused(|spec| linux(spec, |linux| linux.namespaces.push(linux.namespaces[0].clone()))),
         refused(|spec| spec.linux.as_mut().unwrap().namespaces.push(user.clone())),
         refused(|spec| linux(spec, |linux| linux.uid_mappings = vec![LinuxIDMapping::default()])),

@@ -53,6 +53,7 @@ mod network_growth;
 mod networks;
 mod nfs;
 mod oci;
+mod oci_foreign_mounts;
 mod oci_habits;
 mod oci_suites;
 mod oci_systemd;
@@ -136,6 +137,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         firewalld::CASES,
         firewalls::CASES,
         oci::CASES,
+        oci_foreign_mounts::CASES,
         oci_habits::CASES,
         oci_suites::CASES,
         oci_systemd::CASES,

@@ -31,6 +31,11 @@ pub fn kernels_without_a_system_call() {
             spec.process.as_mut().unwrap().args[2] = "touch /x /mnt/x; echo $?".into();
             let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
             assert_eq!(output.text.matches("Read-only file system").count(), 2, "{name}: {}", output.text);
+            // In the mount namespace of this process.
+            let linux = spec.linux.as_mut().unwrap();
+            linux.namespaces.retain(|each| each.kind != oci::runtime::LinuxNamespaceType::Mount);
+            let output = run(&bundle.plan(&spec)).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+            assert_eq!(output.text.matches("Read-only file system").count(), 2, "{name}: {}", output.text);
             0
         });
         assert_eq!(status, 0, "{name}");
