@@ -88,12 +88,12 @@ fn assemble(
         context.channel.send_up(&Up::Hooks)?;
         context.channel.wait_for(Down::Go)?;
     }
-    let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
         // As with runc, they begin in the container's root.
         go_to(&built.root)?;
-        hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
+        let state = hooks::state(plan, ContainerState::Creating, rustix::process::getpid());
+        hooks::run_hooks("createContainer", &hooks.create_container, &state)?;
     }
     let root = root::enter(plan, built.root, context.host)?;
     name_host(plan)?;
@@ -114,17 +114,20 @@ fn assemble(
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
     let channel = starting_channel(context, &inside, starter)?;
-    if !hooks.start_container.is_empty() {
-        // They are a part of the container, and may be programs of its image.
-        ready.confine(&plan.process, channel)?;
-        let state = in_container(ContainerState::Created);
-        hooks::run_hooks(
-            "startContainer",
-            &hooks::with_environment(&hooks.start_container, &plan.process.env, ready.home.as_deref()),
-            &state,
-        )?;
-    }
+    call_start_hooks(plan, &mut ready, channel)?;
     execute(&plan.process, &inside, ready, channel)
+}
+
+/// They are a part of the container, and may be programs of its image, so they have no more rights than it.
+fn call_start_hooks(plan: &Plan, ready: &mut Ready, channel: &Channel) -> Result<()> {
+    let hooks = &plan.hooks.start_container;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    ready.confine(&plan.process, channel)?;
+    let state = hooks::state(plan, ContainerState::Created, rustix::process::getpid());
+    let hooks = hooks::with_environment(hooks, &plan.process.env, ready.home.as_deref());
+    hooks::run_hooks("startContainer", &hooks, &state)
 }
 
 fn go_to(root: &OwnedFd) -> Result<()> {

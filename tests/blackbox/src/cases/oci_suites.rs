@@ -53,12 +53,15 @@ fn seen(bundle: &mut Bundle<'_>, flags: &str, options: &[&str]) -> Result<Vec<St
     Ok(flags.split(',').map(str::to_owned).collect())
 }
 
-fn check(bundle: &mut Bundle<'_>, table: &[(&str, &[&str], &[&str], &[&str])]) -> Result<()> {
+/// Flags of the source, options, flags that are there then, and flags that are not.
+type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
+fn check(bundle: &mut Bundle<'_>, table: &[Row<'_>]) -> Result<()> {
     for (flags, options, there, gone) in table {
         let found = seen(bundle, flags, options)?;
         let has = |flag: &&str| found.iter().any(|each| each == flag);
-        ensure!(there.iter().all(|flag| has(&flag)), "{flags} with {options:?} is {found:?}, without one of {there:?}");
-        ensure!(!gone.iter().any(|flag| has(&flag)), "{flags} with {options:?} is {found:?}, with one of {gone:?}");
+        ensure!(there.iter().all(has), "{flags} with {options:?} is {found:?}, without one of {there:?}");
+        ensure!(!gone.iter().any(has), "{flags} with {options:?} is {found:?}, with one of {gone:?}");
     }
     Ok(())
 }
