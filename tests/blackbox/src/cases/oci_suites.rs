@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::sandbox::Sandbox;
 cases![oci_suites:
     bind_mounts_are_as_their_options_say [Root], what_is_locked_stays [Root], the_engine_keeps_what_a_source_forbids [Root],
     filters_hold_in_hooks_of_the_start, a_supervisor_hears_at_the_creation, flags_of_a_filter,
-    relative_paths_are_read_only,
+    relative_paths_are_read_only, what_is_killed_while_it_is_removed_was_killed,
 ];
 
 /// A tmpfs with these flags of its mount, for as long as the value lives; only this test's mount namespace has it.
@@ -240,4 +240,21 @@ fn relative_paths_are_read_only(sandbox: &Sandbox) -> Result<()> {
     bundle.config["linux"]["maskedPaths"] = json!(["tmp"]);
     bundle.write()?;
     bundle.oci(&["run", "one"])?.fails(1, &["linux.maskedPaths", "is not absolute"])
+}
+
+/// `run` removes what has ended as soon as it has, while `kill` still looks whether it must be thawed.
+fn what_is_killed_while_it_is_removed_was_killed(sandbox: &Sandbox) -> Result<()> {
+    let bundle = Bundle::new(sandbox, "sleep 1000")?;
+    for round in 0..20 {
+        let id = format!("r{round}");
+        let mut running = bundle.command(&["run", &id]).stdin(Stdio::null()).spawn()?;
+        host::until("it runs", sandbox.seconds(10), || {
+            let output = bundle.oci(&["state", &id])?;
+            Ok(output.stdout.contains("\"running\"").then_some(()))
+        })?;
+        let killed = bundle.oci(&["kill", &id, "KILL"]);
+        running.wait()?;
+        killed?.success()?;
+    }
+    Ok(())
 }
