@@ -7,7 +7,8 @@
 //!
 //! Memory: 64 KiB of input and the decoder's window, which [`Limits`] bounds.
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::Hasher;
+use flate2::{Decompress, FlushDecompress, Status};
 use std::io::{self, Read};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 
@@ -163,7 +164,7 @@ enum State {
 
 struct Gzip {
     inflate: Decompress,
-    crc: Crc,
+    crc: Hasher,
     first: bool,
 }
 
@@ -176,7 +177,7 @@ impl<R: Read> Decompressor<R> {
         let state = match format {
             Compression::Plain => State::Plain,
             Compression::Gzip => {
-                State::GzipBoundary(Box::new(Gzip { inflate: Decompress::new(false), crc: Crc::new(), first: true }))
+                State::GzipBoundary(Box::new(Gzip { inflate: Decompress::new(false), crc: Hasher::new(), first: true }))
             }
             Compression::Zstd => State::Zstd { decoder: zstd_decoder(&limits)?, in_frame: false },
             other => return Err(DecompressError::Unsupported { name: other.name() }),
@@ -431,7 +432,7 @@ fn inflate<R: Read>(
         if status == Status::StreamEnd {
             let crc = u32::from_le_bytes(input.bytes()?);
             let length = u32::from_le_bytes(input.bytes()?);
-            if crc != gzip.crc.sum() {
+            if crc != gzip.crc.clone().finalize() {
                 return Err(corrupt("gzip", input.offset, "the check sum does not match"));
             }
             // The length is modulo 2^32 by definition.

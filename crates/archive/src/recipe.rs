@@ -15,7 +15,7 @@
 //! [`LONGEST_LITERAL`]; whoever reads a recipe needs no more memory than that and the frame's window of 512 KiB.
 
 use crate::entry::Entry;
-use flate2::Crc;
+use crc32fast::Hasher;
 use std::io::{self, BufReader, Read, Write};
 
 /// Most bytes in one literal.
@@ -29,7 +29,7 @@ const LEVEL: i32 = 1;
 
 /// The sum that a recipe keeps of each part, CRC-32 as in gzip.
 #[derive(Debug, Default)]
-pub struct Crc32(Crc);
+pub struct Crc32(Hasher);
 
 impl Crc32 {
     /// Adds bytes.
@@ -39,7 +39,7 @@ impl Crc32 {
 
     /// The sum of all so far.
     pub fn value(&self) -> u32 {
-        self.0.sum()
+        self.0.clone().finalize()
     }
 }
 
@@ -63,6 +63,8 @@ pub struct Recorder<W: Write> {
     /// `None` after a failure or the end.
     out: Option<zstd::stream::write::Encoder<'static, W>>,
     failure: Option<io::Error>,
+    /// Records on their way to `out`, which takes its time for each call.
+    records: Vec<u8>,
     literal: Vec<u8>,
     member: Option<(Vec<u8>, u64)>,
     run: Option<Run>,
@@ -71,7 +73,7 @@ pub struct Recorder<W: Write> {
 struct Run {
     offset: u64,
     length: u64,
-    crc: Crc,
+    crc: Crc32,
 }
 
 impl<W: Write + Send> Recorder<W> {
@@ -80,41 +82,44 @@ impl<W: Write + Send> Recorder<W> {
     /// # Errors
     /// The sink's.
     pub fn new(sink: W) -> io::Result<Recorder<W>> {
-        let mut out = zstd::stream::write::Encoder::new(sink, LEVEL)?;
-        out.write_all(MAGIC)?;
+        let out = Some(zstd::stream::write::Encoder::new(sink, LEVEL)?);
         let literal = Vec::with_capacity(LONGEST_LITERAL);
-        Ok(Recorder { out: Some(out), failure: None, literal, member: None, run: None })
+        Ok(Recorder { out, failure: None, records: MAGIC.to_vec(), literal, member: None, run: None })
     }
 
-    fn put(&mut self, bytes: &[u8]) {
+    fn put_records(&mut self) {
         if let Some(out) = &mut self.out
-            && let Err(error) = out.write_all(bytes)
+            && let Err(error) = out.write_all(&self.records)
         {
             self.failure = Some(error);
             self.out = None;
         }
+        self.records.clear();
     }
 
     fn flush_literal(&mut self) {
         if self.literal.is_empty() {
             return;
         }
-        let literal = std::mem::take(&mut self.literal);
-        let mut head = vec![b'L'];
-        number(&mut head, literal.len() as u64);
-        self.put(&head);
-        self.put(&literal);
-        self.literal = literal;
-        self.literal.clear();
+        self.records.push(b'L');
+        number(&mut self.records, self.literal.len() as u64);
+        self.records.append(&mut self.literal);
+        self.put_if_many();
+    }
+
+    fn put_if_many(&mut self) {
+        if self.records.len() >= LONGEST_LITERAL {
+            self.put_records();
+        }
     }
 
     fn flush_run(&mut self) {
         let Some(Run { offset, length, crc }) = self.run.take() else { return };
-        let mut record = vec![b'D'];
-        number(&mut record, offset);
-        number(&mut record, length);
-        record.extend(crc.sum().to_le_bytes());
-        self.put(&record);
+        self.records.push(b'D');
+        number(&mut self.records, offset);
+        number(&mut self.records, length);
+        self.records.extend(crc.value().to_le_bytes());
+        self.put_if_many();
     }
 }
 
@@ -143,16 +148,15 @@ impl<W: Write + Send> Tape for Recorder<W> {
         self.flush_literal();
         // Only members with content are worth a record.
         if let Some((path, size)) = self.member.take() {
-            let mut record = vec![b'F'];
-            number(&mut record, path.len() as u64);
-            record.extend(path);
-            number(&mut record, size);
-            self.put(&record);
+            self.records.push(b'F');
+            number(&mut self.records, path.len() as u64);
+            self.records.extend(path);
+            number(&mut self.records, size);
         }
         if self.run.as_ref().is_some_and(|run| run.offset + run.length != offset) {
             self.flush_run();
         }
-        let run = self.run.get_or_insert_with(|| Run { offset, length: 0, crc: Crc::new() });
+        let run = self.run.get_or_insert_with(|| Run { offset, length: 0, crc: Crc32::default() });
         run.length += bytes.len() as u64;
         run.crc.update(bytes);
     }
@@ -160,7 +164,8 @@ impl<W: Write + Send> Tape for Recorder<W> {
     fn finish(&mut self) -> io::Result<()> {
         self.flush_run();
         self.flush_literal();
-        self.put(b"E");
+        self.records.push(b'E');
+        self.put_records();
         match (self.failure.take(), self.out.take()) {
             (Some(error), _) => Err(error),
             (None, Some(out)) => out.finish()?.flush(),
@@ -337,9 +342,9 @@ mod tests {
                 }
                 Step::Data { offset, length, crc } => {
                     let part = &file[offset as usize..(offset + length) as usize];
-                    let mut sum = Crc::new();
+                    let mut sum = Crc32::default();
                     sum.update(part);
-                    assert_eq!(sum.sum(), crc);
+                    assert_eq!(sum.value(), crc);
                     out.extend(part);
                 }
             }

@@ -10,6 +10,7 @@ use crate::merged::{self, MergedCheck};
 use crate::pack;
 use crate::rebuild::Rebuilt;
 use crate::record::{self, Backend, Record};
+use crate::removal::Removal;
 use crate::shift::Shift;
 use crate::shifted::{self, ShiftedCheck};
 use crate::staging::Staged;
@@ -402,21 +403,19 @@ impl<'a> Layers<'a> {
         Ok(entries.iter().filter_map(|(name, _)| blobs::digest_of_hex(name)).collect())
     }
 
-    /// Removes a layer. It is gone for others at once; returns when its files are gone too. The caller knows that no container
-    /// uses it. False if there is no such layer.
+    /// Removes a layer, and returns when its files are gone too: [`Layers::removal`] of one. False if there is no such layer.
     ///
     /// # Errors
     /// System errors. What could not be deleted is left to [`Store::sweep`].
     pub fn remove(&self, diff_id: &Digest) -> Result<bool, StoreError> {
-        let system = |source| StoreError::System { doing: "remove a layer", source };
-        // First, so that there is none without its layer.
-        shifted::remove(self.store, diff_id).map_err(system)?;
-        let layers = self.store.root.create(NAME).map_err(system)?;
-        match Staged::take(self.store, &layers, diff_id.hex()) {
-            Ok(staged) => staged.discard_tree().map(|()| true).map_err(system),
-            Err(error) if error.errno() == Errno::NOENT => Ok(false),
-            Err(error) => Err(system(error)),
-        }
+        let mut removal = self.removal();
+        let existed = removal.take(diff_id)?;
+        removal.finish().map(|()| existed)
+    }
+
+    /// To remove several layers, none yet.
+    pub fn removal(&self) -> Removal<'a> {
+        Removal::new(self.store)
     }
 
     /// What a layer takes on disk, in bytes, as du(1) counts.

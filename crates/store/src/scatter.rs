@@ -1,8 +1,10 @@
-//! Removing a large tree with several threads, because unlink(2) waits.
+//! Removing large trees with several threads, because unlink(2) waits, or works.
 //!
 //! A file whose content is on its way to the disk cannot be truncated before it has arrived; one thread waits for one file at
 //! a time (measured on ext4 soon after a pull of 478 MB: 30 s, of which 0.7 s on a processor). Sixteen threads wait for sixteen.
-//! Files are handed out in portions, since the wait comes after the directory's lock has been given back.
+//! Files are handed out in portions, since the wait comes after the directory's lock has been given back. A file of some hundred
+//! megabytes in the page cache costs a processor (80 ms for each gigabyte), so the layers of an image go side by side.
+//! A thread is started when there is something to do and nobody to do it: most trees are a few files, and need none.
 //!
 //! This is only the quick part: what it cannot remove it leaves, without a word, to `remove`, which knows every difficulty.
 
@@ -12,7 +14,8 @@ use rustix::fs::{self, AtFlags, FileType, Mode, RawDir};
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 
 const THREADS: usize = 16;
 /// Names in one portion.
@@ -20,21 +23,16 @@ const PORTION: usize = 32;
 /// Levels, each of which can take a descriptor for each thread.
 const DEPTH: usize = 24;
 
-/// Removes what is below `top`, as far as that is easy.
-pub(crate) fn below(top: BorrowedFd<'_>) {
-    let Ok(fd) = fs::openat(top, c".", OPEN, Mode::empty()) else { return };
-    let root = Arc::new(Node { fd, place: None, depth: 0, waiting: AtomicUsize::new(1) });
-    let work = Work::default();
-    work.push(Task::List(root));
-    std::thread::scope(|scope| {
-        for _ in 1..THREADS {
-            // Fewer threads remove as much.
-            if std::thread::Builder::new().name("remove".into()).spawn_scoped(scope, || work.run()).is_err() {
-                break;
-            }
-        }
-        work.run();
-    });
+/// Removes what is below `tops`, as far as that is easy.
+pub(crate) fn below<'a>(tops: impl IntoIterator<Item = BorrowedFd<'a>>) {
+    let mut queue = Queue { threads: 1, ..Queue::default() };
+    for top in tops {
+        let Ok(fd) = fs::openat(top, c".", OPEN, Mode::empty()) else { continue };
+        let root = Node { fd, place: None, depth: 0, waiting: AtomicUsize::new(1) };
+        queue.tasks.push(Task::List(Arc::new(root)));
+    }
+    let work = Work { queue: Mutex::new(queue), changed: Condvar::new() };
+    std::thread::scope(|scope| work.run(scope));
 }
 
 /// A directory that is being emptied.
@@ -56,7 +54,6 @@ enum Task {
     Files(Arc<Node>, Vec<CString>),
 }
 
-#[derive(Default)]
 struct Work {
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -68,22 +65,55 @@ struct Queue {
     tasks: Vec<Task>,
     /// Threads that may still add some.
     busy: usize,
+    /// Threads that there are, those without a task included.
+    threads: usize,
+}
+
+impl Queue {
+    /// Is there a task that nobody is free for? Then counts one thread more, which the caller starts.
+    fn wants_thread(&mut self) -> bool {
+        let wanted = self.threads < THREADS && self.threads - self.busy < self.tasks.len();
+        self.threads += usize::from(wanted);
+        wanted
+    }
 }
 
 impl Work {
-    fn push(&self, task: Task) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).tasks.push(task);
-        self.changed.notify_one();
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    fn push<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, task: Task) {
+        let mut queue = self.lock();
+        queue.tasks.push(task);
+        if queue.wants_thread() {
+            drop(queue);
+            self.start(scope);
+        } else {
+            self.changed.notify_one();
+        }
+    }
+
+    fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let thread = std::thread::Builder::new().name("remove".into());
+        // Fewer threads remove as much.
+        if thread.spawn_scoped(scope, || self.run(scope)).is_err() {
+            self.lock().threads -= 1;
+        }
+    }
+
+    fn run<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let mut queue = self.lock();
         loop {
             if let Some(task) = queue.tasks.pop() {
                 queue.busy += 1;
+                let more = queue.wants_thread();
                 drop(queue);
-                self.perform(task);
-                queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                if more {
+                    self.start(scope);
+                }
+                self.perform(scope, task);
+                queue = self.lock();
                 queue.busy -= 1;
             } else if queue.busy == 0 {
                 self.changed.notify_all();
@@ -94,10 +124,10 @@ impl Work {
         }
     }
 
-    fn perform(&self, task: Task) {
+    fn perform<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, task: Task) {
         match task {
             Task::List(node) => {
-                self.list(&node);
+                self.list(scope, &node);
                 done(node);
             }
             Task::Enter(parent, name) => match fs::openat(&parent.fd, &name, OPEN, Mode::empty()) {
@@ -105,7 +135,7 @@ impl Work {
                     let depth = parent.depth + 1;
                     let node = Node { fd, place: Some((parent, name)), depth, waiting: AtomicUsize::new(1) };
                     let node = Arc::new(node);
-                    self.list(&node);
+                    self.list(scope, &node);
                     done(node);
                 }
                 Err(_) => done(parent),
@@ -119,7 +149,7 @@ impl Work {
         }
     }
 
-    fn list(&self, node: &Arc<Node>) {
+    fn list<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, node: &Arc<Node>) {
         let mut files = Vec::new();
         let mut buffer = vec![MaybeUninit::uninit(); 16 << 10];
         let mut listing = RawDir::new(node.fd.as_fd(), &mut buffer);
@@ -131,14 +161,14 @@ impl Work {
             match entry.file_type() {
                 FileType::Directory if node.depth < DEPTH => {
                     node.waiting.fetch_add(1, Ordering::Relaxed);
-                    self.push(Task::Enter(node.clone(), name.to_owned()));
+                    self.push(scope, Task::Enter(node.clone(), name.to_owned()));
                 }
                 FileType::Directory | FileType::Unknown => {}
                 _ => files.push(name.to_owned()),
             }
             if files.len() == PORTION {
                 node.waiting.fetch_add(1, Ordering::Relaxed);
-                self.push(Task::Files(node.clone(), std::mem::take(&mut files)));
+                self.push(scope, Task::Files(node.clone(), std::mem::take(&mut files)));
             }
         }
         for name in &files {
@@ -184,11 +214,11 @@ mod tests {
         }
         std::fs::create_dir_all(&deep).unwrap();
         let fd = fs::open(&top, OPEN, Mode::empty()).unwrap();
-        below(fd.as_fd());
+        below([fd.as_fd()]);
         let left: Vec<_> = std::fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         // Only what is too deep is left for the other way.
         assert_eq!(left, ["d"]);
         assert!(kept.join("file").exists());
-        below(fd.as_fd());
+        below([fd.as_fd()]);
     }
 }

@@ -94,7 +94,7 @@ impl Taken {
         for staged in self.staged {
             let directory = staged.directory();
             bytes += tally::measure(directory.as_fd(), directory.label()).map_err(removing)?.disk;
-            staged.discard_tree().map_err(removing)?;
+            Staged::discard_trees(vec![staged]).map_err(removing)?;
         }
         Ok(bytes)
     }
@@ -316,12 +316,12 @@ fn note(store: &Store, key: &str, name: &str) -> Result<Option<Note>, SystemErro
     Ok(serde_json::from_slice(&text).ok())
 }
 
-/// Removes all forms of a layer.
-pub(crate) fn remove(store: &Store, diff_id: &Digest) -> Result<(), SystemError> {
+/// Moves all forms of a layer out of their places, for `gone` to be removed with.
+pub(crate) fn take_of(store: &Store, diff_id: &Digest, gone: &mut Vec<Staged>) -> Result<(), SystemError> {
     for (key, names) in list(store)? {
         for name in names {
             if note(store, &key, &name)?.is_none_or(|note| note.layers.contains(diff_id)) {
-                remove_one(store, &key, &name)?;
+                gone.extend(take(store, &key, &name)?);
             }
         }
     }
@@ -330,7 +330,7 @@ pub(crate) fn remove(store: &Store, diff_id: &Digest) -> Result<(), SystemError>
 
 pub(crate) fn remove_one(store: &Store, key: &str, name: &str) -> Result<(), SystemError> {
     match take(store, key, name)? {
-        Some(staged) => staged.discard_tree(),
+        Some(staged) => Staged::discard_trees(vec![staged]),
         None => Ok(()),
     }
 }

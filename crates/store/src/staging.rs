@@ -95,10 +95,10 @@ impl Staged {
         self.staging.rename(&self.name, to, name).map_err(|error| (self, error))
     }
 
-    /// Removes the directory with all that is in it, a large one with several threads.
-    pub(crate) fn discard_tree(self) -> Result<(), SystemError> {
-        crate::scatter::below(self.directory.as_fd());
-        self.discard()
+    /// Removes directories with all that is in them, several and large ones with several threads.
+    pub(crate) fn discard_trees(all: Vec<Staged>) -> Result<(), SystemError> {
+        crate::scatter::below(all.iter().map(|staged| staged.directory.as_fd()));
+        all.into_iter().try_for_each(Staged::discard)
     }
 
     /// Removes the directory with all that is in it.

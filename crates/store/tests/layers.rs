@@ -285,6 +285,36 @@ fn a_layer_is_found_read_removed() {
     assert!(scratch.is_clean());
 }
 
+#[test]
+fn layers_that_are_taken_away_are_gone_before_their_files() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let layers = scratch.store.layers();
+    let archive = |n: usize| Tar::default().file("f", &n.to_string()).directory("d").end();
+    // More than are held at once.
+    let ids: Vec<Digest> = (0..70).map(|n| layers.import(None, &archive(n)[..]).unwrap().diff_id).collect();
+    let mut removal = layers.removal();
+    for id in &ids {
+        assert!(removal.take(id).unwrap());
+        assert!(!removal.take(id).unwrap() && !layers.contains(id).unwrap());
+    }
+    assert!(!scratch.is_clean());
+    // The owner of the files lives, so they are not swept under its hands; and a layer may come back meanwhile.
+    assert_eq!(scratch.store.sweep().unwrap().removed, 0);
+    layers.import(None, &archive(69)[..]).unwrap();
+    removal.finish().unwrap();
+    assert_eq!(layers.list().unwrap(), std::slice::from_ref(&ids[69]));
+    assert!(scratch.is_clean());
+    // Nor are they for ever when it does not finish.
+    let mut removal = layers.removal();
+    assert!(removal.take(&ids[69]).unwrap());
+    drop(removal);
+    assert_eq!(scratch.store.sweep().unwrap().removed, 1);
+    assert!(scratch.is_clean() && layers.list().unwrap().is_empty());
+}
+
 /// Slow enough that the second import starts while the first is at work.
 struct Slow<'a>(&'a [u8], &'a AtomicUsize);
 

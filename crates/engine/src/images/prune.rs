@@ -75,15 +75,17 @@ impl Engine {
         let (layers, blobs) = self.unnamed()?;
         let store = self.store()?;
         let (mut removed, mut reclaimed) = (Vec::new(), 0);
+        let mut removal = store.layers().removal();
         for layer in layers {
             reclaimed += store.layers().get(&layer).map_or(0, |layer| layer.size);
-            if store.layers().remove(&layer).internal(|| format!("cannot remove layer {layer}"))? {
+            if removal.take(&layer).internal(|| format!("cannot remove layer {layer}"))? {
                 removed.push(Removed::Deleted(layer.to_string()));
             }
         }
         for blob in blobs {
             store.blobs().remove(&blob).internal(|| format!("cannot remove blob {blob}"))?;
         }
+        removal.finish().internal(|| "cannot remove layers".into())?;
         store.forget_marks(None).internal(|| "cannot forget what is gone".into())?;
         Ok((removed, reclaimed))
     }

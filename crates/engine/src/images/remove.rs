@@ -70,8 +70,15 @@ impl Engine {
         unsettled.release();
         deleted?;
         done.push(Removed::Deleted(row.id.clone()));
-        let (collected, all) = self.collect_layers(row)?;
-        done.extend(collected);
+        let all = match self.collect_layers(row)? {
+            Some((collected, removal)) => {
+                done.extend(collected);
+                // The mark is still there, the lock is not: others need not wait for the disk.
+                removal.finish().internal(|| format!("cannot remove the layers of {}", row.id))?;
+                true
+            }
+            None => false,
+        };
         self.settle(unsettled, all)?;
         Ok(done)
     }
@@ -115,17 +122,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes the layers and documents that no image has any more.
+    /// Deletes the documents that no image has any more, and takes its layers away.
     ///
     /// Whoever is about to record an image holds the store's lock shared from the moment it relies on a layer; while
     /// somebody does, nothing is deleted here: the next removal or sweep does it.
     ///
-    /// Returns what went, and whether that was all.
-    fn collect_layers(&self, row: &table::Row) -> Result<(Vec<Removed>, bool)> {
+    /// Returns what went, and the layers whose files are still to go.
+    fn collect_layers(&self, row: &table::Row) -> Result<Option<(Vec<Removed>, store::Removal<'_>)>> {
         let store = self.store()?;
-        let Some(_alone) = self.claim_unnamed_layers()? else {
-            return Ok((Vec::new(), false));
-        };
+        let Some(_alone) = self.claim_unnamed_layers()? else { return Ok(None) };
+        let mut removal = store.layers().removal();
         let mut done = Vec::new();
         let database = self.database()?;
         let connection = database.read();
@@ -137,7 +143,7 @@ impl Engine {
                 continue;
             }
             if let Ok(digest) = diff_id.parse::<Digest>() {
-                store.layers().remove(&digest).internal(|| format!("cannot remove layer {diff_id}"))?;
+                removal.take(&digest).internal(|| format!("cannot remove layer {diff_id}"))?;
                 done.push(Removed::Deleted(diff_id.clone()));
             }
         }
@@ -150,7 +156,7 @@ impl Engine {
             }
         }
         store.forget_marks(Some(&gone)).internal(|| "cannot forget what is gone".into())?;
-        Ok((done, true))
+        Ok(Some((done, removal)))
     }
 }
 
