@@ -258,7 +258,7 @@ fn encode(error: &Error) -> Vec<u8> {
         Error::Hook { kind, number, path, outcome } => {
             Failure::Hook { kind: kind.clone(), number: *number, path: path.clone(), outcome: outcome.clone() }
         }
-        Error::InParallel(error) => Failure::Other(error.to_string()),
+        Error::InParallel(error) | Error::NotLed(error) => Failure::Other(error.to_string()),
         Error::Criu(error) => Failure::Other(error.to_string()),
         Error::Vanished(text) => Failure::Other(text.clone()),
     };

@@ -67,6 +67,9 @@ pub enum Error {
     /// The caller's closure failed.
     #[error("set up the container from outside")]
     InParallel(#[source] BoxError),
+    /// A process could not be put into the container's cgroup by the one who was asked to.
+    #[error("put a process into the container's cgroup")]
+    NotLed(#[source] BoxError),
     /// Checkpoint or restore.
     #[error("checkpoint and restore")]
     Criu(#[from] criu::Error),
