@@ -32,10 +32,9 @@ impl Cgroup {
     /// [`Error::Invalid`] before anything is touched; [`Error::Unsupported`] for a limit that this machine does not
     /// have; [`Error::Set`] for a value that the kernel refuses. Limits before the failed one stay.
     pub fn apply(&mut self, resources: &LinuxResources) -> Result<Vec<Unenforced>> {
-        check(resources)?;
+        self.check_usage(resources)?;
         let mut unenforced = Vec::new();
         let mut deferred: Vec<Deferred> = Vec::new();
-        self.check_usage(resources)?;
         for row in ROWS {
             if (row.asked)(resources) {
                 self.apply_row(row, resources, &mut deferred, &mut unenforced)?;
@@ -57,16 +56,36 @@ impl Cgroup {
         Ok(unenforced)
     }
 
+    /// Whether these limits may be set (`checkBeforeUpdate`): for those who tell somebody else of them before [`Cgroup::apply`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
+        check(resources)?;
+        self.check_memory(resources)
+    }
+
     /// "checkBeforeUpdate": v2 would reclaim and then kill until the new limit is met; v1 refuses by itself.
-    fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
+    fn check_memory(&self, resources: &LinuxResources) -> Result<()> {
         let Some(memory) = resources.memory.as_ref().filter(|memory| memory.check_before_update == Some(true)) else {
             return Ok(());
         };
+        if let (Some(limit), Some(v2)) = (memory.swap.filter(|limit| *limit > 0), self.v2()) {
+            let read =
+                |file| v2.directory.read_if_there(file).map(|text| text.and_then(|text| text.trim().parse().ok()));
+            let both = read("memory.current")?.unwrap_or(0) + read("memory.swap.current")?.unwrap_or(0);
+            if both > limit {
+                let reason = format!("rejecting memory+swap limit: {both} bytes are in use, and a check was asked for");
+                return Err(Invalid::new("memory.swap", limit, reason).into());
+            }
+        }
         let (Some(limit), Some(v2)) = (memory.limit.filter(|limit| *limit > 0), self.v2()) else { return Ok(()) };
         let current = v2.directory.read_if_there("memory.current")?;
         let current: i64 = current.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if current > limit {
-            let reason = format!("{current} bytes are in use, and a check before the update was asked for");
+            let reason = format!(
+                "rejecting memory limit: {current} bytes are in use, and a check before the update was asked for"
+            );
             return Err(Invalid::new("memory.limit", limit, reason).into());
         }
         Ok(())

@@ -98,6 +98,13 @@ impl Cgroup {
             if self.joined.iter().all(|joined| joined.mount != mount) {
                 self.make(mount)?;
             }
+            let tree = &self.description.mounts[mount];
+            let more: Vec<_> = tree.controllers.iter().copied().filter(|one| !ENABLED.contains(one)).collect();
+            if tree.version == Version::V2 && !more.is_empty() {
+                // Also what nobody limits yet: an init system or a kubelet in the container finds no others. What the groups above do
+                // not have is for whoever needs it to complain of.
+                drop(enable_above(&self.description, mount, &more));
+            }
         }
         Ok(())
     }

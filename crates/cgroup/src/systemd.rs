@@ -8,12 +8,14 @@
 //! Spoken over D-Bus by our own crate [`dbus`], since no more than three methods of one object are needed. The whole
 //! exchange is one write and a wait. org.freedesktop.systemd1(5), systemd.scope(5), systemd.resource-control(5).
 
+mod annotations;
 mod requests;
 
 use crate::convert::{cpu_weight, io_weight};
 use crate::delegation::own_group;
 use crate::error::{Error, Invalid, Result};
 use crate::hierarchy::{Hierarchy, Layout};
+pub use annotations::from_annotations;
 pub use dbus::Value;
 use dbus::Writer;
 use oci::runtime::LinuxResources;
@@ -31,6 +33,8 @@ pub enum Bus {
     /// The calling user's own (`$XDG_RUNTIME_DIR/bus`).
     User,
 }
+
+const IDLE: (&str, Value) = ("CPUWeight", Value::Number(0));
 
 /// A running scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +71,29 @@ pub fn scope_name(path: &str, bus: Bus) -> Result<(String, String), Invalid> {
     Ok((slice.to_owned(), unit))
 }
 
+/// Where systemd makes the group of a unit in a slice: `a-b.slice` is within `a.slice` (systemd.slice(5)), and all of a user's are
+/// below their `user@ID.service`, which is found from the group of this process. `None` if that belongs to no user.
+pub fn group_of(bus: Bus, slice: &str, unit: &str) -> Option<String> {
+    let mut path = if bus == Bus::System { String::new() } else { of_the_user(&own_group().ok()?)? };
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    for end in ends.filter(|_| name != "-") {
+        path.push_str(&format!("/{}.slice", &name[..end]));
+    }
+    Some(format!("{path}/{unit}"))
+}
+
+fn of_the_user(own: &str) -> Option<String> {
+    let mut path = String::new();
+    for part in own.split('/') {
+        if let Some(id) = part.strip_prefix("user-").and_then(|part| part.strip_suffix(".slice")) {
+            return Some(format!("{path}/{part}/user@{id}.service"));
+        }
+        path = format!("{path}/{part}");
+    }
+    None
+}
+
 /// systemd.unit(5): ASCII letters, digits and `:-_.\`; `@` marks templates.
 fn is_unit_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'_' | b'.' | b'\\' | b'@');
@@ -98,21 +125,33 @@ impl Scope {
             ("CPUAccounting", Value::Flag(true)),
             ("IOAccounting", Value::Flag(true)),
             ("TasksAccounting", Value::Flag(true)),
-            // A failed scope would stay in systemd's memory until somebody resets it (systemd 236).
-            ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
         ];
-        let mut body = Writer::default();
-        body.text(unit);
-        body.text("fail");
-        body.array(8, |body| {
-            for (name, value) in usual.iter().chain(more) {
-                body.property(name, value);
+        let scope = Scope { bus, unit: unit.to_owned() };
+        let ask = |more: &[(&str, Value)]| {
+            // What is asked for takes the place of the usual.
+            let usual = usual.iter().filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+            let mut body = Writer::default();
+            body.text(unit);
+            body.text("fail");
+            body.array(8, |body| usual.chain(more).for_each(|(name, value)| body.property(name, value)));
+            body.array(8, |_| {});
+            Manager::open(&addresses(bus))?.job("StartTransientUnit", "ssa(sv)a(sa(sv))", &body, unit)
+        };
+        match or_without_idle(more, ask) {
+            // One that failed, of a container that nobody has removed.
+            Err(Error::Systemd { reason, .. }) if reason.contains("UnitExists") && scope.forget_failure().is_ok() => {
+                or_without_idle(more, ask)?;
             }
-        });
-        body.array(8, |_| {});
-        let mut manager = Manager::open(&addresses(bus))?;
-        manager.job("StartTransientUnit", "ssa(sv)a(sa(sv))", &body, unit)?;
-        Ok(Scope { bus, unit: unit.to_owned() })
+            other => other?,
+        }
+        Ok(scope)
+    }
+
+    /// A unit that has failed is shown by systemd until this.
+    fn forget_failure(&self) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(&self.unit);
+        Manager::open(&addresses(self.bus))?.call("ResetFailedUnit", "s", &body)
     }
 
     /// Stops the scope and waits until it is gone. One that is gone already is no error.
@@ -123,11 +162,12 @@ impl Scope {
         let mut body = Writer::default();
         body.text(&self.unit);
         body.text("replace");
-        let mut manager = Manager::open(&addresses(self.bus))?;
-        match manager.job("StopUnit", "ss", &body, &self.unit) {
+        let gone = |result| match result {
             Err(Error::Systemd { reason, .. }) if reason.contains("NoSuchUnit") => Ok(()),
             result => result,
-        }
+        };
+        gone(Manager::open(&addresses(self.bus))?.job("StopUnit", "ss", &body, &self.unit))?;
+        gone(self.forget_failure())
     }
 
     /// Changes properties of the unit until it ends, so that systemd, which writes limits anew whenever it is reloaded,
@@ -139,12 +179,33 @@ impl Scope {
         if properties.is_empty() {
             return Ok(());
         }
+        or_without_idle(properties, |properties: &[(&str, Value)]| {
+            let mut body = Writer::default();
+            body.text(&self.unit);
+            body.flag(true);
+            body.array(8, |body| properties.iter().for_each(|(name, value)| body.property(name, value)));
+            Manager::open(&addresses(self.bus))?.call("SetUnitProperties", "sba(sv)", &body)
+        })
+    }
+
+    /// Has systemd move a process of this user into the scope, or into the group `below` in it, and waits until it is there. The
+    /// user's own systemd may do that out of any group: it asks the machine's, where the kernel does not let it
+    /// (org.freedesktop.systemd1(5), `AttachProcessesToUnit`, systemd 238).
+    ///
+    /// # Errors
+    /// [`Error::Systemd`].
+    pub fn adopt(&self, pid: Pid, below: &str) -> Result<()> {
         let mut body = Writer::default();
         body.text(&self.unit);
-        body.flag(true);
-        body.array(8, |body| properties.iter().for_each(|(name, value)| body.property(name, value)));
+        body.text(&if below.is_empty() { String::new() } else { format!("/{below}") });
+        body.array(4, |body| body.number(pid.as_raw_nonzero().get().cast_unsigned()));
         let mut manager = Manager::open(&addresses(self.bus))?;
-        manager.call("SetUnitProperties", "sba(sv)", &body)
+        manager.call("AttachProcessesToUnit", "ssau", &body)
+    }
+
+    /// Whose systemd it belongs to.
+    pub fn bus(&self) -> Bus {
+        self.bus
     }
 
     /// Its unit name.
@@ -162,8 +223,20 @@ impl Hierarchy {
         if self.layout() != Layout::Unified {
             return Err(Error::NotDelegated { reason: "systemd delegates groups on pure cgroup v2 only".to_owned() });
         }
-        let scope = Scope::start(bus, unit, slice, &[rustix::process::getpid()], &[])?;
+        // A failed scope would stay in systemd's memory until somebody resets it, and there may be nobody (systemd 236).
+        let collect = ("CollectMode", Value::Text("inactive-or-failed".to_owned()));
+        let scope = Scope::start(bus, unit, slice, &[rustix::process::getpid()], &[collect])?;
         Ok((self.beneath(&own_group()?)?, scope))
+    }
+}
+
+/// systemd before 252 knows no idle groups; the kernel's file says it there alone.
+fn or_without_idle(list: &[(&str, Value)], ask: impl Fn(&[(&str, Value)]) -> Result<()>) -> Result<()> {
+    match ask(list) {
+        Err(Error::Systemd { reason, .. }) if reason.contains("CPUWeight") && list.contains(&IDLE) => {
+            ask(&list.iter().filter(|one| **one != IDLE).cloned().collect::<Vec<_>>())
+        }
+        other => other,
     }
 }
 
@@ -176,6 +249,27 @@ fn addresses(bus: Bus) -> Vec<(PathBuf, bool)> {
             vec![(directory.join("bus"), true), (directory.join("systemd/private"), false)]
         }
     }
+}
+
+/// The quota as systemd will write it, which knows whole hundredths of a processor: rounded up.
+pub fn round_quota(resources: &mut LinuxResources) {
+    let Some(cpu) = &mut resources.cpu else { return };
+    let period = cpu.period.filter(|period| *period != 0).unwrap_or(100_000);
+    if let Some(quota) = cpu.quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota != 0) {
+        let rounded = u128::from(per_second(quota, period)) * u128::from(period) / 1_000_000;
+        cpu.quota = i64::try_from(rounded).ok().or(cpu.quota);
+    }
+}
+
+/// Microseconds of a second.
+fn per_second(quota: u64, period: u64) -> u64 {
+    (quota.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000
+}
+
+/// Whether the group runs only when nothing else does: for systemd the weight 0 (252), which is for no other value.
+pub fn is_idle(resources: &LinuxResources) -> bool {
+    resources.cpu.as_ref().and_then(|cpu| cpu.idle) == Some(1)
+        || resources.unified.get("cpu.idle").is_some_and(|value| value.trim() == "1")
 }
 
 /// The limits that systemd knows, as properties of a unit (cgroup v2).
@@ -198,8 +292,7 @@ pub fn properties(resources: &LinuxResources) -> Result<Vec<(&'static str, Value
         list.extend(weight.map(|weight| ("CPUWeight", Value::Number(weight))));
         let period = cpu.period.filter(|period| *period != 0).unwrap_or(100_000);
         let per_second = |quota: i64| match u64::try_from(quota) {
-            // Rounded up to whole hundredths, as systemd itself does.
-            Ok(quota) => (quota.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000,
+            Ok(quota) => self::per_second(quota, period),
             Err(_) => u64::MAX,
         };
         list.extend(set(cpu.quota).map(|quota| ("CPUQuotaPerSecUSec", Value::Number(per_second(quota)))));
@@ -209,41 +302,46 @@ pub fn properties(resources: &LinuxResources) -> Result<Vec<(&'static str, Value
         list.extend(mask(&cpu.cpus).map(|mask| ("AllowedCPUs", Value::Bytes(mask))));
         list.extend(mask(&cpu.mems).map(|mask| ("AllowedMemoryNodes", Value::Bytes(mask))));
     }
+    if is_idle(resources) {
+        list.retain(|(name, _)| *name != "CPUWeight");
+        list.push(IDLE);
+    }
     let pids = resources.pids.as_ref().and_then(|pids| pids.limit);
     list.extend(pids.map(|limit| ("TasksMax", amount(if limit <= 0 { -1 } else { limit }))));
     let weight = resources.block_io.as_ref().and_then(|io| io.weight).filter(|weight| *weight != 0);
     list.extend(weight.map(|weight| ("IOWeight", Value::Number(io_weight(weight)))));
-    list.extend(resources.unified.iter().filter_map(|(file, value)| unified(file, value.trim())));
+    let unified = resources.unified.iter().flat_map(|(file, value)| unified(file, value.trim()));
+    list.extend(unified.filter(|(name, _)| *name != "CPUWeight" || !is_idle(resources)));
     Ok(list)
 }
 
-/// A file of cgroup v2 as the property that systemd has for it; the others it does not know, and leaves alone.
-fn unified(file: &str, value: &str) -> Option<(&'static str, Value)> {
+/// A file of cgroup v2 as the properties that systemd has for it; the others it does not know, and leaves alone.
+fn unified(file: &str, value: &str) -> Vec<(&'static str, Value)> {
     let name = match file {
         "cpu.weight" => "CPUWeight",
-        "cpuset.cpus" => return Some(("AllowedCPUs", Value::Bytes(bits(value)))),
-        "cpuset.mems" => return Some(("AllowedMemoryNodes", Value::Bytes(bits(value)))),
+        "cpuset.cpus" => return vec![("AllowedCPUs", Value::Bytes(bits(value)))],
+        "cpuset.mems" => return vec![("AllowedMemoryNodes", Value::Bytes(bits(value)))],
         "memory.high" => "MemoryHigh",
         "memory.low" => "MemoryLow",
         "memory.max" => "MemoryMax",
         "memory.min" => "MemoryMin",
         "memory.swap.max" => "MemorySwapMax",
         "pids.max" => "TasksMax",
-        "cpu.max" => return cpu_max(value),
-        _ => return None,
+        "cpu.max" => return cpu_max(value).unwrap_or_default(),
+        _ => return Vec::new(),
     };
-    let number = if value == "max" { u64::MAX } else { value.parse().ok()? };
-    Some((name, Value::Number(number)))
+    let number = if value == "max" { Some(u64::MAX) } else { value.parse().ok() };
+    number.map(|number| (name, Value::Number(number))).into_iter().collect()
 }
 
-fn cpu_max(value: &str) -> Option<(&'static str, Value)> {
+fn cpu_max(value: &str) -> Option<Vec<(&'static str, Value)>> {
     let (quota, period) = value.split_once(' ').unwrap_or((value, "100000"));
     let period: u64 = period.trim().parse().ok().filter(|period| *period != 0)?;
     let per_second = match quota {
         "max" => u64::MAX,
-        quota => (quota.parse::<u64>().ok()?.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000,
+        quota => self::per_second(quota.parse().ok()?, period),
     };
-    Some(("CPUQuotaPerSecUSec", Value::Number(per_second)))
+    Some(vec![("CPUQuotaPerSecUSec", Value::Number(per_second)), ("CPUQuotaPeriodUSec", Value::Number(period))])
 }
 
 /// A checked list such as `0-3,7` as a bit mask, lowest first.
@@ -282,6 +380,10 @@ mod tests {
             ("TasksMax", Value::Number(u64::MAX)),
         ];
         assert_eq!(list, expected);
+        // A quota comes with its period, or systemd writes it anew with another.
+        let list = properties(&serde_json::from_str(r#"{"unified":{"cpu.max":"5000 50000"}}"#).unwrap()).unwrap();
+        let expected = [("CPUQuotaPerSecUSec", Value::Number(100_000)), ("CPUQuotaPeriodUSec", Value::Number(50_000))];
+        assert_eq!(list, expected);
     }
 
     #[test]
@@ -295,6 +397,33 @@ mod tests {
         {
             assert_eq!(name(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn quotas_are_those_of_systemd() {
+        let rounded = |json| {
+            let mut resources = serde_json::from_str(json).unwrap();
+            round_quota(&mut resources);
+            resources.cpu.unwrap().quota
+        };
+        assert_eq!(rounded(r#"{"cpu":{"quota":600000,"period":900000}}"#), Some(603_000));
+        assert_eq!(rounded(r#"{"cpu":{"quota":50000}}"#), Some(50_000));
+        assert_eq!(rounded(r#"{"cpu":{"quota":-1,"period":900000}}"#), Some(-1));
+    }
+
+    #[test]
+    fn places_of_units() {
+        let of = |slice| group_of(Bus::System, slice, "x.scope").unwrap();
+        assert_eq!(of("system.slice"), "/system.slice/x.scope");
+        assert_eq!(of("a-b-c.slice"), "/a.slice/a-b.slice/a-b-c.slice/x.scope");
+        assert_eq!(of("-.slice"), "/x.scope");
+        let user = "/user.slice/user-7.slice/user@7.service";
+        for own in
+            ["user.slice/user-7.slice/session-3.scope", "user.slice/user-7.slice/user@7.service/app.slice/a.scope"]
+        {
+            assert_eq!(of_the_user(own).as_deref(), Some(user));
+        }
+        assert_eq!(of_the_user("system.slice/ssh.service"), None);
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub enum Value {
     Flag(bool),
     /// `t`
     Number(u64),
+    /// `u`
+    Small(u32),
+    /// `i`
+    Signed(i32),
     /// `au`
     Numbers(Vec<u32>),
     /// `ay`

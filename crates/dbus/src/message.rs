@@ -24,7 +24,8 @@ impl Writer {
         self.0.resize(self.0.len().next_multiple_of(to), 0);
     }
 
-    fn number(&mut self, value: u32) {
+    /// `u`
+    pub fn number(&mut self, value: u32) {
         self.align(4);
         self.0.extend(value.to_le_bytes());
     }
@@ -84,6 +85,14 @@ impl Writer {
                 self.signature("t");
                 self.align(8);
                 self.0.extend(number.to_le_bytes());
+            }
+            Value::Small(number) => {
+                self.signature("u");
+                self.number(*number);
+            }
+            Value::Signed(number) => {
+                self.signature("i");
+                self.number(number.cast_unsigned());
             }
             Value::Numbers(numbers) => {
                 self.signature("au");

@@ -93,15 +93,16 @@ fn fill(
     options: &CreateOptions,
     files: &CheckpointOptions,
 ) -> Result<runtime::Started> {
-    create::make_groups(container, plan, options)?;
+    let made = create::make_groups(container, plan, options)?;
     let stdio = if plan.process.terminal.is_some() { Stdio::Terminal } else { Stdio::Inherit };
     let scratch = container.directory().join("criu");
     // A namespace that the container joins has had its devices since they were first moved there.
     let joins = plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::Network);
     let lend = |new: &NewContainer<'_>| if joins { Ok(()) } else { Ok(create::lend_devices(plan, new)?) };
     let started = runtime::restore(plan, stdio, &scratch, files, lend)?;
-    let outcome = create::announce(container, options, started.pid, started.terminal.as_ref(), &started.pidfd);
-    if let Err(error) = outcome {
+    let settled = made.map_or(Ok(()), |mut made| made.settle());
+    let announced = create::announce(container, options, started.pid, started.terminal.as_ref(), &started.pidfd);
+    if let Err(error) = announced.and(settled) {
         rustix::process::pidfd_send_signal(&started.pidfd, rustix::process::Signal::KILL).ok();
         return Err(error);
     }

@@ -215,7 +215,7 @@ pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &
 }
 
 fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<runtime::Left> {
-    let _held = make_groups(container, plan, options)?;
+    let mut made = make_groups(container, plan, options)?;
     let say = &options.progress;
     say.say(|| format!("nsexec container setup: new namespaces {:?}", plan.namespaces.new));
     if let Some(filter) = &plan.process.filter {
@@ -223,8 +223,13 @@ fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> 
         say.say(|| format!("seccomp filter flags: {}", filter.flags & !1));
     }
     let door = Door::make(container.directory(), DOOR)?;
-    let created = runtime::create_behind(plan, Stdio::Inherit, &door, |new| Ok(lend_devices(plan, new)?))?;
+    let usher = groups::usher(&container.record);
+    let usher = usher.as_ref().map(|usher| usher as runtime::Usher<'_>);
+    let created = runtime::create_behind(plan, Stdio::Inherit, &door, usher, |new| Ok(lend_devices(plan, new)?))?;
     drop(door);
+    if let Some(made) = &mut made {
+        made.settle()?;
+    }
     let pid = created.pid();
     say.say(|| {
         format!("child process in init(): {} has assembled its root file system and waits", pid.as_raw_nonzero())

@@ -105,7 +105,9 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     if let Some((while_joining, _)) = &plan.process.affinity {
         options.progress.say(|| format!("nsexec container setup: affinity: {}", cpu_mask(while_joining)));
     }
-    let started = runtime::exec(&plan, std::os::fd::AsFd::as_fd(&target), pid, stdio)?;
+    let usher = groups::usher(&container.record);
+    let usher = usher.as_ref().map(|usher| usher as runtime::Usher<'_>);
+    let started = runtime::exec_led(&plan, std::os::fd::AsFd::as_fd(&target), pid, stdio, usher)?;
     options.progress.say(|| {
         let pid = started.pid.as_raw_nonzero();
         format!("child process in init(): {pid}; setns_init: about to exec: done, the program runs")
@@ -216,7 +218,10 @@ fn below(directory: &std::path::Path, path: &str) -> Result<PathBuf> {
     if directory.is_dir() {
         Ok(directory)
     } else {
-        Err(Error::refused(format!("--cgroup: error adding pid to {}: no such file or directory", directory.display())))
+        Err(Error::refused(format!(
+            "--cgroup: error adding pid to cgroup {}: no such file or directory",
+            directory.display()
+        )))
     }
 }
 

@@ -1,14 +1,16 @@
 //! The container's cgroup: where `linux.cgroupsPath` says, made by us or by systemd, limited as `linux.resources` says.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cgroup::systemd::{self, Bus, Scope};
+use cgroup::systemd::{self, Bus, Scope, Value};
 use cgroup::{Cgroup, Hierarchy, Version};
 use kernel::clone::Clone as Cloning;
-use oci::runtime::{LinuxDeviceCgroup, LinuxNamespaceType, LinuxResources, Spec};
-use runtime::CgroupPlan;
+use oci::runtime::{LinuxDeviceCgroup, LinuxNamespaceType, LinuxPids, LinuxResources, Spec};
+use runtime::{BoxError, CgroupPlan};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::error::{Error, OnFile, Result};
 use crate::record::Record;
@@ -28,7 +30,23 @@ pub(crate) struct Made {
     pub group: Cgroup,
     pub scope: Option<Scope>,
     /// Keeps systemd's scope alive until the container is in it.
-    _holder: Option<Holder>,
+    holder: Option<Holder>,
+    /// The limit of processes, if more are in the scope than the container's own until then.
+    pids: Option<LinuxPids>,
+}
+
+/// The holder, and who makes the container's process in the scope.
+const BESIDES: i64 = 2;
+
+impl Made {
+    /// The container is in it, and is alone there from here on.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        self.holder = None;
+        if let Some(pids) = self.pids.take() {
+            self.group.apply(&LinuxResources { pids: Some(pids), ..LinuxResources::default() })?;
+        }
+        Ok(())
+    }
 }
 
 /// Makes the cgroup and sets its limits; `None` where an ordinary user can have none and asked for no limit.
@@ -44,11 +62,19 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
     let resources = one_process(resources);
     let path = linux.cgroups_path.filter(|path| !path.is_empty());
     let result = if manner.systemd {
-        in_scope(path.as_deref(), id, &resources, manner)
+        in_scope(path.as_deref(), (id, &spec.annotations), &resources, manner)
     } else {
         in_directory(path.as_deref(), id)
     };
     let limited = result.and_then(|mut made| {
+        let mut resources = resources.clone();
+        if made.scope.is_some() {
+            systemd::round_quota(&mut resources);
+        }
+        if let (Some(pids), true) = (&mut resources.pids, made.holder.is_some()) {
+            made.pids = Some(pids.clone());
+            pids.limit = pids.limit.map(|limit| if limit > 0 { limit.saturating_add(BESIDES) } else { limit });
+        }
         let limited = made.group.apply(&resources).map_err(Error::from);
         match limited.and_then(|_unenforced| delegate(&made.group, spec)) {
             Ok(()) => Ok(made),
@@ -65,6 +91,9 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
     match limited {
         Err(Error::Cgroup(cgroup::Error::Occupied { path })) => {
             Err(Error::refused(format!("container's cgroup is not empty: {}", path.display())))
+        }
+        Err(Error::Cgroup(cgroup::Error::Systemd { reason, .. })) if reason.contains("UnitExists") => {
+            Err(Error::refused(format!("container's cgroup is not empty: {reason}")))
         }
         // A file of v2 that v1 has no word for.
         Err(Error::Cgroup(error @ cgroup::Error::Unsupported { .. })) if !resources.unified.is_empty() => {
@@ -116,23 +145,49 @@ fn in_directory(path: Option<&str>, id: &str) -> Result<Made> {
         drop(group.remove());
         return Err(error.into());
     }
-    Ok(Made { group, scope: None, _holder: None })
+    Ok(Made { group, scope: None, holder: None, pids: None })
 }
 
 /// systemd makes the group for a process, so there must be one before the container's.
-fn in_scope(path: Option<&str>, id: &str, resources: &LinuxResources, manner: Manner) -> Result<Made> {
+fn in_scope(
+    path: Option<&str>,
+    (id, annotations): (&str, &BTreeMap<String, String>),
+    resources: &LinuxResources,
+    manner: Manner,
+) -> Result<Made> {
     let bus = if manner.rootless { Bus::User } else { Bus::System };
     let default = format!(":dhow:{id}");
     let (slice, unit) = systemd::scope_name(path.unwrap_or(&default), bus).map_err(cgroup::Error::from)?;
+    let hierarchy = Hierarchy::detect()?;
+    // systemd would put the container beside whatever is there, and into the cold.
+    if let Some(present) =
+        systemd::group_of(bus, &slice, &unit).and_then(|path| Cgroup::find(&hierarchy, &path).transpose())
+    {
+        check_vacant(&present?)?;
+    }
     let holder = Holder::new()?;
-    let properties = systemd::properties(resources).map_err(cgroup::Error::from)?;
+    let asked = systemd::from_annotations(annotations).map_err(cgroup::Error::from)?;
+    let mut properties = systemd::properties(resources).map_err(cgroup::Error::from)?;
+    properties.retain(|(name, _)| asked.iter().all(|(other, _)| other != name));
+    let asked = asked.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    let properties: Vec<(&str, Value)> = properties.into_iter().chain(asked).collect();
     let scope = Scope::start(bus, &unit, &slice, &[holder.pid], &properties)?;
-    let group = Cgroup::of_process(&Hierarchy::detect()?, holder.pid)?;
-    let Some(group) = group else {
+    let Some(group) = Cgroup::of_process(&hierarchy, holder.pid)? else {
         drop(scope.stop());
         return Err(Error::refused(format!("systemd made {unit}, but no cgroup for it")));
     };
-    Ok(Made { group, scope: Some(scope), _holder: Some(holder) })
+    Ok(Made { group, scope: Some(scope), holder: Some(holder), pids: None })
+}
+
+fn check_vacant(group: &Cgroup) -> Result<()> {
+    let path = || group.directories().first().map(|(_, path)| path.clone()).unwrap_or_default();
+    if group.frozen()? {
+        return Err(cgroup::Error::Frozen { path: path() }.into());
+    }
+    match group.processes()?.is_empty() {
+        true => Ok(()),
+        false => Err(cgroup::Error::Occupied { path: path() }.into()),
+    }
 }
 
 /// A process that does nothing but be in a cgroup.
@@ -237,6 +292,16 @@ pub(crate) fn open(record: &Record) -> Result<Option<Cgroup>> {
 /// As [`open`], for a verb that needs them.
 pub(crate) fn need(record: &Record) -> Result<Cgroup> {
     open(record)?.ok_or_else(|| Error::refused("the container has no cgroup"))
+}
+
+/// Who puts a process into an ordinary user's scope, if the kernel does not let us.
+pub(crate) fn usher(record: &Record) -> Option<impl Fn(Pid, &Path) -> Result<(), BoxError> + use<>> {
+    let scope = record.scope.clone().filter(|scope| scope.bus() == Bus::User)?;
+    let top = record.cgroup_paths.get("").cloned()?;
+    Some(move |pid, directory: &Path| {
+        let below = directory.strip_prefix(&top).unwrap_or(Path::new("")).to_string_lossy();
+        Ok(scope.adopt(pid, &below)?)
+    })
 }
 
 /// Ends what is left in the groups, removes them, and tells systemd.

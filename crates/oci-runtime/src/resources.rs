@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::groups;
+use crate::progress::Progress;
 use crate::record::Status;
 use crate::store::Store;
 
@@ -36,7 +37,7 @@ pub fn resume(store: &Store, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::State`] for a container that has ended; a limit that the kernel refuses.
-pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
+pub fn update(store: &Store, id: &str, changes: &LinuxResources, progress: &Progress) -> Result<()> {
     let mut container = store.hold(id)?;
     if container.status()? == Status::Stopped {
         return Err(Error::State("container not running".to_owned()));
@@ -44,6 +45,18 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
     let linux = container.record.spec.linux.get_or_insert_with(Linux::default);
     let present = linux.resources.get_or_insert_with(LinuxResources::default);
     let mut changes = groups::one_process(changes.clone());
+    if let (Some(memory), Some(known)) = (&mut changes.memory, &present.memory)
+        && memory.limit == Some(-1)
+        && known.swap.is_some()
+    {
+        // Both together cannot be limited where memory alone is not.
+        memory.swap = memory.swap.or(Some(-1));
+    }
+    if has_weight(&changes) && !cgroup::systemd::is_idle(&changes) {
+        // Idleness is a weight, and ends with another.
+        present.cpu.iter_mut().for_each(|cpu| cpu.idle = None);
+        present.unified.remove("cpu.idle");
+    }
     let merged = merge(present, &changes)?;
     if let (Some(memory), Some(known)) = (&mut changes.memory, &present.memory)
         && memory.swap.is_some()
@@ -52,14 +65,30 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources) -> Result<()> {
         memory.limit = memory.limit.or(known.limit);
     }
     *present = merged;
-    groups::need(&container.record)?.apply(&changes)?;
+    let mut group = groups::need(&container.record)?;
+    group.check_usage(&changes)?;
     if let Some(scope) = &container.record.scope {
         let known = container.record.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
         // All of it: quota and period, memory and swap, are one property of two values.
         let properties = cgroup::systemd::properties(known.unwrap_or(&changes)).map_err(cgroup::Error::from)?;
+        if has_weight(&changes) && cgroup::systemd::is_idle(&changes) {
+            progress.warn("unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight");
+        }
+        let mut as_systemd_has_it = known.cloned().unwrap_or_default();
+        cgroup::systemd::round_quota(&mut as_systemd_has_it);
+        if let (Some(cpu), Some(known)) = (&mut changes.cpu, as_systemd_has_it.cpu) {
+            cpu.quota = cpu.quota.and(known.quota);
+        }
+        // First, as systemd then writes all that it knows of, in its own words.
         scope.set(&properties)?;
     }
+    group.apply(&changes)?;
     container.save()
+}
+
+fn has_weight(resources: &LinuxResources) -> bool {
+    let shares = resources.cpu.as_ref().and_then(|cpu| cpu.shares);
+    shares.is_some_and(|shares| shares != 0) || resources.unified.contains_key("cpu.weight")
 }
 
 /// What is in force after a change: a field that it does not name stays.

@@ -18,6 +18,7 @@ use crate::join;
 use crate::mounts::{self, Prepared};
 use crate::plan::Plan;
 use crate::supervisor::{self, Supervisor};
+use crate::usher::{self, Entry, Usher};
 
 /// Standard streams of a process.
 #[derive(Debug)]
@@ -219,11 +220,12 @@ pub fn create(
     stdio: Stdio,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Created> {
-    create_with(plan, stdio, None, in_parallel)
+    create_with(plan, stdio, (None, None), in_parallel)
 }
 
 /// As [`create`], and the container waits behind `door` once it is [left](Created::leave): for a runtime that is a command
-/// and ends before the start. A program that cannot be executed is told here already, as far as one can look ahead.
+/// and ends before the start. A program that cannot be executed is told here already, as far as one can look ahead. The `usher`
+/// is asked where the kernel does not let the caller put a process into the container's cgroup.
 ///
 /// # Errors
 /// As [`create`], and those of the program.
@@ -231,18 +233,19 @@ pub fn create_behind(
     plan: &Plan,
     stdio: Stdio,
     door: &Door,
+    usher: Option<Usher<'_>>,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Created> {
-    create_with(plan, stdio, Some(door), in_parallel)
+    create_with(plan, stdio, (Some(door), usher), in_parallel)
 }
 
 fn create_with(
     plan: &Plan,
     stdio: Stdio,
-    door: Option<&Door>,
+    of_a_command: (Option<&Door>, Option<Usher<'_>>),
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Created> {
-    let (mut process, supervisor, prepared) = begin(plan, stdio, door, in_parallel)?;
+    let (mut process, supervisor, prepared) = begin(plan, stdio, of_a_command, in_parallel)?;
     loop {
         match process.channel.receive_up()? {
             Up::Map { index, tree } => {
@@ -279,7 +282,7 @@ pub fn run(
     if asks || mounts::may_ask(plan) {
         return create(plan, stdio, in_parallel)?.start();
     }
-    let (mut process, supervisor, _) = begin(plan, stdio, None, in_parallel)?;
+    let (mut process, supervisor, _) = begin(plan, stdio, (None, None), in_parallel)?;
     process.go()?;
     process.until_executed(None, supervisor.as_ref())
 }
@@ -287,12 +290,12 @@ pub fn run(
 fn begin(
     plan: &Plan,
     stdio: Stdio,
-    door: Option<&Door>,
+    (door, usher): (Option<&Door>, Option<Usher<'_>>),
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<(Unstarted, Option<Supervisor>, Prepared)> {
     let (ours, theirs) = channel::pair()?;
     let prepared = Prepared::new(plan)?;
-    let outside = Outside { stdio: &stdio, prepared: &prepared, door };
+    let outside = Outside { stdio: &stdio, prepared: &prepared, door, usher };
     let process = spawn(plan, outside, ours, theirs)?;
     // The child has its own copies now; what stays open here would keep pipes from ending.
     drop(stdio);
@@ -326,6 +329,7 @@ struct Outside<'a> {
     stdio: &'a Stdio,
     prepared: &'a Prepared,
     door: Option<&'a Door>,
+    usher: Option<Usher<'a>>,
 }
 
 fn spawn(plan: &Plan, outside: Outside<'_>, ours: Channel, theirs: Channel) -> Result<Unstarted> {
@@ -337,35 +341,46 @@ fn spawn(plan: &Plan, outside: Outside<'_>, ours: Channel, theirs: Channel) -> R
     let namespaces = join::kinds(&plan.namespaces.new).without(Namespaces::CGROUP).without(Namespaces::TIME);
     // Always: the root is assembled in it, also where the container is to leave it again.
     let namespaces = namespaces | Namespaces::MOUNT;
-    let Outside { stdio, prepared, door } = outside;
+    let Outside { stdio, prepared, door, usher } = outside;
     let ignored = kernel::exe::ignored_signals();
     let context = child::Context { plan, stdio, prepared, host: host.as_ref(), channel: &theirs, ignored, door };
     let mut ours = Some(ours);
-    let forerunner = join::needs_forerunner(&plan.namespaces);
-    let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {
+    // Who is led into the cgroup has no namespaces yet, in which it could do nothing but wait.
+    let forerunner = |entry| entry == Entry::Led || join::needs_forerunner(&plan.namespaces);
+    let mut attempt = |entry: Entry| {
+        let forerunner = forerunner(entry);
+        let cgroup = cgroup.as_ref().filter(|_| entry == Entry::Born).map(AsFd::as_fd);
         let cloning =
             Cloning { namespaces: if forerunner { Namespaces::NONE } else { namespaces }, cgroup, sibling: false };
         cloning.spawn(|| {
             // The child's copy of the parent's end would keep the child from noticing that the parent is gone.
             drop(ours.take());
             if forerunner {
-                join::forerun(&context, &joined, namespaces, cgroup.is_some())
+                join::forerun(&context, &joined, namespaces, entry)
             } else {
-                child::run(&context, &joined, Some(cgroup.is_some()))
+                child::run(&context, &joined, Some(entry == Entry::Born))
             }
         })
     };
-    let first = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
-        // No clone3: the child joins its cgroup by itself.
-        Err(error) if error.errno() == Errno::NOSYS && cgroup.is_some() => attempt(None),
-        other => other,
-    };
+    let mut entry = if cgroup.is_some() { Entry::Born } else { Entry::Itself };
+    let mut first = attempt(entry);
+    while let Some(next) = first.as_ref().err().and_then(|error| entry.instead(error, usher)) {
+        entry = next;
+        first = attempt(entry);
+    }
     let first = first.during(|| "make the container's first process")?;
     let Some(ours) = ours else { return Err(Error::Vanished("no channel".to_owned())) };
     // What stays open here of the child's end would keep the parent from noticing that the child is gone.
     drop(theirs);
-    if !forerunner {
+    if !forerunner(entry) {
         return Ok(Unstarted::new(first, ours));
+    }
+    if let (Entry::Led, Some(usher), Some(directory)) = (entry, usher, &plan.cgroup.unified)
+        && let Err(error) = usher::lead(first.pid, directory, usher, &ours)
+    {
+        drop(ours);
+        reap(first.pid);
+        return Err(error);
     }
     let born = ours.receive_born();
     reap(first.pid);

@@ -1,7 +1,7 @@
 //! A further process in a running container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernel::clone::Clone as Cloning;
 use kernel::error::Error as SystemCall;
@@ -19,6 +19,7 @@ use crate::create::{self, Started, Stdio, reap};
 use crate::error::{During, Error, Result};
 use crate::plan::{CgroupPlan, ProcessPlan};
 use crate::supervisor::Supervisor;
+use crate::usher::{self, Entry, Usher};
 use crate::{devices, identity, join, root};
 
 /// A process to start in a running container.
@@ -47,33 +48,66 @@ pub struct ExecPlan {
 /// [`crate::Error::NotFound`] and [`crate::Error::NotExecutable`] for the program, else the step that failed; the process
 /// has been reaped then.
 pub fn exec(plan: &ExecPlan, target: BorrowedFd<'_>, target_pid: Pid, stdio: Stdio) -> Result<Started> {
+    exec_led(plan, target, target_pid, stdio, None)
+}
+
+/// As [`exec`]; the `usher` is asked where the kernel does not let the caller put a process into the container's cgroup.
+///
+/// # Errors
+/// As [`exec`], and [`crate::Error::NotLed`].
+pub fn exec_led(
+    plan: &ExecPlan,
+    target: BorrowedFd<'_>,
+    target_pid: Pid,
+    stdio: Stdio,
+    usher: Option<Usher<'_>>,
+) -> Result<Started> {
     let (ours, theirs) = channel::pair()?;
     let kinds = kinds_to_join(target_pid)?;
     let root = if plan.in_foreign_mounts { Some(root_of(target, target_pid)?) } else { None };
     let ignored = kernel::exe::ignored_signals();
     let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
     let mut ours = Some(ours);
-    let mut attempt = |cgroup: Option<BorrowedFd<'_>>| {
+    let mut attempt = |cgroup: Option<BorrowedFd<'_>>, entry| {
         Cloning { cgroup, ..Cloning::default() }.spawn(|| {
             drop(ours.take());
-            forerun(plan, (target, kinds, root.as_ref()), &theirs, (&stdio, ignored), cgroup.is_some())
+            forerun(plan, (target, kinds, root.as_ref()), &theirs, (&stdio, ignored), entry)
         })
     };
-    let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd)) {
-        // No clone3: it joins by itself.
-        Err(error) if error.errno() == Errno::NOSYS && cgroup.is_some() => attempt(None),
+    let mut entry = if cgroup.is_some() { Entry::Born } else { Entry::Itself };
+    let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd), entry) {
         // The container's own manager has put its processes in groups below, and then the kernel allows none here ("no
         // internal processes", cgroups(7)); the place of the first process is as good.
         Err(error) if error.errno() == Errno::BUSY && cgroup.is_some() => {
             let below = plan.cgroup.unified.as_deref().map(|path| cgroup_of(target_pid, path)).transpose()?;
-            attempt(below.as_ref().map(AsFd::as_fd))
+            let below = below.map(|path| join::open_cgroup(&path)).transpose()?;
+            attempt(below.as_ref().map(AsFd::as_fd), entry)
         }
+        Err(error) => match entry.instead(&error, usher) {
+            Some(other) => {
+                entry = other;
+                attempt(None, entry)
+            }
+            None => Err(error),
+        },
         other => other,
     };
     let forerunner = forerunner.during(|| "make a process for the container")?;
     drop(theirs);
     drop(stdio);
     let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
+    if let (Entry::Led, Some(usher), Some(directory)) = (entry, usher, &plan.cgroup.unified) {
+        let led = usher::lead(forerunner.pid, directory, usher, &ours).or_else(|error| {
+            // As above: perhaps no process may be there.
+            let below = cgroup_of(target_pid, directory)?;
+            if below == *directory { Err(error) } else { usher::lead(forerunner.pid, &below, usher, &ours) }
+        });
+        if let Err(error) = led {
+            drop(ours);
+            reap(forerunner.pid);
+            return Err(error);
+        }
+    }
     let born = ours.receive_born();
     reap(forerunner.pid);
     let supervisor = Supervisor::of(plan.process.filter.as_ref(), ContainerState::Running, target_pid);
@@ -146,7 +180,7 @@ fn mount_of(place: BorrowedFd<'_>) -> kernel::Result<u64> {
 /// The directory of the group that a process is in, somewhere below the container's own.
 ///
 /// The container's directory ends as its path in `/proc/PID/cgroup` begins, whatever stands before it.
-fn cgroup_of(pid: Pid, container: &Path) -> Result<OwnedFd> {
+fn cgroup_of(pid: Pid, container: &Path) -> Result<PathBuf> {
     let file = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
     let text = std::fs::read_to_string(&file)
         .map_err(|error| SystemCall::new(format!("read({file:?})"), Errno::from_io_error(&error).unwrap_or(Errno::IO)))
@@ -156,11 +190,15 @@ fn cgroup_of(pid: Pid, container: &Path) -> Result<OwnedFd> {
     for above in Path::new(path).ancestors().filter(|above| above.parent().is_some()) {
         let above_relative = above.strip_prefix("/").unwrap_or(above);
         if container.ends_with(above_relative) {
-            below.push(Path::new(path).strip_prefix(above).unwrap_or(Path::new("")));
+            if let Ok(rest) = Path::new(path).strip_prefix(above)
+                && !rest.as_os_str().is_empty()
+            {
+                below.push(rest);
+            }
             break;
         }
     }
-    join::open_cgroup(&below)
+    Ok(below)
 }
 
 /// Joins, then makes the process as a child of the caller.
@@ -169,7 +207,7 @@ fn forerun(
     (target, kinds, root): (BorrowedFd<'_>, Namespaces, Option<&OwnedFd>),
     channel: &Channel,
     (stdio, ignored): (&Stdio, u64),
-    born_in_cgroup: bool,
+    entry: Entry,
 ) -> i32 {
     let work = || -> Result<()> {
         let affinity = plan.process.affinity.as_ref();
@@ -177,7 +215,8 @@ fn forerun(
             Some((while_joining, _)) => identity::bind_to_cpus(while_joining)?,
             None => identity::bind_to_no_cpu(),
         }
-        join::before_namespaces(&plan.process, &plan.cgroup, born_in_cgroup)?;
+        entry.wait(channel)?;
+        join::before_namespaces(&plan.process, &plan.cgroup, entry != Entry::Itself)?;
         // In the cgroup now, whose cpuset may have changed it.
         affinity.map_or(Ok(()), |(_, afterwards)| identity::bind_to_cpus(afterwards))?;
         // Before anybody inside can see this process: not to be traced, its descriptors not to be opened
@@ -218,7 +257,7 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio, ignored: u64) -> i32 {
         if controller.is_some() {
             channel.send_up(&Up::Ready { terminal: controller })?;
         }
-        child::execute(&plan.process, &inside, &ready, channel)
+        child::execute(&plan.process, &inside, ready, channel)
     };
     match work() {
         Ok(never) => match never {},

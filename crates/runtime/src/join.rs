@@ -17,6 +17,7 @@ use crate::child::{self, Context};
 use crate::error::{During, Error, Result};
 use crate::identity;
 use crate::plan::{CgroupPlan, NamespacePlan, ProcessPlan};
+use crate::usher::Entry;
 
 pub(crate) fn kind(kind: LinuxNamespaceType) -> Namespaces {
     match kind {
@@ -93,12 +94,13 @@ pub(crate) fn forerun(
     context: &Context<'_>,
     joined: &[(Namespaces, OwnedFd)],
     namespaces: Namespaces,
-    born_in_cgroup: bool,
+    entry: Entry,
 ) -> i32 {
     let work = || -> Result<()> {
         identity::bind_to_no_cpu();
+        entry.wait(context.channel)?;
         // Before the namespaces: a joined user namespace takes away the right to both.
-        before_namespaces(&context.plan.process, &context.plan.cgroup, born_in_cgroup)?;
+        before_namespaces(&context.plan.process, &context.plan.cgroup, entry != Entry::Itself)?;
         enter(joined)?;
         let child = Cloning { namespaces, cgroup: None, sibling: true }
             .spawn(|| child::run(context, &[], None))

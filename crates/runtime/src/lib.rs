@@ -5,6 +5,7 @@
 //! State, names, images and networks belong to the engine.
 #![forbid(unsafe_code)]
 
+mod bound;
 mod channel;
 mod checkpoint;
 mod child;
@@ -30,12 +31,13 @@ mod restore;
 mod root;
 mod supervisor;
 pub mod users;
+mod usher;
 
 pub use checkpoint::{CheckpointOptions, checkpoint, criu_program};
 pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_behind, run};
 pub use door::{Door, Knock, knock, nobody_waits};
 pub use error::{BoxError, Error, Result};
-pub use exec::{ExecPlan, exec};
+pub use exec::{ExecPlan, exec, exec_led};
 pub use hooks::run_hooks;
 pub use lower::{
     HAS_INTEL_RDT, HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan,
@@ -45,3 +47,4 @@ pub use mount_options::mount_option_names;
 pub use plan::*;
 pub use restore::restore;
 pub use root::detached_root;
+pub use usher::Usher;

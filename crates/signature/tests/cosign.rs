@@ -488,6 +488,111 @@ fn bundles_by_certificates_and_a_log() {
     assert!(refused(&changed).contains("not proved"));
 }
 
+/// Xorshift: the same changes at each run, so that a failure comes back.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, count: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % count.max(1) as u64) as usize
+    }
+
+    fn bytes(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let at = self.below(bytes.len());
+        match self.below(4) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, self.below(256) as u8),
+            // Lengths of DER are where it hurts.
+            2 if !bytes.is_empty() => bytes[at] = [0, 0x7f, 0x80, 0x84, 0xff][self.below(5)],
+            _ if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
+            _ => {}
+        }
+        bytes
+    }
+
+    fn value(&mut self, old: &Value) -> Value {
+        let odd =
+            [json!(null), json!(""), json!("0"), json!("-1"), json!(u64::MAX), json!([]), json!({}), json!([[[]]])];
+        match (old.as_str(), self.below(4)) {
+            (_, 0) => odd[self.below(odd.len())].clone(),
+            (Some(text), 1) => json!(String::from_utf8_lossy(&self.bytes(text.as_bytes().to_vec()))),
+            (Some(text), _) => match STANDARD.decode(text) {
+                Ok(bytes) => json!(STANDARD.encode(self.bytes(bytes))),
+                Err(_) => json!(text.repeat(2)),
+            },
+            _ => odd[self.below(odd.len())].clone(),
+        }
+    }
+}
+
+/// The places of a document, as pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, value)| places(value, &format!("{at}/{name}"), found)),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(n, value)| places(value, &format!("{at}/{n}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_changed_bundle_counts_for_no_other_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    if !authority(directory) {
+        return;
+    }
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    std::fs::write(directory.join("trusted.json"), trusted_root(directory, "2999-01-01T00:00:00Z").to_string())
+        .unwrap();
+    let trusting = policy(
+        directory,
+        json!({"type": "sigstoreSigned", "signedIdentity": {"type": "digestOnly"}, "trustedRootPath": "trusted.json",
+            "fulcio": {"oidcIssuer": "https://idp", "subjectEmail": "dev@r.test"}}),
+    );
+    let (digest, other) = (Digest::sha256(b"manifest"), Digest::sha256(b"other"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let made = |digest: &Digest| {
+        let mut made = bundle(directory, "leaf", &in_toto(digest, SIGNED));
+        let record = record(directory, &made, &read("leaf.pem"), now);
+        let raw = read("leaf.pem").lines().filter(|line| !line.starts_with("-----")).collect::<String>();
+        made["verificationMaterial"] = json!({"certificate": {"rawBytes": raw}, "tlogEntries": [record]});
+        made
+    };
+    let good = made(&digest);
+    check(&trusting, &digest, &[of(&good)]).unwrap();
+    // The payload of a bundle for the other image, by a key that nobody trusts.
+    let payload = STANDARD.encode(in_toto(&other, SIGNED));
+    let mut all = Vec::new();
+    places(&good, "", &mut all);
+    let (mut dice, mut counted) = (Dice(0x5eed), 0);
+    for round in 0..4000 {
+        let mut changed = good.clone();
+        if round % 2 == 0 {
+            changed["dsseEnvelope"]["payload"] = json!(payload);
+        }
+        for _ in 0..=dice.below(2) {
+            let place = &all[dice.below(all.len())];
+            if let Some(old) = changed.pointer(place).cloned() {
+                *changed.pointer_mut(place).unwrap() = dice.value(&old);
+            }
+        }
+        let mut text = changed.to_string().into_bytes();
+        if round % 5 == 0 {
+            text = dice.bytes(text);
+        }
+        let signature = Signature::from_bundle(String::from_utf8_lossy(&text).into_owned());
+        assert!(check(&trusting, &other, std::slice::from_ref(&signature)).is_err(), "{signature:?}");
+        counted += u32::from(check(&trusting, &digest, &[signature]).is_ok());
+    }
+    // Otherwise every change was refused for a reason that has nothing to do with what it says.
+    assert!((10..1000).contains(&counted), "{counted} of 4000 still counted");
+}
+
 #[test]
 fn bundles_by_a_key_and_a_log() {
     let directory = tempfile::tempdir().unwrap();

@@ -97,7 +97,7 @@ pub fn update(call: &Call, matches: &clap::ArgMatches) -> Ended {
         Some(path) => document(path)?,
         None => update.flags(),
     };
-    oci_runtime::update(&call.globals.store(), &update.id, &resources)?;
+    oci_runtime::update(&call.globals.store(), &update.id, &resources, &call.progress())?;
     Ok(0)
 }
 
