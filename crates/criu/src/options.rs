@@ -83,6 +83,8 @@ pub struct Options<'a> {
     pub images: Option<BorrowedFd<'a>>,
     /// Directory of the log and of other files; that of the images by default.
     pub work: Option<BorrowedFd<'a>>,
+    /// Where `before` has left the new process is that directory: one in another mount namespace, in which criu can mount.
+    pub works_where_it_is: bool,
     /// Name of the log in the working directory.
     pub log_file: String,
     /// First process of the tree to dump.

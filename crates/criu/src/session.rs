@@ -84,10 +84,12 @@ pub fn run(
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| kernel::Error::new("socketpair(AF_UNIX, SOCK_SEQPACKET)", errno))?;
     let process = Process::start(program, theirs, options, before)?;
+    let place = options.works_where_it_is.then(|| process.directory()).transpose()?;
     let mut request = Writer::default();
     request.number(1, action.number());
     if action != Action::Version {
-        request.message(2, options.encode(action));
+        let work = place.as_ref().map(AsFd::as_fd).or(options.work);
+        request.message(2, Options { work, ..options.clone() }.encode(action));
     }
     send(&ours, request)?;
     let mut failure = None;
@@ -183,6 +185,14 @@ impl Process {
         let mut text = String::new();
         std::fs::File::from(reader).read_to_string(&mut text).ok();
         if text.is_empty() { Ok(process) } else { Err(Error::Start(text)) }
+    }
+
+    /// Its working directory, by a mount of its own namespace.
+    fn directory(&self) -> Result<OwnedFd> {
+        use rustix::fs::{Mode, OFlags};
+        let path = format!("/proc/{}/cwd", self.pid.as_raw_nonzero());
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| kernel::Error::new(format!("open({path:?}, O_DIRECTORY)"), errno).into())
     }
 
     fn wait(mut self) {

@@ -29,6 +29,7 @@ impl Engine {
             additional_groups: groups(entry, spec),
             create_cwd: true,
             new_keyring: true,
+            bind_mounts_keep_attributes: true,
             root_has_outside_ids: entry.settings.stored_shift().is_some(),
             oom_score_adj_is_a_wish: self.host()?.user_namespace,
             ..PlanOptions::default()

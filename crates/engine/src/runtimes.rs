@@ -143,7 +143,7 @@ impl Engine {
             linux.seccomp = confinement.filter.document(&entry.settings, self.host()?)?;
             if let Some(seccomp) = &mut linux.seccomp {
                 // They make filtered calls cheaper, and older runtimes refuse them all.
-                seccomp.flags.clear();
+                seccomp.flags = None;
             }
         }
         Ok(Some(Box::new(ExternalLaunch { runtime, specification })))

@@ -74,6 +74,16 @@ impl Error {
         Some(format!("exec {plain}: {}", words(errno)))
     }
 
+    /// When a mount cannot be had as it is asked for: that in runc's words, by which callers tell it.
+    #[must_use]
+    pub fn mounting(&self) -> Option<String> {
+        let Self::Runtime(runtime::Error::Locked { source_path, destination, flags }) = self else { return None };
+        Some(format!(
+            "unable to start container process: error during container init: error mounting {source_path:?} to rootfs at \
+             {destination:?}: cannot change locked flags {flags}: operation not permitted"
+        ))
+    }
+
     /// The error with all that caused it, outermost first.
     #[must_use]
     pub fn chain(&self) -> String {

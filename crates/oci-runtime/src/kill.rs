@@ -7,7 +7,7 @@ use oci::runtime::LinuxNamespaceType;
 use crate::error::{Error, Result};
 use crate::groups;
 use crate::record::Status;
-use crate::store::Store;
+use crate::store::{Container, Store};
 
 /// The number of a signal.
 pub type Signal = i32;
@@ -51,8 +51,19 @@ pub fn kill(store: &Store, id: &str, signal: Signal, all: bool) -> Result<()> {
         Err(source) => return Err(Error::File { what: format!("send signal {signal} to {id}"), source }),
         Ok(()) => {}
     }
-    // A frozen process of v1 does not die before it is thawed.
-    if signal == KILL && container.status()? == Status::Paused {
+    if signal != KILL {
+        return Ok(());
+    }
+    match wake(&container) {
+        // Whoever has waited for it may have removed its cgroup as well by now (`run`).
+        Err(_) if kernel::signals::send(process.as_fd(), 0).is_err() => Ok(()),
+        other => other,
+    }
+}
+
+/// A frozen process of v1 does not die before it is thawed.
+fn wake(container: &Container) -> Result<()> {
+    if container.status()? == Status::Paused {
         groups::need(&container.record)?.thaw()?;
     }
     Ok(())

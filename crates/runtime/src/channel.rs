@@ -230,6 +230,7 @@ impl Channel {
 enum Failure {
     Step { step: String, call: String, errno: i32, log: Vec<String> },
     Refused(String),
+    Locked { source_path: String, destination: String, flags: String },
     NotFound { program: String, errno: i32 },
     NotExecutable { program: String, errno: i32 },
     Hook { kind: String, number: usize, path: String, outcome: String },
@@ -245,6 +246,9 @@ fn encode(error: &Error) -> Vec<u8> {
             log: source.log().to_vec(),
         },
         Error::Refused(text) => Failure::Refused(text.clone()),
+        Error::Locked { source_path, destination, flags } => {
+            Failure::Locked { source_path: source_path.clone(), destination: destination.clone(), flags: flags.clone() }
+        }
         Error::NotFound { program, errno } => {
             Failure::NotFound { program: program.clone(), errno: errno.raw_os_error() }
         }
@@ -274,6 +278,7 @@ fn decode(packet: &[u8]) -> Error {
             Error::Step { step, source: SystemCall::new(call, Errno::from_raw_os_error(errno)).with_log(log) }
         }
         Ok(Failure::Refused(text)) => Error::Refused(text),
+        Ok(Failure::Locked { source_path, destination, flags }) => Error::Locked { source_path, destination, flags },
         Ok(Failure::NotFound { program, errno }) => Error::NotFound { program, errno: Errno::from_raw_os_error(errno) },
         Ok(Failure::NotExecutable { program, errno }) => {
             Error::NotExecutable { program, errno: Errno::from_raw_os_error(errno) }

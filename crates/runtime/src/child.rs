@@ -88,36 +88,46 @@ fn assemble(
         context.channel.send_up(&Up::Hooks)?;
         context.channel.wait_for(Down::Go)?;
     }
-    let in_container = |status| hooks::state(plan, status, rustix::process::getpid());
     // Before the root is pivoted, so that programs of the host are found (config.md, "createContainer Hooks").
     if !hooks.create_container.is_empty() {
         // As with runc, they begin in the container's root.
         go_to(&built.root)?;
-        hooks::run_hooks("createContainer", &hooks.create_container, &in_container(ContainerState::Creating))?;
+        let state = hooks::state(plan, ContainerState::Creating, rustix::process::getpid());
+        hooks::run_hooks("createContainer", &hooks.create_container, &state)?;
     }
     let root = root::enter(plan, built.root, context.host)?;
     name_host(plan)?;
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
     let mut inside = Inside { root, procfs: Some(built.procfs), terminal, ignored: context.ignored };
-    let ready = finish_identity(&plan.process, &inside, context.stdio)?;
+    let mut ready = finish_identity(&plan.process, &inside, context.stdio)?;
     // The program has it as its standard streams now.
     inside.terminal = None;
     if context.door.is_some() {
         ready.program.look_ahead(&plan.process)?;
     }
+    if plan.process.filter.as_ref().is_some_and(|filter| filter.listener.is_some()) {
+        // Whoever makes the container is told here if there is no supervisor, and a supervisor of the container before it
+        // can be started.
+        ready.confine(&plan.process, context.channel)?;
+    }
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
     let channel = starting_channel(context, &inside, starter)?;
-    if !hooks.start_container.is_empty() {
-        let state = in_container(ContainerState::Created);
-        hooks::run_hooks(
-            "startContainer",
-            &hooks::with_environment(&hooks.start_container, &plan.process.env, ready.home.as_deref()),
-            &state,
-        )?;
+    call_start_hooks(plan, &mut ready, channel)?;
+    execute(&plan.process, &inside, ready, channel)
+}
+
+/// They are a part of the container, and may be programs of its image, so they have no more rights than it.
+fn call_start_hooks(plan: &Plan, ready: &mut Ready, channel: &Channel) -> Result<()> {
+    let hooks = &plan.hooks.start_container;
+    if hooks.is_empty() {
+        return Ok(());
     }
-    execute(&plan.process, &inside, &ready, channel)
+    ready.confine(&plan.process, channel)?;
+    let state = hooks::state(plan, ContainerState::Created, rustix::process::getpid());
+    let hooks = hooks::with_environment(hooks, &plan.process.env, ready.home.as_deref());
+    hooks::run_hooks("startContainer", &hooks, &state)
 }
 
 fn go_to(root: &OwnedFd) -> Result<()> {
@@ -163,8 +173,29 @@ pub(crate) struct Ready {
     program: program::Program,
     /// The capability sets are still those that loading a filter needs.
     capabilities_pending: bool,
+    /// Nothing is left to be given up.
+    confined: bool,
     /// `HOME=…` where the plan's environment has none.
     home: Option<String>,
+}
+
+impl Ready {
+    /// Gives up, once, what is left: gaining privileges, system calls, and the capabilities that a filter needed.
+    fn confine(&mut self, process: &ProcessPlan, channel: &Channel) -> Result<()> {
+        if std::mem::replace(&mut self.confined, true) {
+            return Ok(());
+        }
+        if process.no_new_privileges {
+            kernel::prctl::set_no_new_privileges().during(|| "give up gaining privileges")?;
+        }
+        if let Some(filter) = &process.filter {
+            load_filter(filter, channel)?;
+        }
+        match self.capabilities_pending {
+            true => identity::limit_capabilities(process),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Streams, working directory, limits, identity, capabilities; everything but what must be last.
@@ -181,7 +212,7 @@ pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &St
         // Root of the container may be nobody on a network file system on which the user is somebody.
         program::change_directory(inside.root.as_fd(), &process.cwd)?;
     }
-    // The filter comes last, so that it has the fewest calls of ours to pass. Without no_new_privs the kernel wants
+    // The filter comes last if it can, so that it has the fewest calls of ours to pass. Without no_new_privs the kernel wants
     // CAP_SYS_ADMIN for it, so the capabilities go after it then.
     let capabilities_pending = process.filter.is_some() && !process.no_new_privileges;
     if !capabilities_pending {
@@ -189,11 +220,16 @@ pub(crate) fn finish_identity(process: &ProcessPlan, inside: &Inside, stdio: &St
     }
     let program = program::Program::prepare(process, &user)?;
     let home = user.home.filter(|_| !program::has_home(&process.env)).map(|home| format!("HOME={home}"));
-    Ok(Ready { program, capabilities_pending, home })
+    Ok(Ready { program, capabilities_pending, confined: false, home })
 }
 
 /// The last steps.
-pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, channel: &Channel) -> Result<Infallible> {
+pub(crate) fn execute(
+    process: &ProcessPlan,
+    inside: &Inside,
+    mut ready: Ready,
+    channel: &Channel,
+) -> Result<Infallible> {
     if let (Some(procfs), true) =
         (&inside.procfs, process.apparmor_profile.is_some() || process.selinux_label.is_some())
     {
@@ -205,15 +241,7 @@ pub(crate) fn execute(process: &ProcessPlan, inside: &Inside, ready: &Ready, cha
     // CVE-2024-21626, CVE-2016-9962: nothing of ours is open in the program.
     kernel::descriptors::close_on_exec_from(3 + process.preserve_descriptors)
         .during(|| "mark descriptors close-on-exec")?;
-    if process.no_new_privileges {
-        kernel::prctl::set_no_new_privileges().during(|| "give up gaining privileges")?;
-    }
-    if let Some(filter) = &process.filter {
-        load_filter(filter, channel)?;
-    }
-    if ready.capabilities_pending {
-        identity::limit_capabilities(process)?;
-    }
+    ready.confine(process, channel)?;
     Err(ready.program.execute(process))
 }
 

@@ -24,6 +24,18 @@ pub enum Error {
     /// A value that can only be judged inside the container is wrong, such as a user name that its passwd file lacks.
     #[error("{0}")]
     Refused(String),
+    /// A bind mount is to lose what the kernel does not let this user namespace take away (mount_namespaces(7)).
+    #[error(
+        "bind {source_path} on {destination}: cannot change {flags}, which is locked: EPERM (Operation not permitted)"
+    )]
+    Locked {
+        /// What is mounted.
+        source_path: String,
+        /// Where.
+        destination: String,
+        /// The attributes, as mount(8) writes them.
+        flags: String,
+    },
     /// The program is not there: exit status 127 by convention.
     #[error("exec {program:?}: {}", not_found(.program, *.errno))]
     NotFound {
@@ -84,6 +96,7 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Step { source, .. } => Some(source.errno()),
+            Self::Locked { .. } => Some(Errno::PERM),
             Self::NotFound { errno, .. } | Self::NotExecutable { errno, .. } => Some(*errno),
             _ => None,
         }

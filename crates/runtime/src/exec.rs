@@ -257,7 +257,7 @@ fn run(plan: &ExecPlan, channel: &Channel, stdio: &Stdio, ignored: u64) -> i32 {
         if controller.is_some() {
             channel.send_up(&Up::Ready { terminal: controller })?;
         }
-        child::execute(&plan.process, &inside, &ready, channel)
+        child::execute(&plan.process, &inside, ready, channel)
     };
     match work() {
         Ok(never) => match never {},

@@ -91,10 +91,14 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     Err(words(status, &output))
 }
 
+/// SIGSYS, with which a system call filter kills.
+const SYS: i32 = rustix::process::Signal::SYS.as_raw();
+
 fn words(status: std::process::ExitStatus, stderr: &[u8]) -> String {
     use std::os::unix::process::ExitStatusExt;
     let end = match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with status {code}"),
+        (_, Some(SYS)) => format!("was killed by signal {SYS}: bad system call"),
         (_, Some(signal)) => format!("was killed by signal {signal}"),
         _ => "ended".to_owned(),
     };

@@ -5,6 +5,7 @@
 //! State, names, images and networks belong to the engine.
 #![forbid(unsafe_code)]
 
+mod bound;
 mod channel;
 mod checkpoint;
 mod child;

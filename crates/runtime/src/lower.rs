@@ -49,6 +49,8 @@ pub struct PlanOptions {
     pub no_pivot: bool,
     /// In a new user namespace: the files of the root file system have the ids of the outside already.
     pub root_has_outside_ids: bool,
+    /// A bind mount keeps whatever its source forbids (`ro`, `nosuid`, `nodev`, `noexec`), even if its options name others.
+    pub bind_mounts_keep_attributes: bool,
     /// Not being allowed to lower `oom_score_adj` is no error.
     pub oom_score_adj_is_a_wish: bool,
 }
@@ -109,7 +111,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         devices: devices(linux, own_dev)?,
         links: if own_dev { links() } else { Vec::new() },
         masked_paths: absolute_all("linux.maskedPaths", &linux.masked_paths)?,
-        readonly_paths: absolute_all("linux.readonlyPaths", &linux.readonly_paths)?,
+        readonly_paths: absolute_all("linux.readonlyPaths", &from_the_root(&linux.readonly_paths))?,
         sysctl: sysctl(linux, &namespaces)?,
         net_devices: net_devices(linux, &namespaces)?,
         hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
@@ -341,9 +343,13 @@ fn bind(
     if maps && (mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty()) {
         return wrong(format!("mounts[{index}].uidMappings"), "needs mappings of user and group ids");
     }
-    // `rw` on a bind mount takes nothing away: a read-only source stays so, as what is there with `nosuid` stays without
-    // programs of others. (runc clears whatever is not named.) In a user namespace the kernel would refuse to clear it.
-    sorted.attributes.clear &= kernel::mount::Attributes::MOUNT_ATTR__ATIME.bits();
+    if options.bind_mounts_keep_attributes {
+        // `rw` takes nothing away: a read-only source stays so, as what is there with `nosuid` stays without programs of
+        // others.
+        sorted.attributes.clear &= kernel::mount::Attributes::MOUNT_ATTR__ATIME.bits();
+    } else if sorted.names_attributes {
+        sorted.attributes = crate::bound::named(sorted.attributes, sorted.chooses_times);
+    }
     let recursive_map = sorted.id_map.unwrap_or(false);
     let id_map = match (maps, sorted.id_map) {
         (true, _) => Some(IdMap {
@@ -441,6 +447,13 @@ fn links() -> Vec<(String, String)> {
     ]
     .map(|(path, target)| (path.to_owned(), target.to_owned()))
     .to_vec()
+}
+
+/// As runc takes what the author should have written from the root (config-linux.md, "Readonly Paths").
+fn from_the_root(paths: &[String]) -> Vec<String> {
+    let below =
+        |path: &String| if path.is_empty() || path.starts_with('/') { path.clone() } else { format!("/{path}") };
+    paths.iter().map(below).collect()
 }
 
 fn absolute_all(field: &str, paths: &[String]) -> Result<Vec<String>, PlanError> {

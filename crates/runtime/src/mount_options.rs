@@ -8,6 +8,10 @@ use crate::plan::{AttributePlan, Propagate, PropagationKind};
 #[derive(Debug, Default)]
 pub(crate) struct Sorted {
     pub attributes: AttributePlan,
+    /// Some attribute of the mount itself is named.
+    pub names_attributes: bool,
+    /// A way to note access times is chosen; one that is taken away again says nothing, as with mount(8).
+    pub chooses_times: bool,
     pub propagation: Option<Propagate>,
     /// `bind` or `rbind`; true when recursive.
     pub bind: Option<bool>,
@@ -113,6 +117,12 @@ impl Sorted {
         }
         // Before the recursive forms, because `rw` and `ro` begin with their letter too, and so does `relatime`.
         if let Some((set, clear)) = attribute(option) {
+            self.names_attributes = true;
+            match option {
+                "noatime" | "relatime" | "strictatime" => self.chooses_times = true,
+                "atime" | "norelatime" | "nostrictatime" => self.chooses_times = false,
+                _ => {}
+            }
             let own = &mut self.attributes;
             own.set = own.set & !clear.bits() | set.bits();
             own.clear = own.clear & !set.bits() | clear.bits();

@@ -13,12 +13,12 @@ use oci::runtime::LinuxNamespaceType;
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use crate::bound;
 use crate::channel::{Channel, Down, Up};
 use crate::copy_up;
 use crate::error::{During, Error, Result};
 use crate::mapped::{self, Maps};
 use crate::plan::{CgroupPlan, MountPlan, Mounted, Plan, PropagationKind, RootSource};
-use crate::root::present_attributes;
 
 /// What the parent opens before it clones: idmapped mounts, and what lies in closed directories, need rights over the
 /// host's file systems, which a process in a new user namespace does not have. By the index of the mount.
@@ -45,8 +45,7 @@ impl Prepared {
         } else {
             prepared.images = crate::root::mount_images(&plan.root)?;
         }
-        let confined = plan.namespaces.is_new(LinuxNamespaceType::User)
-            || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
+        let confined = confined(plan);
         for (index, mount) in plan.mounts.iter().enumerate() {
             let tree = match &mount.what {
                 Mounted::Bind { source, id_map: Some(map), .. } if below_root(plan, source).is_some() => {
@@ -115,6 +114,12 @@ impl Prepared {
     }
 }
 
+/// Whether the container has another user namespace than its maker.
+fn confined(plan: &Plan) -> bool {
+    plan.namespaces.is_new(LinuxNamespaceType::User)
+        || plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User)
+}
+
 /// Whether a directory above is closed to others, as it may be to the root of a user namespace. Anything else that is in
 /// the way, the child's own attempt tells. Only then is the maker's right used, because a mount that the child copies has
 /// its attributes locked (mount_namespaces(7)).
@@ -130,7 +135,7 @@ fn in_step(mount: &MountPlan, error: Error) -> Error {
     }
 }
 
-fn name(mount: &MountPlan) -> String {
+pub(crate) fn name(mount: &MountPlan) -> String {
     match &mount.what {
         Mounted::FileSystem { name, .. } => format!("mount {name} on {}", mount.destination),
         Mounted::Bind { source, .. } => format!("bind {} on {}", source.display(), mount.destination),
@@ -243,7 +248,8 @@ pub(crate) fn make_all(
                 if prepared.tree(index).is_some() {
                     leave_peers(tree, mount).during(step)?;
                 }
-                bind(root, mount, tree, isolated).during(step)?;
+                let foreign = confined(plan) && prepared.tree(index).is_some();
+                bind(root, mount, (tree, foreign), isolated)?;
             }
             Mounted::Cgroup => cgroup(plan, mount, root).during(step)?,
         }
@@ -282,7 +288,7 @@ pub(crate) fn attach_live(mount: &MountPlan, tree: BorrowedFd<'_>, root: Borrowe
     match &mount.what {
         Mounted::Bind { .. } => {
             let target = target_like(root, mount, tree).and_then(outside_procfs).during(step)?;
-            attach_with_attributes(tree, target.as_fd(), mount).during(step)?;
+            bound::attach(tree, target.as_fd(), mount, false)?;
             propagate(tree, mount, false).during(step)
         }
         Mounted::FileSystem { name: kind, copy_up, .. } => {
@@ -532,10 +538,16 @@ fn change_propagation(tree: BorrowedFd<'_>, how: kernel::mount::Propagation, rec
     }
 }
 
-fn bind(root: BorrowedFd<'_>, mount: &MountPlan, tree: BorrowedFd<'_>, isolated: bool) -> kernel::Result<()> {
-    let target = target_like(root, mount, tree)?;
-    attach_with_attributes(tree, target.as_fd(), mount)?;
-    propagate(tree, mount, isolated)
+fn bind(
+    root: BorrowedFd<'_>,
+    mount: &MountPlan,
+    (tree, foreign): (BorrowedFd<'_>, bool),
+    isolated: bool,
+) -> Result<()> {
+    let step = || name(mount);
+    let target = target_like(root, mount, tree).during(step)?;
+    bound::attach(tree, target.as_fd(), mount, foreign)?;
+    propagate(tree, mount, isolated).during(step)
 }
 
 /// The mount point for a directory or a file, made when it is missing.
@@ -556,28 +568,6 @@ fn outside_procfs(target: OwnedFd) -> kernel::Result<OwnedFd> {
         rustix::fs::PROC_SUPER_MAGIC => Err(SystemCall::new("move_mount(<mount>, <target in procfs>)", Errno::PERM)),
         _ => Ok(target),
     }
-}
-
-/// Attributes first, so that the mount is never to be seen without them.
-fn attach_with_attributes(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, plan: &MountPlan) -> kernel::Result<()> {
-    let own = plan.attributes;
-    let mut attached = false;
-    for (set, clear, recursive) in [(own.set, own.clear, false), (own.set_below, own.clear_below, true)] {
-        if set == 0 && clear == 0 {
-            continue;
-        }
-        let (set, clear) = (Attributes::from_bits_retain(set), Attributes::from_bits_retain(clear));
-        match mount::change(tree, &Change { set, clear, recursive, ..Change::default() }) {
-            // Linux before 5.12 can do it to one mount, attached. `rro` and its like are refused there.
-            Err(error) if error.errno() == Errno::NOSYS && !recursive => {
-                mount::attach(tree, target)?;
-                attached = true;
-                mount::remount(tree, present_attributes(tree)?.difference(clear) | set)?;
-            }
-            other => other?,
-        }
-    }
-    if attached { Ok(()) } else { mount::attach(tree, target) }
 }
 
 /// The container's own cgroup: in v2 the file system, whose root is the cgroup namespace's; without such a namespace, and

@@ -235,6 +235,9 @@ pub struct AttributePlan {
     /// Cleared on the mount.
     #[serde(with = "attribute_names", skip_serializing_if = "is_zero")]
     pub clear: u32,
+    /// Of a bind mount: what its source has beyond that goes, but for what is locked (mount_namespaces(7)).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only: bool,
     /// Set on the mount and all below it (Linux 5.12).
     #[serde(with = "attribute_names", skip_serializing_if = "is_zero")]
     pub set_below: u32,

@@ -49,6 +49,7 @@ pub fn restore(
     let places = Places::new(plan, scratch, &externals)?;
     request.images = Some(images.as_fd());
     request.work = work.as_ref().map(AsFd::as_fd);
+    request.works_where_it_is = true;
     request.root = Some(text(&places.root)?);
     request.external_mounts =
         places.mounts.iter().map(|each| Ok((each.place.clone(), text(&each.source)?))).collect::<Result<_>>()?;
@@ -58,8 +59,9 @@ pub fn restore(
     request.inherited = inherited(&streams, &stdio);
     request.inherited.extend(namespaces.iter().map(|(key, fd)| ((*key).to_owned(), fd.as_fd())));
     let mut state = Restoring { plan, in_parallel: Some(in_parallel), terminal: None };
-    let outcome =
-        criu::run(&program, Action::Restore, &request, |_| Ok(places.prepare(plan)?), |notice| state.hear(notice));
+    let directory = work.as_ref().unwrap_or(&images);
+    let before = |_| Ok(places.prepare(plan, directory.as_fd())?);
+    let outcome = criu::run(&program, Action::Restore, &request, before, |notice| state.hear(notice));
     let Restoring { in_parallel, terminal, .. } = state;
     let pid = outcome?.pid.and_then(Pid::from_raw);
     let Some(pid) = pid else { return Err(Error::Vanished("criu named no process".to_owned())) };
@@ -155,9 +157,12 @@ impl Places {
     }
 
     /// In the process that becomes criu.
-    fn prepare(&self, plan: &Plan) -> Result<()> {
+    fn prepare(&self, plan: &Plan, directory: BorrowedFd<'_>) -> Result<()> {
         let step = |source| Error::Step { step: "prepare the mounts for criu".to_owned(), source };
         join::enter_cgroup(&plan.cgroup, false)?;
+        // criu mounts control groups in its working directory, if it is to restore them: so that must be in the namespace to
+        // come, into which the kernel takes it along (unshare(2)).
+        rustix::process::fchdir(directory).map_err(|errno| step(kernel::Error::new("fchdir(<directory>)", errno)))?;
         namespaces::unshare(Namespaces::MOUNT).map_err(step)?;
         mount::set_propagation(c"/", Propagation::Private, true).map_err(step)?;
         let tree = root::detached_root(&plan.root)?;

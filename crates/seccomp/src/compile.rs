@@ -91,7 +91,7 @@ pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Program, Error> {
         columns.extend(Column::of(*arch).filter(|_| column.secondary().contains(arch)));
     }
     let notify = profile.syscalls.iter().any(|syscall| syscall.action == Action::Notify);
-    assemble(&columns, &rules, default, flags(&profile.flags, notify))
+    assemble(&columns, &rules, default, flags(profile.flags.as_deref(), notify))
 }
 
 fn supported(native: Arch) -> Result<Column, Error> {
@@ -118,9 +118,11 @@ fn answer(call: &str, action: Action, errno: Option<u32>) -> Result<u32, Error> 
     })
 }
 
-fn flags(wanted: &[Flag], notify: bool) -> u32 {
+/// A profile that says nothing of flags asks for no mitigation of speculative stores, as with runc: before Linux 5.16 every process
+/// with a filter pays for it otherwise.
+fn flags(wanted: Option<&[Flag]>, notify: bool) -> u32 {
     let mut flags = if notify { FLAG_NEW_LISTENER } else { 0 };
-    for flag in wanted {
+    for flag in wanted.unwrap_or(&[Flag::SpecAllow]) {
         flags |= match flag {
             Flag::Tsync if notify => FLAG_TSYNC | FLAG_TSYNC_ESRCH,
             Flag::Tsync => FLAG_TSYNC,

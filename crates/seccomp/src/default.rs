@@ -216,7 +216,7 @@ pub fn default_profile<C: AsRef<str>>(capabilities: &[C], kernel: KernelVersion,
         default_errno_ret: Some(1),
         architectures: std::iter::once(native).chain(secondary.iter().copied()).collect(),
         // As runc does where a profile says nothing: the mitigation costs much and is per process since Linux 5.16.
-        flags: vec![LinuxSeccompFlag::SpecAllow],
+        flags: Some(vec![LinuxSeccompFlag::SpecAllow]),
         listener_path: None,
         listener_metadata: None,
         syscalls: syscalls.collect(),

@@ -33,8 +33,7 @@ struct Profile {
     architectures: Vec<Arch>,
     #[serde(default, deserialize_with = "null_is_empty")]
     arch_map: Vec<Family>,
-    #[serde(default, deserialize_with = "null_is_empty")]
-    flags: Vec<LinuxSeccompFlag>,
+    flags: Option<Vec<LinuxSeccompFlag>>,
     listener_path: Option<String>,
     listener_metadata: Option<String>,
     #[serde(default, deserialize_with = "null_is_empty")]

@@ -60,7 +60,7 @@ fn profile(default_action: Action, syscalls: Vec<LinuxSyscall>) -> LinuxSeccomp 
         default_action,
         default_errno_ret: None,
         architectures: vec![Arch::X86_64, Arch::X86, Arch::X32],
-        flags: vec![],
+        flags: Some(vec![]),
         listener_path: None,
         listener_metadata: None,
         syscalls,

@@ -55,6 +55,7 @@ mod nfs;
 mod oci;
 mod oci_foreign_mounts;
 mod oci_habits;
+mod oci_suites;
 mod oci_systemd;
 mod old_kernels;
 mod ports;
@@ -138,6 +139,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci::CASES,
         oci_foreign_mounts::CASES,
         oci_habits::CASES,
+        oci_suites::CASES,
         oci_systemd::CASES,
         hardening::CASES,
         hostile::CASES,

@@ -133,9 +133,10 @@ fn main(name: String, rest: &[OsString]) -> u8 {
     let call = Call { globals };
     match (found.run)(&call, &matches) {
         Ok(status) => status,
-        Err(error) => match error.execution() {
-            Some(text) => log::fail_to_execute(&call.globals, &text, found.failure),
-            None => log::fail(&call.globals, &error.chain(), found.failure),
+        Err(error) => match (error.execution(), error.mounting()) {
+            (Some(text), _) => log::fail_to_execute(&call.globals, &text, found.failure),
+            (None, Some(text)) => log::fail(&call.globals, &format!("{name} {verb} failed: {text}"), found.failure),
+            (None, None) => log::fail(&call.globals, &error.chain(), found.failure),
         },
     }
 }

@@ -70,6 +70,7 @@ impl Bundle {
         spec.root = Some(Root { path: "rootfs".into(), readonly });
         for (index, each) in spec.mounts.iter_mut().enumerate() {
             self.prepare(container, index, each)?;
+            keep_attributes(each)?;
         }
         fill_in(&mut spec, container, root.as_fd(), given)?;
         let path = self.path.join("config.json");
@@ -121,6 +122,24 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+/// Names what the source of a bind mount forbids: runc since 1.2 takes away what is not named, and our own runtime does not
+/// here. `rw` would ask for that by name.
+fn keep_attributes(wanted: &mut Mount) -> Result<(), Error> {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let binds = wanted.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"));
+    let Some(source) = wanted.source.clone().filter(|source| binds && source.starts_with('/')) else { return Ok(()) };
+    let flags = rustix::fs::statvfs(&source).call(|| format!("statvfs({source:?})"))?.f_flag;
+    wanted.options.retain(|option| option != "rw");
+    for (flag, name) in
+        [(Flags::RDONLY, "ro"), (Flags::NOSUID, "nosuid"), (Flags::NODEV, "nodev"), (Flags::NOEXEC, "noexec")]
+    {
+        if flags.contains(flag) && wanted.options.iter().all(|option| option != name) {
+            wanted.options.push(name.to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// What is known only now.

@@ -23,9 +23,9 @@ pub struct LinuxSeccomp {
     /// The architectures whose calls are filtered by the rules; the native one is always among them.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<Arch>,
-    /// Flags for seccomp(2).
-    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<LinuxSeccompFlag>,
+    /// Flags for seccomp(2); that there are none is another thing than an empty list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<LinuxSeccompFlag>>,
     /// The socket of the program that answers `SCMP_ACT_NOTIFY`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<String>,
@@ -219,7 +219,7 @@ mod tests {
             r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":null,"syscalls":[{"names":null,"action":"SCMP_ACT_LOG","args":null}]}"#,
         )
         .unwrap();
-        assert!(parsed.architectures.is_empty() && parsed.syscalls[0].args.is_empty());
+        assert!(parsed.architectures.is_empty() && parsed.flags.is_none() && parsed.syscalls[0].args.is_empty());
         assert_eq!(Arch::X32.name(), "SCMP_ARCH_X32");
     }
 }

@@ -13,7 +13,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![checkpoints:
-    a_bundle_goes_on [Root], what_comes_from_the_host_comes_again [Root], refusals_of_the_runtime, a_container_goes_on [Root],
+    a_bundle_goes_on [Root], its_groups_come_again [Root], what_comes_from_the_host_comes_again [Root], refusals_of_the_runtime, a_container_goes_on [Root],
     a_container_that_is_left_running [Root], refusals_of_the_engine [Root], an_ordinary_user_is_told [User],
 ];
 
@@ -21,10 +21,10 @@ cases![checkpoints:
 const COUNTER: &str = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
 
 pub fn criu() -> Result<()> {
-    if host::program("criu").is_none() {
-        return skip("criu is not installed");
-    }
-    let check = Command::new("criu").arg("check").stdin(Stdio::null()).output()?;
+    let check = match Command::new("criu").arg("check").stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return skip("criu is not installed"),
+        other => other?,
+    };
     if !check.status.success() {
         let text = String::from_utf8_lossy(&check.stderr).into_owned();
         return skip(format!("criu does not work here: {}", text.lines().next_back().unwrap_or_default()));
@@ -44,6 +44,28 @@ fn counter<'a>(sandbox: &'a Sandbox) -> Result<Bundle<'a>> {
 fn count(bundle: &Bundle<'_>) -> u64 {
     let text = fs::read_to_string(bundle.path("rootfs/tmp/count")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+/// criu mounts them, all by itself, in its working directory.
+fn its_groups_come_again(sandbox: &Sandbox) -> Result<()> {
+    criu()?;
+    let bundle = counter(sandbox)?;
+    for (mode, directory) in [("soft", "images"), ("soft", "work"), ("full", "images")] {
+        fs::create_dir_all(bundle.path("work"))?;
+        bundle.detached(&["run", "-d", "one"])?;
+        counts_beyond(sandbox, &bundle, 2)?;
+        let flags = ["--manage-cgroups-mode", mode, "--image-path", "images", "--work-path", directory];
+        bundle.oci(&[&["checkpoint"], &flags[..], &["one"]].concat())?.success()?;
+        let before = count(&bundle);
+        bundle.detached(&[&["restore", "-d"], &flags[..], &["one"]].concat())?;
+        counts_beyond(sandbox, &bundle, before)?;
+        same!(bundle.state("one")?["status"], "running");
+        bundle.oci(&["delete", "--force", "one"])?.success()?;
+        fs::remove_dir_all(bundle.path("images"))?;
+        fs::remove_dir_all(bundle.path("work"))?;
+        fs::remove_file(bundle.path("rootfs/tmp/count"))?;
+    }
+    Ok(())
 }
 
 fn counts_beyond(sandbox: &Sandbox, bundle: &Bundle<'_>, from: u64) -> Result<()> {

@@ -56,6 +56,13 @@ fn whole_life(sandbox: &Sandbox, runtime: &str) -> Result<()> {
     )?
     .success()?;
     ensure!(seen.starts_with("nobody\n/data\nb ") && seen.ends_with("made"), "{seen}");
+    // What the host forbids where a volume comes from.
+    host::succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "nosuid,nodev,noexec", "tmpfs", "/mnt"]))?;
+    let kept = ["/mnt:/y", "/mnt:/y:ro"].map(|volume| run(&["-v", volume], "grep ' /y ' /proc/mounts"));
+    host::succeed(Command::new("umount").arg("/mnt"))?;
+    for (seen, access) in kept.into_iter().zip(["rw", "ro"]) {
+        contains!(seen?.success()?, format!("{access},nosuid,nodev,noexec"));
+    }
     let limit = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true";
     same!(run(&["-m", "64m"], limit)?.success()?, "67108864");
     let part = ["--mount", "type=image,src=busybox,dst=/other,image-subpath=bin", "--init"];
