@@ -76,8 +76,10 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources, progress: &Prog
         }
         let mut as_systemd_has_it = known.cloned().unwrap_or_default();
         cgroup::systemd::round_quota(&mut as_systemd_has_it);
-        if let (Some(cpu), Some(known)) = (&mut changes.cpu, as_systemd_has_it.cpu) {
-            cpu.quota = cpu.quota.and(known.quota);
+        if let Some(known) = as_systemd_has_it.cpu.filter(|cpu| cpu.quota.is_some() || cpu.period.is_some()) {
+            // systemd writes a period of its own where there is no quota.
+            let cpu = changes.cpu.get_or_insert_default();
+            (cpu.quota, cpu.period) = (known.quota, known.period);
         }
         // First, as systemd then writes all that it knows of, in its own words.
         scope.set(&properties)?;

@@ -196,6 +196,10 @@ fn what_is_set_later_is_in_force(sandbox: &Sandbox) -> Result<()> {
     update(&["--cpu-quota", "60000", "--cpu-period", "90000"])?;
     same!(scope.file("cpu.max")?, "60300 90000");
     same!(scope.property("CPUQuotaPerSecUSec")?, "670ms");
+    update(&["--cpu-quota", "-1"])?;
+    same!(scope.file("cpu.max")?, "max 90000");
+    update(&["--pids-limit", "40"])?;
+    same!(scope.file("cpu.max")?, "max 90000");
     update(&["--memory", "67108864", "--memory-swap", "134217728"])?;
     update(&["--memory", "-1"])?;
     same!(scope.file("memory.max")?, "max");
