@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use kernel::signals::Blocked;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::process::Signal;
@@ -72,6 +72,8 @@ struct Foreground<'a, 'fd> {
     input_open: bool,
     outgoing: Vec<u8>,
     sent: usize,
+    /// There may be events that the connection has read already: its socket says nothing of them.
+    behind: bool,
 }
 
 /// Joins `connection`, which is attached, with the given descriptors. Returns when the process has ended and all of its output has been
@@ -105,6 +107,7 @@ pub fn join(connection: &mut Connection, options: &Options<'_>) -> Result<Ended,
         raw,
         outgoing: Vec::new(),
         sent: 0,
+        behind: false,
     };
     foreground.resize();
     foreground.run()
@@ -120,7 +123,7 @@ impl Foreground<'_, '_> {
             if socket.intersects(PollFlags::OUT) {
                 self.flush()?;
             }
-            if socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+            if (self.behind || socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
                 && let Some(exit) = self.take_output()?
             {
                 return Ok(Ended::Exited(exit));
@@ -143,7 +146,8 @@ impl Foreground<'_, '_> {
         {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        match rustix::event::poll(&mut fds, None) {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match rustix::event::poll(&mut fds, self.behind.then_some(&at_once)) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok((PollFlags::empty(), false, false)),
             Err(error) => return Err(error).call(|| "ppoll()".to_owned()),
@@ -154,9 +158,13 @@ impl Foreground<'_, '_> {
 
     fn take_output(&mut self) -> Result<Option<Exit>, Error> {
         // Few events at a time, so that keys are not left waiting behind a flood.
+        self.behind = true;
         for _ in 0..4 {
             match self.connection.try_receive()? {
-                None => return Ok(None),
+                None => {
+                    self.behind = false;
+                    return Ok(None);
+                }
                 Some(Event::Output(Stream::Stdout, data)) => write_all(self.options.stdout, data, 1)?,
                 Some(Event::Output(Stream::Stderr, data)) => write_all(self.options.stderr, data, 2)?,
                 Some(Event::Exit(exit)) => return Ok(Some(exit)),

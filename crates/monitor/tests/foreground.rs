@@ -181,3 +181,50 @@ fn pipes_carry_megabytes_both_ways() {
     assert!(output.stdout == input);
     assert_eq!((&output.stderr[..], output.status.code()), (&b"end\n"[..], Some(6)));
 }
+
+#[test]
+fn a_client_that_fell_behind_shows_everything_without_more_output() {
+    // Each line is a frame of its own, and nothing follows the last one.
+    let script = "echo ready; read go; seq 100 | while read n; do echo $n; sleep 0.002; done; exec sleep 1000";
+    let mut fixture = Fixture::new(&["sh", "-c", script]);
+    fixture.plan.stdin_open = true;
+    let (control, _monitor) = fixture.spawn();
+    control.started().unwrap();
+    let mut child = Command::new(fixture::example("attach"))
+        .arg(&fixture.plan.run_directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let client = Pid::from_child(&child);
+    // It is joined when its input arrives; it takes no output then.
+    while log_text(&fixture.plan.log.path, "stdout").is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    while !String::from_utf8_lossy(&log_text(&fixture.plan.log.path, "stdout")).contains("\n1\n") {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rustix::process::kill_process(client, Signal::STOP).unwrap();
+    while !String::from_utf8_lossy(&log_text(&fixture.plan.log.path, "stdout")).contains("\n100\n") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rustix::process::kill_process(client, Signal::CONT).unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let (seen, all) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        while !text.ends_with("\n100\n") {
+            let mut buffer = [0; 4096];
+            let n = output.read(&mut buffer).unwrap();
+            assert!(n > 0, "only {text}");
+            text.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+        }
+        seen.send(()).unwrap();
+    });
+    let result = all.recv_timeout(Duration::from_secs(10));
+    client::signal(&fixture.plan.run_directory, None, 9).unwrap();
+    child.wait().unwrap();
+    drop(reader.join());
+    result.expect("lines that the client has read wait for more");
+}
