@@ -85,18 +85,27 @@ impl Context {
         }
     }
 
+    /// The whole content, which must say that it is JSON.
+    ///
+    /// # Errors
+    /// As [`Self::content`], and 400 for content of another type.
+    pub async fn json(&mut self) -> Result<Bytes, Failure> {
+        let content = self.content().await?;
+        crate::document::check_type(&self.headers, &content)?;
+        Ok(content)
+    }
+
     /// The content as a document; `None` when there is none.
     ///
     /// # Errors
     /// As [`Self::content`], and 400 for what is not such a document.
     pub async fn optional_document<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, Failure> {
-        let content = self.content().await?;
+        let content = self.json().await?;
         if content.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        let document = serde_json::from_slice(&crate::spelling::corrected(&content));
         // Docker's clients send `null` for an empty document.
-        document.map_err(|error| Failure::bad(format!("invalid JSON in the request: {error}")))
+        crate::document::read(&content)
     }
 
     /// The content as a document.

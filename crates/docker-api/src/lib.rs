@@ -29,6 +29,7 @@ mod containers;
 mod content;
 mod context;
 mod create;
+mod document;
 mod events;
 mod exec;
 mod failure;

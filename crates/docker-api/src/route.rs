@@ -103,7 +103,7 @@ async fn on_networks(method: &Method, segments: &[&str], context: Context) -> Re
     let get = matches!(*method, Method::GET | Method::HEAD);
     let post = *method == Method::POST;
     match segments {
-        [] if get => networks::list(context).await,
+        [] | [""] if get => networks::list(context).await,
         ["create"] if post => networks::create(context).await,
         ["prune"] if post => networks::prune(context).await,
         [id] if get => networks::inspect(context, id).await,

@@ -307,6 +307,18 @@ struct Config {
     healthcheck: Option<oci::image::Healthcheck>,
 }
 
+/// What `Mounts` shows: a tmpfs only if it was asked for as a mount, and not in `HostConfig.Tmpfs`.
+fn shown(settings: &Settings) -> impl Iterator<Item = &engine::Mount> {
+    settings.mounts.iter().filter(|mount| tmpfs(mount).is_none() || is_noted(settings, mount))
+}
+
+/// Whether a mount stands in `HostConfig.Mounts`.
+fn is_noted(settings: &Settings, mount: &engine::Mount) -> bool {
+    let mounts = settings.front_end.pointer("/HostConfig/Mounts").and_then(Value::as_array);
+    let target = |asked: &Value| Some(asked.get("Target")?.as_str()?.trim_end_matches('/').to_owned());
+    mounts.into_iter().flatten().any(|asked| target(asked).as_deref() == Some(mount.target.trim_end_matches('/')))
+}
+
 impl Inspect {
     /// Docker's view of a record.
     ///
@@ -348,7 +360,7 @@ impl Inspect {
                 "HostConfig",
             )?,
             graph_driver: GraphDriver { data: None, name: "overlayfs" },
-            mounts: settings.mounts.iter().map(|mount| mount_point(container, mount)).collect(),
+            mounts: shown(settings).map(|mount| mount_point(container, mount)).collect(),
             config: Overlaid::new(config, noted, "Config")?,
             network_settings: network_settings(container),
             size_rw: None,
@@ -467,7 +479,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         readonly_rootfs: settings.read_only,
         security_opt: some(&settings.security_options),
         storage_opt: settings.storage_options.clone(),
-        tmpfs: settings.mounts.iter().filter_map(tmpfs).collect(),
+        tmpfs: settings.mounts.iter().filter(|mount| !is_noted(settings, mount)).filter_map(tmpfs).collect(),
         uts_mode: settings.uts_mode.clone(),
         userns_mode: settings.userns_mode.clone(),
         id_mappings: settings.id_maps.as_ref().map(IdMappings::of),
@@ -494,7 +506,8 @@ fn host_config(settings: &Settings) -> HostConfig {
         cpu_realtime_period: limits.cpu_realtime_period.unwrap_or(0),
         cpu_realtime_runtime: limits.cpu_realtime_runtime.unwrap_or(0),
         oom_kill_disable: limits.oom_kill_disable.then_some(true),
-        pids_limit: limits.pids,
+        // One that was taken away is zero.
+        pids_limit: limits.pids.map(|limit| limit.max(0)),
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init.then_some(true),
         of_windows: OfWindows::default(),

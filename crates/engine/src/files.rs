@@ -6,7 +6,7 @@ use crate::containers::table::Entry;
 use crate::error::{Context, Result};
 use crate::networks::{Attached, names};
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -66,12 +66,28 @@ fn put(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).internal(failed)
 }
 
+/// The names of every machine.
+const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
+     ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+/// More than this is a list of something else, in bytes.
+const MOST_NAMES: u64 = 1 << 20;
+
+/// The host's own file: on its network, its names are the container's.
+fn host_names() -> Option<String> {
+    let mut text = String::new();
+    std::fs::File::open("/etc/hosts").ok()?.take(MOST_NAMES).read_to_string(&mut text).ok()?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Some(text)
+}
+
 fn hosts(entry: &Entry, networks: &[Attached], host: &[IpAddr]) -> String {
     let settings = &entry.settings;
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
-    );
+    let mut text = match settings.network {
+        crate::NetworkMode::Host => host_names().unwrap_or_else(|| LOCAL.to_owned()),
+        _ => LOCAL.to_owned(),
+    };
     let mut gateways: Vec<String> = host.iter().map(ToString::to_string).collect();
     if gateways.is_empty() && settings.network == crate::NetworkMode::Host {
         gateways.push("127.0.0.1".to_owned());

@@ -151,7 +151,7 @@ pub(crate) fn check(name: &str) -> Result<()> {
     }
     Err(Error::new(
         Kind::InvalidArgument,
-        format!("invalid container name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two characters at least"),
+        format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two characters at least"),
     ))
 }
 

@@ -262,10 +262,9 @@ impl Monitor {
         if running.timed_out {
             let plan = self.plan.health.as_ref();
             let limit = plan.map(|plan| plan.timeout).unwrap_or_default();
-            let command = plan.map_or("", |plan| &plan.command);
             probe.exit_code = -1;
             let said = if probe.output.is_empty() { String::new() } else { format!(": {}", probe.output) };
-            probe.output = format!("Health check exceeded timeout ({limit:?}) of {command:?}{said}");
+            probe.output = format!("Health check exceeded timeout ({limit:?}){said}");
         }
         self.count(probe);
         true

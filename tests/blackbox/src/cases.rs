@@ -29,6 +29,7 @@ mod docker_schema;
 mod docker_streams;
 mod docker_verbs;
 mod docker_versions;
+mod docker_words;
 mod events;
 mod file_servers;
 mod firewalld;
@@ -184,6 +185,7 @@ fn docker() -> impl Iterator<Item = &'static [Case]> {
         docker_streams::CASES,
         docker_verbs::CASES,
         docker_versions::CASES,
+        docker_words::CASES,
     ]
     .into_iter()
 }

@@ -102,7 +102,11 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ),
     ("", "pull", &["always", "missing", "never"]),
     ("", "restart", &["always", "no", "on-failure", "unless-stopped"]),
-    ("", "security-opt", &["apparmor=", "label=", "no-new-privileges", "seccomp=", "systempaths=unconfined"]),
+    (
+        "",
+        "security-opt",
+        &["apparmor=", "label=", "no-new-privileges", "seccomp=", "systempaths=unconfined", "writable-cgroups"],
+    ),
     ("", "signal", SIGNALS),
     ("", "stop-signal", SIGNALS),
     ("", "type", &["config", "container", "image", "network", "secret", "volume"]),

@@ -223,7 +223,7 @@ pub struct ContainerFlags {
     /// Give the container a secret (name[,type=mount|env,target=,uid=,gid=,mode=])
     #[arg(long, value_name = "secret", value_parser = secret::secret)]
     secret: Vec<SecretUse>,
-    /// Security option (seccomp=, apparmor=, label=, no-new-privileges, systempaths=)
+    /// Security option (seccomp=, apparmor=, label=, no-new-privileges, systempaths=, writable-cgroups)
     #[arg(long, value_name = "list")]
     security_opt: Vec<String>,
     /// Size of /dev/shm

@@ -10,7 +10,7 @@ fn one(text: &str) -> Result<String, String> {
     // Docker accepts the older colon where there is no equals sign.
     let (key, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
         Some(pair) => pair,
-        None if text == "no-new-privileges" => return Ok(text.to_owned()),
+        None if matches!(text, "no-new-privileges" | "writable-cgroups") => return Ok(text.to_owned()),
         None => return Err(format!("Invalid --security-opt: {text:?}")),
     };
     match key {
@@ -29,6 +29,7 @@ fn one(text: &str) -> Result<String, String> {
             super::boolean::parse(value).map_err(|_| format!("invalid --security-opt value: {value:?}"))?;
             Ok(format!("{key}={value}"))
         }
+        "writable-cgroups" if matches!(value, "true" | "false") => Ok(format!("{key}={value}")),
         "systempaths" if value != "unconfined" => Err(format!("Invalid --security-opt: {text:?}")),
         "seccomp" | "apparmor" | "label" | "systempaths" => Ok(format!("{key}={value}")),
         _ => Err(format!("Invalid --security-opt: {text:?}")),
@@ -50,9 +51,12 @@ mod tests {
             ("apparmor=unconfined", "apparmor=unconfined"),
             ("label=type:svirt_t", "label=type:svirt_t"),
             ("systempaths=unconfined", "systempaths=unconfined"),
+            ("writable-cgroups", "writable-cgroups"),
+            ("writable-cgroups:false", "writable-cgroups=false"),
         ] {
             assert_eq!(one(text), Ok(expected.to_owned()), "{text}");
         }
+        assert_eq!(one("writable-cgroups=1"), Err("Invalid --security-opt: \"writable-cgroups=1\"".into()));
         assert_eq!(one("foo"), Err("Invalid --security-opt: \"foo\"".into()));
         assert_eq!(one("foo=bar"), Err("Invalid --security-opt: \"foo=bar\"".into()));
         assert_eq!(

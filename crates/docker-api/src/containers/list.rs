@@ -120,14 +120,22 @@ pub fn until(filters: &Filters) -> Result<Option<Timestamp>, Failure> {
     let [text] = filters.of("until") else {
         return if filters.has("until") { Err(Failure::bad("more than one until filter specified")) } else { Ok(None) };
     };
+    moment(text).map(Some)
+}
+
+/// A time, or a duration before now.
+///
+/// # Errors
+/// 400 for what is neither.
+pub fn moment(text: &str) -> Result<Timestamp, Failure> {
     let query = crate::query::Query::parse(&format!("until={text}"));
     if let Ok(Some(time)) = super::logs::instant(&query, "until") {
-        return Ok(Some(time));
+        return Ok(time);
     }
     let invalid = || Failure::bad(format!("invalid filter 'until={text}': neither a time nor a duration such as 24h"));
     let before = docker_json::go_duration(text).ok_or_else(invalid)?;
     let before = jiff::SignedDuration::from_nanos(before);
-    Timestamp::now().checked_sub(before).map(Some).map_err(|_| invalid())
+    Timestamp::now().checked_sub(before).map_err(|_| invalid())
 }
 
 /// Times that `before` and `since` stand for.

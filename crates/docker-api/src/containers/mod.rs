@@ -23,10 +23,18 @@ use monitor::detach_keys::{DetachKeys, Matcher};
 /// # Errors
 /// 400 for what are no such numbers.
 pub fn size(query: &Query) -> Result<(u16, u16), Failure> {
-    let number = |key| {
-        query.number::<u16>(key)?.ok_or_else(|| Failure::bad(format!("bad parameter {key}: a number is required")))
+    let number = |key, name| {
+        let text = query.text(key).unwrap_or_default();
+        let refused = |problem| Failure::bad(format!("invalid resize {name} {text:?}: {problem}"));
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused("invalid syntax"));
+        }
+        let number = text.parse::<u32>().map_err(|_| refused("value out of range"))?;
+        // As wide as terminals get.
+        Ok(u16::try_from(number).unwrap_or(u16::MAX))
     };
-    Ok((number("h")?, number("w")?))
+    Ok((number("h", "height")?, number("w", "width")?))
 }
 
 /// The keys by which a client leaves a terminal.

@@ -27,8 +27,8 @@ pub async fn update(mut context: Context, wanted: &str) -> Result<Reply, Failure
     let mut said = crate::create::discarded(&asked.others, context.version);
     // Docker's command line sends an empty name for "as it is".
     let restart = asked.restart_policy.filter(RestartAsked::is_named);
-    let options =
-        UpdateOptions { limits: asked.limits.limits()?, restart: restart.map(|policy| policy.policy()).transpose()? };
+    let limits = asked.limits.changes(context.version)?;
+    let options = UpdateOptions { limits, restart: restart.map(|policy| policy.policy()).transpose()? };
     let name = wanted.to_owned();
     let warnings = context.workers().quick(move |engine| engine.update(&name, &options)).await?;
     said.extend(warnings);

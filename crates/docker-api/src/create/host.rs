@@ -151,8 +151,9 @@ impl HostConfig {
         discarded(&self.others, version)
     }
 
-    pub(super) fn apply(self, options: &mut Options) -> Result<(), Failure> {
+    pub(super) fn apply(self, options: &mut Options, version: Version) -> Result<(), Failure> {
         self.refuse()?;
+        self.check_modes()?;
         options.mounts = mounts::all(&self)?;
         options.ports = ports::published(&self)?;
         options.publish_all = self.publish_all_ports.unwrap_or(false);
@@ -182,7 +183,9 @@ impl HostConfig {
         options.dns_search = self.dns_search.unwrap_or_default();
         options.extra_hosts = self.extra_hosts.unwrap_or_default();
         options.group_add = self.group_add.unwrap_or_default();
-        options.ipc_mode = given(self.ipc_mode);
+        // Until 1.40 other containers could join an IPC namespace that nobody said anything about.
+        let usual = (version < Version(40)).then(|| "shareable".to_owned());
+        options.ipc_mode = given(self.ipc_mode).or(usual);
         options.oom_score_adj = self.oom_score_adj.filter(|score| *score != 0);
         options.umask = self.umask;
         options.pid_mode = given(self.pid_mode);
@@ -206,6 +209,27 @@ impl HostConfig {
         refuse(&self.others)?;
         if self.others.get("Isolation").is_some_and(|isolation| says(isolation) && isolation != "default") {
             return Err(Failure::bad("invalid isolation: Linux knows only the default"));
+        }
+        if self.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
+            let text = "invalid Annotations: the empty string is not permitted as an annotation key";
+            return Err(Failure::bad(text));
+        }
+        Ok(())
+    }
+
+    /// Refuses what is no mode of a namespace, in Docker's words: those of the engine name flags of the command line.
+    fn check_modes(&self) -> Result<(), Failure> {
+        let known: [(&str, &Option<String>, &[&str]); 3] = [
+            ("IPC", &self.ipc_mode, &["host", "none", "private", "shareable"]),
+            ("PID", &self.pid_mode, &["host", "private"]),
+            ("UTS", &self.uts_mode, &["host", "private"]),
+        ];
+        for (what, mode, words) in known {
+            let Some(mode) = mode.as_deref().filter(|mode| !mode.is_empty()) else { continue };
+            let other = mode.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+            if !other && !words.contains(&mode) {
+                return Err(Failure::bad(format!("invalid {what} mode: {mode}")));
+            }
         }
         Ok(())
     }
@@ -234,13 +258,14 @@ impl HostConfig {
             // Before 1.11 a colon stood where the equals sign stands now.
             let (key, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
                 Some(pair) => pair,
-                None if text == "no-new-privileges" => {
+                None if matches!(text.as_str(), "no-new-privileges" | "writable-cgroups") => {
                     options.push(text.clone());
                     continue;
                 }
                 None => return Err(Failure::bad(format!("invalid --security-opt 1: {text:?}"))),
             };
             match key {
+                "writable-cgroups" if matches!(value, "true" | "false") => options.push(format!("{key}={value}")),
                 "no-new-privileges" | "seccomp" | "apparmor" | "label" => options.push(format!("{key}={value}")),
                 _ => return Err(Failure::bad(format!("invalid --security-opt 2: {text:?}"))),
             }
@@ -291,6 +316,21 @@ pub(crate) struct LimitsAsked {
 }
 
 impl LimitsAsked {
+    fn cpu_shares(&self) -> Result<Option<u64>, Failure> {
+        let Some(shares) = self.cpu_shares.filter(|shares| *shares != 0) else { return Ok(None) };
+        let refused = |_| Failure::bad(format!("invalid CPU shares ({shares}): value must be a positive integer"));
+        u64::try_from(shares).map(Some).map_err(refused)
+    }
+
+    /// The engine's limits, for one that is there: a limit of processes can be taken away, since 1.40.
+    ///
+    /// # Errors
+    /// As [`Self::limits`].
+    pub(crate) fn changes(&self, version: Version) -> Result<Limits, Failure> {
+        let pids = self.pids_limit.filter(|_| version >= Version(40));
+        Ok(Limits { pids: pids.map(|limit| if limit <= 0 { -1 } else { limit }), ..self.limits()? })
+    }
+
     /// The engine's limits.
     ///
     /// # Errors
@@ -308,13 +348,13 @@ impl LimitsAsked {
             memory_swap: some(self.memory_swap),
             memory_reservation: some(self.memory_reservation),
             nano_cpus: some(self.nano_cpus),
-            cpu_shares: positive("CpuShares", self.cpu_shares)?,
+            cpu_shares: self.cpu_shares()?,
             cpu_period: positive("CpuPeriod", self.cpu_period)?,
             cpu_quota: some(self.cpu_quota),
             cpuset_cpus: given(self.cpuset_cpus.clone()),
             cpuset_mems: given(self.cpuset_mems.clone()),
             // Docker: zero and below mean unlimited.
-            pids: self.pids_limit.filter(|limit| *limit != 0).map(|limit| limit.max(-1)),
+            pids: self.pids_limit.filter(|limit| *limit > 0),
             cpu_realtime_period: positive("CpuRealtimePeriod", self.cpu_realtime_period)?,
             cpu_realtime_runtime: some(self.cpu_realtime_runtime),
             // Docker's command line sends -1 for "as it is".

@@ -99,20 +99,19 @@ fn says(value: &Value) -> bool {
 /// # Errors
 /// 400 for what is malformed or contradictory, 501 for what the engine does not have yet.
 pub fn asked(content: &[u8], version: Version) -> Result<Asked, Failure> {
-    let invalid = |error: serde_json::Error| Failure::bad(format!("invalid JSON in the request: {error}"));
     if content.trim_ascii().is_empty() {
         return Err(Failure::bad("config cannot be empty in order to create a container"));
     }
-    let content = crate::spelling::corrected(content);
-    let document: Value = serde_json::from_slice(&content).map_err(invalid)?;
-    let mut config: Config = serde_json::from_slice(&content).map_err(invalid)?;
+    let document: Value = crate::document::read(content)?;
+    let mut config: Config = crate::document::read(content)?;
     let host = config.host_config.take().unwrap_or_default();
     let expose: Vec<String> = config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
     for port in &expose {
         ports::exposed(port)?;
     }
     let volumes: Vec<String> = config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
-    let (network, requests) = networks::all(&host, config.networking_config.take(), given(config.mac_address.take()))?;
+    let (network, requests) =
+        networks::all(&host, config.networking_config.take(), given(config.mac_address.take()), version)?;
     let keeps_command = config.entrypoint.as_ref().is_some_and(|words| words.0.is_empty());
     let mut options = Options {
         image: given(config.image.clone()).ok_or_else(|| Failure::bad("no image was named: Image is empty"))?,
@@ -139,7 +138,7 @@ pub fn asked(content: &[u8], version: Version) -> Result<Asked, Failure> {
     };
     let mut warnings = host.discarded(version);
     warnings.extend(ports::without_a_place(&host, version));
-    host.apply(&mut options)?;
+    host.apply(&mut options, version)?;
     mounts::anonymous(&volumes, &mut options.mounts)?;
     if config.network_disabled.unwrap_or(false) {
         options.network = engine::NetworkMode::None;

@@ -3,6 +3,7 @@
 use super::given;
 use super::host::HostConfig;
 use crate::failure::Failure;
+use crate::version::Version;
 use engine::{NetworkMode, NetworkRequest};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -70,9 +71,17 @@ pub(super) fn all(
     host: &HostConfig,
     config: Option<NetworkingConfig>,
     mac: Option<String>,
+    version: Version,
 ) -> Result<(NetworkMode, Vec<NetworkRequest>), Failure> {
     let mode = host.network_mode.as_deref().unwrap_or_default();
     let endpoints = config.unwrap_or_default().endpoints_config.unwrap_or_default();
+    if version < Version(44) && endpoints.len() > 1 {
+        let names: Vec<&str> = endpoints.keys().map(String::as_str).collect();
+        return Err(Failure::bad(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        )));
+    }
     let alone = match mode {
         "host" => Some(NetworkMode::Host),
         "none" => Some(NetworkMode::None),

@@ -22,7 +22,8 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
         filters.add("reference", name);
     }
     let dangling = filters.switch("dangling")?;
-    let until = crate::containers::list::until(&filters)?;
+    let until = filters.of("until").iter().map(|text| crate::containers::list::moment(text));
+    let until = until.collect::<Result<Vec<_>, _>>()?.into_iter().min();
     let images = context.workers().quick(|engine| engine.images()).await?;
     let shared: BTreeMap<String, u64> = if context.query.switch("shared-size") {
         let usage = context.workers().patient(|engine| engine.images_usage()).await?;
@@ -47,11 +48,12 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
             && filters.any("reference", |pattern| is_named(image, pattern))
             && before.is_none_or(|time| image.created.as_str() < time)
             && since.is_none_or(|time| image.created.as_str() > time)
-            && until.is_none_or(|until| image.created.parse::<Timestamp>().is_ok_and(|time| time <= until))
+            && until.is_none_or(|until| image.created.parse::<Timestamp>().is_ok_and(|time| time < until))
     });
+    let patterns = filters.of("reference");
     let lines: Vec<Value> = kept
         .map(|image| {
-            let mut line = line(image, context.version);
+            let mut line = line(&shown(image, patterns), context.version);
             if let Some(size) = shared.get(&image.id) {
                 line["SharedSize"] = (*size).into();
             }
@@ -62,10 +64,24 @@ pub async fn list(context: Context) -> Result<Reply, Failure> {
 }
 
 fn is_named(image: &ImageSummary, pattern: &str) -> bool {
-    image.names.iter().chain(&image.digests).any(|name| {
-        let without_tag = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
-        describes(pattern, name) || describes(pattern, without_tag)
-    })
+    image.names.iter().chain(&image.digests).any(|name| fits(pattern, name))
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    let repository = name.split_once('@').map_or(name, |(repository, _)| repository);
+    let without_tag = repository.rsplit_once(':').map_or(repository, |(repository, _)| repository);
+    describes(pattern, name) || describes(pattern, without_tag)
+}
+
+/// The image with the names that were asked for.
+fn shown(image: &ImageSummary, patterns: &[String]) -> ImageSummary {
+    let mut shown = image.clone();
+    if !patterns.is_empty() {
+        let fits = |name: &String| patterns.iter().any(|pattern| fits(pattern, name));
+        shown.names.retain(fits);
+        shown.digests.retain(fits);
+    }
+    shown
 }
 
 /// A line in the shape of a version.
@@ -106,6 +122,10 @@ pub async fn inspect(context: Context, name: &str) -> Result<Reply, Failure> {
         document["DockerVersion"] = "".into();
     }
     crate::newer::image(&mut document, context.version);
+    if let Some(fields) = document.as_object_mut() {
+        // Docker tells it of a store in which it is the image's identifier.
+        fields.remove("Descriptor");
+    }
     reply::ok(&document)
 }
 

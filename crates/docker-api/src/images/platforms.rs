@@ -27,8 +27,15 @@ pub fn one(query: &Query, key: &str) -> Result<Option<Platform>, Failure> {
 
 fn platform(text: &str) -> Result<Platform, Failure> {
     let invalid = || Failure::bad(format!("invalid platform: {text:?}"));
+    // The words of containerd's library.
+    let refused = || match text.contains('/') || text.trim().is_empty() {
+        true => {
+            Failure::bad(format!("{text:?} is an invalid OS component or architecture of a platform: invalid argument"))
+        }
+        false => Failure::bad(format!("{text:?}: unknown operating system or architecture: invalid argument")),
+    };
     if !text.starts_with('{') {
-        return text.parse().map_err(|_| invalid());
+        return text.parse().map_err(|_| refused());
     }
     let platform: Platform = serde_json::from_str(text).map_err(|_| invalid())?;
     let whole = !platform.os.is_empty() && !platform.architecture.is_empty();
@@ -47,7 +54,8 @@ pub fn check(image: &Image, name: &str, wanted: &[Platform]) -> Result<(), Failu
     match wanted.iter().find(|wanted| wanted.rank(&image.config.platform).is_none()) {
         None => Ok(()),
         Some(other) => Err(Failure::missing(format!(
-            "image with reference {name} was found but does not provide the specified platform ({other})"
+            "image with reference {name} was found but its platform ({}) does not match the specified platform ({other})",
+            image.config.platform
         ))),
     }
 }

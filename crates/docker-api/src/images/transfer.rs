@@ -59,6 +59,9 @@ pub async fn create(context: Context) -> Result<Reply, Failure> {
 /// `POST /images/create?fromSrc=-`
 async fn import(context: Context) -> Result<Reply, Failure> {
     let query = &context.query;
+    if platforms::one(query, "platform")?.is_some_and(|platform| platform.os != "linux") {
+        return Err(Failure::bad("operating system is not supported"));
+    }
     let text = |key: &str| query.text(key).map(str::to_owned);
     let options = ImportOptions {
         reference: named(text("repo"), text("tag")),
@@ -225,8 +228,13 @@ pub async fn save(context: Context, mut names: Vec<String>) -> Result<Reply, Fai
     // Asked for before the status is sent; what fails later ends the archive too soon.
     let wanted = names.clone();
     let platforms = platforms::asked(&context.query, "platform")?;
+    if platforms.len() > 1 {
+        return Err(Failure::bad("multiple platform parameters not supported"));
+    }
     let checked = context.workers().translate(move |engine| {
-        wanted.iter().try_for_each(|name| platforms::check(&engine.image(name)?, name, &platforms))
+        engine.check_save(&wanted)?;
+        let named = |name: &String| platforms::check(&engine.image(name)?, name, &platforms);
+        if platforms.is_empty() { Ok(()) } else { wanted.iter().try_for_each(named) }
     });
     checked.await?;
     let (mut sink, content) = piped::out()?;

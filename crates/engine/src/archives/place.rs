@@ -25,15 +25,19 @@ pub(super) struct Place {
     archived: Vec<u8>,
 }
 
+fn missing(path: &str, container: &str, why: &str) -> Error {
+    Error::new(Kind::NotFound, format!("Could not find the file {path} in container {container}{why}"))
+}
+
 impl Place {
     /// Finds a path of a container. All but the last name may be links; with a slash or `/.` at its end, that too.
     pub(super) fn find(view: &View, container: &str, path: &str) -> Result<Place> {
-        let missing = || Error::new(Kind::NotFound, format!("Could not find the file {path} in container {container}"));
         if path.is_empty() {
             return Err(Error::new(Kind::InvalidArgument, "path cannot be empty"));
         }
         Place::open(view.root(), path).map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR => missing(),
+            Errno::NOENT => missing(path, container, ""),
+            Errno::NOTDIR => missing(path, container, ": not a directory"),
             errno => Error::caused(Kind::Internal, format!("cannot look at {path} in container {container}"), errno),
         })
     }
@@ -41,9 +45,10 @@ impl Place {
     /// Finds what a path leads to when a link at its end is followed.
     pub(super) fn find_directory(view: &View, container: &str, path: &str) -> Result<Place> {
         Place::find(view, container, &format!("{}/", path.trim_end_matches('/'))).map_err(|error| match error.kind() {
-            Kind::NotFound => {
-                Error::new(Kind::NotFound, format!("Could not find the file {path} in container {container}"))
+            Kind::NotFound if error.to_string().ends_with("not a directory") => {
+                missing(path, container, ": not a directory")
             }
+            Kind::NotFound => missing(path, container, ""),
             _ => error,
         })
     }

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use oci::image::{ContainerConfig, Healthcheck};
+use std::iter::Peekable;
+use std::str::Chars;
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidArgument, message)
@@ -29,17 +31,18 @@ pub(super) fn apply(config: &mut ContainerConfig, changes: &[String], below: Opt
                     config.cmd = None;
                 }
             }
-            "ENV" => pairs(rest)?.into_iter().for_each(|(key, value)| set_variable(config, &key, &value)),
-            "LABEL" => config.labels.extend(pairs(rest)?),
-            "EXPOSE" => expose(config, rest)?,
+            "ENV" => pairs(rest, &config.env)?.into_iter().for_each(|(key, value)| set_variable(config, &key, &value)),
+            "LABEL" => config.labels.extend(pairs(rest, &config.env)?),
+            "EXPOSE" => expose(config, &expanded(rest, &config.env)?)?,
             "ONBUILD" => on_build(config, rest)?,
             "STOPSIGNAL" => {
-                crate::containers::signal_number(rest)?;
-                rest.clone_into(&mut config.stop_signal);
+                let signal = expanded(rest, &config.env)?;
+                crate::containers::signal_number(&signal)?;
+                config.stop_signal = signal;
             }
-            "USER" => rest.clone_into(&mut config.user),
+            "USER" => config.user = expanded(rest, &config.env)?,
             "VOLUME" => volume(config, rest)?,
-            "WORKDIR" => working_directory(config, rest),
+            "WORKDIR" => working_directory(config, &expanded(rest, &config.env)?),
             "HEALTHCHECK" => config.healthcheck = Some(super::config::over(healthcheck(rest)?, below)),
             _ => return Err(invalid(format!("{} is not a valid change command", word.to_ascii_lowercase()))),
         }
@@ -61,15 +64,15 @@ fn list(text: &str) -> Option<Vec<String>> {
 }
 
 /// `KEY=VALUE …`, or the old form `KEY VALUE`.
-fn pairs(text: &str) -> Result<Vec<(String, String)>> {
-    let words = words(text)?;
+fn pairs(text: &str, env: &[String]) -> Result<Vec<(String, String)>> {
+    let words = words(text, env)?;
     let first = words.first().ok_or_else(|| invalid("a name is required"))?;
     if !first.contains('=') {
         let (key, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         if value.trim().is_empty() {
             return Err(invalid(format!("{key:?} must have a value: use KEY=VALUE")));
         }
-        return Ok(vec![(key.to_owned(), value.trim().to_owned())]);
+        return Ok(vec![(key.to_owned(), expanded(value.trim(), env)?)]);
     }
     let pair = |word: &String| match word.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -78,14 +81,15 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>> {
     words.iter().map(pair).collect()
 }
 
-/// Splits at white space outside of quotes; a backslash takes the next letter as it is.
-fn words(text: &str) -> Result<Vec<String>> {
+/// Splits at white space outside of quotes; a backslash takes the next letter as it is, `$NAME` stands for a variable of the image.
+fn words(text: &str, env: &[String]) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let (mut word, mut quote, mut any) = (String::new(), None, false);
-    let mut letters = text.chars();
+    let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
         match (letter, quote) {
             ('\\', None | Some('"')) => word.extend(letters.next()),
+            ('$', None | Some('"')) => word.push_str(&variable(&mut letters, env)?),
             (letter, Some(open)) if letter == open => quote = None,
             ('"' | '\'', None) => (quote, any) = (Some(letter), true),
             (letter, None) if letter.is_whitespace() => {
@@ -104,6 +108,43 @@ fn words(text: &str) -> Result<Vec<String>> {
         words.push(word);
     }
     Ok(words)
+}
+
+/// The text with its variables replaced.
+fn expanded(text: &str, env: &[String]) -> Result<String> {
+    let mut result = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if letters.peek() == Some(&'$') => result.extend(letters.next()),
+            '$' => result.push_str(&variable(&mut letters, env)?),
+            letter => result.push(letter),
+        }
+    }
+    Ok(result)
+}
+
+/// What stands behind a `$`: `NAME`, `{NAME}`, `{NAME:-otherwise}` or `{NAME:+instead}`. Anything else is a dollar sign.
+fn variable(letters: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String> {
+    let is_part = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_';
+    let value = |name: &str| {
+        let found = env.iter().find_map(|entry| entry.split_once('=').filter(|(key, _)| *key == name));
+        found.map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
+    };
+    if letters.next_if_eq(&'{').is_none() {
+        let name: String = std::iter::from_fn(|| letters.next_if(is_part)).collect();
+        return Ok(if name.is_empty() { "$".to_owned() } else { value(&name).unwrap_or_default() });
+    }
+    let inner: String = letters.by_ref().take_while(|letter| *letter != '}').collect();
+    let (name, rest) = inner.split_at(inner.find(|letter| !is_part(&letter)).unwrap_or(inner.len()));
+    let found = value(name);
+    match (name, rest.split_at_checked(2)) {
+        ("", _) => Err(invalid(format!("no variable is named in ${{{inner}}}"))),
+        (_, None) if rest.is_empty() => Ok(found.unwrap_or_default()),
+        (_, Some((":-", otherwise))) => Ok(found.unwrap_or_else(|| otherwise.to_owned())),
+        (_, Some((":+", instead))) => Ok(found.map(|_| instead.to_owned()).unwrap_or_default()),
+        _ => Err(invalid(format!("unsupported modifier in ${{{inner}}}"))),
+    }
 }
 
 pub(super) fn set_variable(config: &mut ContainerConfig, key: &str, value: &str) {
@@ -139,7 +180,7 @@ pub(super) fn on_build(config: &mut ContainerConfig, text: &str) -> Result<()> {
 }
 
 fn volume(config: &mut ContainerConfig, text: &str) -> Result<()> {
-    let paths = list(text).map_or_else(|| words(text), Ok)?;
+    let paths = list(text).map_or_else(|| words(text, &config.env), Ok)?;
     if paths.iter().any(|path| path.trim().is_empty()) {
         return Err(invalid("VOLUME specified can not be an empty string"));
     }
@@ -297,5 +338,23 @@ mod tests {
         }
         let error = apply(&mut ContainerConfig::default(), &["RUN x".to_owned()], None).unwrap_err();
         assert_eq!(error.to_string(), "run is not a valid change command");
+    }
+
+    #[test]
+    fn variables() {
+        let config = changed(&[
+            "ENV B=$A/${A}x C=\"${A:-no}\" D=${NONE:-there} E=${A:+set} F='$A' G=\\$A H=$ I=$NONE.",
+            "ENV A=2:$A",
+            "WORKDIR /w/$A",
+            "USER ${A}",
+            "LABEL l=$B",
+        ]);
+        let expected = ["A=2:1", "B=1/1x", "C=1", "D=there", "E=set", "F=$A", "G=$A", "H=$", "I=."];
+        assert_eq!(config.env, expected);
+        assert_eq!((config.working_dir.as_str(), config.user.as_str()), ("/w/2:1", "2:1"));
+        assert_eq!(config.labels["l"], "1/1x");
+        for wrong in ["ENV X=${A:?no}", "ENV X=${}", "USER ${A!}"] {
+            assert!(apply(&mut ContainerConfig::default(), &[wrong.to_owned()], None).is_err(), "{wrong}");
+        }
     }
 }

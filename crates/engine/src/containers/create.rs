@@ -87,6 +87,7 @@ impl Engine {
         self.settle_sharing(&mut settings)?;
         self.settle_users(&mut settings, options)?;
         settings.mounts = self.all_mounts(options, &image)?;
+        super::settle::follow_the_host(&mut settings.mounts, &self.directories().data)?;
         self.settle_runtime(&mut settings, options)?;
         settings.secrets = self.settle_secrets(&options.secrets)?;
         for mount in &settings.mounts {

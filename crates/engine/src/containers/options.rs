@@ -394,7 +394,7 @@ pub struct Options {
     pub cap_drop: Vec<String>,
     /// All capabilities and devices, no filters, no masks.
     pub privileged: bool,
-    /// `seccomp=…`, `apparmor=…`, `label=…`, `no-new-privileges`, `systempaths=unconfined`.
+    /// `seccomp=…`, `apparmor=…`, `label=…`, `no-new-privileges`, `systempaths=unconfined`, `writable-cgroups[=true|false]`.
     pub security_options: Vec<String>,
     /// Paths of the container that are covered; `None` for those that leak from the host.
     pub masked_paths: Option<Vec<String>>,

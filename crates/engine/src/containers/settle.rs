@@ -1,10 +1,11 @@
 //! From what was asked and what the image says to [`Settings`]: defaults, conflicts and limits resolved, nothing touched.
 
-use super::options::{Limits, NetworkMode, Options, PublishedPort};
+use super::options::{Limits, MountSource, NetworkMode, Options, PublishedPort};
 use super::record::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::images::ImageDefaults;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Docker's default capabilities (moby, `oci/caps/defaults.go`), sorted.
 pub(crate) const DEFAULT_CAPABILITIES: &[&str] = &[
@@ -207,12 +208,14 @@ fn program(options: &Options, image: &ImageDefaults) -> Result<(Vec<String>, Vec
 fn environment(image: &[String], own: &[String]) -> Result<Vec<String>> {
     let mut result: Vec<String> = Vec::with_capacity(own.len() + image.len());
     for entry in own {
-        let Some((key, _)) = entry.split_once('=') else { continue };
-        if key.is_empty() || entry.contains('\0') {
-            return Err(invalid(format!(
-                "invalid environment variable {entry:?}: the name is empty or it has a NUL byte"
-            )));
+        let key = entry.split_once('=').map(|(key, _)| key);
+        if key.unwrap_or(entry).is_empty() {
+            return Err(invalid(format!("invalid environment variable: {entry}")).hint("a variable needs a name"));
         }
+        if entry.contains('\0') {
+            return Err(invalid(format!("invalid environment variable: {entry:?} has a NUL byte")));
+        }
+        let Some(key) = key else { continue };
         put(&mut result, key, entry);
     }
     let given = result.len();
@@ -261,9 +264,23 @@ fn working_directory(options: &Options, image: &ImageDefaults) -> Result<String>
             Err(invalid(format!("the working directory {directory:?} is invalid: it must be an absolute path")))
         }
         // Docker takes a relative one of the image from the root.
-        _ if !directory.is_empty() && !directory.starts_with('/') => Ok(format!("/{directory}")),
-        _ => Ok(directory),
+        _ if !directory.is_empty() && !directory.starts_with('/') => Ok(plain(&format!("/{directory}"))),
+        _ if directory.is_empty() => Ok(directory),
+        _ => Ok(plain(&directory)),
     }
+}
+
+/// An absolute path without `.`, `..`, double slashes and a slash at its end, by its text alone.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// Docker's grammar: `TYPE MAJOR:MINOR ACCESS`, such as `c 1:3 rw` or `b *:* m`.
@@ -318,6 +335,29 @@ fn mounts(options: &Options) -> Result<Vec<super::options::Mount>> {
     Ok(options.mounts.clone())
 }
 
+/// A bind mount of what the data root lies in, or of what lies in it, sees what the host mounts there later, and has nothing of its own
+/// that would hold it: Docker's rule, by which `-v /:/host` shows the whole host.
+pub(crate) fn follow_the_host(mounts: &mut [super::options::Mount], root: &Path) -> Result<()> {
+    for mount in mounts {
+        let MountSource::Bind { path, propagation, .. } = &mut mount.source else { continue };
+        let source = Path::new(path.as_str());
+        if !source.starts_with(root) && !root.starts_with(source) {
+            continue;
+        }
+        match propagation.as_deref() {
+            None | Some("") => *propagation = Some("rslave".to_owned()),
+            Some("rslave" | "rshared") => {}
+            Some(other) => {
+                return Err(invalid(format!(
+                    "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within \
+                     the daemon root, daemon root: {root:?}, bind mount source: {source:?}, propagation: {other:?}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses places where nothing can be mounted, whoever asks for it.
 pub(crate) fn check_target(target: &str, privileged: bool) -> Result<()> {
     let target = clean("mount target", target)?;
@@ -326,7 +366,7 @@ pub(crate) fn check_target(target: &str, privileged: bool) -> Result<()> {
     }
     let normal = target.trim_end_matches('/');
     if normal.is_empty() {
-        return Err(invalid("invalid mount target \"/\": the root cannot be replaced; use --rootfs or an image"));
+        return Err(invalid("invalid mount target \"/\": destination can't be '/'").hint("use --rootfs, or an image"));
     }
     // CVE-2019-16884: something mounted over procfs hides what the runtime checks there. By text, as links of the image
     // that lead there are refused when the mount is made.

@@ -28,9 +28,6 @@ impl Engine {
                 ));
             }
             let entry = table::find(self.database()?.read(), wanted)?;
-            if flag == "--ipc" && !matches!(entry.settings.ipc_mode.as_str(), "shareable" | "host") {
-                return Err(not_shareable(&entry.id));
-            }
             if flag == "--uts" {
                 (*hostname, *domainname) = (entry.settings.hostname, entry.settings.domainname);
             }
@@ -86,17 +83,18 @@ impl Engine {
         let container = self.observe(table::find(self.database()?.read(), wanted)?)?;
         match container.status {
             Status::Running | Status::Paused => Ok(container),
-            Status::Restarting => Err(Error::new(
-                Kind::Conflict,
-                format!("cannot join {what} of a restarting container: {}", container.id),
-            )),
-            _ => Err(Error::new(
-                Kind::Conflict,
-                format!("cannot join {what} of a non running container: {}", container.id),
-            )
-            .hint("start that container first")),
+            Status::Restarting => Err(cannot_join(what, &container.id, "restarting")),
+            _ => Err(cannot_join(what, &container.id, "non running").hint("start that container first")),
         }
     }
+}
+
+/// Docker's clients tell this one by its kind, as a failure of the server, and by its last words.
+fn cannot_join(what: &str, id: &str, state: &str) -> Error {
+    let end = if state == "restarting" { "is restarting" } else { "is not running" };
+    let text =
+        format!("failed to join {what} namespace: cannot join {what} of a {state} container: container {id} {end}");
+    Error::new(Kind::Internal, text)
 }
 
 fn not_shareable(id: &str) -> Error {

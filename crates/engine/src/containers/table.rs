@@ -189,6 +189,10 @@ pub(crate) fn rename(database: &mut Database, id: &str, name: &str) -> Result<()
             .query_row("SELECT id FROM container WHERE name = ?1", [name], |row| row.get(0))
             .optional()
             .sql("look up a container's name")?;
+        if taken.as_deref() == Some(id) {
+            let text = "Renaming a container with the same name as its current name";
+            return Err(Error::new(Kind::InvalidArgument, text));
+        }
         if let Some(owner) = taken {
             return Err(Error::new(
                 Kind::Conflict,

@@ -157,6 +157,11 @@ impl Engine {
         if reference.digest().is_some() {
             return Err(Error::new(Kind::InvalidArgument, "refusing to create a tag with a digest reference"));
         }
+        if reference.familiar().split_once(':').is_some_and(|(name, _)| matches!(name, "sha256" | "sha384" | "sha512"))
+        {
+            let text = "refusing to create an ambiguous tag using digest algorithm as name";
+            return Err(Error::new(Kind::InvalidArgument, text));
+        }
         let reference = reference.or_latest();
         let name = reference.to_string();
         self.database()?.write(|t| table::set_name(t, &name, &row.id))?;

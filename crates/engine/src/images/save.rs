@@ -43,6 +43,7 @@ struct Saved {
     layers: Vec<Digest>,
     manifest: Vec<u8>,
     manifest_type: String,
+    created: Time,
     names: BTreeSet<String>,
 }
 
@@ -68,7 +69,9 @@ impl Engine {
             let manifest = Digest::sha256(&image.manifest);
             for (digest, bytes) in [(&manifest, &image.manifest), (&image.id, &image.config)] {
                 if done.insert(digest.clone()) {
-                    file(&mut archive, &blob_name(digest), bytes)?;
+                    let name = blob_name(digest);
+                    let header = Header { mtime: image.created, ..header(&name, bytes.len() as u64) };
+                    archive.append_data(&header, &bytes[..]).internal(|| "cannot write the archive".into())?;
                 }
             }
             for layer in &image.layers {
@@ -79,6 +82,14 @@ impl Engine {
         }
         archive.finish().kind(Kind::Internal, || "cannot write the archive".into())?;
         Ok(())
+    }
+
+    /// Whether there is something to save of each name: an image, or a repository with some.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a name of which there is nothing.
+    pub fn check_save(&self, names: &[String]) -> Result<()> {
+        names.iter().try_for_each(|name| self.rows_to_save(name).map(drop))
     }
 
     fn to_save(&self, names: &[String], options: &SaveOptions) -> Result<Vec<Saved>> {
@@ -136,7 +147,10 @@ impl Engine {
         let corrupt = || format!("the documents of image {} cannot be read", row.id);
         let id: Digest = row.id.parse().kind(Kind::Corrupt, corrupt)?;
         let config = self.store()?.blobs().read(&id, MAX_DOCUMENT).kind(Kind::Corrupt, corrupt)?;
-        let platform = ImageConfig::parse(&config).kind(Kind::Corrupt, corrupt)?.platform;
+        let ImageConfig { platform, created, .. } = ImageConfig::parse(&config).kind(Kind::Corrupt, corrupt)?;
+        // As Docker's archives have it; an image that says nothing was made when time began.
+        let created = created.parse::<jiff::Timestamp>().map_or(0, |time| time.as_second());
+        let created = Time { seconds: created, nanoseconds: 0 };
         let layers = row.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<Digest>, _>>();
         let layers = layers.kind(Kind::Corrupt, corrupt)?;
         let (bytes, manifest) = self.manifest_document(row)?;
@@ -152,7 +166,7 @@ impl Engine {
             }
             (super::load::manifest_of(&config, descriptors)?, media_type::OCI_MANIFEST.to_owned())
         };
-        Ok(Saved { id, config, platform, layers, manifest, manifest_type, names: BTreeSet::new() })
+        Ok(Saved { id, config, platform, layers, manifest, manifest_type, created, names: BTreeSet::new() })
     }
 
     /// An image's manifest, as bytes and parsed.

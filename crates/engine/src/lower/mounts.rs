@@ -88,7 +88,8 @@ fn kernel_mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
     } else {
         mounts.push(mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", access]));
     }
-    mounts.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", access]));
+    let groups = if super::security::writable_cgroups(settings) { "rw" } else { "ro" };
+    mounts.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", groups]));
     if settings.ipc_mode == "host" {
         // A host without systemd may have none.
         if std::path::Path::new("/dev/mqueue").is_dir() {

@@ -9,18 +9,18 @@ use runtime::FilterPlan;
 /// Paths that would leak from or write to the host (moby, `oci/defaults.go`; CVE-2015-3630, CVE-2018-10892,
 /// CVE-2020-8694, GHSA-6fw5-f8r9-fgfm).
 const MASKED: &[&str] = &[
-    "/proc/acpi",
     "/proc/asound",
+    "/proc/acpi",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 ];
 
 /// Paths that may be read.
@@ -65,12 +65,14 @@ pub(crate) fn confinement(settings: &Settings, host: &Host) -> Result<Confinemen
             ("no-new-privileges", "" | "true") => result.no_new_privileges = true,
             ("no-new-privileges", "false") => result.no_new_privileges = false,
             ("systempaths", "unconfined") => result.all_paths = true,
+            // `writable_cgroups` reads it.
+            ("writable-cgroups", "" | "true" | "false") => {}
             ("seccomp", value) if !value.is_empty() => seccomp = Some(value.to_owned()),
             ("apparmor", value) if !value.is_empty() => apparmor = Some(value.to_owned()),
             ("label", value) if !value.is_empty() => label.push(value.to_owned()),
             _ => {
                 return Err(Error::new(Kind::InvalidArgument, format!("invalid --security-opt {option:?}"))
-                    .hint("known are no-new-privileges, seccomp=, apparmor=, label=, systempaths=unconfined"));
+                    .hint("known are no-new-privileges, seccomp=, apparmor=, label=, systempaths=unconfined, writable-cgroups"));
             }
         }
     }
@@ -78,6 +80,16 @@ pub(crate) fn confinement(settings: &Settings, host: &Host) -> Result<Confinemen
     result.apparmor = profile(apparmor, settings, host)?;
     selinux(&label, settings, host, &mut result)?;
     Ok(result)
+}
+
+/// Whether the container may make groups below its own: what was said last, otherwise if it is privileged.
+pub(crate) fn writable_cgroups(settings: &Settings) -> bool {
+    let said = settings.security_options.iter().rev().find_map(|option| match option.as_str() {
+        "writable-cgroups" | "writable-cgroups=true" => Some(true),
+        "writable-cgroups=false" => Some(false),
+        _ => None,
+    });
+    said.unwrap_or(settings.privileged)
 }
 
 fn filter(asked: Option<&str>, settings: &Settings, host: &Host) -> Result<Filter> {

@@ -58,10 +58,10 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Network>> {
     rows.map(|row| complete(row.sql("list networks")?)).collect()
 }
 
-/// The network of that name or identifier; `None` where there is none.
+/// The network of that identifier or name, in this order; `None` where there is none.
 pub(crate) fn exact(connection: &Connection, wanted: &str) -> Result<Option<Network>> {
     let row = connection
-        .prepare(&format!("{COLUMNS} WHERE name = ?1 OR id = ?1 ORDER BY name = ?1 DESC LIMIT 1"))
+        .prepare(&format!("{COLUMNS} WHERE name = ?1 OR id = ?1 ORDER BY id = ?1 DESC LIMIT 1"))
         .and_then(|mut statement| statement.query_row([wanted], network).optional())
         .sql("look up a network")?;
     row.map(complete).transpose()
@@ -92,7 +92,12 @@ pub(crate) fn find(connection: &Connection, wanted: &str) -> Result<Network> {
 
 /// Adds a network; a name or an interface that is taken is a conflict.
 pub(crate) fn insert(transaction: &Transaction<'_>, network: &Network) -> Result<()> {
-    if exact(transaction, &network.name)?.is_some() {
+    // It may be the identifier of another one: that stays what an identifier finds.
+    let taken = transaction
+        .prepare("SELECT 1 FROM network WHERE name = ?1")
+        .and_then(|mut statement| statement.exists([&network.name]))
+        .sql("look up a network")?;
+    if taken {
         return Err(Error::new(Kind::Conflict, format!("network with name {} already exists", network.name)));
     }
     let interface = (!network.interface.is_empty()).then_some(&network.interface);

@@ -36,7 +36,7 @@ fn platforms_and_parents(sandbox: &Sandbox) -> Result<()> {
         (format!("GET /images/busybox/history?platform={other}"), 404),
         (format!("GET /images/busybox/history?platform={own}"), 200),
         (format!("GET /images/busybox/get?platform={other}"), 404),
-        (format!("GET /images/get?names=busybox&platform={own}&platform={other}"), 404),
+        (format!("GET /images/get?names=busybox&platform={own}&platform={other}"), 400),
         (format!("DELETE /images/busybox?platforms={other}"), 404),
         ("POST /images/load?platform=plan9".to_owned(), 400),
         (format!("POST /images/load?platform={own}&platform={other}"), 501),
