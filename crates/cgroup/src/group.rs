@@ -20,13 +20,24 @@ use std::time::{Duration, Instant};
 /// What has to be remembered to find the groups again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// The path in every tree, with a leading slash and with the prefix of [`Hierarchy::base`].
+    /// The path in every tree (below [`Mount::above`]), with a leading slash and with the prefix of [`Hierarchy::base`].
     pub path: String,
     /// The trees.
     pub mounts: Vec<Mount>,
     /// The prefix: a group that was given to us, perhaps with processes in it; empty where all of the trees is ours.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub base: String,
+}
+
+impl Description {
+    /// The path below a tree's mount point, without leading slash.
+    fn within(&self, mount: usize) -> String {
+        let path = self.path.trim_start_matches('/');
+        match self.mounts.get(mount).map(|mount| mount.above.as_str()) {
+            None | Some("") => path.to_owned(),
+            Some(above) => format!("{above}/{path}"),
+        }
+    }
 }
 
 /// One tree in which the container has a directory.
@@ -115,10 +126,11 @@ impl Cgroup {
     /// [`Error::Path`] for a description that was tampered with, or a failed open other than `ENOENT`.
     pub fn open(description: &Description) -> Result<Cgroup> {
         path::components(&description.path)?;
-        let relative = description.path.trim_start_matches('/');
         let mut joined = Vec::new();
         for (mount, tree) in description.mounts.iter().enumerate() {
-            match Directory::open(&tree.mount_point).and_then(|root| root.child(relative)) {
+            let relative = description.within(mount);
+            path::components(&relative)?;
+            match Directory::open(&tree.mount_point).and_then(|root| root.child(&relative)) {
                 Ok(directory) => {
                     joined.push(Joined { version: tree.version, mount, directory, empty: false, unsure: true })
                 }
@@ -250,7 +262,8 @@ impl Cgroup {
     fn make(&mut self, mount: usize) -> Result<()> {
         let tree = &self.description.mounts[mount];
         let root = Directory::open(&tree.mount_point)?;
-        let whole = self.description.path.trim_start_matches('/');
+        let whole = self.description.within(mount);
+        let whole = whole.as_str();
         let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
         let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
         let mut unsure = false;
@@ -322,7 +335,7 @@ impl Cgroup {
             for joined in self.joined.iter().rev() {
                 let path = joined.directory.path();
                 let root = Directory::open(&self.description.mounts[joined.mount].mount_point)?;
-                if !remove_tree(&root, self.description.path.trim_start_matches('/'), 0)? {
+                if !remove_tree(&root, &self.description.within(joined.mount), 0)? {
                     busy = Some(path);
                 }
             }
@@ -400,7 +413,10 @@ fn replace(parent: &Directory, name: &str) -> Result<()> {
     if is_frozen(&parent.child(name)?)? {
         return Err(Error::Frozen { path: parent.path().join(name) });
     }
-    if !remove_tree(parent, name, 0)? {
+    // Before anything is removed: of what somebody else has there, the empty groups are not ours either.
+    let mut inside = Vec::new();
+    collect(&parent.child(name)?, &mut inside, 0)?;
+    if !inside.is_empty() || !remove_tree(parent, name, 0)? {
         return Err(Error::Occupied { path: parent.path().join(name) });
     }
     Ok(parent.make(name)?)
@@ -464,7 +480,8 @@ fn enable_usual(parent: &Directory, description: &Description, mount: usize) -> 
 /// given to us, above which nothing is ours.
 fn enable_above(description: &Description, mount: usize, wanted: &[Controller]) -> Result<()> {
     let base = description.base.trim_start_matches('/');
-    let own = description.path.strip_prefix(&description.base).unwrap_or(&description.path);
+    let whole = description.within(mount);
+    let own = whole.strip_prefix(base).unwrap_or(&whole);
     let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
     let root = Directory::open(&description.mounts[mount].mount_point)?;
     let mut directory = if base.is_empty() { root } else { root.child(base)? };

@@ -138,9 +138,13 @@ fn delegate(group: &Cgroup, spec: &Spec) -> Result<()> {
 }
 
 fn in_directory(path: Option<&str>, id: &str) -> Result<Made> {
-    let hierarchy = Hierarchy::detect()?;
-    let default = format!("/dhow-oci/{id}");
-    let mut group = Cgroup::create(&hierarchy, path.unwrap_or(&default))?;
+    let mut hierarchy = Hierarchy::detect()?;
+    let path = path.unwrap_or(id);
+    if !path.starts_with('/') {
+        // What limits the caller limits its containers.
+        hierarchy = hierarchy.around_caller()?;
+    }
+    let mut group = Cgroup::create(&hierarchy, path)?;
     if let Err(error) = group.make_everywhere() {
         drop(group.remove());
         return Err(error.into());
