@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 cases![oci_groups:
     names_in_another_case_are_the_same [Root], names_in_another_case_hide_and_mask, without_a_namespace_of_them_the_path_leads_there,
     the_machines_options_stay [Root], an_exec_goes_where_it_is_told [Root], an_exec_follows_the_first_process [Root],
-    without_a_path_it_is_where_its_caller_is [Root],
+    without_a_path_it_is_where_its_caller_is [Root], an_ordinary_users_is_in_its_own_tree [Systemd],
 ];
 
 /// As Go's programs write and read them: `CPU` beside `cpu`, `Limit` for `limit`.
@@ -252,5 +252,30 @@ fn inside_of_a_job(sandbox: &Sandbox, (job, caller): (&Path, &Path), id: &str) -
     // What was above `a/b` stays, as with any path.
     fs::remove_dir(job.join("a"))?;
     same!(groups()?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+/// Beside what its own systemd started it in; from a login, which is elsewhere, the kernel lets it move nothing there.
+fn an_ordinary_users_is_in_its_own_tree(sandbox: &Sandbox) -> Result<()> {
+    if host::is_root() || !host::pure_cgroup_v2() {
+        return skip("is about ordinary users, to whom systemd gives a tree of cgroup v2");
+    }
+    let bundle = Bundle::new(sandbox, "exec sleep 1000")?;
+    let inner = bundle.command(&["run", "-d", "one"]);
+    let mut command = Command::new("systemd-run");
+    command.args(["--user", "--scope", "--quiet", "--collect"]).arg(inner.get_program()).args(inner.get_args());
+    let file = || fs::File::options().append(true).create(true).open(sandbox.path("files/output"));
+    command.current_dir(bundle.place()).stdin(Stdio::null()).stdout(file()?).stderr(file()?);
+    ensure!(command.status()?.success(), "{}", bundle.output());
+    let pid = bundle.state("one")?["pid"].as_i64().context("a pid")?;
+    let group = host::cgroup_of(pid, "memory")?;
+    contains!(group.display().to_string(), "/user@");
+    ensure!(group.ends_with("one"), "{} is not its own", group.display());
+    let seen = bundle.oci(&["exec", "one", "cat", "/proc/self/cgroup"])?.success()?;
+    ensure!(seen.starts_with("0::/"), "{seen}");
+    contains!(bundle.oci(&["ps", "one"])?.success()?, "sleep");
+    bundle.oci(&["pause", "one"])?.success()?;
+    bundle.oci(&["delete", "--force", "one"])?.success()?;
+    ensure!(!group.exists(), "{} is still there", group.display());
     Ok(())
 }
