@@ -227,7 +227,9 @@ fn inside_of_a_job(sandbox: &Sandbox, (job, caller): (&Path, &Path), id: &str) -
         ensure!(command.status()?.success(), "{}", bundle.output());
         bundle.state(id)?["pid"].as_i64().context("a pid")
     };
-    for (path, expected) in [(Value::Null, job.join(id)), (json!("a/b"), job.join("a/b"))] {
+    for (path, expected) in
+        [(Value::Null, job.join(id)), (json!(format!("dhow/{id}-x")), job.join(format!("dhow/{id}-x")))]
+    {
         let linux = bundle.config["linux"].as_object_mut().context("linux")?;
         linux.remove("cgroupsPath");
         if !path.is_null() {
@@ -242,15 +244,18 @@ fn inside_of_a_job(sandbox: &Sandbox, (job, caller): (&Path, &Path), id: &str) -
         let limit = expected.join(if host::pure_cgroup_v2() { "memory.max" } else { "memory.limit_in_bytes" });
         same!(fs::read_to_string(limit)?.trim(), "67108864");
         let exec = bundle.oci(&["exec", id, "cat", "/proc/self/cgroup"])?.success()?;
-        ensure!(host::pure_cgroup_v2() || exec.contains(&format!("{id}\n")) || exec.contains("/a/b\n"), "{exec}");
+        ensure!(
+            host::pure_cgroup_v2() || exec.contains(&format!("/{id}\n")) || exec.contains(&format!("/{id}-x")),
+            "{exec}"
+        );
         let first = rustix::process::Pid::from_raw(pid.try_into()?).context("a pid")?;
         rustix::process::kill_process(first, rustix::process::Signal::KILL)?;
         bundle.wait_for(id, "stopped")?;
         bundle.oci(&["delete", id])?.success()?;
         ensure!(!expected.exists(), "{} is still there", expected.display());
     }
-    // What was above `a/b` stays, as with any path.
-    fs::remove_dir(job.join("a"))?;
+    // What was above stays, as with any path.
+    fs::remove_dir(job.join("dhow"))?;
     same!(groups()?, Vec::<PathBuf>::new());
     Ok(())
 }
