@@ -185,9 +185,12 @@ fn cpu_mask(words: &[u64]) -> String {
 
 /// The directories that the process is put into.
 fn place(container: &Container, first: Pid, wanted: &[String]) -> Result<CgroupPlan> {
-    let Some(group) = groups::open(&container.record)? else {
+    let found =
+        if wanted.is_empty() { groups::open_to_enter(&container.record) } else { groups::open(&container.record) };
+    let Some(group) = found? else {
         return match (&container.record.cgroup, wanted) {
             (None, _) => Ok(CgroupPlan::default()),
+            (Some(_), []) if container.record.rootless => Ok(CgroupPlan::default()),
             (Some(_), []) => place_of(first),
             (Some(group), _) => Err(Error::refused(format!(
                 "--cgroup: error adding pid to cgroup {}: no such file or directory",

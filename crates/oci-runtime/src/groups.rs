@@ -295,6 +295,14 @@ pub(crate) fn open(record: &Record) -> Result<Option<Cgroup>> {
     Ok(group.filter(Cgroup::exists))
 }
 
+/// Those that a further process is put into. An ordinary user's, made from somewhere in the tree of its own systemd, cannot be
+/// entered from a login elsewhere: then it goes without, where nothing is limited.
+pub(crate) fn open_to_enter(record: &Record) -> Result<Option<Cgroup>> {
+    let group = open(record)?;
+    let limited = || record.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()).is_some_and(limits);
+    Ok(group.filter(|group| !record.rootless || record.scope.is_some() || limited() || group.may_be_entered()))
+}
+
 /// As [`open`], for a verb that needs them.
 pub(crate) fn need(record: &Record) -> Result<Cgroup> {
     open(record)?.ok_or_else(|| Error::refused("the container has no cgroup"))

@@ -16,6 +16,7 @@ cases![oci_groups:
     names_in_another_case_are_the_same [Root], names_in_another_case_hide_and_mask, without_a_namespace_of_them_the_path_leads_there,
     the_machines_options_stay [Root], an_exec_goes_where_it_is_told [Root], an_exec_follows_the_first_process [Root],
     without_a_path_it_is_where_its_caller_is [Root], limits_that_a_group_has_hold [Root],
+    an_ordinary_users_is_in_its_own_tree [Systemd],
 ];
 
 /// As Go's programs write and read them: `CPU` beside `cpu`, `Limit` for `limit`.
@@ -227,7 +228,9 @@ fn inside_of_a_job(sandbox: &Sandbox, (job, caller): (&Path, &Path), id: &str) -
         ensure!(command.status()?.success(), "{}", bundle.output());
         bundle.state(id)?["pid"].as_i64().context("a pid")
     };
-    for (path, expected) in [(Value::Null, job.join(id)), (json!("a/b"), job.join("a/b"))] {
+    for (path, expected) in
+        [(Value::Null, job.join(id)), (json!(format!("dhow/{id}-x")), job.join(format!("dhow/{id}-x")))]
+    {
         let linux = bundle.config["linux"].as_object_mut().context("linux")?;
         linux.remove("cgroupsPath");
         if !path.is_null() {
@@ -242,15 +245,18 @@ fn inside_of_a_job(sandbox: &Sandbox, (job, caller): (&Path, &Path), id: &str) -
         let limit = expected.join(if host::pure_cgroup_v2() { "memory.max" } else { "memory.limit_in_bytes" });
         same!(fs::read_to_string(limit)?.trim(), "67108864");
         let exec = bundle.oci(&["exec", id, "cat", "/proc/self/cgroup"])?.success()?;
-        ensure!(host::pure_cgroup_v2() || exec.contains(&format!("{id}\n")) || exec.contains("/a/b\n"), "{exec}");
+        ensure!(
+            host::pure_cgroup_v2() || exec.contains(&format!("/{id}\n")) || exec.contains(&format!("/{id}-x")),
+            "{exec}"
+        );
         let first = rustix::process::Pid::from_raw(pid.try_into()?).context("a pid")?;
         rustix::process::kill_process(first, rustix::process::Signal::KILL)?;
         bundle.wait_for(id, "stopped")?;
         bundle.oci(&["delete", id])?.success()?;
         ensure!(!expected.exists(), "{} is still there", expected.display());
     }
-    // What was above `a/b` stays, as with any path.
-    fs::remove_dir(job.join("a"))?;
+    // What was above stays, as with any path.
+    fs::remove_dir(job.join("dhow"))?;
     same!(groups()?, Vec::<PathBuf>::new());
     Ok(())
 }
@@ -283,5 +289,30 @@ fn limits_that_a_group_has_hold(sandbox: &Sandbox) -> Result<()> {
     fs::write(group.join("pids.max"), "40")?;
     same!(seen(&bundle)?, ("40".to_owned(), "67108864".to_owned()));
     same!(seen(&bundle)?.0, "max");
+    Ok(())
+}
+
+/// Beside what its own systemd started it in; from a login, which is elsewhere, the kernel lets it move nothing there.
+fn an_ordinary_users_is_in_its_own_tree(sandbox: &Sandbox) -> Result<()> {
+    if host::is_root() || !host::pure_cgroup_v2() {
+        return skip("is about ordinary users, to whom systemd gives a tree of cgroup v2");
+    }
+    let bundle = Bundle::new(sandbox, "exec sleep 1000")?;
+    let inner = bundle.command(&["run", "-d", "one"]);
+    let mut command = Command::new("systemd-run");
+    command.args(["--user", "--scope", "--quiet", "--collect"]).arg(inner.get_program()).args(inner.get_args());
+    let file = || fs::File::options().append(true).create(true).open(sandbox.path("files/output"));
+    command.current_dir(bundle.place()).stdin(Stdio::null()).stdout(file()?).stderr(file()?);
+    ensure!(command.status()?.success(), "{}", bundle.output());
+    let pid = bundle.state("one")?["pid"].as_i64().context("a pid")?;
+    let group = host::cgroup_of(pid, "memory")?;
+    contains!(group.display().to_string(), "/user@");
+    ensure!(group.ends_with("one"), "{} is not its own", group.display());
+    let seen = bundle.oci(&["exec", "one", "cat", "/proc/self/cgroup"])?.success()?;
+    ensure!(seen.starts_with("0::/"), "{seen}");
+    contains!(bundle.oci(&["ps", "one"])?.success()?, "sleep");
+    bundle.oci(&["pause", "one"])?.success()?;
+    bundle.oci(&["delete", "--force", "one"])?.success()?;
+    ensure!(!group.exists(), "{} is still there", group.display());
     Ok(())
 }
