@@ -7,6 +7,7 @@ use crate::group::{Cgroup, Description, remove_if_empty};
 use crate::hierarchy::{Hierarchy, Layout, Version};
 use oci::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::AsFd as _;
 use rustix::process::Pid;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -290,6 +291,46 @@ fn groups_made_inside_are_listed_killed_and_removed() {
         fixture.children[0].wait().unwrap();
         fixture.cgroup.remove().unwrap();
         assert!(!Cgroup::open(fixture.cgroup.describe()).unwrap().exists(), "{name}");
+    }
+}
+
+#[test]
+fn limits_of_a_group_that_is_taken_hold() {
+    for (name, hierarchy) in layouts() {
+        let mut fixture = Fixture::new(&hierarchy);
+        let path = format!("{}/group", fixture.parent);
+        let limits = |cgroup: &mut Cgroup| {
+            cgroup.make_everywhere().unwrap();
+            value(cgroup, "pids.max")
+        };
+        let devices = |list: &str| resources(&format!(r#"{{"devices":[{{"allow":false}}{list}]}}"#));
+        fixture.cgroup.make_everywhere().unwrap();
+        let pids = fixture.has(Controller::Pids);
+        if pids {
+            assert_eq!(fixture.cgroup.apply(&resources(r#"{"pids":{"limit":50}}"#)).unwrap(), [], "{name}");
+        }
+        fixture.cgroup.apply(&devices("")).unwrap();
+        let mut taken = Cgroup::take_or_create(&hierarchy, &path).unwrap();
+        assert_eq!(limits(&mut taken), pids.then(|| "50".to_owned()), "{name}");
+        // Its rules for devices are in place of what was there.
+        taken.apply(&devices(r#",{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#)).unwrap();
+        for joined in &taken.joined {
+            match joined.directory.read_if_there("devices.list").unwrap() {
+                Some(list) => assert_eq!(list, "c 1:3 rwm\n", "{name}"),
+                None if joined.version == Version::V2 => {
+                    let programs = kernel::bpf::device_programs(joined.directory.as_fd()).unwrap();
+                    assert!(programs.len() <= 1, "{name}: {programs:?}");
+                }
+                None => {}
+            }
+        }
+        // Nobody could enter a group of v2 that is prepared for groups inside.
+        for joined in &taken.joined {
+            joined.directory.make("inner").unwrap();
+        }
+        let max = pids.then(|| "max".to_owned());
+        assert_eq!(limits(&mut Cgroup::take_or_create(&hierarchy, &path).unwrap()), max, "{name}");
+        assert_eq!(limits(&mut Cgroup::create(&hierarchy, &path).unwrap()), max, "{name}");
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Cgroup {
     pub(crate) joined: Vec<Joined>,
     /// Made by this value and not entered yet: there is nobody to bring in.
     pub(crate) fresh: bool,
+    /// What is there and empty is taken as it is.
+    pub(crate) takes: bool,
 }
 
 /// Controllers that v2 enables for every container: what Docker's statistics need, and what is limited most often.
@@ -71,8 +73,20 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Path`], [`Error::Occupied`], or a failed call (`EROFS`, `EACCES` without privilege).
     pub fn create(hierarchy: &Hierarchy, path: &str) -> Result<Cgroup> {
+        Cgroup::make_first(hierarchy, path, false)
+    }
+
+    /// The same, but an empty group of that name is taken as it is: whoever made it may have limited it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn take_or_create(hierarchy: &Hierarchy, path: &str) -> Result<Cgroup> {
+        Cgroup::make_first(hierarchy, path, true)
+    }
+
+    fn make_first(hierarchy: &Hierarchy, path: &str, takes: bool) -> Result<Cgroup> {
         let description = describe(hierarchy, path)?;
-        let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true };
+        let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true, takes };
         match cgroup.create_first() {
             Ok(()) => Ok(cgroup),
             Err(error) => {
@@ -140,7 +154,7 @@ impl Cgroup {
         }
         // v2 first, as `create` has it: what its tree lacks is then taken from v1.
         joined.sort_by_key(|joined| joined.version == Version::V1);
-        Ok(Cgroup { description: description.clone(), joined, fresh: false })
+        Ok(Cgroup { description: description.clone(), joined, fresh: false, takes: false })
     }
 
     /// Finds the groups at `path` below [`Hierarchy::base`]; `None` if no tree has one.
@@ -277,7 +291,7 @@ impl Cgroup {
                 if hands_down {
                     unsure = !enable_usual(&parent, &self.description, mount)?;
                 }
-                replace(&parent, name)?;
+                replace(&parent, name, self.takes)?;
                 let directory = parent.child(name)?;
                 if inherits {
                     fill_cpusets(&tree.mount_point, above)?;
@@ -404,8 +418,8 @@ fn parents(root: Directory, above: &str, tree: &Mount) -> Result<Directory> {
     Ok(directory)
 }
 
-/// Makes `name`, or makes it anew if it is there and empty.
-fn replace(parent: &Directory, name: &str) -> Result<()> {
+/// Makes `name`, or makes it anew if it is there and empty; `takes`: only if no process can enter it.
+fn replace(parent: &Directory, name: &str, takes: bool) -> Result<()> {
     match parent.make(name) {
         Err(failed) if failed.errno() == Errno::EXIST => {}
         result => return Ok(result?),
@@ -416,10 +430,21 @@ fn replace(parent: &Directory, name: &str) -> Result<()> {
     // Before anything is removed: of what somebody else has there, the empty groups are not ours either.
     let mut inside = Vec::new();
     collect(&parent.child(name)?, &mut inside, 0)?;
+    if inside.is_empty() && takes && is_leaf(&parent.child(name)?)? {
+        return Ok(());
+    }
     if !inside.is_empty() || !remove_tree(parent, name, 0)? {
         return Err(Error::Occupied { path: parent.path().join(name) });
     }
     Ok(parent.make(name)?)
+}
+
+/// Without groups inside, nor prepared for any: v2 lets no process into such a group.
+fn is_leaf(directory: &Directory) -> Result<bool> {
+    let says = |file: &str, word: &str| -> Result<bool> {
+        Ok(directory.read_if_there(file)?.is_none_or(|text| text.trim() == word))
+    };
+    Ok(directory.children()?.is_empty() && says("cgroup.subtree_control", "")? && says("cgroup.type", "domain")?)
 }
 
 /// Frozen by somebody on purpose, so it is not ours to make anew.

@@ -139,12 +139,14 @@ fn delegate(group: &Cgroup, spec: &Spec) -> Result<()> {
 
 fn in_directory(path: Option<&str>, id: &str) -> Result<Made> {
     let mut hierarchy = Hierarchy::detect()?;
+    let given = path.is_some();
     let path = path.unwrap_or(id);
     if !path.starts_with('/') {
         // What limits the caller limits its containers.
         hierarchy = hierarchy.around_caller()?;
     }
-    let mut group = Cgroup::create(&hierarchy, path)?;
+    // Limits that the caller gave its group hold; those of a container that was called so before do not.
+    let mut group = if given { Cgroup::take_or_create(&hierarchy, path)? } else { Cgroup::create(&hierarchy, path)? };
     if let Err(error) = group.make_everywhere() {
         drop(group.remove());
         return Err(error.into());

@@ -15,7 +15,8 @@ use crate::sandbox::Sandbox;
 cases![oci_groups:
     names_in_another_case_are_the_same [Root], names_in_another_case_hide_and_mask, without_a_namespace_of_them_the_path_leads_there,
     the_machines_options_stay [Root], an_exec_goes_where_it_is_told [Root], an_exec_follows_the_first_process [Root],
-    without_a_path_it_is_where_its_caller_is [Root], an_ordinary_users_is_in_its_own_tree [Systemd],
+    without_a_path_it_is_where_its_caller_is [Root], limits_that_a_group_has_hold [Root],
+    an_ordinary_users_is_in_its_own_tree [Systemd],
 ];
 
 /// As Go's programs write and read them: `CPU` beside `cpu`, `Limit` for `limit`.
@@ -257,6 +258,37 @@ fn inside_of_a_job(sandbox: &Sandbox, (job, caller): (&Path, &Path), id: &str) -
     // What was above stays, as with any path.
     fs::remove_dir(job.join("dhow"))?;
     same!(groups()?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+/// A batch system makes a group, limits it, and names it: what the configuration does not say stays.
+fn limits_that_a_group_has_hold(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "exec sleep 1000")?;
+    let path = bundle.config["linux"]["cgroupsPath"].as_str().context("a path")?.to_owned();
+    let unified = host::pure_cgroup_v2();
+    let tree = Path::new("/sys/fs/cgroup").join(if unified { "" } else { "pids" });
+    let group = tree.join(path.trim_start_matches('/'));
+    let parent = group.parent().context("a parent")?;
+    let seen = |bundle: &Bundle<'_>| -> Result<(String, String)> {
+        bundle.detached(&["run", "-d", "one"])?;
+        let pid = bundle.state("one")?["pid"].as_i64().context("a pid")?;
+        let limit = fs::read_to_string(host::cgroup_of(pid, "pids")?.join("pids.max"))?.trim().to_owned();
+        let memory = if unified { "memory.max" } else { "memory.limit_in_bytes" };
+        let memory = fs::read_to_string(host::cgroup_of(pid, "memory")?.join(memory))?.trim().to_owned();
+        bundle.oci(&["delete", "--force", "one"])?.success()?;
+        ensure!(!group.exists(), "{} is still there", group.display());
+        Ok((limit, memory))
+    };
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    bundle.write()?;
+    fs::create_dir_all(parent)?;
+    for above in [&tree, parent].into_iter().filter(|_| unified) {
+        fs::write(above.join("cgroup.subtree_control"), "+pids +memory")?;
+    }
+    fs::create_dir(&group)?;
+    fs::write(group.join("pids.max"), "40")?;
+    same!(seen(&bundle)?, ("40".to_owned(), "67108864".to_owned()));
+    same!(seen(&bundle)?.0, "max");
     Ok(())
 }
 
