@@ -179,12 +179,12 @@ impl Cgroup {
             let lists = rules.v1().map_err(|line| {
                 unsupported("devices", controller, format!("cgroup v1 cannot take back a part of a wider rule: {line}"))
             })?;
-            return write_lists(&self.joined[at].directory, &lists, self.fresh);
+            return write_lists(&self.joined[at].directory, &lists, self.fresh && !self.takes);
         }
         let Some(v2) = self.v2() else {
             return Err(unsupported("devices", controller, "no mounted tree of control groups has this controller"));
         };
-        match attach(&v2.directory, &rules, self.fresh) {
+        match attach(&v2.directory, &rules, self.fresh && !self.takes) {
             Err(Error::Devices { source, .. })
                 if matches!(source.errno(), Errno::PERM | Errno::ACCESS) && in_user_namespace() =>
             {

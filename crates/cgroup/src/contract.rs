@@ -7,6 +7,7 @@ use crate::group::{Cgroup, Description, remove_if_empty};
 use crate::hierarchy::{Hierarchy, Layout, Version};
 use oci::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::AsFd as _;
 use rustix::process::Pid;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -274,6 +275,7 @@ fn groups_made_inside_are_listed_killed_and_removed() {
             directory.make("inner").unwrap();
             let inner = directory.child("inner").unwrap();
             inner.make("deep").unwrap();
+            (0..6).for_each(|number| inner.make(&format!("empty-{number}")).unwrap());
             let deep = inner.child("deep").unwrap();
             deep.write("cgroup.procs", &child.as_raw_nonzero().to_string()).unwrap();
         }
@@ -281,10 +283,54 @@ fn groups_made_inside_are_listed_killed_and_removed() {
         // Somebody else's path is not ours to take.
         let again = Cgroup::create(&hierarchy, &format!("{}/group", fixture.parent));
         assert!(matches!(again, Err(Error::Occupied { .. })), "{name}: {again:?}");
+        for joined in &fixture.cgroup.joined {
+            let inner = joined.directory.child("inner").unwrap();
+            assert_eq!(inner.children().unwrap().len(), 7, "{name}: what is empty there is not ours either");
+        }
         fixture.cgroup.kill().unwrap();
         fixture.children[0].wait().unwrap();
         fixture.cgroup.remove().unwrap();
         assert!(!Cgroup::open(fixture.cgroup.describe()).unwrap().exists(), "{name}");
+    }
+}
+
+#[test]
+fn limits_of_a_group_that_is_taken_hold() {
+    for (name, hierarchy) in layouts() {
+        let mut fixture = Fixture::new(&hierarchy);
+        let path = format!("{}/group", fixture.parent);
+        let limits = |cgroup: &mut Cgroup| {
+            cgroup.make_everywhere().unwrap();
+            value(cgroup, "pids.max")
+        };
+        let devices = |list: &str| resources(&format!(r#"{{"devices":[{{"allow":false}}{list}]}}"#));
+        fixture.cgroup.make_everywhere().unwrap();
+        let pids = fixture.has(Controller::Pids);
+        if pids {
+            assert_eq!(fixture.cgroup.apply(&resources(r#"{"pids":{"limit":50}}"#)).unwrap(), [], "{name}");
+        }
+        fixture.cgroup.apply(&devices("")).unwrap();
+        let mut taken = Cgroup::take_or_create(&hierarchy, &path).unwrap();
+        assert_eq!(limits(&mut taken), pids.then(|| "50".to_owned()), "{name}");
+        // Its rules for devices are in place of what was there.
+        taken.apply(&devices(r#",{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#)).unwrap();
+        for joined in &taken.joined {
+            match joined.directory.read_if_there("devices.list").unwrap() {
+                Some(list) => assert_eq!(list, "c 1:3 rwm\n", "{name}"),
+                None if joined.version == Version::V2 => {
+                    let programs = kernel::bpf::device_programs(joined.directory.as_fd()).unwrap();
+                    assert!(programs.len() <= 1, "{name}: {programs:?}");
+                }
+                None => {}
+            }
+        }
+        // Nobody could enter a group of v2 that is prepared for groups inside.
+        for joined in &taken.joined {
+            joined.directory.make("inner").unwrap();
+        }
+        let max = pids.then(|| "max".to_owned());
+        assert_eq!(limits(&mut Cgroup::take_or_create(&hierarchy, &path).unwrap()), max, "{name}");
+        assert_eq!(limits(&mut Cgroup::create(&hierarchy, &path).unwrap()), max, "{name}");
     }
 }
 
@@ -414,4 +460,33 @@ fn an_ordinary_user() {
     // The scope, in which this process is now, is found without asking again.
     let again = Hierarchy::detect().unwrap().delegated().unwrap();
     assert!(scope.is_none() || again.base() == hierarchy.base(), "{} {}", again.base(), hierarchy.base());
+}
+
+#[test]
+fn groups_below_others_are_found_again() {
+    for (name, hierarchy) in layouts() {
+        let fixture = Fixture::new(&hierarchy);
+        let mut below = hierarchy.clone();
+        for mount in &mut below.mounts {
+            mount.above = fixture.parent.trim_start_matches('/').to_owned();
+        }
+        let mut cgroup = Cgroup::create(&below, "one/two").unwrap();
+        cgroup.make_everywhere().unwrap();
+        let end = format!("{}/one/two", fixture.parent);
+        assert_eq!(cgroup.directories().len(), hierarchy.mounts().len(), "{name}");
+        assert!(cgroup.directories().iter().all(|(_, path)| path.to_string_lossy().ends_with(&end)), "{name}");
+        let mut child = Command::new("/bin/sleep").arg("100").spawn().unwrap();
+        cgroup.add(pid(&child)).unwrap();
+        let json = serde_json::to_string(cgroup.describe()).unwrap();
+        let mut again = Cgroup::open(&serde_json::from_str(&json).unwrap()).unwrap();
+        assert_eq!(again.processes().unwrap(), [pid(&child)], "{name}");
+        again.kill().unwrap();
+        child.wait().unwrap();
+        again.remove().unwrap();
+        assert!(!Cgroup::open(cgroup.describe()).unwrap().exists(), "{name}");
+        remove_if_empty(&hierarchy, &format!("{}/one", fixture.parent)).unwrap();
+        let mut wrong = cgroup.describe().clone();
+        wrong.mounts[0].above = "../..".to_owned();
+        assert!(matches!(Cgroup::open(&wrong), Err(Error::Path { .. })), "{name}");
+    }
 }

@@ -6,8 +6,10 @@
 
 use crate::error::{Error, Result};
 use crate::files::{Directory, read_path};
+use crate::group::Cgroup;
 use crate::hierarchy::{Hierarchy, Version};
 use rustix::fs::{Access, AtFlags};
+use std::path::{Path, PathBuf};
 
 impl Hierarchy {
     /// The same trees, with the prefix below which this process may make groups: nothing for the machine's root, else
@@ -80,6 +82,25 @@ impl Hierarchy {
             Err(error) => Err(error),
         }
     }
+}
+
+impl Cgroup {
+    /// Whether the kernel lets this process move a process of its own group here: on v2 that wants the right to write to the
+    /// nearest group above both (cgroup-v2.rst, "Delegation Containment").
+    pub fn may_be_entered(&self) -> bool {
+        let may = |directory: &Path| {
+            rustix::fs::accessat(rustix::fs::CWD, directory.join("cgroup.procs"), Access::WRITE_OK, AtFlags::EACCESS)
+                .is_ok()
+        };
+        self.directories().iter().all(|(mount, directory)| match (mount.version, own_group()) {
+            (Version::V2, Ok(own)) => may(directory) && may(&common(directory, &mount.mount_point.join(own))),
+            _ => may(directory),
+        })
+    }
+}
+
+fn common(one: &Path, other: &Path) -> PathBuf {
+    one.components().zip(other.components()).take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
 }
 
 fn is_ours(group: &str) -> bool {

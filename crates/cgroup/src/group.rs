@@ -20,13 +20,24 @@ use std::time::{Duration, Instant};
 /// What has to be remembered to find the groups again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// The path in every tree, with a leading slash and with the prefix of [`Hierarchy::base`].
+    /// The path in every tree (below [`Mount::above`]), with a leading slash and with the prefix of [`Hierarchy::base`].
     pub path: String,
     /// The trees.
     pub mounts: Vec<Mount>,
     /// The prefix: a group that was given to us, perhaps with processes in it; empty where all of the trees is ours.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub base: String,
+}
+
+impl Description {
+    /// The path below a tree's mount point, without leading slash.
+    fn within(&self, mount: usize) -> String {
+        let path = self.path.trim_start_matches('/');
+        match self.mounts.get(mount).map(|mount| mount.above.as_str()) {
+            None | Some("") => path.to_owned(),
+            Some(above) => format!("{above}/{path}"),
+        }
+    }
 }
 
 /// One tree in which the container has a directory.
@@ -48,6 +59,8 @@ pub struct Cgroup {
     pub(crate) joined: Vec<Joined>,
     /// Made by this value and not entered yet: there is nobody to bring in.
     pub(crate) fresh: bool,
+    /// What is there and empty is taken as it is.
+    pub(crate) takes: bool,
 }
 
 /// Controllers that v2 enables for every container: what Docker's statistics need, and what is limited most often.
@@ -60,8 +73,20 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Path`], [`Error::Occupied`], or a failed call (`EROFS`, `EACCES` without privilege).
     pub fn create(hierarchy: &Hierarchy, path: &str) -> Result<Cgroup> {
+        Cgroup::make_first(hierarchy, path, false)
+    }
+
+    /// The same, but an empty group of that name is taken as it is: whoever made it may have limited it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn take_or_create(hierarchy: &Hierarchy, path: &str) -> Result<Cgroup> {
+        Cgroup::make_first(hierarchy, path, true)
+    }
+
+    fn make_first(hierarchy: &Hierarchy, path: &str, takes: bool) -> Result<Cgroup> {
         let description = describe(hierarchy, path)?;
-        let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true };
+        let mut cgroup = Cgroup { description, joined: Vec::new(), fresh: true, takes };
         match cgroup.create_first() {
             Ok(()) => Ok(cgroup),
             Err(error) => {
@@ -115,10 +140,11 @@ impl Cgroup {
     /// [`Error::Path`] for a description that was tampered with, or a failed open other than `ENOENT`.
     pub fn open(description: &Description) -> Result<Cgroup> {
         path::components(&description.path)?;
-        let relative = description.path.trim_start_matches('/');
         let mut joined = Vec::new();
         for (mount, tree) in description.mounts.iter().enumerate() {
-            match Directory::open(&tree.mount_point).and_then(|root| root.child(relative)) {
+            let relative = description.within(mount);
+            path::components(&relative)?;
+            match Directory::open(&tree.mount_point).and_then(|root| root.child(&relative)) {
                 Ok(directory) => {
                     joined.push(Joined { version: tree.version, mount, directory, empty: false, unsure: true })
                 }
@@ -128,7 +154,7 @@ impl Cgroup {
         }
         // v2 first, as `create` has it: what its tree lacks is then taken from v1.
         joined.sort_by_key(|joined| joined.version == Version::V1);
-        Ok(Cgroup { description: description.clone(), joined, fresh: false })
+        Ok(Cgroup { description: description.clone(), joined, fresh: false, takes: false })
     }
 
     /// Finds the groups at `path` below [`Hierarchy::base`]; `None` if no tree has one.
@@ -250,7 +276,8 @@ impl Cgroup {
     fn make(&mut self, mount: usize) -> Result<()> {
         let tree = &self.description.mounts[mount];
         let root = Directory::open(&tree.mount_point)?;
-        let whole = self.description.path.trim_start_matches('/');
+        let whole = self.description.within(mount);
+        let whole = whole.as_str();
         let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
         let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
         let mut unsure = false;
@@ -264,7 +291,7 @@ impl Cgroup {
                 if hands_down {
                     unsure = !enable_usual(&parent, &self.description, mount)?;
                 }
-                replace(&parent, name)?;
+                replace(&parent, name, self.takes)?;
                 let directory = parent.child(name)?;
                 if inherits {
                     fill_cpusets(&tree.mount_point, above)?;
@@ -322,7 +349,7 @@ impl Cgroup {
             for joined in self.joined.iter().rev() {
                 let path = joined.directory.path();
                 let root = Directory::open(&self.description.mounts[joined.mount].mount_point)?;
-                if !remove_tree(&root, self.description.path.trim_start_matches('/'), 0)? {
+                if !remove_tree(&root, &self.description.within(joined.mount), 0)? {
                     busy = Some(path);
                 }
             }
@@ -391,8 +418,8 @@ fn parents(root: Directory, above: &str, tree: &Mount) -> Result<Directory> {
     Ok(directory)
 }
 
-/// Makes `name`, or makes it anew if it is there and empty.
-fn replace(parent: &Directory, name: &str) -> Result<()> {
+/// Makes `name`, or makes it anew if it is there and empty; `takes`: only if no process can enter it.
+fn replace(parent: &Directory, name: &str, takes: bool) -> Result<()> {
     match parent.make(name) {
         Err(failed) if failed.errno() == Errno::EXIST => {}
         result => return Ok(result?),
@@ -400,10 +427,24 @@ fn replace(parent: &Directory, name: &str) -> Result<()> {
     if is_frozen(&parent.child(name)?)? {
         return Err(Error::Frozen { path: parent.path().join(name) });
     }
-    if !remove_tree(parent, name, 0)? {
+    // Before anything is removed: of what somebody else has there, the empty groups are not ours either.
+    let mut inside = Vec::new();
+    collect(&parent.child(name)?, &mut inside, 0)?;
+    if inside.is_empty() && takes && is_leaf(&parent.child(name)?)? {
+        return Ok(());
+    }
+    if !inside.is_empty() || !remove_tree(parent, name, 0)? {
         return Err(Error::Occupied { path: parent.path().join(name) });
     }
     Ok(parent.make(name)?)
+}
+
+/// Without groups inside, nor prepared for any: v2 lets no process into such a group.
+fn is_leaf(directory: &Directory) -> Result<bool> {
+    let says = |file: &str, word: &str| -> Result<bool> {
+        Ok(directory.read_if_there(file)?.is_none_or(|text| text.trim() == word))
+    };
+    Ok(directory.children()?.is_empty() && says("cgroup.subtree_control", "")? && says("cgroup.type", "domain")?)
 }
 
 /// Frozen by somebody on purpose, so it is not ours to make anew.
@@ -464,7 +505,8 @@ fn enable_usual(parent: &Directory, description: &Description, mount: usize) -> 
 /// given to us, above which nothing is ours.
 fn enable_above(description: &Description, mount: usize, wanted: &[Controller]) -> Result<()> {
     let base = description.base.trim_start_matches('/');
-    let own = description.path.strip_prefix(&description.base).unwrap_or(&description.path);
+    let whole = description.within(mount);
+    let own = whole.strip_prefix(base).unwrap_or(&whole);
     let (above, _) = own.trim_start_matches('/').rsplit_once('/').unwrap_or(("", ""));
     let root = Directory::open(&description.mounts[mount].mount_point)?;
     let mut directory = if base.is_empty() { root } else { root.child(base)? };

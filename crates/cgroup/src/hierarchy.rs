@@ -40,6 +40,9 @@ pub struct Mount {
     pub name: Option<String>,
     /// Where it is mounted.
     pub mount_point: PathBuf,
+    /// The group of this tree below which [`crate::Description::path`] is, without leading slash; empty for the tree's root.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub above: String,
 }
 
 /// The layout of the whole machine.
@@ -87,6 +90,22 @@ impl Hierarchy {
         Ok(Hierarchy { mounts, base: String::new() })
     }
 
+    /// The same trees, with the place in each for a group to which nobody gave one: in v1 below this process's own, in v2
+    /// beside it, as a group with processes can hand no controllers down. What limits this process, as a batch job or
+    /// a login, so limits what it starts, in v2 but for its innermost group. The root where the own group cannot be seen.
+    ///
+    /// # Errors
+    /// A failed read of /proc.
+    pub fn around_caller(&self) -> Result<Hierarchy> {
+        let own = read_path("/proc/self/cgroup")?;
+        let place = |mount: &Mount| {
+            let above = place_of_caller(&own, mount).unwrap_or_default();
+            let there = above.is_empty() || mount.mount_point.join(&above).is_dir();
+            Mount { above: if there { above } else { String::new() }, ..mount.clone() }
+        };
+        Ok(Hierarchy { mounts: self.mounts.iter().map(place).collect(), base: String::new() })
+    }
+
     /// Which of the three layouts this is.
     pub fn layout(&self) -> Layout {
         let v2 = self.mounts.iter().any(|mount| mount.version == Version::V2);
@@ -126,7 +145,7 @@ fn unified(mount_point: PathBuf) -> Result<Mount, FailedCall> {
     let path = mount_point.join("cgroup.controllers");
     let text = read_path(&path.to_string_lossy())?;
     let controllers = text.split_ascii_whitespace().filter_map(Controller::from_v2_name).collect();
-    Ok(Mount { version: Version::V2, controllers, name: None, mount_point })
+    Ok(Mount { version: Version::V2, controllers, name: None, mount_point, above: String::new() })
 }
 
 /// A line of /proc/self/cgroup gives the controllers of one tree; systemd and everybody after it mount that tree below
@@ -140,7 +159,13 @@ fn usual_places(own: &str) -> Option<Vec<Mount>> {
             // Without a v2 mount the line is there too, and means nothing.
             let mount_point = Path::new(ROOT).join("unified");
             if magic(&mount_point) == Some(CGROUP2_SUPER_MAGIC) {
-                mounts.push(Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point });
+                mounts.push(Mount {
+                    version: Version::V2,
+                    controllers: Vec::new(),
+                    name: None,
+                    mount_point,
+                    above: String::new(),
+                });
             }
             continue;
         }
@@ -154,8 +179,42 @@ fn usual_places(own: &str) -> Option<Vec<Mount>> {
     Some(mounts)
 }
 
+/// The group in the text of `/proc/PID/cgroup` below which another is put in this tree.
+fn place_of_caller(text: &str, mount: &Mount) -> Option<String> {
+    let is_of_the_tree = |names: &str| match mount.version {
+        Version::V2 => names.is_empty(),
+        Version::V1 => {
+            let file = mount.mount_point.file_name().and_then(|name| name.to_str());
+            file == Some(names.strip_prefix("name=").unwrap_or(names))
+                || v1(names.split(','), PathBuf::new()).is_like(mount)
+        }
+    };
+    let path = text
+        .lines()
+        .filter_map(|line| line.split_once(':')?.1.split_once(':'))
+        .find(|(names, _)| is_of_the_tree(names));
+    let path = path?.1.trim_matches('/');
+    // Outside of the own cgroup namespace.
+    if path.split('/').any(|part| part == "..") {
+        return None;
+    }
+    match mount.version {
+        Version::V1 => Some(path.to_owned()),
+        Version::V2 => Some(path.rsplit_once('/').map_or(String::new(), |(above, _)| above.to_owned())),
+    }
+}
+
+impl Mount {
+    /// Has the same controllers, and some.
+    fn is_like(&self, other: &Mount) -> bool {
+        let some = !self.controllers.is_empty() || self.name.is_some();
+        some && (&self.controllers, &self.name) == (&other.controllers, &other.name)
+    }
+}
+
 fn v1<'a>(options: impl Iterator<Item = &'a str>, mount_point: PathBuf) -> Mount {
-    let mut mount = Mount { version: Version::V1, controllers: Vec::new(), name: None, mount_point };
+    let mut mount =
+        Mount { version: Version::V1, controllers: Vec::new(), name: None, mount_point, above: String::new() };
     for option in options {
         match option.strip_prefix("name=") {
             Some(name) => mount.name = Some(name.to_owned()),
@@ -174,7 +233,9 @@ fn from_mount_table(table: &str) -> Vec<Mount> {
         let (kind, options) = (right.next().unwrap_or(""), right.nth(1).unwrap_or(""));
         let Some(mount_point) = left.split(' ').nth(4).map(unescape) else { continue };
         let mount = match kind {
-            "cgroup2" => Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point },
+            "cgroup2" => {
+                Mount { version: Version::V2, controllers: Vec::new(), name: None, mount_point, above: String::new() }
+            }
             "cgroup" => v1(options.split(','), mount_point),
             _ => continue,
         };
@@ -240,6 +301,24 @@ mod tests {
         {
             from_mount_table(text);
             usual_places(text);
+            place_of_caller(text, &v1("cpu".split(','), PathBuf::from("/")));
+        }
+    }
+
+    #[test]
+    fn places_for_groups_without_one() {
+        let text = "9:name=systemd:/user.slice/a\n5:memory:/job/1\n4:cpu,cpuacct:/\n3:perf_event:/p\n0::/user.slice/u.slice/s.scope\n";
+        let tree = |controllers: &str, place: &str| v1(controllers.split(','), PathBuf::from(place));
+        let place = |mount: &Mount| place_of_caller(text, mount);
+        assert_eq!(place(&tree("memory", "/odd")).unwrap(), "job/1");
+        assert_eq!(place(&tree("name=systemd", "/sys/fs/cgroup/systemd")).unwrap(), "user.slice/a");
+        assert_eq!(place(&tree("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct")).unwrap(), "");
+        assert_eq!(place(&tree("perf_event", "/sys/fs/cgroup/perf_event")).unwrap(), "p");
+        assert_eq!(place(&tree("pids", "/sys/fs/cgroup/pids")), None);
+        let unified = Mount { version: Version::V2, ..tree("", "/sys/fs/cgroup") };
+        assert_eq!(place(&unified).unwrap(), "user.slice/u.slice");
+        for (own, expected) in [("0::/", Some("")), ("0::/one", Some("")), ("0::/../x", None), ("", None)] {
+            assert_eq!(place_of_caller(own, &unified).as_deref(), expected, "{own}");
         }
     }
 

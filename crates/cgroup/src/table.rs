@@ -233,6 +233,16 @@ pub(crate) const ROWS: &[Row] = &[
         }),
     },
     Row {
+        limit: "blockIO.leafWeight",
+        controller: Controller::Io,
+        asked: |r| {
+            let mut devices = block_io(r).weight_device.iter();
+            set(block_io(r).leaf_weight).is_some() || devices.any(|d| set(d.leaf_weight).is_some())
+        },
+        v1: Some(leaf_weights),
+        v2: None,
+    },
+    Row {
         limit: "blockIO.throttleReadBpsDevice",
         controller: Controller::Io,
         asked: |r| !block_io(r).throttle_read_bps_device.is_empty(),
@@ -335,6 +345,20 @@ fn weight_v1(device: &str, weight: Option<u16>) -> Vec<Write> {
     let value = format!("{device}{weight}");
     let missing = Missing::Instead(format!("blkio.bfq.weight{suffix}").into(), value.clone());
     vec![Write { file: format!("blkio.weight{suffix}").into(), value, missing }]
+}
+
+/// CFQ's, as the weights: where its files are gone, nobody else keeps such a promise.
+fn leaf_weights(r: &LinuxResources) -> Vec<Write> {
+    let mut writes = Vec::new();
+    if let Some(weight) = set(block_io(r).leaf_weight) {
+        writes.extend(write("blkio.leaf_weight", weight));
+    }
+    for device in &block_io(r).weight_device {
+        if let Some(weight) = set(device.leaf_weight) {
+            writes.extend(write("blkio.leaf_weight_device", format!("{}:{} {weight}", device.major, device.minor)));
+        }
+    }
+    writes
 }
 
 /// BFQ takes 1 to 1000 as v1 did, io.cost 1 to 10000; the file that is there tells which of the two is at work.
@@ -521,6 +545,10 @@ mod tests {
             "network":{"classID":1}}"#;
         assert!(lowered(json, Version::V2).iter().all(|line| line.ends_with("not in this version")));
         assert_eq!(lowered(json, Version::V2).len(), 5);
+        let leaves = r#"{"blockIO":{"leafWeight":10,"weightDevice":[{"major":8,"minor":0,"leafWeight":20}]}}"#;
+        let lines = ["blkio.leaf_weight = 10", "blkio.leaf_weight_device = 8:0 20"];
+        assert_eq!(lowered(leaves, Version::V1), lines);
+        assert_eq!(lowered(leaves, Version::V2), ["blockIO.leafWeight: not in this version"]);
         assert!(lowered(r#"{"memory":{"disableOOMKiller":false,"useHierarchy":true}}"#, Version::V2).is_empty());
     }
 }

@@ -101,6 +101,7 @@ impl Engine {
             process,
             cgroup: runtime::CgroupPlan::default(),
             keyring: Some(format!("_ses.{}", container.id)),
+            no_other_cgroup: false,
             in_foreign_mounts: false,
         })
     }

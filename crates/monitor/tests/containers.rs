@@ -102,7 +102,13 @@ fn exec(fixture: &Fixture, id: &str, arguments: &[&str]) -> Exec {
     let mut process = launch.plan.process.clone();
     process.args = arguments.iter().map(|&text| text.to_owned()).collect();
     process.terminal = None;
-    let plan = runtime::ExecPlan { process, cgroup: Default::default(), keyring: None, in_foreign_mounts: false };
+    let plan = runtime::ExecPlan {
+        process,
+        cgroup: Default::default(),
+        keyring: None,
+        no_other_cgroup: false,
+        in_foreign_mounts: false,
+    };
     Exec {
         id: id.to_owned(),
         process: ExecLaunch::Container(Box::new(plan)),

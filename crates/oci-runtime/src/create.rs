@@ -91,7 +91,7 @@ fn read(options: &CreateOptions) -> Result<Spec> {
     if text.len() as u64 > LONGEST {
         return Err(Error::refused(format!("{} is longer than {} MiB", path.display(), LONGEST >> 20)));
     }
-    let mut spec: Spec = serde_json::from_slice(&text).map_err(std::io::Error::from).on("parse", &path)?;
+    let mut spec: Spec = oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", &path)?;
     check_version(&spec.oci_version)?;
     let listening = options.inherited.listening;
     if let (Some(process), true) = (&mut spec.process, listening > 0) {

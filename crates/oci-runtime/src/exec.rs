@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use cgroup::{Cgroup, Version};
+use cgroup::{Cgroup, Hierarchy, Version};
 use oci::runtime::{LinuxCapabilities, LinuxNamespaceType, Process};
 use runtime::{CgroupPlan, ExecPlan, PlanOptions, Stdio};
+use rustix::process::Pid;
 
 use crate::console::Sockets;
 use crate::create::Interaction;
@@ -90,7 +91,8 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     let terminal = plan.terminal.is_some();
     let plan = ExecPlan {
         process: plan,
-        cgroup: place(&container, &options.cgroups)?,
+        cgroup: place(&container, pid, &options.cgroups)?,
+        no_other_cgroup: !options.cgroups.is_empty(),
         keyring: container.record.keyring.then(|| format!("_ses.{id}")),
         in_foreign_mounts: !container.has_own(LinuxNamespaceType::Mount),
     };
@@ -124,7 +126,7 @@ fn process(container: &Container, options: &ExecOptions) -> Result<Process> {
     let mut process = match &options.process {
         Some(path) => {
             let text = std::fs::read(path).on("read", path)?;
-            serde_json::from_slice(&text).map_err(std::io::Error::from).on("parse", path)?
+            oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", path)?
         }
         None => own_process(container, options)?,
     };
@@ -182,8 +184,20 @@ fn cpu_mask(words: &[u64]) -> String {
 }
 
 /// The directories that the process is put into.
-fn place(container: &Container, wanted: &[String]) -> Result<CgroupPlan> {
-    let Some(group) = groups::open(&container.record)? else { return Ok(CgroupPlan::default()) };
+fn place(container: &Container, first: Pid, wanted: &[String]) -> Result<CgroupPlan> {
+    let found =
+        if wanted.is_empty() { groups::open_to_enter(&container.record) } else { groups::open(&container.record) };
+    let Some(group) = found? else {
+        return match (&container.record.cgroup, wanted) {
+            (None, _) => Ok(CgroupPlan::default()),
+            (Some(_), []) if container.record.rootless => Ok(CgroupPlan::default()),
+            (Some(_), []) => place_of(first),
+            (Some(group), _) => Err(Error::refused(format!(
+                "--cgroup: error adding pid to cgroup {}: no such file or directory",
+                group.path
+            ))),
+        };
+    };
     let mut plan = groups::directories(&group);
     for text in wanted {
         let (controllers, path) = match text.split_once(':') {
@@ -211,6 +225,12 @@ fn place(container: &Container, wanted: &[String]) -> Result<CgroupPlan> {
         }
     }
     Ok(plan)
+}
+
+/// Where the container's first process has moved to out of a group that was removed since: an exec is not left with its caller.
+fn place_of(first: Pid) -> Result<CgroupPlan> {
+    let group = Cgroup::of_process(&Hierarchy::detect()?, first)?;
+    Ok(group.map(|group| groups::directories(&group)).unwrap_or_default())
 }
 
 fn below(directory: &std::path::Path, path: &str) -> Result<PathBuf> {

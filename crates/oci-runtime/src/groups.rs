@@ -138,9 +138,15 @@ fn delegate(group: &Cgroup, spec: &Spec) -> Result<()> {
 }
 
 fn in_directory(path: Option<&str>, id: &str) -> Result<Made> {
-    let hierarchy = Hierarchy::detect()?;
-    let default = format!("/dhow-oci/{id}");
-    let mut group = Cgroup::create(&hierarchy, path.unwrap_or(&default))?;
+    let mut hierarchy = Hierarchy::detect()?;
+    let given = path.is_some();
+    let path = path.unwrap_or(id);
+    if !path.starts_with('/') {
+        // What limits the caller limits its containers.
+        hierarchy = hierarchy.around_caller()?;
+    }
+    // Limits that the caller gave its group hold; those of a container that was called so before do not.
+    let mut group = if given { Cgroup::take_or_create(&hierarchy, path)? } else { Cgroup::create(&hierarchy, path)? };
     if let Err(error) = group.make_everywhere() {
         drop(group.remove());
         return Err(error.into());
@@ -287,6 +293,14 @@ pub(crate) fn paths(group: &Cgroup) -> std::collections::BTreeMap<String, PathBu
 pub(crate) fn open(record: &Record) -> Result<Option<Cgroup>> {
     let group = record.cgroup.as_ref().map(Cgroup::open).transpose()?;
     Ok(group.filter(Cgroup::exists))
+}
+
+/// Those that a further process is put into. An ordinary user's, made from somewhere in the tree of its own systemd, cannot be
+/// entered from a login elsewhere: then it goes without, where nothing is limited.
+pub(crate) fn open_to_enter(record: &Record) -> Result<Option<Cgroup>> {
+    let group = open(record)?;
+    let limited = || record.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()).is_some_and(limits);
+    Ok(group.filter(|group| !record.rootless || record.scope.is_some() || limited() || group.may_be_entered()))
 }
 
 /// As [`open`], for a verb that needs them.

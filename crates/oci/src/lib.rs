@@ -3,6 +3,7 @@
 //! This crate parses and prints. It opens no file, starts nothing and decides nothing.
 #![forbid(unsafe_code)]
 
+pub mod any_case;
 pub mod digest;
 pub mod distribution;
 pub mod image;

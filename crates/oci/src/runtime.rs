@@ -1,7 +1,8 @@
 //! The OCI runtime specification 1.3: `config.json` and the state of a container, for Linux.
 //!
 //! Owns the shape of the JSON and nothing else: no default is filled in, no combination is refused. What a field means
-//! is decided where it is lowered (`runtime::plan`). Unknown fields are ignored, as the specification asks for.
+//! is decided where it is lowered (`runtime::plan`). Unknown fields are ignored, as the specification asks for;
+//! names in another case than theirs are no unknown ones where [`crate::any_case`] reads.
 //! Structures for Windows, Solaris, z/OS, FreeBSD and virtual machines are not kept; they are unknown fields here.
 
 use std::collections::BTreeMap;

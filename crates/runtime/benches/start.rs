@@ -47,6 +47,7 @@ fn main() {
         process: full.process.clone(),
         cgroup: full.cgroup.clone(),
         keyring: None,
+        no_other_cgroup: false,
         in_foreign_mounts: false,
     };
     let ended_well = |started: runtime::Started| assert_eq!(support::wait(&started), 0);

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use kernel::error::Error as SystemCall;
 use kernel::lsm::Procfs;
 use kernel::namespaces::{self, Namespaces};
+use kernel::signals::Blocked;
 use oci::runtime::{ContainerState, LinuxNamespaceType};
 use rustix::io::Errno;
 
@@ -100,6 +101,7 @@ fn assemble(
     let (controller, terminal) =
         built.terminal.map_or((None, None), |pair| (Some(pair.controller), Some(pair.terminal)));
     let mut inside = Inside { root, procfs: Some(built.procfs), terminal, ignored: context.ignored };
+    let held = context.door.map(|_| door::hold_signals()).transpose()?;
     let mut ready = finish_identity(&plan.process, &inside, context.stdio)?;
     // The program has it as its standard streams now.
     inside.terminal = None;
@@ -113,7 +115,7 @@ fn assemble(
     }
     context.channel.send_up(&Up::Ready { terminal: controller })?;
     context.channel.wait_for(Down::Go)?;
-    let channel = starting_channel(context, &inside, starter)?;
+    let channel = starting_channel(context, &inside, held, starter)?;
     call_start_hooks(plan, &mut ready, channel)?;
     execute(&plan.process, &inside, ready, channel)
 }
@@ -150,12 +152,13 @@ fn join_cgroup(plan: &Plan, born_in_cgroup: bool) -> Result<()> {
 fn starting_channel<'c>(
     context: &'c Context<'_>,
     inside: &Inside,
+    held: Option<Blocked>,
     starter: &'c mut Option<Channel>,
 ) -> Result<&'c Channel> {
-    let Some(door) = context.door else { return Ok(context.channel) };
+    let (Some(door), Some(held)) = (context.door, held) else { return Ok(context.channel) };
     let procfs = inside.procfs.as_ref().map(Procfs::directory);
     let needed: Vec<_> = [inside.root.as_fd()].into_iter().chain(procfs).collect();
-    Ok(starter.insert(door::wait(door, &context.plan.process, &needed)?))
+    Ok(starter.insert(door::wait(door, &held, &context.plan.process, &needed)?))
 }
 
 /// A process that stands in the container's root.

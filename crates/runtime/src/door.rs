@@ -47,25 +47,30 @@ impl Door {
         work().during(|| "make the socket from which the container is started")
     }
 
-    /// Waits for somebody who starts the container, or a signal that ends it: the first process of a pid namespace is deaf
-    /// to one that it does not wait for (pid_namespaces(7)), and would wait on.
-    pub(crate) fn wait(&self) -> Result<Channel> {
-        let call = |error: std::io::Error| {
-            SystemCall::new("signalfd4(<while waiting>)", Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        };
+    /// Waits for somebody who starts the container, or a signal that ends it.
+    pub(crate) fn wait(&self, signals: &Blocked) -> Result<Channel> {
         let step = || "wait for the start";
-        let signals = Blocked::new(&ENDING).map_err(call).during(step)?;
-        let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))
             .map_err(|errno| SystemCall::new("poll(<door>, <signals>)", errno))
             .during(step)?;
-        if let Some(delivered) = signals.next().map_err(call).during(step)? {
+        if let Some(delivered) = signals.next().map_err(|error| signal_error(&error)).during(step)? {
             return Err(Error::Vanished(format!("signal {} ended it before it was started", delivered.signal)));
         }
         let accept = || rustix::net::accept_with(self.listener.as_fd(), SocketFlags::CLOEXEC);
         let connection = rustix::io::retry_on_intr(accept).map_err(|errno| SystemCall::new("accept4(<door>)", errno));
         connection.during(step).map(Channel::of)
     }
+}
+
+/// Holds back the signals that end a container which waits: the first process of a pid namespace is deaf to one that it does
+/// not wait for (pid_namespaces(7)), and would wait on. To be called before anybody is told of it.
+pub(crate) fn hold_signals() -> Result<Blocked> {
+    Blocked::new(&ENDING).map_err(|error| signal_error(&error)).during(|| "wait for the start")
+}
+
+fn signal_error(error: &std::io::Error) -> SystemCall {
+    SystemCall::new("signalfd4(<while waiting>)", Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
 
 /// A unix address holds 107 bytes of path; a state directory may be deeper.
@@ -127,13 +132,18 @@ impl Knock {
 
 /// Closes the door for the container's own processes while it waits: nobody inside may trace the waiting process or
 /// open its descriptors (CVE-2016-9962). It waits for long, so whatever else its maker had open is closed.
-pub(crate) fn wait(door: &Door, process: &ProcessPlan, needed: &[BorrowedFd<'_>]) -> Result<Channel> {
-    let mut kept = vec![door.as_fd()];
+pub(crate) fn wait(
+    door: &Door,
+    signals: &Blocked,
+    process: &ProcessPlan,
+    needed: &[BorrowedFd<'_>],
+) -> Result<Channel> {
+    let mut kept = vec![door.as_fd(), signals.as_fd()];
     kept.extend(needed);
     kernel::descriptors::close_all_but(3 + process.preserve_descriptors, &kept)
         .during(|| "close what is not needed while waiting")?;
     kernel::prctl::set_dumpable(false).during(|| "hide from the container's processes")?;
-    let channel = door.wait()?;
+    let channel = door.wait(signals)?;
     channel.wait_for(Down::Go)?;
     if process.apparmor_profile.is_some() || process.selinux_label.is_some() {
         // Files of procfs belong to nobody in a user namespace until the process may be traced again.

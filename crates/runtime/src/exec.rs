@@ -31,6 +31,9 @@ pub struct ExecPlan {
     /// The container's cgroup.
     #[serde(default)]
     pub cgroup: CgroupPlan,
+    /// Somebody named that group: the one of the container's first process does not do in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_other_cgroup: bool,
     /// Name of the container's session keyring, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
@@ -78,7 +81,7 @@ pub fn exec_led(
     let forerunner = match attempt(cgroup.as_ref().map(AsFd::as_fd), entry) {
         // The container's own manager has put its processes in groups below, and then the kernel allows none here ("no
         // internal processes", cgroups(7)); the place of the first process is as good.
-        Err(error) if error.errno() == Errno::BUSY && cgroup.is_some() => {
+        Err(error) if error.errno() == Errno::BUSY && cgroup.is_some() && !plan.no_other_cgroup => {
             let below = plan.cgroup.unified.as_deref().map(|path| cgroup_of(target_pid, path)).transpose()?;
             let below = below.map(|path| join::open_cgroup(&path)).transpose()?;
             attempt(below.as_ref().map(AsFd::as_fd), entry)
@@ -92,13 +95,20 @@ pub fn exec_led(
         },
         other => other,
     };
-    let forerunner = forerunner.during(|| "make a process for the container")?;
+    let forerunner = forerunner.during(|| match plan.no_other_cgroup {
+        // As runc names it, whose callers look for these words.
+        true => "make a process for the container: error adding pid of it to cgroups that were named",
+        false => "make a process for the container",
+    })?;
     drop(theirs);
     drop(stdio);
     let Some(ours) = ours else { return Err(crate::Error::Vanished("no channel".to_owned())) };
     if let (Entry::Led, Some(usher), Some(directory)) = (entry, usher, &plan.cgroup.unified) {
         let led = usher::lead(forerunner.pid, directory, usher, &ours).or_else(|error| {
             // As above: perhaps no process may be there.
+            if plan.no_other_cgroup {
+                return Err(error);
+            }
             let below = cgroup_of(target_pid, directory)?;
             if below == *directory { Err(error) } else { usher::lead(forerunner.pid, &below, usher, &ours) }
         });

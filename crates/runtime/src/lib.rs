@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bound;
+mod cgroups;
 mod channel;
 mod checkpoint;
 mod child;

@@ -287,14 +287,13 @@ fn mount(
     let kind = mount.kind.as_deref().unwrap_or_default();
     let what = if let Some(recursive) = sorted.bind.or((kind == "bind").then_some(false)) {
         bind(index, mount, &mut sorted, recursive, (linux, options))?
+    } else if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() || sorted.id_map.is_some() {
+        return wrong(field("uidMappings"), "only bind mounts can be idmapped");
     } else if kind == "cgroup" {
         Mounted::Cgroup
     } else if kind.is_empty() {
         return wrong(field("type"), "is missing, and the options have no bind");
     } else {
-        if !mount.uid_mappings.is_empty() || sorted.id_map.is_some() {
-            return wrong(field("uidMappings"), "only bind mounts can be idmapped");
-        }
         let mut label = linux.mount_label.clone().filter(|label| !label.is_empty());
         match kind {
             // The policy labels their files one by one.

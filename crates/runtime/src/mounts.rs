@@ -13,12 +13,11 @@ use oci::runtime::LinuxNamespaceType;
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::bound;
 use crate::channel::{Channel, Down, Up};
-use crate::copy_up;
 use crate::error::{During, Error, Result};
 use crate::mapped::{self, Maps};
-use crate::plan::{CgroupPlan, MountPlan, Mounted, Plan, PropagationKind, RootSource};
+use crate::plan::{MountPlan, Mounted, Plan, PropagationKind, RootSource};
+use crate::{bound, cgroups, copy_up};
 
 /// What the parent opens before it clones: idmapped mounts, and what lies in closed directories, need rights over the
 /// host's file systems, which a process in a new user namespace does not have. By the index of the mount.
@@ -171,7 +170,7 @@ fn foreign(process: i32, path: &Path, recursive: bool) -> Result<OwnedFd> {
     tree.during(step)
 }
 
-fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
+pub(crate) fn copy(source: &Path, recursive: bool) -> kernel::Result<OwnedFd> {
     let text = source.to_str().ok_or_else(|| SystemCall::new(format!("open_tree({source:?})"), Errno::ILSEQ))?;
     mount::copy_path(text, recursive)
 }
@@ -251,7 +250,7 @@ pub(crate) fn make_all(
                 let foreign = confined(plan) && prepared.tree(index).is_some();
                 bind(root, mount, (tree, foreign), isolated)?;
             }
-            Mounted::Cgroup => cgroup(plan, mount, root).during(step)?,
+            Mounted::Cgroup => cgroups::mount(plan, mount, root).during(step)?,
         }
     }
     Ok(made)
@@ -568,74 +567,4 @@ fn outside_procfs(target: OwnedFd) -> kernel::Result<OwnedFd> {
         rustix::fs::PROC_SUPER_MAGIC => Err(SystemCall::new("move_mount(<mount>, <target in procfs>)", Errno::PERM)),
         _ => Ok(target),
     }
-}
-
-/// The container's own cgroup: in v2 the file system, whose root is the cgroup namespace's; without such a namespace, and
-/// in v1, a bind mount of the directory for each hierarchy.
-fn cgroup(plan: &Plan, mount: &MountPlan, root: BorrowedFd<'_>) -> kernel::Result<()> {
-    let attributes = Attributes::from_bits_retain(mount.attributes.set);
-    let CgroupPlan { unified, legacy } = &plan.cgroup;
-    let target = beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))?;
-    if legacy.is_empty() {
-        let tree = unified_tree(plan, attributes, unified.as_deref())?;
-        return match tree {
-            Some(tree) => mount::attach(tree.as_fd(), target.as_fd()),
-            None => Ok(()),
-        };
-    }
-    let directory = FileSystem::open("tmpfs")?;
-    directory.set("source", "cgroup")?;
-    directory.set("mode", "755")?;
-    directory.set("size", "64k")?;
-    // Read-only at the end, once the mount points are made.
-    let directory = directory.mount(attributes.difference(Attributes::MOUNT_ATTR_RDONLY))?;
-    mount::attach(directory.as_fd(), target.as_fd())?;
-    for (name, path) in
-        legacy.iter().map(|(name, path)| (name.as_str(), path)).chain(unified.iter().map(|p| ("unified", p)))
-    {
-        legacy_controller(directory.as_fd(), name, path, attributes)?;
-    }
-    if attributes.contains(Attributes::MOUNT_ATTR_RDONLY) {
-        crate::root::make_mount_read_only(directory.as_fd(), false)?;
-    }
-    Ok(())
-}
-
-fn unified_tree(plan: &Plan, attributes: Attributes, unified: Option<&Path>) -> kernel::Result<Option<OwnedFd>> {
-    if plan.namespaces.is_new(LinuxNamespaceType::Cgroup) {
-        let context = FileSystem::open("cgroup2")?;
-        context.set("source", "cgroup")?;
-        match context.mount(attributes) {
-            // A user namespace may have been given no view of the whole cgroup2; its own directory is as good.
-            Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => {}
-            other => return other.map(Some),
-        }
-    }
-    let Some(path) = unified else { return Ok(None) };
-    let tree = copy(path, true)?;
-    mount::change(tree.as_fd(), &Change { set: attributes, recursive: true, ..Change::default() })?;
-    Ok(Some(tree))
-}
-
-/// One hierarchy, with a link for each controller that shares it, as programs look for `/sys/fs/cgroup/cpu`.
-fn legacy_controller(directory: BorrowedFd<'_>, name: &str, path: &Path, attributes: Attributes) -> kernel::Result<()> {
-    let fail = |call: &'static str| move |errno| SystemCall::new(format!("{call}(<cgroup>, {name:?})"), errno);
-    rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)).map_err(fail("mkdirat"))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(fail("openat"))?;
-    let tree = copy(path, false)?;
-    match mount::change(tree.as_fd(), &Change { set: attributes, ..Change::default() }) {
-        Err(error) if error.errno() == Errno::NOSYS => {
-            mount::attach(tree.as_fd(), target.as_fd())?;
-            mount::remount(tree.as_fd(), attributes)?;
-        }
-        other => {
-            other?;
-            mount::attach(tree.as_fd(), target.as_fd())?;
-        }
-    }
-    for controller in name.split(',').filter(|each| *each != name) {
-        rustix::fs::symlinkat(name, directory, controller).map_err(fail("symlinkat"))?;
-    }
-    Ok(())
 }

@@ -153,6 +153,14 @@ fn mutate(value: &mut Value, dice: &mut Dice) {
 
 fn rename(map: &mut Map<String, Value>, name: &str, dice: &mut Dice) {
     let value = map.remove(name).unwrap_or_default();
+    // In another case, beside one in its own.
+    if dice.below(2) == 0 {
+        map.insert(name.to_uppercase(), value.clone());
+        if dice.below(2) == 0 {
+            map.insert(name.to_owned(), value);
+        }
+        return;
+    }
     let new = match nasty(dice) {
         Value::String(text) => text,
         other => other.to_string(),
@@ -166,7 +174,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn lower(text: &[u8]) -> bool {
     let options = PlanOptions { id: "m".to_owned(), bundle: PathBuf::from("/bundle"), ..PlanOptions::default() };
-    let Ok(spec) = serde_json::from_slice::<Spec>(text) else { return false };
+    let Ok(spec) = oci::any_case::from_slice::<Spec>(text) else { return false };
     runtime::plan(&spec, &options).is_ok()
 }
 
@@ -194,7 +202,7 @@ fn changed_processes_are_lowered_or_refused() {
         for _ in 0..=dice.below(4) {
             mutate(&mut value, &mut dice);
         }
-        if let Ok(process) = serde_json::from_str::<Process>(&value.to_string()) {
+        if let Ok(process) = oci::any_case::from_slice::<Process>(value.to_string().as_bytes()) {
             drop(runtime::plan_process(&process, &PlanOptions::default(), None));
         }
     }

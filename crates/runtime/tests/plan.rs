@@ -92,6 +92,11 @@ fn wrong_specifications_are_refused_with_a_sentence() {
         refused(|spec| spec.mounts.push(mount("tmpfs", "tmpfs", "/proc", &[]))),
         refused(|spec| spec.mounts.push(mount("tmpfs", "tmpfs", "/", &[]))),
         refused(|spec| spec.mounts.push(mount("", "x", "/x", &[]))),
+        refused(|spec| {
+            let mut groups = mount("tmpfs", "x", "/x", &[]);
+            groups.gid_mappings = vec![LinuxIDMapping::default()];
+            spec.mounts.push(groups);
+        }),
         refused(|spec| linux(spec, |linux| linux.masked_paths.push("proc".into()))),
         refused(|spec| linux(spec, |linux| linux.rootfs_propagation = Some("both".into()))),
     ];

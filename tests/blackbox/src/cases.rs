@@ -55,6 +55,7 @@ mod networks;
 mod nfs;
 mod oci;
 mod oci_foreign_mounts;
+mod oci_groups;
 mod oci_habits;
 mod oci_suites;
 mod oci_systemd;
@@ -139,6 +140,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         firewalls::CASES,
         oci::CASES,
         oci_foreign_mounts::CASES,
+        oci_groups::CASES,
         oci_habits::CASES,
         oci_suites::CASES,
         oci_systemd::CASES,

@@ -109,7 +109,7 @@ fn document(path: &std::path::Path) -> Result<LinuxResources> {
         _ => std::fs::File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut text)),
     };
     read.map_err(|error| fail(&error))?;
-    serde_json::from_slice(&text).map_err(|error| fail(&error))
+    oci::any_case::from_slice(&text).map_err(|error| fail(&error))
 }
 
 impl Update {

@@ -293,6 +293,7 @@ mod tests {
             controllers: vec![cgroup::Controller::Memory],
             name: None,
             mount_point: directory.path().to_owned(),
+            above: String::new(),
         };
         let mut settings = Settings::default();
         assert!(foreseen(&settings, std::slice::from_ref(&mount)).is_empty());

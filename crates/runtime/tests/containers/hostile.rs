@@ -105,7 +105,13 @@ pub fn an_exec_cannot_be_looked_into() {
     rustix::io::read(&output, &mut ready).unwrap();
     let mut process = plan.process.clone();
     process.args = vec!["true".to_owned()];
-    let exec = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None, in_foreign_mounts: false };
+    let exec = ExecPlan {
+        process,
+        cgroup: plan.cgroup.clone(),
+        keyring: None,
+        no_other_cgroup: false,
+        in_foreign_mounts: false,
+    };
     for _ in 0..30 {
         let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Inherit).unwrap();
         assert_eq!(wait(&started), 0);

@@ -12,7 +12,13 @@ pub fn exec_joins_everything() {
     let exec = |arguments: &[&str]| {
         let mut process = plan.process.clone();
         process.args = arguments.iter().map(|each| (*each).to_owned()).collect();
-        let plan = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None, in_foreign_mounts: false };
+        let plan = ExecPlan {
+            process,
+            cgroup: plan.cgroup.clone(),
+            keyring: None,
+            no_other_cgroup: false,
+            in_foreign_mounts: false,
+        };
         let (stdio, output) = pipes();
         let started = runtime::exec(&plan, support::borrow(&container.pidfd), container.pid, stdio)?;
         let text = read(output);
@@ -36,7 +42,13 @@ pub fn an_exec_with_a_terminal() {
     process.args = ["sh", "-c", "tty; grep Cpus_allowed_list /proc/self/status; exit 3"].map(str::to_owned).to_vec();
     process.terminal = Some((10, 20));
     process.affinity = Some((vec![], vec![1]));
-    let exec = ExecPlan { process, cgroup: plan.cgroup.clone(), keyring: None, in_foreign_mounts: false };
+    let exec = ExecPlan {
+        process,
+        cgroup: plan.cgroup.clone(),
+        keyring: None,
+        no_other_cgroup: false,
+        in_foreign_mounts: false,
+    };
     let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Terminal).unwrap();
     let terminal = started.terminal.as_ref().unwrap().try_clone().unwrap();
     assert_eq!(wait(&started), 3);

@@ -18,7 +18,8 @@ cases![checkpoints:
 ];
 
 /// Counts a second's tenths in its memory, and says so in a file.
-const COUNTER: &str = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
+const COUNTER: &str =
+    "i=0; while true; do i=$((i+1)); echo $i > /tmp/next; busybox mv /tmp/next /tmp/count; sleep 0.1; done";
 
 pub fn criu() -> Result<()> {
     let check = match Command::new("criu").arg("check").stdin(Stdio::null()).output() {

@@ -127,6 +127,12 @@ fn own_cgroup(sandbox: &Sandbox) -> Result<()> {
     if host::pure_cgroup_v2() {
         same!(text, "0::/");
     }
+    let look = "p=$(cat /proc/self/cgroup); mkdir /sys/fs/cgroup/x 2>/dev/null && echo written; cd /sys/fs/cgroup/${p#0::} && cat cgroup.procs";
+    let seen = sandbox.busybox(&["--network", "none", "--cgroupns", "host"], look);
+    if host::pure_cgroup_v2() {
+        let text = seen?;
+        ensure!(!text.is_empty() && !text.contains("written"), "without a namespace: {text:?}");
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,7 @@ use crate::host;
 use crate::sandbox::Sandbox;
 
 cases![oci_habits:
-    cpus_of_the_caller_are_its_own, a_container_that_waits_hears_signals, wrong_wishes_are_named,
+    cpus_of_the_caller_are_its_own, a_container_that_waits_hears_signals, signals_are_heard_once_it_is_known, wrong_wishes_are_named,
     what_cannot_be_started_has_ended, hooks_find_the_root_where_it_is_said_to_be [Root],
     nothing_nested_appears_on_the_host [Root], root_of_a_user_namespace_is_its_user [User],
 ];
@@ -68,6 +69,28 @@ fn a_container_that_waits_hears_signals(sandbox: &Sandbox) -> Result<()> {
     bundle.wait_for_output("ready")?;
     bundle.oci(&["kill", "one", "TERM"])?.success()?;
     bundle.wait_for_output("heard")
+}
+
+/// Also by a process that does not wait yet, because its maker has still to do something (here: to tell somebody who does not
+/// listen). The kernel would throw away what the first process of a pid namespace does not hold back.
+fn signals_are_heard_once_it_is_known(sandbox: &Sandbox) -> Result<()> {
+    let bundle = Bundle::new(sandbox, "sleep 1000")?;
+    let socket = sandbox.path("files/pidfd");
+    let listener = UnixListener::bind(&socket)?;
+    rustix::net::listen(&listener, 0)?;
+    let full = UnixStream::connect(&socket)?;
+    let mut command = bundle.command(&["create", "--pidfd-socket", &socket.display().to_string(), "one"]);
+    let file = || fs::File::options().append(true).create(true).open(sandbox.path("files/output"));
+    let mut create = command.stdin(Stdio::null()).stdout(file()?).stderr(file()?).spawn()?;
+    let pid = host::until("the container is known", sandbox.seconds(10), || {
+        Ok(bundle.state("one").ok().and_then(|state| state["pid"].as_i64()).filter(|pid| *pid > 0))
+    })?;
+    let pid = rustix::process::Pid::from_raw(pid.try_into()?).context("a pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    drop(full);
+    let (_full, _connection) = (listener.accept()?, listener.accept()?);
+    ensure!(create.wait()?.success(), "{}", bundle.output());
+    bundle.wait_for("one", "stopped")
 }
 
 /// In the words that are looked for by those who had runc before.
