@@ -118,8 +118,7 @@ pub fn ask(socket: &Path, limit: Duration, line: &str, content: &str) -> Result<
 }
 
 fn ask_raw(socket: &Path, limit: Duration, line: &str, content: &str) -> Result<(String, String)> {
-    let kind = if content.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    let mut stream = send(socket, limit, line, &format!("Connection: close\r\n{kind}"), content)?;
+    let mut stream = send(socket, limit, line, "Connection: close\r\n", content)?;
     let mut bytes = vec![];
     stream.read_to_end(&mut bytes).context("read the answer")?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -132,7 +131,10 @@ fn send(socket: &Path, limit: Duration, line: &str, headers: &str, content: &str
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
     let length = if content.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", content.len()) };
-    write!(stream, "{line} HTTP/1.1\r\nHost: d\r\n{headers}{length}\r\n")?;
+    // What says nothing of its content has a document.
+    let said = content.is_empty() || headers.to_ascii_lowercase().contains("content-type:");
+    let kind = if said { "" } else { "Content-Type: application/json\r\n" };
+    write!(stream, "{line} HTTP/1.1\r\nHost: d\r\n{headers}{kind}{length}\r\n")?;
     // A server that refuses what is too long does not read it to its end.
     drop(stream.write_all(content.as_bytes()));
     Ok(stream)

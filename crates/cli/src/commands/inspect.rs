@@ -170,7 +170,7 @@ mod tests {
                 "{{json .HostConfig.Binds}} {{json .HostConfig.Tmpfs}}",
                 "[\"/a:/b:ro,z\"] {\"/t\":\"size=64,mode=1777\"}",
             ),
-            ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false tmpfs:/t:true "),
+            ("{{range .Mounts}}{{.Type}}:{{.Destination}}:{{.RW}} {{end}}", "bind:/b:false "),
             ("{{index .Config.Labels \"a\"}}{{.Config.Image}}", "1redis:7"),
             ("{{json .Config.Entrypoint}}", "[\"docker-entrypoint.sh\"]"),
             ("{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy.Name}}", "bridge no"),

@@ -59,7 +59,11 @@ fn bodies_of_all_lengths(sandbox: &Sandbox) -> Result<()> {
         let path = "POST /containers/create";
         let mut plain = server.send(path, "Connection: close\r\n", &document)?;
         same!(status(&read_head(&mut plain)?)?, wanted, "{length} bytes");
-        let mut chunked = server.send(path, "Connection: close\r\nTransfer-Encoding: chunked\r\n", "")?;
+        let mut chunked = server.send(
+            path,
+            "Connection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+            "",
+        )?;
         for part in document.as_bytes().chunks(100_000) {
             // It may have heard enough.
             let _unheard = write!(chunked, "{:x}\r\n", part.len()).and_then(|()| chunked.write_all(part));

@@ -78,6 +78,7 @@ pub const NEVER: &[(&str, &str)] = &[
     ("ImageConfig.WorkingDir", "left out where there is nothing to say, as by Docker"),
     ("ImageInspect.Author", "left out where there is nothing to say, as by Docker"),
     ("ImageInspect.Comment", "left out where there is nothing to say, as by Docker"),
+    ("ImageInspect.Descriptor", "of Docker's store with containerd"),
     ("ImageInspect.Identity", "of Docker's store with containerd"),
     ("ImageInspect.Manifests", "of Docker's store with containerd"),
     ("ImageInspect.Metadata.*", "left out where there is nothing to say, as by Docker"),
