@@ -21,12 +21,26 @@ use rules::{Contents, TABLE};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 pub(crate) use rules::ARRIVED;
 pub use watch::Watch;
 
-/// How often a change is tried again when somebody else changed rules between our reading and our writing.
-const ATTEMPTS: usize = 16;
+/// How often a change is tried again at the least when somebody else changed rules between our reading and our writing.
+const ATTEMPTS: u32 = 16;
+/// And for how long: on a busy machine those who change little may come first many times in a row.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The attempts of one change, later ones with a pause before them.
+fn attempts() -> impl Iterator<Item = ()> {
+    let began = Instant::now();
+    (0_u32..).map_while(move |number| {
+        if number >= 4 {
+            std::thread::sleep(Duration::from_micros(200) * number.min(20));
+        }
+        (number < ATTEMPTS || began.elapsed() < PATIENCE).then_some(())
+    })
+}
 
 /// So many elements are asked for one by one; for more, what the whole set has is read, however much is others'.
 const FEW: usize = 32;
@@ -95,7 +109,7 @@ fn ensure(ruleset: &Ruleset, gate: Option<u32>) -> Result<Ensured, Error> {
     let gates = gate_tables(gate);
     let mut socket = nft::open()?;
     let (mut remains, mut may_add) = (false, true);
-    for _ in 0..ATTEMPTS {
+    for () in attempts() {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
         let (mut is_same, mut new) = (true, None);
         for (family, contents) in
@@ -211,7 +225,7 @@ pub fn publish(publication: &Publication) -> Result<(), Error> {
 pub fn unpublish(publication: &Publication) -> Result<(), Error> {
     let sets = rules::published(std::slice::from_ref(publication))?;
     let mut socket = nft::open()?;
-    for _ in 0..ATTEMPTS {
+    for () in attempts() {
         let generation = nft::generation(&mut socket).map_err(refused("NFT_MSG_GETGEN"))?;
         let mut keys = HashSet::new();
         for (set, elements) in &sets {
