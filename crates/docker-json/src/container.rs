@@ -506,8 +506,7 @@ fn host_config(settings: &Settings) -> HostConfig {
         cpu_realtime_period: limits.cpu_realtime_period.unwrap_or(0),
         cpu_realtime_runtime: limits.cpu_realtime_runtime.unwrap_or(0),
         oom_kill_disable: limits.oom_kill_disable.then_some(true),
-        // One that was taken away is zero.
-        pids_limit: limits.pids.map(|limit| limit.max(0)),
+        pids_limit: limits.pids.map(|taken| taken.max(0)),
         ulimits: settings.ulimits.iter().map(ulimit).collect(),
         init: settings.init.then_some(true),
         of_windows: OfWindows::default(),
