@@ -190,7 +190,7 @@ pub(crate) fn rename(database: &mut Database, id: &str, name: &str) -> Result<()
             .optional()
             .sql("look up a container's name")?;
         if taken.as_deref() == Some(id) {
-            let text = "Renaming a container with the same name as its current name";
+            let text = format!("Renaming a container with the same name as its current name: {name}");
             return Err(Error::new(Kind::InvalidArgument, text));
         }
         if let Some(owner) = taken {
