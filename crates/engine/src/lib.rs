@@ -49,6 +49,7 @@ mod info;
 mod lower;
 mod names;
 pub mod networks;
+mod plain_path;
 mod plan;
 mod quota;
 pub mod registries;
@@ -96,6 +97,7 @@ pub use networks::{
     Cidr, ConnectOptions, Driver, Endpoint, Member, Network, NetworkOptions, NetworkRequest, NetworkSettings, Place,
     PoolRequest, Subnet,
 };
+pub use plain_path::plain_path;
 pub use registry::{Configured as ConfiguredRegistries, Proxies};
 pub use restart::Booted;
 pub use runtimes::Runtime;

@@ -119,7 +119,14 @@ fn bind(text: &str, driver: &str) -> Result<Mount, Failure> {
     }
     let source = if source.starts_with('/') {
         let below = Below::default();
-        MountSource::Bind { path: clean(source), create: true, propagation, recursive: true, below, id_map }
+        MountSource::Bind {
+            path: engine::plain_path(source),
+            create: true,
+            propagation,
+            recursive: true,
+            below,
+            id_map,
+        }
     } else if propagation.is_some() {
         return Err(Failure::bad(format!("invalid mode: {options}")));
     } else {
@@ -132,19 +139,6 @@ fn bind(text: &str, driver: &str) -> Result<Mount, Failure> {
         })
     };
     Ok(Mount { source, target: target.to_owned(), read_only, relabel })
-}
-
-/// A path of the host without `.`, `..` and double slashes; taken literally, as Docker does, links and all.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn one(asked: &Asked) -> Result<Mount, Failure> {
@@ -211,7 +205,7 @@ fn bind_source(
     // What is read-only is so with everything below it, or the container does not start.
     let below = if writable { Below::Writable } else { Below::ReadOnly };
     let create = on(|options| options.create_mountpoint);
-    let path = clean(source);
+    let path = engine::plain_path(source);
     if !create && std::fs::symlink_metadata(&path).is_err() {
         return Err(invalid(&format!("bind source path does not exist: {path}")));
     }

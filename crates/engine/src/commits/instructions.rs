@@ -190,15 +190,7 @@ fn volume(config: &mut ContainerConfig, text: &str) -> Result<()> {
 
 fn working_directory(config: &mut ContainerConfig, path: &str) {
     let whole = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", config.working_dir) };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    config.working_dir = format!("/{}", parts.join("/"));
+    config.working_dir = crate::plain_path::plain_path(&whole);
 }
 
 fn healthcheck(text: &str) -> Result<Healthcheck> {

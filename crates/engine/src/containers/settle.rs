@@ -4,6 +4,7 @@ use super::options::{Limits, MountSource, NetworkMode, Options, PublishedPort};
 use super::record::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::images::ImageDefaults;
+use crate::plain_path::plain_path;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -264,23 +265,10 @@ fn working_directory(options: &Options, image: &ImageDefaults) -> Result<String>
             Err(invalid(format!("the working directory {directory:?} is invalid: it must be an absolute path")))
         }
         // Docker takes a relative one of the image from the root.
-        _ if !directory.is_empty() && !directory.starts_with('/') => Ok(plain(&format!("/{directory}"))),
+        _ if !directory.is_empty() && !directory.starts_with('/') => Ok(plain_path(&format!("/{directory}"))),
         _ if directory.is_empty() => Ok(directory),
-        _ => Ok(plain(&directory)),
+        _ => Ok(plain_path(&directory)),
     }
-}
-
-/// An absolute path without `.`, `..`, double slashes and a slash at its end, by its text alone.
-fn plain(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// Docker's grammar: `TYPE MAJOR:MINOR ACCESS`, such as `c 1:3 rw` or `b *:* m`.
