@@ -76,6 +76,13 @@ impl OnTerminal {
     }
 }
 
+/// A client that has pipes in place of a terminal.
+fn attach_by_pipes(fixture: &Fixture) -> Child {
+    let mut command = Command::new(fixture::example("attach"));
+    command.arg(&fixture.plan.run_directory);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// A container with a terminal.
 fn with_terminal(script: &str) -> (Fixture, Child) {
     let mut fixture = Fixture::new(&["sh", "-c", script]);
@@ -165,13 +172,7 @@ fn pipes_carry_megabytes_both_ways() {
     (fixture.plan.stdin_open, fixture.plan.stdin_once) = (true, true);
     let (control, _monitor) = fixture.spawn();
     control.started().unwrap();
-    let mut child = Command::new(fixture::example("attach"))
-        .arg(&fixture.plan.run_directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = attach_by_pipes(&fixture);
     let input: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
     let mut stdin = child.stdin.take().unwrap();
     let copy = input.clone();
@@ -190,12 +191,7 @@ fn a_client_that_fell_behind_shows_everything_without_more_output() {
     fixture.plan.stdin_open = true;
     let (control, _monitor) = fixture.spawn();
     control.started().unwrap();
-    let mut child = Command::new(fixture::example("attach"))
-        .arg(&fixture.plan.run_directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = attach_by_pipes(&fixture);
     let client = Pid::from_child(&child);
     // It is joined when its input arrives; it takes no output then.
     while log_text(&fixture.plan.log.path, "stdout").is_empty() {

@@ -25,31 +25,29 @@ pub(super) struct Place {
     archived: Vec<u8>,
 }
 
-fn missing(path: &str, container: &str, why: &str) -> Error {
-    Error::new(Kind::NotFound, format!("Could not find the file {path} in container {container}{why}"))
-}
-
 impl Place {
     /// Finds a path of a container. All but the last name may be links; with a slash or `/.` at its end, that too.
     pub(super) fn find(view: &View, container: &str, path: &str) -> Result<Place> {
-        if path.is_empty() {
-            return Err(Error::new(Kind::InvalidArgument, "path cannot be empty"));
-        }
-        Place::open(view.root(), path).map_err(|errno| match errno {
-            Errno::NOENT => missing(path, container, ""),
-            Errno::NOTDIR => missing(path, container, ": not a directory"),
-            errno => Error::caused(Kind::Internal, format!("cannot look at {path} in container {container}"), errno),
-        })
+        Place::find_as(view, container, path, path)
     }
 
     /// Finds what a path leads to when a link at its end is followed.
     pub(super) fn find_directory(view: &View, container: &str, path: &str) -> Result<Place> {
-        Place::find(view, container, &format!("{}/", path.trim_end_matches('/'))).map_err(|error| match error.kind() {
-            Kind::NotFound if error.to_string().ends_with("not a directory") => {
-                missing(path, container, ": not a directory")
-            }
-            Kind::NotFound => missing(path, container, ""),
-            _ => error,
+        Place::find_as(view, container, &format!("{}/", path.trim_end_matches('/')), path)
+    }
+
+    /// Finds a path that errors tell as `shown`.
+    fn find_as(view: &View, container: &str, path: &str, shown: &str) -> Result<Place> {
+        let missing = |why: &str| {
+            Error::new(Kind::NotFound, format!("Could not find the file {shown} in container {container}{why}"))
+        };
+        if path.is_empty() {
+            return Err(Error::new(Kind::InvalidArgument, "path cannot be empty"));
+        }
+        Place::open(view.root(), path).map_err(|errno| match errno {
+            Errno::NOENT => missing(""),
+            Errno::NOTDIR => missing(": not a directory"),
+            errno => Error::caused(Kind::Internal, format!("cannot look at {path} in container {container}"), errno),
         })
     }
 
