@@ -105,6 +105,18 @@ impl Directory {
         }
     }
 
+    /// The text of `file`, which has at most `longest` bytes; of something that is no regular file, without waiting for it.
+    pub(crate) fn read_small(&self, file: &str, longest: usize) -> Result<String, FailedCall> {
+        let fd = self.open_file(file, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let fail = |errno| FailedCall::new(format!("read(<{}>)", self.path.join(file).display()), errno);
+        let mut text = read_until(&fd, longest.saturating_add(1)).map_err(fail)?;
+        if text.len() > longest {
+            return Err(fail(Errno::FBIG));
+        }
+        text.shrink_to_fit();
+        Ok(text)
+    }
+
     /// The names of the directories in this one.
     pub(crate) fn children(&self) -> Result<Vec<String>, FailedCall> {
         let failed = |errno| FailedCall::new(format!("getdents64(<{}>)", self.path.display()), errno);
@@ -137,10 +149,16 @@ impl AsFd for Directory {
 
 /// Reads until the end.
 pub(crate) fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
+    read_until(fd, usize::MAX)
+}
+
+/// Reads until the end, or until there are `enough` bytes or some more.
+fn read_until(fd: &OwnedFd, enough: usize) -> Result<String, Errno> {
     let mut bytes = Vec::new();
     let mut buffer = [0u8; 4096];
     loop {
         match rustix::io::read(fd, &mut buffer) {
+            _ if bytes.len() >= enough => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(Errno::INTR) => {}

@@ -8,6 +8,7 @@ use oci::runtime::{ContainerState, LinuxCapabilities, LinuxNamespaceType, Spec};
 use runtime::{Door, Plan, PlanOptions, Stdio};
 use rustix::process::Pid;
 
+use crate::class;
 use crate::console::Sockets;
 use crate::error::{Error, OnFile, Result};
 use crate::foreground::{self, Foreground};
@@ -156,6 +157,7 @@ pub(crate) fn begin(store: &Store, id: &str, options: &CreateOptions, detached: 
     let spec = read(options)?;
     let plan = runtime::plan(&spec, &plan_options(id, options))?;
     options.sockets.check(plan.process.terminal.is_some(), detached)?;
+    class::check(&plan)?;
     let rootfs = match &plan.root.source {
         runtime::RootSource::Directory { path } => path.clone(),
         runtime::RootSource::Overlay { .. } => PathBuf::new(),
@@ -201,7 +203,7 @@ pub(crate) fn warn_of_capabilities(sets: &LinuxCapabilities, progress: &Progress
 /// Makes the cgroups and writes down where they are.
 pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<Option<Made>> {
     let manner = Manner { systemd: options.systemd_cgroup, rootless: options.rootless };
-    let made = groups::make(&container.record.spec, &container.record.id, manner)?;
+    let made = groups::make(&container.record.spec, &container.record.id, manner, &options.progress)?;
     if let Some(Made { group, scope, .. }) = &made {
         plan.cgroup = groups::directories(group);
         container.record.cgroup = Some(group.describe().clone());
@@ -216,6 +218,7 @@ pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &
 
 fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<runtime::Left> {
     let mut made = make_groups(container, plan, options)?;
+    let class = class::make(container, plan)?;
     let say = &options.progress;
     say.say(|| format!("nsexec container setup: new namespaces {:?}", plan.namespaces.new));
     if let Some(filter) = &plan.process.filter {
@@ -225,7 +228,11 @@ fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> 
     let door = Door::make(container.directory(), DOOR)?;
     let usher = groups::usher(&container.record);
     let usher = usher.as_ref().map(|usher| usher as runtime::Usher<'_>);
-    let created = runtime::create_behind(plan, Stdio::Inherit, &door, usher, |new| Ok(lend_devices(plan, new)?))?;
+    let outside = |new: &runtime::NewContainer<'_>| {
+        class::assign(class.as_ref(), new.pid)?;
+        Ok(lend_devices(plan, new)?)
+    };
+    let created = runtime::create_behind(plan, Stdio::Inherit, &door, usher, outside)?;
     drop(door);
     if let Some(made) = &mut made {
         made.settle()?;
@@ -283,7 +290,7 @@ fn note_process(record: &mut Record, pid: Pid) -> Result<()> {
 
 /// The error that is reported is the first one; what cannot be undone stays for `delete --force`.
 pub(crate) fn undo(container: &Container) {
-    if groups::remove(&container.record).is_err() {
+    if groups::remove(&container.record).and_then(|()| class::remove(&container.record, true)).is_err() {
         return;
     }
     if let Some(hooks) = &container.record.spec.hooks {

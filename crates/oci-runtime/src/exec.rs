@@ -15,7 +15,7 @@ use crate::process::Inherited;
 use crate::progress::Progress;
 use crate::record::Status;
 use crate::store::{self, Container, Store};
-use crate::{groups, start};
+use crate::{class, groups, start};
 
 /// A process to start; what is not said is as for the container's first one.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +107,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     if let Some((while_joining, _)) = &plan.process.affinity {
         options.progress.say(|| format!("nsexec container setup: affinity: {}", cpu_mask(while_joining)));
     }
+    class::enter(&container.record)?;
     let usher = groups::usher(&container.record);
     let usher = usher.as_ref().map(|usher| usher as runtime::Usher<'_>);
     let started = runtime::exec_led(&plan, std::os::fd::AsFd::as_fd(&target), pid, stdio, usher)?;

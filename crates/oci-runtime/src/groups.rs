@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::error::{Error, OnFile, Result};
+use crate::progress::Progress;
 use crate::record::Record;
 
 /// How cgroups are made.
@@ -50,7 +51,7 @@ impl Made {
 }
 
 /// Makes the cgroup and sets its limits; `None` where an ordinary user can have none and asked for no limit.
-pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>> {
+pub(crate) fn make(spec: &Spec, id: &str, manner: Manner, progress: &Progress) -> Result<Option<Made>> {
     let linux = spec.linux.clone().unwrap_or_default();
     let mut resources = linux.resources.unwrap_or_default();
     if manner.rootless {
@@ -76,7 +77,10 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
             pids.limit = pids.limit.map(|limit| if limit > 0 { limit.saturating_add(BESIDES) } else { limit });
         }
         let limited = made.group.apply(&resources).map_err(Error::from);
-        match limited.and_then(|_unenforced| delegate(&made.group, spec)) {
+        match limited.and_then(|unenforced| {
+            warn(&unenforced, progress);
+            delegate(&made.group, spec)
+        }) {
             Ok(()) => Ok(made),
             Err(error) => {
                 // The error that is reported is the first one.
@@ -104,6 +108,14 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
         }
         Err(Error::Cgroup(error)) if manner.rootless && !limits(&resources) && is_forbidden(&error) => Ok(None),
         other => other.map(Some),
+    }
+}
+
+/// A limit that the machine does not have, and without which the others hold, is no reason to refuse a container; but its
+/// caller should hear of it.
+pub(crate) fn warn(unenforced: &[cgroup::Unenforced], progress: &Progress) {
+    for cgroup::Unenforced { limit, reason } in unenforced {
+        progress.warn(&format!("linux.resources.{limit} is not enforced: {reason}"));
     }
 }
 

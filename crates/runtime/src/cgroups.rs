@@ -48,7 +48,7 @@ fn unified_tree(plan: &Plan, attributes: Attributes, own: Option<&Path>) -> kern
     let of_its_own = plan.namespaces.is_new(LinuxNamespaceType::Cgroup);
     // Mounted in the machine's own namespace, the file system would take the options of this mount for the whole machine
     // (Linux: apply_cgroup_root_flags): nsdelegate and memory_recursiveprot would be gone.
-    if of_its_own || (is_cgroup2() && !in_the_machines_namespace()?) {
+    if of_its_own || (is_cgroup2(TREE) && !in_the_machines_namespace()?) {
         let context = FileSystem::open("cgroup2")?;
         context.set("source", "cgroup")?;
         match context.mount(attributes) {
@@ -57,7 +57,7 @@ fn unified_tree(plan: &Plan, attributes: Attributes, own: Option<&Path>) -> kern
             other => return other.map(Some),
         }
     }
-    let whole = Some(Path::new(TREE)).filter(|_| !of_its_own && is_cgroup2());
+    let whole = Some(Path::new(TREE)).filter(|_| !of_its_own && is_cgroup2(TREE));
     let Some(path) = whole.or(own) else { return Ok(None) };
     // With what is mounted below: in a user namespace it cannot be had without (mount_namespaces(7)).
     let tree = copy(path, true)?;
@@ -65,12 +65,27 @@ fn unified_tree(plan: &Plan, attributes: Attributes, own: Option<&Path>) -> kern
     Ok(Some(tree))
 }
 
+/// In place of a new mount of the type `cgroup2` that would take its options for the whole machine: the caller's, copied. None
+/// where a new one changes nothing.
+pub(crate) fn instead_of_cgroup2(plan: &Plan, mount: &MountPlan) -> kernel::Result<Option<OwnedFd>> {
+    if plan.namespaces.is_new(LinuxNamespaceType::Cgroup) || !in_the_machines_namespace()? {
+        return Ok(None);
+    }
+    let Some(place) = [TREE, BESIDE_V1].into_iter().find(|place| is_cgroup2(place)) else { return Ok(None) };
+    let tree = copy(Path::new(place), true)?;
+    let attributes = Attributes::from_bits_retain(mount.attributes.set);
+    change(tree.as_fd(), &Change { set: attributes, recursive: true, ..Change::default() })?;
+    Ok(Some(tree))
+}
+
 /// Where v2 is mounted alone.
 const TREE: &str = "/sys/fs/cgroup";
+/// Where systemd has it beside v1.
+const BESIDE_V1: &str = "/sys/fs/cgroup/unified";
 
-fn is_cgroup2() -> bool {
+fn is_cgroup2(place: &str) -> bool {
     #[allow(clippy::unnecessary_cast, reason = "the type differs between architectures")]
-    rustix::fs::statfs(TREE).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs(place).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC)
 }
 
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;

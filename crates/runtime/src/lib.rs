@@ -41,8 +41,8 @@ pub use error::{BoxError, Error, Result};
 pub use exec::{ExecPlan, exec, exec_led};
 pub use hooks::run_hooks;
 pub use lower::{
-    HAS_INTEL_RDT, HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan,
-    plan_memory_policy, plan_personality, plan_process,
+    HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan, plan_memory_policy,
+    plan_personality, plan_process,
 };
 pub use mount_options::mount_option_names;
 pub use plan::*;

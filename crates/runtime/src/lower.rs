@@ -1,5 +1,6 @@
 //! Lowering: from a specification to a plan, without touching the kernel.
 
+mod class;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -14,8 +15,6 @@ use crate::plan::{
 
 pub use process::{compile_filter, filter_architectures, plan_memory_policy, plan_personality, plan_process};
 
-/// Whether `linux.intelRdt` is executed.
-pub const HAS_INTEL_RDT: bool = false;
 /// Whether `linux.netDevices` is executed.
 pub const HAS_NET_DEVICES: bool = true;
 
@@ -77,7 +76,6 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let Some(process) = &spec.process else { return wrong("process", "is missing") };
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    refuse_unsupported(linux)?;
     let namespaces = namespaces(linux)?;
     if options.no_pivot && has(&namespaces, LinuxNamespaceType::User) {
         // It stays mounted below the root, and as long as one whole procfs is there the kernel lets the namespace's root
@@ -114,6 +112,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         readonly_paths: absolute_all("linux.readonlyPaths", &from_the_root(&linux.readonly_paths))?,
         sysctl: sysctl(linux, &namespaces)?,
         net_devices: net_devices(linux, &namespaces)?,
+        class: class::class(linux.intel_rdt.as_ref(), &options.id)?,
         hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
         keyring: options.new_keyring.then(|| format!("_ses.{}", options.id)),
@@ -121,14 +120,6 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         namespaces,
         process,
     })
-}
-
-/// What would be ignored silently is refused instead.
-fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    if linux.intel_rdt.is_some() {
-        return wrong("linux.intelRdt", "is not supported yet");
-    }
-    Ok(())
 }
 
 fn net_devices(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, PlanError> {

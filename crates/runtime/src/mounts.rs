@@ -204,7 +204,10 @@ pub(crate) fn make_all(
                     target(root, mount, kind).map_err(|error| not_ordinary(mount, kind, error))?;
                 let tree = match prepared.tree(index) {
                     Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
-                    None => file_system(mount, kind, source, options, inherited).during(step)?,
+                    None => match machines_own(plan, mount, kind, options)? {
+                        Some(tree) => tree,
+                        None => file_system(mount, kind, source, options, inherited).during(step)?,
+                    },
                 };
                 if let Some(label) = label {
                     set_label(tree.as_fd(), label).during(step)?;
@@ -254,6 +257,26 @@ pub(crate) fn make_all(
         }
     }
     Ok(made)
+}
+
+/// What is mounted in place of a new file system whose options would be the whole machine's.
+fn machines_own(
+    plan: &Plan,
+    mount: &MountPlan,
+    kind: &str,
+    options: &[(String, Option<String>)],
+) -> Result<Option<OwnedFd>> {
+    if kind != "cgroup2" {
+        return Ok(None);
+    }
+    let tree = cgroups::instead_of_cgroup2(plan, mount).during(|| name(mount))?;
+    match options.first().filter(|_| tree.is_some()) {
+        Some((option, _)) => Err(Error::Refused(format!(
+            "{}: without a cgroup namespace of the container's own, the option {option} would be the whole machine's",
+            name(mount)
+        ))),
+        None => Ok(tree),
+    }
 }
 
 /// A detached copy of what a bind mount of a running container is to show.
