@@ -2,11 +2,12 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci::runtime::{ContainerState, LinuxCapabilities, LinuxNamespaceType, Spec};
 use runtime::{Door, Plan, PlanOptions, Stdio};
 use rustix::process::Pid;
+use serde::de::DeserializeOwned;
 
 use crate::class;
 use crate::console::Sockets;
@@ -18,7 +19,7 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::store::{self, Container, DOOR, Store};
 
-/// A `config.json` that is longer is an accident or an attack.
+/// A `config.json`, or a process, that is longer is an accident or an attack.
 const LONGEST: u64 = 16 << 20;
 
 /// How a container is made.
@@ -40,6 +41,8 @@ pub struct CreateOptions {
     pub inherited: Inherited,
     /// Have systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// Make no cgroup; the container is in the caller's.
+    pub without_cgroup: bool,
     /// Made by somebody without rights over the machine, who may have no cgroup.
     pub rootless: bool,
     /// Who is told of the steps.
@@ -81,24 +84,29 @@ fn plan_options(id: &str, options: &CreateOptions) -> PlanOptions {
 
 fn read(options: &CreateOptions) -> Result<Spec> {
     let path = options.config.clone().unwrap_or_else(|| options.bundle.join("config.json"));
-    let file = match std::fs::File::open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    let mut spec: Spec = match document(&path) {
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::refused(format!("JSON specification file {} not found", path.display())));
         }
-        other => other.on("read", &path)?,
+        other => other?,
     };
-    let mut text = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut text).on("read", &path)?;
-    if text.len() as u64 > LONGEST {
-        return Err(Error::refused(format!("{} is longer than {} MiB", path.display(), LONGEST >> 20)));
-    }
-    let mut spec: Spec = oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", &path)?;
     check_version(&spec.oci_version)?;
     let listening = options.inherited.listening;
     if let (Some(process), true) = (&mut spec.process, listening > 0) {
         process.env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
     }
     Ok(spec)
+}
+
+/// A file of the caller's, of which no more is read than there should be.
+pub(crate) fn document<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let file = std::fs::File::open(path).on("read", path)?;
+    let mut text = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut text).on("read", path)?;
+    if text.len() as u64 > LONGEST {
+        return Err(Error::refused(format!("{} is longer than {} MiB", path.display(), LONGEST >> 20)));
+    }
+    oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", path)
 }
 
 /// Later minor versions only add (spec.md); another major one may mean anything.
@@ -202,7 +210,7 @@ pub(crate) fn warn_of_capabilities(sets: &LinuxCapabilities, progress: &Progress
 
 /// Makes the cgroups and writes down where they are.
 pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<Option<Made>> {
-    let manner = Manner { systemd: options.systemd_cgroup, rootless: options.rootless };
+    let manner = Manner { systemd: options.systemd_cgroup, none: options.without_cgroup, rootless: options.rootless };
     let made = groups::make(&container.record.spec, &container.record.id, manner, &options.progress)?;
     if let Some(Made { group, scope, .. }) = &made {
         plan.cgroup = groups::directories(group);

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 
 use crate::console::Sockets;
 use crate::create::Interaction;
-use crate::error::{Error, OnFile, Result};
+use crate::error::{Error, Result};
 use crate::foreground::{self, Foreground};
 use crate::process::Inherited;
 use crate::progress::Progress;
@@ -125,10 +125,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
 
 fn process(container: &Container, options: &ExecOptions) -> Result<Process> {
     let mut process = match &options.process {
-        Some(path) => {
-            let text = std::fs::read(path).on("read", path)?;
-            oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", path)?
-        }
+        Some(path) => crate::create::document(path)?,
         None => own_process(container, options)?,
     };
     let listening = options.inherited.listening;

@@ -21,6 +21,8 @@ use crate::record::Record;
 pub(crate) struct Manner {
     /// By systemd (`--systemd-cgroup`).
     pub systemd: bool,
+    /// Not at all.
+    pub none: bool,
     /// By somebody who may have no right to.
     pub rootless: bool,
 }
@@ -54,6 +56,12 @@ impl Made {
 pub(crate) fn make(spec: &Spec, id: &str, manner: Manner, progress: &Progress) -> Result<Option<Made>> {
     let linux = spec.linux.clone().unwrap_or_default();
     let mut resources = linux.resources.unwrap_or_default();
+    if manner.none {
+        if limits(&resources) {
+            progress.warn("linux.resources is not enforced: the container was to have no cgroup");
+        }
+        return Ok(None);
+    }
     if manner.rootless {
         // bpf(2) and devices.allow are root's alone, and whoever has no right to these can make no device either.
         resources.devices.clear();
