@@ -51,7 +51,9 @@ pub fn features() -> Features {
             "netDevices": {"enabled": runtime::HAS_NET_DEVICES},
         },
         "annotations": {
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
         },
+        // Those of a config.json by which something is done; the first is the beginning of many.
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "org.criu.config"],
     })
 }

@@ -5,7 +5,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use oci::runtime::{Linux, LinuxDevice, LinuxIDMapping, LinuxNamespaceType, Mount, Spec};
+use oci::runtime::{Hooks, Linux, LinuxDevice, LinuxIDMapping, LinuxNamespaceType, Mount, Spec};
 
 use crate::mount_options::{self, Sorted};
 use crate::plan::{
@@ -77,6 +77,8 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = namespaces(linux)?;
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    check_hooks(&hooks)?;
     if options.no_pivot && has(&namespaces, LinuxNamespaceType::User) {
         // It stays mounted below the root, and as long as one whole procfs is there the kernel lets the namespace's root
         // mount another.
@@ -116,10 +118,28 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
         keyring: options.new_keyring.then(|| format!("_ses.{}", options.id)),
-        hooks: spec.hooks.clone().unwrap_or_default(),
+        hooks,
         namespaces,
         process,
     })
+}
+
+/// config.md, "POSIX-platform Hooks".
+fn check_hooks(hooks: &Hooks) -> Result<(), PlanError> {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, list) in kinds {
+        if let Some(index) = list.iter().position(|hook| hook.timeout.is_some_and(|seconds| seconds <= 0)) {
+            return wrong(format!("hooks.{kind}[{index}].timeout"), "must be greater than zero");
+        }
+    }
+    Ok(())
 }
 
 fn net_devices(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, PlanError> {
@@ -408,6 +428,12 @@ fn lower_device(device: &LinuxDevice) -> Result<DevicePlan, PlanError> {
     };
     if !device.path.starts_with('/') {
         return wrong("linux.devices", format!("path {:?} is not absolute", device.path));
+    }
+    if device.uid == Some(u32::MAX) || device.gid == Some(u32::MAX) {
+        return wrong(
+            "linux.devices",
+            format!("{:?} cannot belong to {}, which is nobody's number", device.path, u32::MAX),
+        );
     }
     let number = |value: Option<i64>| match value {
         None if kind == DeviceKind::Pipe => Ok(0),

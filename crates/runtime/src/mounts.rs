@@ -202,10 +202,14 @@ pub(crate) fn make_all(
             Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
                 let (target, inherited) =
                     target(root, mount, kind).map_err(|error| not_ordinary(mount, kind, error))?;
+                let mut late = None;
                 let tree = match prepared.tree(index) {
                     Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
                     None => match machines_own(plan, mount, kind, options)? {
-                        Some(tree) => tree,
+                        Some(own) => {
+                            late = own.late;
+                            own.tree
+                        }
                         None => file_system(mount, kind, source, options, inherited).during(step)?,
                     },
                 };
@@ -216,6 +220,9 @@ pub(crate) fn make_all(
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
                 }
                 mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
+                if let Some(error) = late {
+                    cgroups::change_late(tree.as_fd(), mount, error).during(step)?;
+                }
                 propagate(tree.as_fd(), mount, isolated).during(step)?;
                 if is_sealed_late(mount, kind) {
                     made.sealed_late.push(
@@ -247,11 +254,12 @@ pub(crate) fn make_all(
                         copied.as_fd()
                     }
                 };
-                if prepared.tree(index).is_some() {
-                    leave_peers(tree, mount).during(step)?;
+                let prepared = prepared.tree(index).is_some();
+                let left = !prepared || leave_peers(tree, mount).during(step)?;
+                bind(root, mount, (tree, confined(plan) && prepared), isolated)?;
+                if !left {
+                    change_propagation(tree, kernel::mount::Propagation::Private, true).during(step)?;
                 }
-                let foreign = confined(plan) && prepared.tree(index).is_some();
-                bind(root, mount, (tree, foreign), isolated)?;
             }
             Mounted::Cgroup => cgroups::mount(plan, mount, root).during(step)?,
         }
@@ -265,7 +273,7 @@ fn machines_own(
     mount: &MountPlan,
     kind: &str,
     options: &[(String, Option<String>)],
-) -> Result<Option<OwnedFd>> {
+) -> Result<Option<cgroups::Copied>> {
     if kind != "cgroup2" {
         return Ok(None);
     }
@@ -540,11 +548,16 @@ fn propagate(tree: BorrowedFd<'_>, mount: &MountPlan, isolated: bool) -> kernel:
 }
 
 /// What the maker prepared is a copy from its own mount namespace, and still a peer of what it was copied from: what is mounted
-/// below it would appear on the host.
-fn leave_peers(tree: BorrowedFd<'_>, mount: &MountPlan) -> kernel::Result<()> {
-    match mount.propagation {
-        Some(wanted) if matches!(wanted.how, PropagationKind::Shared | PropagationKind::Slave) => Ok(()),
-        _ => change_propagation(tree, kernel::mount::Propagation::Private, true),
+/// below it would appear on the host. False where the kernel (before 5.12) can do so only with a mount that is attached, before
+/// anything is mounted below.
+fn leave_peers(tree: BorrowedFd<'_>, mount: &MountPlan) -> kernel::Result<bool> {
+    if mount.propagation.is_some_and(|wanted| matches!(wanted.how, PropagationKind::Shared | PropagationKind::Slave)) {
+        return Ok(true);
+    }
+    let private = Some(kernel::mount::Propagation::Private);
+    match mount::change(tree, &Change { propagation: private, recursive: true, ..Change::default() }) {
+        Err(error) if error.errno() == Errno::NOSYS => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

@@ -578,12 +578,14 @@ fn documents(sandbox: &Sandbox) -> Result<()> {
     bundle.oci(&["spec"])?.fails(1, &["exists"])?;
     let features: Value = serde_json::from_str(&bundle.oci(&["features"])?.success()?)?;
     same!(features["ociVersionMin"], "1.0.0");
+    same!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
     for (list, word) in [
         (&features["linux"]["namespaces"], "time"),
         (&features["linux"]["capabilities"], "CAP_CHECKPOINT_RESTORE"),
         (&features["linux"]["seccomp"]["actions"], "SCMP_ACT_NOTIFY"),
         (&features["mountOptions"], "rro"),
         (&features["hooks"], "startContainer"),
+        (&features["potentiallyUnsafeConfigAnnotations"], "org.systemd.property."),
     ] {
         ensure!(list.as_array().is_some_and(|list| list.iter().any(|each| each == word)), "no {word}: {list}");
     }
