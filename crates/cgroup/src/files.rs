@@ -38,6 +38,32 @@ impl Directory {
         }
     }
 
+    /// Opens the directory `name` below a mount point, as [`Directory::child`] of it.
+    pub(crate) fn below(mount_point: &Path, name: &str) -> Result<Directory, FailedCall> {
+        let path = mount_point.join(name);
+        match rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Directory { fd, path }),
+            Err(errno) => Err(FailedCall::new(format!("openat({path:?}, O_DIRECTORY|O_NOFOLLOW)"), errno)),
+        }
+    }
+
+    /// Makes the directory `name` below a mount point, whose own directory need not be open for it.
+    pub(crate) fn make_below(mount_point: &Path, name: &str) -> Result<(), FailedCall> {
+        let path = mount_point.join(name);
+        rustix::fs::mkdirat(CWD, &path, Mode::from_raw_mode(0o755))
+            .map_err(|errno| FailedCall::new(format!("mkdirat({path:?}, 0755)"), errno))
+    }
+
+    /// Removes the directory `name` below a mount point. `false`: somebody is in it, or something.
+    pub(crate) fn remove_below(mount_point: &Path, name: &str) -> Result<bool, FailedCall> {
+        let path = mount_point.join(name);
+        match rustix::fs::unlinkat(CWD, &path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+            Err(errno) => Err(FailedCall::new(format!("unlinkat({path:?}, AT_REMOVEDIR)"), errno)),
+        }
+    }
+
     /// Makes the directory `name` in this one.
     pub(crate) fn make(&self, name: &str) -> Result<(), FailedCall> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))

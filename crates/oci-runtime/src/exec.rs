@@ -94,6 +94,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
         cgroup: place(&container, pid, &options.cgroups)?,
         no_other_cgroup: !options.cgroups.is_empty(),
         keyring: container.record.keyring.then(|| format!("_ses.{id}")),
+        own_namespaces: container.own_namespaces(),
         in_foreign_mounts: !container.has_own(LinuxNamespaceType::Mount),
     };
     if !interaction.detached && !interaction.no_subreaper {

@@ -340,7 +340,9 @@ pub(crate) fn usher(record: &Record) -> Option<impl Fn(Pid, &Path) -> Result<(),
 
 /// Ends what is left in the groups, removes them, and tells systemd.
 pub(crate) fn remove(record: &Record) -> Result<()> {
-    if let Some(mut group) = open(record)? {
+    // An error is one that the other way has more to say of.
+    let gone = record.cgroup.as_ref().is_none_or(|description| Cgroup::remove_empty(description).unwrap_or(false));
+    if !gone && let Some(mut group) = open(record)? {
         if group.processes().is_ok_and(|processes| !processes.is_empty()) {
             group.kill()?;
         }

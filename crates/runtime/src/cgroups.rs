@@ -5,9 +5,9 @@ use std::path::Path;
 
 use kernel::beneath;
 use kernel::error::Error as SystemCall;
-use kernel::mount::{Attributes, Change, FileSystem, attach, change, remount};
+use kernel::mount::{Attributes, Change, FileSystem, attach, attach_at, change, remount};
 use oci::runtime::LinuxNamespaceType;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::mounts::copy;
@@ -121,17 +121,16 @@ fn in_the_machines_namespace() -> kernel::Result<bool> {
 fn legacy_controller(directory: BorrowedFd<'_>, name: &str, path: &Path, attributes: Attributes) -> kernel::Result<()> {
     let fail = |call: &'static str| move |errno| SystemCall::new(format!("{call}(<cgroup>, {name:?})"), errno);
     rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)).map_err(fail("mkdirat"))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(fail("openat"))?;
     let tree = copy(path, false)?;
+    // By name, in a directory that nobody else has been in.
     match change(tree.as_fd(), &Change { set: attributes, ..Change::default() }) {
         Err(error) if error.errno() == Errno::NOSYS => {
-            attach(tree.as_fd(), target.as_fd())?;
+            attach_at(tree.as_fd(), directory, name)?;
             remount(tree.as_fd(), attributes)?;
         }
         other => {
             other?;
-            attach(tree.as_fd(), target.as_fd())?;
+            attach_at(tree.as_fd(), directory, name)?;
         }
     }
     for controller in name.split(',').filter(|each| *each != name) {

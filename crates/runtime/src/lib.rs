@@ -35,7 +35,7 @@ pub mod users;
 mod usher;
 
 pub use checkpoint::{CheckpointOptions, checkpoint, criu_program};
-pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_behind, run};
+pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_for_command, run};
 pub use door::{Door, Knock, knock, nobody_waits};
 pub use error::{BoxError, Error, Result};
 pub use exec::{ExecPlan, exec, exec_led};

@@ -202,16 +202,11 @@ pub(crate) fn make_all(
             Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
                 let (target, inherited) =
                     target(root, mount, kind).map_err(|error| not_ordinary(mount, kind, error))?;
-                let mut late = None;
-                let tree = match prepared.tree(index) {
-                    Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
-                    None => match machines_own(plan, mount, kind, options)? {
-                        Some(own) => {
-                            late = own.late;
-                            own.tree
-                        }
-                        None => file_system(mount, kind, source, options, inherited).during(step)?,
-                    },
+                let own = machines_own(plan, mount, kind, options)?;
+                let (tree, late) = match (prepared.tree(index), own) {
+                    (Some(tree), _) => (tree.try_clone_to_owned().map_err(duplicated).during(step)?, None),
+                    (None, Some(own)) => (own.tree, own.late),
+                    (None, None) => (file_system(mount, kind, source, options, inherited).during(step)?, None),
                 };
                 if let Some(label) = label {
                     set_label(tree.as_fd(), label).during(step)?;
@@ -220,9 +215,7 @@ pub(crate) fn make_all(
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
                 }
                 mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
-                if let Some(error) = late {
-                    cgroups::change_late(tree.as_fd(), mount, error).during(step)?;
-                }
+                late.map_or(Ok(()), |error| cgroups::change_late(tree.as_fd(), mount, error)).during(step)?;
                 propagate(tree.as_fd(), mount, isolated).during(step)?;
                 if is_sealed_late(mount, kind) {
                     made.sealed_late.push(

@@ -15,11 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
+use kernel::entry::SEALED;
 use kernel::exe;
 use oci_runtime::{Error, Result, Store};
-
-/// Set for the second run of this program, from a file that nobody can write to.
-const SEALED: &str = "_DHOW_OCI_SEALED";
 
 /// Flags before the verb.
 #[derive(Args, Clone, Debug)]

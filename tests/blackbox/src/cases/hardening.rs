@@ -92,6 +92,12 @@ fn cve_2019_5736_the_program_cannot_be_written(sandbox: &Sandbox) -> Result<()> 
     if host::is_root() {
         ensure!(exe.as_ref().is_ok_and(|exe| exe != &program), "the waiting process runs the host's file: {exe:?}");
         ensure!(fs::File::options().write(true).open(format!("/proc/{pid}/exe")).is_err(), "it can be opened to write");
+        // Not only because it runs at this moment (ETXTBSY), which will end.
+        let mount = rustix::fs::statvfs(format!("/proc/{pid}/exe"))?;
+        ensure!(
+            mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+            "it is seen through a mount to write through"
+        );
     } else {
         ensure!(exe.is_err(), "a process that waits can be looked into: {exe:?}");
     }
