@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cgroup::systemd::{self, Bus, Scope, Value};
-use cgroup::{Cgroup, Hierarchy, Version};
+use cgroup::{Cgroup, Hierarchy, Mount, Version};
 use kernel::clone::Clone as Cloning;
 use oci::runtime::{LinuxDeviceCgroup, LinuxNamespaceType, LinuxPids, LinuxResources, Spec};
 use runtime::{BoxError, CgroupPlan};
@@ -246,9 +246,19 @@ pub(crate) fn one_process(mut resources: LinuxResources) -> LinuxResources {
 }
 
 /// Whether anything but devices was asked for.
-fn limits(resources: &LinuxResources) -> bool {
-    let rest = LinuxResources { devices: Vec::new(), ..resources.clone() };
-    rest != LinuxResources::default()
+pub(crate) fn limits(resources: &LinuxResources) -> bool {
+    let LinuxResources { devices: _, memory, cpu, pids, block_io, hugepage_limits, network, rdma, unified } = resources;
+    is_there(memory)
+        || is_there(cpu)
+        || is_there(pids)
+        || is_there(block_io)
+        || is_there(network)
+        || !(hugepage_limits.is_empty() && rdma.is_empty() && unified.is_empty())
+}
+
+/// Not if it has nothing in it.
+fn is_there<T: Default + PartialEq>(part: &Option<T>) -> bool {
+    part.as_ref().is_some_and(|part| *part != T::default())
 }
 
 fn is_forbidden(error: &cgroup::Error) -> bool {
@@ -262,13 +272,25 @@ pub(crate) fn directories(group: &Cgroup) -> CgroupPlan {
     for (mount, path) in group.directories() {
         match mount.version {
             Version::V2 => plan.unified = Some(path),
-            Version::V1 => {
-                let name = mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned());
-                plan.legacy.push((name.unwrap_or_default(), path));
-            }
+            Version::V1 => plan.legacy.push((name_of(mount), path)),
         }
     }
     plan
+}
+
+/// The directories of a container without groups: it is where its maker is, which it can see if it is told to.
+pub(crate) fn around() -> CgroupPlan {
+    // What cannot be found is not shown.
+    let Ok(hierarchy) = Hierarchy::detect().and_then(|hierarchy| hierarchy.around_caller()) else {
+        return CgroupPlan::default();
+    };
+    let legacy = hierarchy.mounts().iter().filter(|mount| mount.version == Version::V1);
+    let around = legacy.map(|mount| (name_of(mount), mount.mount_point.join(&mount.above))).collect();
+    CgroupPlan { around, ..CgroupPlan::default() }
+}
+
+fn name_of(mount: &Mount) -> String {
+    mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The directories by controller, as runc notes them.
@@ -305,7 +327,11 @@ pub(crate) fn open_to_enter(record: &Record) -> Result<Option<Cgroup>> {
 
 /// As [`open`], for a verb that needs them.
 pub(crate) fn need(record: &Record) -> Result<Cgroup> {
-    open(record)?.ok_or_else(|| Error::refused("the container has no cgroup"))
+    open(record)?.ok_or_else(none)
+}
+
+pub(crate) fn none() -> Error {
+    Error::refused("the container has no cgroup")
 }
 
 /// Who puts a process into an ordinary user's scope, if the kernel does not let us.

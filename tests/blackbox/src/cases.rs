@@ -59,6 +59,7 @@ mod oci_groups;
 mod oci_habits;
 mod oci_suites;
 mod oci_systemd;
+mod oci_ungrouped;
 mod old_kernels;
 mod ports;
 mod quotas;
@@ -144,6 +145,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci_habits::CASES,
         oci_suites::CASES,
         oci_systemd::CASES,
+        oci_ungrouped::CASES,
         hardening::CASES,
         hostile::CASES,
         old_kernels::CASES,
