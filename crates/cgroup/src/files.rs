@@ -38,6 +38,32 @@ impl Directory {
         }
     }
 
+    /// Opens the directory `name` below a mount point, as [`Directory::child`] of it.
+    pub(crate) fn below(mount_point: &Path, name: &str) -> Result<Directory, FailedCall> {
+        let path = mount_point.join(name);
+        match rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Directory { fd, path }),
+            Err(errno) => Err(FailedCall::new(format!("openat({path:?}, O_DIRECTORY|O_NOFOLLOW)"), errno)),
+        }
+    }
+
+    /// Makes the directory `name` below a mount point, whose own directory need not be open for it.
+    pub(crate) fn make_below(mount_point: &Path, name: &str) -> Result<(), FailedCall> {
+        let path = mount_point.join(name);
+        rustix::fs::mkdirat(CWD, &path, Mode::from_raw_mode(0o755))
+            .map_err(|errno| FailedCall::new(format!("mkdirat({path:?}, 0755)"), errno))
+    }
+
+    /// Removes the directory `name` below a mount point. `false`: somebody is in it, or something.
+    pub(crate) fn remove_below(mount_point: &Path, name: &str) -> Result<bool, FailedCall> {
+        let path = mount_point.join(name);
+        match rustix::fs::unlinkat(CWD, &path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+            Err(errno) => Err(FailedCall::new(format!("unlinkat({path:?}, AT_REMOVEDIR)"), errno)),
+        }
+    }
+
     /// Makes the directory `name` in this one.
     pub(crate) fn make(&self, name: &str) -> Result<(), FailedCall> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
@@ -105,6 +131,18 @@ impl Directory {
         }
     }
 
+    /// The text of `file`, which has at most `longest` bytes; of something that is no regular file, without waiting for it.
+    pub(crate) fn read_small(&self, file: &str, longest: usize) -> Result<String, FailedCall> {
+        let fd = self.open_file(file, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let fail = |errno| FailedCall::new(format!("read(<{}>)", self.path.join(file).display()), errno);
+        let mut text = read_until(&fd, longest.saturating_add(1)).map_err(fail)?;
+        if text.len() > longest {
+            return Err(fail(Errno::FBIG));
+        }
+        text.shrink_to_fit();
+        Ok(text)
+    }
+
     /// The names of the directories in this one.
     pub(crate) fn children(&self) -> Result<Vec<String>, FailedCall> {
         let failed = |errno| FailedCall::new(format!("getdents64(<{}>)", self.path.display()), errno);
@@ -137,10 +175,16 @@ impl AsFd for Directory {
 
 /// Reads until the end.
 pub(crate) fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
+    read_until(fd, usize::MAX)
+}
+
+/// Reads until the end, or until there are `enough` bytes or some more.
+fn read_until(fd: &OwnedFd, enough: usize) -> Result<String, Errno> {
     let mut bytes = Vec::new();
     let mut buffer = [0u8; 4096];
     loop {
         match rustix::io::read(fd, &mut buffer) {
+            _ if bytes.len() >= enough => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(Errno::INTR) => {}

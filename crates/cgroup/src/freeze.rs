@@ -3,7 +3,7 @@
 use crate::controller::Controller;
 use crate::error::{Error, FailedCall, Result};
 use crate::files::Directory;
-use crate::group::Cgroup;
+use crate::group::{Cgroup, Description};
 use crate::hierarchy::Version;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -75,11 +75,30 @@ impl Cgroup {
     /// # Errors
     /// A failed read.
     pub fn frozen(&self) -> Result<bool> {
-        if let Some(directory) = self.v2_with("cgroup.freeze")? {
-            return Ok(event(&directory.read("cgroup.events")?, "frozen") == Some(1));
+        if let Some(frozen) = self.frozen_in_v2()? {
+            return Ok(frozen);
         }
         let Some(at) = self.joined_freezer() else { return Ok(false) };
         Ok(self.joined[at].directory.read("freezer.state")?.trim() != "THAWED")
+    }
+
+    /// The same of groups that are not open: only what says it is opened.
+    ///
+    /// # Errors
+    /// As [`Cgroup::open`], and [`Cgroup::frozen`].
+    pub fn is_frozen(description: &Description) -> Result<bool> {
+        let v2 = Cgroup::open_in(description, |tree| tree.version == Version::V2)?;
+        if let Some(frozen) = v2.frozen_in_v2()? {
+            return Ok(frozen);
+        }
+        Cgroup::open_in(description, |tree| tree.controllers.contains(&Controller::Freezer))?.frozen()
+    }
+
+    /// `None` where v2 freezes nothing: the word came with the file `cgroup.freeze`, in Linux 5.2.
+    fn frozen_in_v2(&self) -> Result<Option<bool>> {
+        let Some(v2) = self.v2() else { return Ok(None) };
+        let events = v2.directory.read_if_there("cgroup.events")?;
+        Ok(events.and_then(|text| event(&text, "frozen")).map(|number| number == 1))
     }
 
     /// Ends all processes with SIGKILL, those of child groups included, frozen or not. They have got the signal when

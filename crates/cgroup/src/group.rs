@@ -139,12 +139,17 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Path`] for a description that was tampered with, or a failed open other than `ENOENT`.
     pub fn open(description: &Description) -> Result<Cgroup> {
+        Cgroup::open_in(description, |_| true)
+    }
+
+    /// Those in some of the trees.
+    pub(crate) fn open_in(description: &Description, wanted: impl Fn(&Mount) -> bool) -> Result<Cgroup> {
         path::components(&description.path)?;
         let mut joined = Vec::new();
-        for (mount, tree) in description.mounts.iter().enumerate() {
+        for (mount, tree) in description.mounts.iter().enumerate().filter(|(_, tree)| wanted(tree)) {
             let relative = description.within(mount);
             path::components(&relative)?;
-            match Directory::open(&tree.mount_point).and_then(|root| root.child(&relative)) {
+            match Directory::below(&tree.mount_point, &relative) {
                 Ok(directory) => {
                     joined.push(Joined { version: tree.version, mount, directory, empty: false, unsure: true })
                 }
@@ -275,19 +280,18 @@ impl Cgroup {
     /// Makes the directory in one tree.
     fn make(&mut self, mount: usize) -> Result<()> {
         let tree = &self.description.mounts[mount];
-        let root = Directory::open(&tree.mount_point)?;
         let whole = self.description.within(mount);
         let whole = whole.as_str();
         let inherits = tree.version == Version::V1 && tree.controllers.contains(&Controller::Cpuset);
         let hands_down = tree.version == Version::V2 && tree.controllers.iter().any(|one| ENABLED.contains(one));
         let mut unsure = false;
-        let directory = match (!inherits && !hands_down).then(|| root.make(whole)) {
+        let directory = match (!inherits && !hands_down).then(|| Directory::make_below(&tree.mount_point, whole)) {
             // The parent is there, as it is after the first container.
-            Some(Ok(())) => root.child(whole)?,
+            Some(Ok(())) => Directory::below(&tree.mount_point, whole)?,
             Some(Err(failed)) if !matches!(failed.errno(), Errno::NOENT | Errno::EXIST) => return Err(failed.into()),
             _ => {
                 let (above, name) = whole.rsplit_once('/').unwrap_or(("", whole));
-                let parent = parents(root, above, tree)?;
+                let parent = parents(Directory::open(&tree.mount_point)?, above, tree)?;
                 if hands_down {
                     unsure = !enable_usual(&parent, &self.description, mount)?;
                 }
@@ -331,6 +335,26 @@ impl Cgroup {
             self.joined[at].empty = false;
         }
         Ok(())
+    }
+
+    /// Removes the groups of a description where nothing is in them, neither a process nor a group: the usual end, for which none has to
+    /// be opened. `false` if something is; then all trees may still have theirs but those after it.
+    ///
+    /// # Errors
+    /// [`Error::Path`] for a description that was tampered with, or a failed call.
+    pub fn remove_empty(description: &Description) -> Result<bool> {
+        path::components(&description.path)?;
+        let trees = || description.mounts.iter().enumerate();
+        let v1 = trees().filter(|(_, tree)| tree.version == Version::V1);
+        // v2 last: as long as it is there, its processes are found.
+        for (mount, tree) in v1.chain(trees().filter(|(_, tree)| tree.version == Version::V2)) {
+            let relative = description.within(mount);
+            path::components(&relative)?;
+            if !Directory::remove_below(&tree.mount_point, &relative)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the groups with all child groups. Processes that are dying are waited for, at most ten seconds: one that was

@@ -250,7 +250,7 @@ fn from_mount_table(table: &str) -> Vec<Mount> {
 }
 
 /// Undoes the octal escapes of spaces and the like.
-fn unescape(text: &str) -> PathBuf {
+pub(crate) fn unescape(text: &str) -> PathBuf {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

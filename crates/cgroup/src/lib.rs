@@ -24,6 +24,7 @@ mod hierarchy;
 mod live;
 mod oom;
 mod path;
+pub mod resctrl;
 mod stats;
 pub mod systemd;
 mod table;

@@ -102,6 +102,7 @@ impl Engine {
             cgroup: runtime::CgroupPlan::default(),
             keyring: Some(format!("_ses.{}", container.id)),
             no_other_cgroup: false,
+            own_namespaces: Vec::new(),
             in_foreign_mounts: false,
         })
     }

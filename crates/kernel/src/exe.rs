@@ -170,7 +170,7 @@ impl Strings {
 /// Read once, since asking for each takes a call each. Handlers need no look: execve(2) resets them.
 #[must_use]
 pub fn ignored_signals() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let text = crate::small_file::read("/proc/self/status").unwrap_or_default();
     let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX)
 }
@@ -215,6 +215,8 @@ mod tests {
     fn the_sealed_program_cannot_be_opened_for_writing() {
         let SealedProgram { file: sealed, .. } = sealed_self().unwrap();
         assert!(matches!(reopened_for_writing(&sealed), Err(Errno::ROFS | Errno::TXTBSY)));
+        let read_only = rustix::fs::fstatvfs(&sealed).unwrap().f_flag.contains(StatVfsMountFlags::RDONLY);
+        assert!(read_only || rustix::fs::fcntl_get_seals(&sealed).is_ok() || unwritable());
         assert!(!fcntl_getfl(&sealed).unwrap().intersects(OFlags::WRONLY | OFlags::RDWR));
         let copy = copy_in_memory().unwrap();
         let writable = reopened_for_writing(&copy).unwrap();

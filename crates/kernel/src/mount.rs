@@ -242,12 +242,23 @@ pub fn change(mount: BorrowedFd<'_>, change: &Change<'_>) -> Result<()> {
     ))
 }
 
-/// Makes the flags of an *attached* mount exactly `attributes` (mount(2) `MS_REMOUNT|MS_BIND`).
+/// Makes the flags of an *attached* mount exactly `attributes` (mount(2) `MS_REMOUNT|MS_BIND`); access times are noted as before
+/// unless these say how.
 ///
 /// For kernels before 5.12, which have no mount_setattr(2): not recursive, and through the descriptor's link in
 /// `/proc/self/fd`, so the caller's `/proc` must be trusted.
 pub fn remount(mount: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
-    let mut flags = MountFlags::BIND;
+    remount_with(mount, attributes, MountFlags::empty())
+}
+
+/// The same, and attributes that say nothing of access times mean relatime, as for mount_setattr(2).
+pub fn remount_exactly(mount: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
+    let chosen = attributes.intersects(Attributes::MOUNT_ATTR_NOATIME | Attributes::MOUNT_ATTR_STRICTATIME);
+    remount_with(mount, attributes, if chosen { MountFlags::empty() } else { MountFlags::RELATIME })
+}
+
+fn remount_with(mount: BorrowedFd<'_>, attributes: Attributes, times: MountFlags) -> Result<()> {
+    let mut flags = MountFlags::BIND | times;
     for (attribute, flag) in [
         (Attributes::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
         (Attributes::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),

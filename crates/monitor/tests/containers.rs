@@ -107,6 +107,7 @@ fn exec(fixture: &Fixture, id: &str, arguments: &[&str]) -> Exec {
         cgroup: Default::default(),
         keyring: None,
         no_other_cgroup: false,
+        own_namespaces: Vec::new(),
         in_foreign_mounts: false,
     };
     Exec {

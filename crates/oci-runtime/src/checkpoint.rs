@@ -5,6 +5,7 @@ use std::path::Path;
 use oci::runtime::LinuxNamespaceType;
 use runtime::{CheckpointOptions, NewContainer, Plan, PlanOptions, Stdio};
 
+use crate::class;
 use crate::create::{self, CreateOptions, Interaction};
 use crate::error::{Error, Result};
 use crate::foreground::{self, Foreground};
@@ -94,12 +95,16 @@ fn fill(
     files: &CheckpointOptions,
 ) -> Result<runtime::Started> {
     let made = create::make_groups(container, plan, options)?;
+    let class = class::make(container, plan)?;
     let stdio = if plan.process.terminal.is_some() { Stdio::Terminal } else { Stdio::Inherit };
     let scratch = container.directory().join("criu");
     // A namespace that the container joins has had its devices since they were first moved there.
     let joins = plan.namespaces.join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::Network);
-    let lend = |new: &NewContainer<'_>| if joins { Ok(()) } else { Ok(create::lend_devices(plan, new)?) };
-    let started = runtime::restore(plan, stdio, &scratch, files, lend)?;
+    let outside = |new: &NewContainer<'_>| {
+        class::assign(class.as_ref(), new.pid)?;
+        if joins { Ok(()) } else { Ok(create::lend_devices(plan, new)?) }
+    };
+    let started = runtime::restore(plan, stdio, &scratch, files, outside)?;
     let settled = made.map_or(Ok(()), |mut made| made.settle());
     let announced = create::announce(container, options, started.pid, started.terminal.as_ref(), &started.pidfd);
     if let Err(error) = announced.and(settled) {

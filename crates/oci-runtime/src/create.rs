@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci::runtime::{ContainerState, LinuxCapabilities, LinuxNamespaceType, Spec};
 use runtime::{Door, Plan, PlanOptions, Stdio};
 use rustix::process::Pid;
+use serde::de::DeserializeOwned;
 
+use crate::class;
 use crate::console::Sockets;
 use crate::error::{Error, OnFile, Result};
 use crate::foreground::{self, Foreground};
@@ -17,8 +19,10 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::store::{self, Container, DOOR, Store};
 
-/// A `config.json` that is longer is an accident or an attack.
+/// A `config.json`, or a process, that is longer is an accident or an attack.
 const LONGEST: u64 = 16 << 20;
+/// Of most: read in one piece.
+const USUAL: usize = 16 << 10;
 
 /// How a container is made.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,8 @@ pub struct CreateOptions {
     pub inherited: Inherited,
     /// Have systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// Make no cgroup; the container is in the caller's.
+    pub without_cgroup: bool,
     /// Made by somebody without rights over the machine, who may have no cgroup.
     pub rootless: bool,
     /// Who is told of the steps.
@@ -80,24 +86,29 @@ fn plan_options(id: &str, options: &CreateOptions) -> PlanOptions {
 
 fn read(options: &CreateOptions) -> Result<Spec> {
     let path = options.config.clone().unwrap_or_else(|| options.bundle.join("config.json"));
-    let file = match std::fs::File::open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    let mut spec: Spec = match document(&path) {
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::refused(format!("JSON specification file {} not found", path.display())));
         }
-        other => other.on("read", &path)?,
+        other => other?,
     };
-    let mut text = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut text).on("read", &path)?;
-    if text.len() as u64 > LONGEST {
-        return Err(Error::refused(format!("{} is longer than {} MiB", path.display(), LONGEST >> 20)));
-    }
-    let mut spec: Spec = oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", &path)?;
     check_version(&spec.oci_version)?;
     let listening = options.inherited.listening;
     if let (Some(process), true) = (&mut spec.process, listening > 0) {
         process.env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
     }
     Ok(spec)
+}
+
+/// A file of the caller's, of which no more is read than there should be.
+pub(crate) fn document<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let file = std::fs::File::open(path).on("read", path)?;
+    let mut text = Vec::with_capacity(USUAL);
+    file.take(LONGEST + 1).read_to_end(&mut text).on("read", path)?;
+    if text.len() as u64 > LONGEST {
+        return Err(Error::refused(format!("{} is longer than {} MiB", path.display(), LONGEST >> 20)));
+    }
+    oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", path)
 }
 
 /// Later minor versions only add (spec.md); another major one may mean anything.
@@ -114,7 +125,7 @@ fn check_version(version: &str) -> Result<()> {
 /// # Errors
 /// Nothing is left of the container then.
 pub fn create(store: &Store, id: &str, options: &CreateOptions) -> Result<()> {
-    make(store, id, options, true).map(drop)
+    make(store, id, options, (true, false)).map(drop)
 }
 
 /// Makes a container and starts it. With [`Interaction::detached`] gives 0 when its program runs, else its exit status, 128
@@ -127,8 +138,8 @@ pub fn run(store: &Store, id: &str, options: &CreateOptions, interaction: Intera
         kernel::prctl::set_child_subreaper()?;
     }
     let signals = if interaction.detached { None } else { Some(foreground::block_signals()?) };
-    let left = make(store, id, options, interaction.detached)?;
-    if let Err(error) = crate::start::start_with(store, id, &options.progress) {
+    let (left, started) = make(store, id, options, (interaction.detached, true))?;
+    if !started && let Err(error) = crate::start::start_with(store, id, &options.progress) {
         drop(crate::delete(store, id, true));
         return Err(error);
     }
@@ -141,13 +152,26 @@ pub fn run(store: &Store, id: &str, options: &CreateOptions, interaction: Intera
     status
 }
 
-fn make(store: &Store, id: &str, options: &CreateOptions, detached: bool) -> Result<runtime::Left> {
+/// Says whether the container was started, too, as is wanted (`starts`) and mostly done.
+fn make(
+    store: &Store,
+    id: &str,
+    options: &CreateOptions,
+    (detached, starts): (bool, bool),
+) -> Result<(runtime::Left, bool)> {
     let (mut container, mut plan) = begin(store, id, options, detached)?;
-    let outcome = fill(&mut container, &mut plan, options);
+    let at_once = starts && !can_be_seen_waiting(&container);
+    let outcome = fill(&mut container, &mut plan, options, at_once);
     if outcome.is_err() {
         undo(&container);
     }
-    outcome
+    outcome.map(|left| (left, at_once))
+}
+
+/// Whether somebody looks at the container between its creation and its start, who would miss the state in which it waits: hooks,
+/// and whoever its filter asks. Without them `run` has no need of the door, and a container starts a twentieth sooner.
+fn can_be_seen_waiting(container: &Container) -> bool {
+    container.record.spec.hooks.is_some() || crate::start::asks(container)
 }
 
 /// A container that has a directory and nothing else yet, and its plan.
@@ -156,6 +180,7 @@ pub(crate) fn begin(store: &Store, id: &str, options: &CreateOptions, detached: 
     let spec = read(options)?;
     let plan = runtime::plan(&spec, &plan_options(id, options))?;
     options.sockets.check(plan.process.terminal.is_some(), detached)?;
+    class::check(&plan)?;
     let rootfs = match &plan.root.source {
         runtime::RootSource::Directory { path } => path.clone(),
         runtime::RootSource::Overlay { .. } => PathBuf::new(),
@@ -200,8 +225,8 @@ pub(crate) fn warn_of_capabilities(sets: &LinuxCapabilities, progress: &Progress
 
 /// Makes the cgroups and writes down where they are.
 pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<Option<Made>> {
-    let manner = Manner { systemd: options.systemd_cgroup, rootless: options.rootless };
-    let made = groups::make(&container.record.spec, &container.record.id, manner)?;
+    let manner = Manner { systemd: options.systemd_cgroup, none: options.without_cgroup, rootless: options.rootless };
+    let made = groups::make(&container.record.spec, &container.record.id, manner, &options.progress)?;
     plan.cgroup = made.as_ref().map_or_else(groups::around, |made| groups::directories(&made.group));
     if let Some(Made { group, scope, .. }) = &made {
         container.record.cgroup = Some(group.describe().clone());
@@ -214,18 +239,23 @@ pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &
     Ok(made)
 }
 
-fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<runtime::Left> {
+fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions, at_once: bool) -> Result<runtime::Left> {
     let mut made = make_groups(container, plan, options)?;
+    let class = class::make(container, plan)?;
     let say = &options.progress;
     say.say(|| format!("nsexec container setup: new namespaces {:?}", plan.namespaces.new));
     if let Some(filter) = &plan.process.filter {
         // Without SECCOMP_FILTER_FLAG_TSYNC, as runc counts them.
         say.say(|| format!("seccomp filter flags: {}", filter.flags & !1));
     }
-    let door = Door::make(container.directory(), DOOR)?;
+    let door = if at_once { None } else { Some(Door::make(container.directory(), DOOR)?) };
     let usher = groups::usher(&container.record);
     let usher = usher.as_ref().map(|usher| usher as runtime::Usher<'_>);
-    let created = runtime::create_behind(plan, Stdio::Inherit, &door, usher, |new| Ok(lend_devices(plan, new)?))?;
+    let outside = |new: &runtime::NewContainer<'_>| {
+        class::assign(class.as_ref(), new.pid)?;
+        Ok(lend_devices(plan, new)?)
+    };
+    let created = runtime::create_for_command(plan, Stdio::Inherit, door.as_ref(), usher, outside)?;
     drop(door);
     if let Some(made) = &mut made {
         made.settle()?;
@@ -235,7 +265,12 @@ fn fill(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> 
         format!("child process in init(): {} has assembled its root file system and waits", pid.as_raw_nonzero())
     });
     announce(container, options, pid, created.terminal.as_ref(), created.pidfd())?;
-    Ok(created.leave()?)
+    if !at_once {
+        return Ok(created.leave()?);
+    }
+    let runtime::Started { pid, pidfd, terminal } = created.start()?;
+    say.say(|| "init: closing the pipe to signal completion: the program runs".to_owned());
+    Ok(runtime::Left { pid, pidfd, terminal })
 }
 
 /// Moves the host's network devices into the namespace that is new, or to the one that the container joins.
@@ -283,7 +318,7 @@ fn note_process(record: &mut Record, pid: Pid) -> Result<()> {
 
 /// The error that is reported is the first one; what cannot be undone stays for `delete --force`.
 pub(crate) fn undo(container: &Container) {
-    if groups::remove(&container.record).is_err() {
+    if groups::remove(&container.record).and_then(|()| class::remove(&container.record, true)).is_err() {
         return;
     }
     if let Some(hooks) = &container.record.spec.hooks {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use oci::runtime::{ContainerState, LinuxNamespaceType};
 use rustix::process::Signal;
 
+use crate::class;
 use crate::error::{Error, Result};
 use crate::groups;
 use crate::kin::Kin;
@@ -33,6 +34,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
         }
     }
     groups::remove(&container.record)?;
+    class::remove(&container.record, false)?;
     container.forget()?;
     if let Some(hooks) = &container.record.spec.hooks {
         // The container is gone; a hook that fails is told and changes nothing (runtime.md, "Lifecycle").

@@ -32,6 +32,9 @@ pub enum Error {
     /// Its limits.
     #[error("the container's cgroup")]
     Cgroup(#[from] cgroup::Error),
+    /// Its class of service.
+    #[error("linux.intelRdt")]
+    Class(#[from] cgroup::resctrl::Error),
     /// A network device.
     #[error("linux.netDevices")]
     Network(#[from] network::Error),

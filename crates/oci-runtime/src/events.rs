@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
+use crate::class;
 use crate::error::{Error, Result};
 use crate::groups;
 use crate::record::Status;
@@ -65,7 +66,7 @@ pub fn usage(store: &Store, id: &str) -> Result<Usage> {
             "ioServicedRecursive": by_device(|device| [("read", device.reads), ("write", device.writes)]),
         },
         "hugetlb": {},
-        "intel_rdt": {},
+        "intel_rdt": class::figures(&container.record)?,
         "network_interfaces": null,
     }))
 }

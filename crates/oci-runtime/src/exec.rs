@@ -9,13 +9,13 @@ use rustix::process::Pid;
 
 use crate::console::Sockets;
 use crate::create::Interaction;
-use crate::error::{Error, OnFile, Result};
+use crate::error::{Error, Result};
 use crate::foreground::{self, Foreground};
 use crate::process::Inherited;
 use crate::progress::Progress;
 use crate::record::Status;
 use crate::store::{self, Container, Store};
-use crate::{groups, start};
+use crate::{class, groups, start};
 
 /// A process to start; what is not said is as for the container's first one.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +94,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
         cgroup: place(&container, pid, &options.cgroups)?,
         no_other_cgroup: !options.cgroups.is_empty(),
         keyring: container.record.keyring.then(|| format!("_ses.{id}")),
+        own_namespaces: container.own_namespaces(),
         in_foreign_mounts: !container.has_own(LinuxNamespaceType::Mount),
     };
     if !interaction.detached && !interaction.no_subreaper {
@@ -107,6 +108,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
     if let Some((while_joining, _)) = &plan.process.affinity {
         options.progress.say(|| format!("nsexec container setup: affinity: {}", cpu_mask(while_joining)));
     }
+    class::enter(&container.record)?;
     let usher = groups::usher(&container.record);
     let usher = usher.as_ref().map(|usher| usher as runtime::Usher<'_>);
     let started = runtime::exec_led(&plan, std::os::fd::AsFd::as_fd(&target), pid, stdio, usher)?;
@@ -124,10 +126,7 @@ pub fn exec(store: &Store, id: &str, options: &ExecOptions, interaction: Interac
 
 fn process(container: &Container, options: &ExecOptions) -> Result<Process> {
     let mut process = match &options.process {
-        Some(path) => {
-            let text = std::fs::read(path).on("read", path)?;
-            oci::any_case::from_slice(&text).map_err(std::io::Error::from).on("parse", path)?
-        }
+        Some(path) => crate::create::document(path)?,
         None => own_process(container, options)?,
     };
     let listening = options.inherited.listening;

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::error::{Error, OnFile, Result};
+use crate::progress::Progress;
 use crate::record::Record;
 
 /// How cgroups are made.
@@ -20,6 +21,8 @@ use crate::record::Record;
 pub(crate) struct Manner {
     /// By systemd (`--systemd-cgroup`).
     pub systemd: bool,
+    /// Not at all.
+    pub none: bool,
     /// By somebody who may have no right to.
     pub rootless: bool,
 }
@@ -50,9 +53,15 @@ impl Made {
 }
 
 /// Makes the cgroup and sets its limits; `None` where an ordinary user can have none and asked for no limit.
-pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>> {
+pub(crate) fn make(spec: &Spec, id: &str, manner: Manner, progress: &Progress) -> Result<Option<Made>> {
     let linux = spec.linux.clone().unwrap_or_default();
     let mut resources = linux.resources.unwrap_or_default();
+    if manner.none {
+        if limits(&resources) {
+            progress.warn("linux.resources is not enforced: the container was to have no cgroup");
+        }
+        return Ok(None);
+    }
     if manner.rootless {
         // bpf(2) and devices.allow are root's alone, and whoever has no right to these can make no device either.
         resources.devices.clear();
@@ -76,7 +85,10 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
             pids.limit = pids.limit.map(|limit| if limit > 0 { limit.saturating_add(BESIDES) } else { limit });
         }
         let limited = made.group.apply(&resources).map_err(Error::from);
-        match limited.and_then(|_unenforced| delegate(&made.group, spec)) {
+        match limited.and_then(|unenforced| {
+            warn(&unenforced, progress);
+            delegate(&made.group, spec)
+        }) {
             Ok(()) => Ok(made),
             Err(error) => {
                 // The error that is reported is the first one.
@@ -104,6 +116,14 @@ pub(crate) fn make(spec: &Spec, id: &str, manner: Manner) -> Result<Option<Made>
         }
         Err(Error::Cgroup(error)) if manner.rootless && !limits(&resources) && is_forbidden(&error) => Ok(None),
         other => other.map(Some),
+    }
+}
+
+/// A limit that the machine does not have, and without which the others hold, is no reason to refuse a container; but its
+/// caller should hear of it.
+pub(crate) fn warn(unenforced: &[cgroup::Unenforced], progress: &Progress) {
+    for cgroup::Unenforced { limit, reason } in unenforced {
+        progress.warn(&format!("linux.resources.{limit} is not enforced: {reason}"));
     }
 }
 
@@ -346,7 +366,9 @@ pub(crate) fn usher(record: &Record) -> Option<impl Fn(Pid, &Path) -> Result<(),
 
 /// Ends what is left in the groups, removes them, and tells systemd.
 pub(crate) fn remove(record: &Record) -> Result<()> {
-    if let Some(mut group) = open(record)? {
+    // An error is one that the other way has more to say of.
+    let gone = record.cgroup.as_ref().is_none_or(|description| Cgroup::remove_empty(description).unwrap_or(false));
+    if !gone && let Some(mut group) = open(record)? {
         if group.processes().is_ok_and(|processes| !processes.is_empty()) {
             group.kill()?;
         }

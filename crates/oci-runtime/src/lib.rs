@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod class;
 mod console;
 mod create;
 mod delete;
@@ -28,6 +29,7 @@ mod store;
 mod template;
 
 pub use checkpoint::{checkpoint, restore};
+pub use class::Schemas;
 pub use console::Sockets;
 pub use create::{CreateOptions, Interaction, create, plan, run};
 pub use delete::delete;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// State and time of birth, in clock ticks since the boot, of a process (proc_pid_stat(5)); `None` when it is gone.
 pub(crate) fn look(pid: Pid) -> Option<(char, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let text = kernel::small_file::read(&format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     // The second field is the name in brackets, and may have both spaces and brackets in it.
     let rest = text.rsplit_once(')')?.1;
     let mut fields = rest.split_ascii_whitespace();

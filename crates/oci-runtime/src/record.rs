@@ -40,6 +40,15 @@ pub struct Record {
     /// systemd's unit around that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<cgroup::systemd::Scope>,
+    /// Directory of its class of service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt_path: Option<PathBuf>,
+    /// Directory of its monitoring group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt_mon_path: Option<PathBuf>,
+    /// Both, and what of them was made for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<cgroup::resctrl::Description>,
     /// It has a session keyring of its own.
     pub keyring: bool,
     /// What it was made from.

@@ -3,6 +3,7 @@
 use oci::runtime::{Linux, LinuxResources};
 use serde_json::Value;
 
+use crate::class::{self, Schemas};
 use crate::error::{Error, Result};
 use crate::groups;
 use crate::progress::Progress;
@@ -33,15 +34,21 @@ pub fn resume(store: &Store, id: &str) -> Result<()> {
     }
 }
 
-/// Sets the limits that `changes` names, and leaves the others.
+/// Sets the limits that `changes` and `schemas` name, and leaves the others.
 ///
 /// # Errors
 /// [`Error::State`] for a container that has ended; a limit that the kernel refuses.
-pub fn update(store: &Store, id: &str, changes: &LinuxResources, progress: &Progress) -> Result<()> {
+pub fn update(
+    store: &Store,
+    id: &str,
+    (changes, schemas): (&LinuxResources, &Schemas),
+    progress: &Progress,
+) -> Result<()> {
     let mut container = store.hold(id)?;
     if container.status()? == Status::Stopped {
         return Err(Error::State("container not running".to_owned()));
     }
+    class::change(&mut container.record, schemas)?;
     let linux = container.record.spec.linux.get_or_insert_with(Linux::default);
     let present = linux.resources.get_or_insert_with(LinuxResources::default);
     let mut changes = groups::one_process(changes.clone());
@@ -89,7 +96,7 @@ pub fn update(store: &Store, id: &str, changes: &LinuxResources, progress: &Prog
         // First, as systemd then writes all that it knows of, in its own words.
         scope.set(&properties)?;
     }
-    group.apply(&changes)?;
+    groups::warn(&group.apply(&changes)?, progress);
     container.save()
 }
 

@@ -61,7 +61,7 @@ fn wait_for_the_end(container: &Container) {
     }
 }
 
-fn asks(container: &Container) -> bool {
+pub(crate) fn asks(container: &Container) -> bool {
     let linux = container.record.spec.linux.as_ref();
     let Some(profile) = linux.and_then(|linux| linux.seccomp.as_ref()) else { return false };
     profile.default_action == LinuxSeccompAction::Notify

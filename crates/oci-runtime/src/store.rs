@@ -38,7 +38,7 @@ pub struct Container {
 #[must_use]
 pub fn is_rootless() -> bool {
     let whole = |text: String| text.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-    !rustix::process::geteuid().is_root() || !std::fs::read_to_string("/proc/self/uid_map").is_ok_and(whole)
+    !rustix::process::geteuid().is_root() || !kernel::small_file::read("/proc/self/uid_map").is_ok_and(whole)
 }
 
 /// As runc has it: root of a user namespace still is the user who made that, as podman's is, unless `USER` says otherwise.
@@ -200,7 +200,7 @@ impl Container {
             return Ok(Status::Stopped);
         }
         let frozen = match &self.record.cgroup {
-            Some(description) => cgroup::Cgroup::open(description)?.frozen()?,
+            Some(description) => cgroup::Cgroup::is_frozen(description)?,
             None => false,
         };
         if frozen {
@@ -254,10 +254,13 @@ impl Container {
 
     /// Whether it was made with a new namespace of this kind.
     pub(crate) fn has_own(&self, kind: LinuxNamespaceType) -> bool {
-        let linux = self.record.spec.linux.as_ref();
-        linux.is_some_and(|linux| {
-            linux.namespaces.iter().any(|each| each.kind == kind && each.path.as_deref().unwrap_or_default().is_empty())
-        })
+        self.own_namespaces().contains(&kind)
+    }
+
+    /// The kinds of namespaces that were made for it.
+    pub(crate) fn own_namespaces(&self) -> Vec<LinuxNamespaceType> {
+        let all = self.record.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        all.filter(|each| each.path.as_deref().unwrap_or_default().is_empty()).map(|each| each.kind).collect()
     }
 }
 

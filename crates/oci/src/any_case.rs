@@ -37,7 +37,16 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
 /// The field that a key means.
 fn meant(key: &str, fields: &'static [&'static str]) -> Option<&'static str> {
     let exact = fields.iter().find(|field| **field == key);
-    exact.or_else(|| fields.iter().find(|field| field.eq_ignore_ascii_case(key))).copied()
+    exact.or_else(|| fields.iter().find(|field| in_one_case(field).eq(in_one_case(key)))).copied()
+}
+
+/// Two letters beyond ASCII are another case of one of it (Unicode, CaseFolding.txt): the long s, and the sign of kelvin.
+fn in_one_case(name: &str) -> impl Iterator<Item = char> {
+    name.chars().map(|letter| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        _ => letter.to_ascii_lowercase(),
+    })
 }
 
 /// Something of serde's that hands everything on, and notices names in another case.
@@ -341,6 +350,9 @@ mod tests {
             "Namespaces": [{"Type": "pid"}], "resources": {"BlockIO": {"Weight": 10}, "hugePageLimits": [{"PageSize": "2MB", "Limit": 1}]}}}"#;
         assert_eq!(spec(exact), serde_json::from_str(exact).unwrap());
         assert_eq!(spec(other), spec(exact));
+        // The long s, and the sign of kelvin.
+        let far = from_slice::<LinuxResources>("{\"bloc\u{212a}IO\": {}, \"pid\u{17f}\": {}}".as_bytes()).unwrap();
+        assert!(far.block_io.is_some() && far.pids.is_some());
         let process: Process = from_slice(br#"{"ARGS": ["x"], "Terminal": true}"#).unwrap();
         assert_eq!((process.args, process.terminal), (vec!["x".to_owned()], true));
     }

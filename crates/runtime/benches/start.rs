@@ -48,6 +48,7 @@ fn main() {
         cgroup: full.cgroup.clone(),
         keyring: None,
         no_other_cgroup: false,
+        own_namespaces: Vec::new(),
         in_foreign_mounts: false,
     };
     let ended_well = |started: runtime::Started| assert_eq!(support::wait(&started), 0);

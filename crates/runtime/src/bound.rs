@@ -2,7 +2,7 @@
 //! the source has goes, but not what is locked because it comes from a mount namespace of another user namespace
 //! (mount_namespaces(7)).
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use kernel::error::Error as SystemCall;
 use kernel::mount::{self, Attributes, Change};
@@ -41,7 +41,7 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, plan: &MountP
     let mut attached = false;
     if own.set != 0 || own.clear != 0 || own.only {
         match change_own(tree, plan, foreign) {
-            // Linux before 5.12 can do it to one mount, attached. `rro` and its like are refused there.
+            // Linux before 5.12 can do it to one mount, attached.
             Err(error) if error.errno() == Some(Errno::NOSYS) => {
                 mount::attach(tree, target).during(step)?;
                 attached = true;
@@ -52,9 +52,36 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>, plan: &MountP
     }
     if own.set_below != 0 || own.clear_below != 0 {
         let (set, clear) = (Attributes::from_bits_retain(own.set_below), Attributes::from_bits_retain(own.clear_below));
-        mount::change(tree, &Change { set, clear, recursive: true, ..Change::default() }).during(step)?;
+        match mount::change(tree, &Change { set, clear, recursive: true, ..Change::default() }) {
+            Err(error) if error.errno() == Errno::NOSYS => {
+                if !attached {
+                    mount::attach(tree, target).during(step)?;
+                    attached = true;
+                }
+                remount_all(tree, (set, clear), error).during(step)?;
+            }
+            other => other.during(step)?,
+        }
     }
     if attached { Ok(()) } else { mount::attach(tree, target).during(step) }
+}
+
+/// For kernels that cannot do it recursively: to an attached mount below which there is no other, where it is the same. `error` is
+/// what they said.
+pub(crate) fn remount_all(
+    tree: BorrowedFd<'_>,
+    (set, clear): (Attributes, Attributes),
+    error: SystemCall,
+) -> kernel::Result<()> {
+    let link = format!("/proc/self/fdinfo/{}", tree.as_raw_fd());
+    let read = |path: &str| std::fs::read_to_string(path);
+    let (Ok(info), Ok(table)) = (read(&link), read("/proc/self/mountinfo")) else { return Err(error) };
+    let Some(own) = info.lines().find_map(|line| line.strip_prefix("mnt_id:")) else { return Err(error) };
+    // proc_pid_mountinfo(5): the second is the mount above.
+    if table.lines().any(|line| line.split(' ').nth(1) == Some(own.trim())) {
+        return Err(error);
+    }
+    mount::remount_exactly(tree, present(tree)?.difference(clear).union(set))
 }
 
 fn change_own(tree: BorrowedFd<'_>, plan: &MountPlan, foreign: bool) -> Result<()> {
@@ -85,12 +112,12 @@ fn remount(tree: BorrowedFd<'_>, plan: &MountPlan, foreign: bool) -> Result<()> 
     let present = present(tree).during(step)?;
     let kept = present.difference(clear).union(set);
     if !plan.attributes.only || foreign {
-        return mount::remount(tree, kept).during(step);
+        return mount::remount_exactly(tree, kept).during(step);
     }
-    match mount::remount(tree, kept.difference(FORBIDDING).union(set)) {
+    match mount::remount_exactly(tree, kept.difference(FORBIDDING).union(set)) {
         Err(error) if error.errno() == Errno::PERM => {
             check_locked(plan, present)?;
-            mount::remount(tree, present.difference(Attributes::MOUNT_ATTR_NOSYMFOLLOW).union(set)).during(step)
+            mount::remount_exactly(tree, present.difference(Attributes::MOUNT_ATTR_NOSYMFOLLOW).union(set)).during(step)
         }
         other => other.during(step),
     }

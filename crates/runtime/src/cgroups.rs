@@ -5,9 +5,9 @@ use std::path::Path;
 
 use kernel::beneath;
 use kernel::error::Error as SystemCall;
-use kernel::mount::{Attributes, Change, FileSystem, attach, change, remount};
+use kernel::mount::{Attributes, Change, FileSystem, attach, attach_at, change, remount};
 use oci::runtime::LinuxNamespaceType;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::mounts::copy;
@@ -22,11 +22,9 @@ pub(crate) fn mount(plan: &Plan, mount: &MountPlan, root: BorrowedFd<'_>) -> ker
     let legacy = if legacy.is_empty() { around } else { legacy };
     let target = beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))?;
     if legacy.is_empty() {
-        let tree = unified_tree(plan, attributes, unified.as_deref())?;
-        return match tree {
-            Some(tree) => attach(tree.as_fd(), target.as_fd()),
-            None => Ok(()),
-        };
+        let Some(Copied { tree, late }) = unified_tree(plan, attributes, unified.as_deref())? else { return Ok(()) };
+        attach(tree.as_fd(), target.as_fd())?;
+        return late.map_or(Ok(()), |error| change_late(tree.as_fd(), mount, error));
     }
     let directory = FileSystem::open("tmpfs")?;
     directory.set("source", "cgroup")?;
@@ -46,33 +44,65 @@ pub(crate) fn mount(plan: &Plan, mount: &MountPlan, root: BorrowedFd<'_>) -> ker
     Ok(())
 }
 
-fn unified_tree(plan: &Plan, attributes: Attributes, own: Option<&Path>) -> kernel::Result<Option<OwnedFd>> {
+fn unified_tree(plan: &Plan, attributes: Attributes, own: Option<&Path>) -> kernel::Result<Option<Copied>> {
     let of_its_own = plan.namespaces.is_new(LinuxNamespaceType::Cgroup);
     // Mounted in the machine's own namespace, the file system would take the options of this mount for the whole machine
     // (Linux: apply_cgroup_root_flags): nsdelegate and memory_recursiveprot would be gone.
-    if of_its_own || (is_cgroup2() && !in_the_machines_namespace()?) {
+    if of_its_own || (is_cgroup2(TREE) && !in_the_machines_namespace()?) {
         let context = FileSystem::open("cgroup2")?;
         context.set("source", "cgroup")?;
         match context.mount(attributes) {
             // A user namespace may have been given no view of the whole cgroup2; a part of what is there is as good.
             Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => {}
-            other => return other.map(Some),
+            other => return other.map(|tree| Some(Copied { tree, late: None })),
         }
     }
-    let whole = Some(Path::new(TREE)).filter(|_| !of_its_own && is_cgroup2());
+    let whole = Some(Path::new(TREE)).filter(|_| !of_its_own && is_cgroup2(TREE));
     let Some(path) = whole.or(own) else { return Ok(None) };
     // With what is mounted below: in a user namespace it cannot be had without (mount_namespaces(7)).
-    let tree = copy(path, true)?;
-    change(tree.as_fd(), &Change { set: attributes, recursive: true, ..Change::default() })?;
-    Ok(Some(tree))
+    Copied::of(path, attributes).map(Some)
+}
+
+/// A mount of the caller's, copied.
+pub(crate) struct Copied {
+    pub tree: OwnedFd,
+    /// What a kernel (before 5.12) says that gives it its attributes only when it is attached.
+    pub late: Option<SystemCall>,
+}
+
+impl Copied {
+    fn of(path: &Path, attributes: Attributes) -> kernel::Result<Self> {
+        let tree = copy(path, true)?;
+        match change(tree.as_fd(), &Change { set: attributes, recursive: true, ..Change::default() }) {
+            Err(error) if error.errno() == Errno::NOSYS => Ok(Self { tree, late: Some(error) }),
+            other => other.map(|()| Self { tree, late: None }),
+        }
+    }
+}
+
+/// Gives it its attributes then.
+pub(crate) fn change_late(tree: BorrowedFd<'_>, mount: &MountPlan, error: SystemCall) -> kernel::Result<()> {
+    crate::bound::remount_all(tree, (Attributes::from_bits_retain(mount.attributes.set), Attributes::empty()), error)
+}
+
+/// In place of a new mount of the type `cgroup2` that would take its options for the whole machine: the caller's, copied. None
+/// where a new one changes nothing.
+pub(crate) fn instead_of_cgroup2(plan: &Plan, mount: &MountPlan) -> kernel::Result<Option<Copied>> {
+    if plan.namespaces.is_new(LinuxNamespaceType::Cgroup) || !in_the_machines_namespace()? {
+        return Ok(None);
+    }
+    let Some(place) = [TREE, BESIDE_V1].into_iter().find(|place| is_cgroup2(place)) else { return Ok(None) };
+    Copied::of(Path::new(place), Attributes::from_bits_retain(mount.attributes.set)).map(Some)
 }
 
 /// Where v2 is mounted alone.
 const TREE: &str = "/sys/fs/cgroup";
+/// Where systemd has it beside v1.
+const BESIDE_V1: &str = "/sys/fs/cgroup/unified";
 
-fn is_cgroup2() -> bool {
+fn is_cgroup2(place: &str) -> bool {
     #[allow(clippy::unnecessary_cast, reason = "the type differs between architectures")]
-    rustix::fs::statfs(TREE).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs(place).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC)
 }
 
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
@@ -93,17 +123,16 @@ fn in_the_machines_namespace() -> kernel::Result<bool> {
 fn legacy_controller(directory: BorrowedFd<'_>, name: &str, path: &Path, attributes: Attributes) -> kernel::Result<()> {
     let fail = |call: &'static str| move |errno| SystemCall::new(format!("{call}(<cgroup>, {name:?})"), errno);
     rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)).map_err(fail("mkdirat"))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(fail("openat"))?;
     let tree = copy(path, false)?;
+    // By name, in a directory that nobody else has been in.
     match change(tree.as_fd(), &Change { set: attributes, ..Change::default() }) {
         Err(error) if error.errno() == Errno::NOSYS => {
-            attach(tree.as_fd(), target.as_fd())?;
+            attach_at(tree.as_fd(), directory, name)?;
             remount(tree.as_fd(), attributes)?;
         }
         other => {
             other?;
-            attach(tree.as_fd(), target.as_fd())?;
+            attach_at(tree.as_fd(), directory, name)?;
         }
     }
     for controller in name.split(',').filter(|each| *each != name) {

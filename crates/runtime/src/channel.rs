@@ -263,13 +263,42 @@ fn encode(error: &Error) -> Vec<u8> {
         Error::Vanished(text) => Failure::Other(text.clone()),
     };
     let mut packet = vec![FAILED];
-    if serde_json::to_writer(&mut packet, &failure).is_err() || packet.len() > MAXIMUM {
-        let text: String = error.to_string().chars().take(1000).collect();
+    // Texts and numbers cannot fail to be written to memory.
+    serde_json::to_writer(&mut packet, &failure).ok();
+    if packet.len() > MAXIMUM {
         packet.truncate(1);
-        // Plain text and a number cannot fail to be written to memory.
-        serde_json::to_writer(&mut packet, &Failure::Refused(text)).ok();
+        serde_json::to_writer(&mut packet, &failure.shortened()).ok();
     }
     packet
+}
+
+impl Failure {
+    /// The same kind of error, by which callers choose what they do, about a name of 70 kB: the beginning and the end of it.
+    fn shortened(self) -> Self {
+        let short = |text: String| {
+            let letters: Vec<char> = text.chars().collect();
+            match letters.len() {
+                0..=300 => text,
+                length => letters[..150].iter().chain(&['…']).chain(&letters[length - 150..]).collect(),
+            }
+        };
+        match self {
+            Self::Step { step, call, errno, log } => {
+                let log = log.into_iter().take(3).map(short).collect();
+                Self::Step { step: short(step), call: short(call), errno, log }
+            }
+            Self::Refused(text) => Self::Refused(short(text)),
+            Self::Locked { source_path, destination, flags } => {
+                Self::Locked { source_path: short(source_path), destination: short(destination), flags: short(flags) }
+            }
+            Self::NotFound { program, errno } => Self::NotFound { program: short(program), errno },
+            Self::NotExecutable { program, errno } => Self::NotExecutable { program: short(program), errno },
+            Self::Hook { kind, number, path, outcome } => {
+                Self::Hook { kind: short(kind), number, path: short(path), outcome: short(outcome) }
+            }
+            Self::Other(text) => Self::Other(short(text)),
+        }
+    }
 }
 
 fn decode(packet: &[u8]) -> Error {
@@ -305,6 +334,28 @@ mod tests {
         assert_eq!(source.to_string(), "fsmount(proc, 0): EPERM (Operation not permitted); kernel: e proc: no");
         drop(one);
         assert!(matches!(other.receive_up().unwrap(), Up::Closed));
+    }
+
+    #[test]
+    fn a_long_error_keeps_its_kind_and_number() {
+        let (one, other) = pair().unwrap();
+        let long = "\u{1}".repeat(70_000);
+        let step =
+            || Error::Step { step: format!("begin {long}"), source: SystemCall::new(&*long, Errno::NAMETOOLONG) };
+        let program = || Error::NotExecutable { program: long.clone(), errno: Errno::TOOBIG };
+        for error in [step(), program(), Error::Refused(long.clone())] {
+            one.send_up(&Up::Failed(error)).unwrap();
+        }
+        let arrived: Vec<Error> = (0..3)
+            .map(|_| match other.receive_up().unwrap() {
+                Up::Failed(error) => error,
+                _ => panic!("no failure"),
+            })
+            .collect();
+        assert_eq!(arrived[0].errno(), Some(Errno::NAMETOOLONG));
+        assert!(arrived[0].to_string().starts_with("begin "));
+        assert_eq!((arrived[1].is_not_executable(), arrived[1].errno()), (true, Some(Errno::TOOBIG)));
+        assert!(matches!(&arrived[2], Error::Refused(text) if text.chars().count() == 301));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Created {
         self.process.until_executed(terminal, self.supervisor.as_ref())
     }
 
-    /// Leaves a container that was made by [`create_behind`] to whoever starts it by [`crate::knock`]. Until this call it
+    /// Leaves a container that was made by [`create_for_command`] to whoever starts it by [`crate::knock`]. Until this call it
     /// ends when the caller ends.
     ///
     /// # Errors
@@ -223,20 +223,20 @@ pub fn create(
     create_with(plan, stdio, (None, None), in_parallel)
 }
 
-/// As [`create`], and the container waits behind `door` once it is [left](Created::leave): for a runtime that is a command
-/// and ends before the start. A program that cannot be executed is told here already, as far as one can look ahead. The `usher`
-/// is asked where the kernel does not let the caller put a process into the container's cgroup.
+/// As [`create`], for a runtime that is a command: with a `door` the container waits behind it once it is [left](Created::leave), as
+/// the command ends before the start, and a program that cannot be executed is told here already, as far as one can look ahead. The
+/// `usher` is asked where the kernel does not let the caller put a process into the container's cgroup.
 ///
 /// # Errors
 /// As [`create`], and those of the program.
-pub fn create_behind(
+pub fn create_for_command(
     plan: &Plan,
     stdio: Stdio,
-    door: &Door,
+    door: Option<&Door>,
     usher: Option<Usher<'_>>,
     in_parallel: impl FnOnce(&NewContainer<'_>) -> std::result::Result<(), BoxError>,
 ) -> Result<Created> {
-    create_with(plan, stdio, (Some(door), usher), in_parallel)
+    create_with(plan, stdio, (door, usher), in_parallel)
 }
 
 fn create_with(

@@ -7,7 +7,7 @@ use kernel::clone::Clone as Cloning;
 use kernel::error::Error as SystemCall;
 use kernel::lsm::Procfs;
 use kernel::namespaces::{self, Namespaces};
-use oci::runtime::ContainerState;
+use oci::runtime::{ContainerState, LinuxNamespaceType};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -37,6 +37,9 @@ pub struct ExecPlan {
     /// Name of the container's session keyring, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
+    /// Kinds of which the container was made with a namespace of its own, which is not the caller's: not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_namespaces: Vec<LinuxNamespaceType>,
     /// The container is in the mount namespace of somebody else: its root is that of its first process alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_foreign_mounts: bool,
@@ -66,7 +69,7 @@ pub fn exec_led(
     usher: Option<Usher<'_>>,
 ) -> Result<Started> {
     let (ours, theirs) = channel::pair()?;
-    let kinds = kinds_to_join(target_pid)?;
+    let kinds = kinds_to_join(target_pid, join::kinds(&plan.own_namespaces))?;
     let root = if plan.in_foreign_mounts { Some(root_of(target, target_pid)?) } else { None };
     let ignored = kernel::exe::ignored_signals();
     let cgroup = plan.cgroup.unified.as_deref().map(join::open_cgroup).transpose()?;
@@ -126,10 +129,15 @@ pub fn exec_led(
 
 /// All that differ from the caller's. A process may not join the user namespace that it is in (EINVAL), and joining any
 /// other twice is for nothing.
-fn kinds_to_join(target: Pid) -> Result<Namespaces> {
+fn kinds_to_join(target: Pid, known: Namespaces) -> Result<Namespaces> {
     let step = || "look at the container's namespaces";
     let mut kinds = Namespaces::NONE;
     for (kind, name) in Namespaces::ALL {
+        // Whoever is in the container's user namespace already may call us.
+        if known.contains(kind) && kind != Namespaces::USER {
+            kinds |= kind;
+            continue;
+        }
         let path = format!("/proc/{}/ns/{name}", target.as_raw_nonzero());
         let own = rustix::fs::stat(format!("/proc/self/ns/{name}"));
         let other = match rustix::fs::stat(path.as_str()) {

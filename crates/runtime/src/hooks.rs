@@ -61,7 +61,8 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let deadline = hook
         .timeout
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        // One that is further away than clocks go is none.
+        .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     // Without a time-out the pipe is read to its end; with one, a program that fills it runs into the time-out.
     let status = match deadline {
         None => {

@@ -35,14 +35,14 @@ pub mod users;
 mod usher;
 
 pub use checkpoint::{CheckpointOptions, checkpoint, criu_program};
-pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_behind, run};
+pub use create::{Created, Left, NewContainer, Started, Stdio, create, create_for_command, run};
 pub use door::{Door, Knock, knock, nobody_waits};
 pub use error::{BoxError, Error, Result};
 pub use exec::{ExecPlan, exec, exec_led};
 pub use hooks::run_hooks;
 pub use lower::{
-    HAS_INTEL_RDT, HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan,
-    plan_memory_policy, plan_personality, plan_process,
+    HAS_NET_DEVICES, PlanError, PlanOptions, compile_filter, filter_architectures, plan, plan_memory_policy,
+    plan_personality, plan_process,
 };
 pub use mount_options::mount_option_names;
 pub use plan::*;

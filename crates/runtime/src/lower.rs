@@ -1,10 +1,11 @@
 //! Lowering: from a specification to a plan, without touching the kernel.
 
+mod class;
 mod process;
 
 use std::path::{Path, PathBuf};
 
-use oci::runtime::{Linux, LinuxDevice, LinuxIDMapping, LinuxNamespaceType, Mount, Spec};
+use oci::runtime::{Hooks, Linux, LinuxDevice, LinuxIDMapping, LinuxNamespaceType, Mount, Spec};
 
 use crate::mount_options::{self, Sorted};
 use crate::plan::{
@@ -14,8 +15,6 @@ use crate::plan::{
 
 pub use process::{compile_filter, filter_architectures, plan_memory_policy, plan_personality, plan_process};
 
-/// Whether `linux.intelRdt` is executed.
-pub const HAS_INTEL_RDT: bool = false;
 /// Whether `linux.netDevices` is executed.
 pub const HAS_NET_DEVICES: bool = true;
 
@@ -77,8 +76,9 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     let Some(process) = &spec.process else { return wrong("process", "is missing") };
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    refuse_unsupported(linux)?;
     let namespaces = namespaces(linux)?;
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    check_hooks(&hooks)?;
     if options.no_pivot && has(&namespaces, LinuxNamespaceType::User) {
         // It stays mounted below the root, and as long as one whole procfs is there the kernel lets the namespace's root
         // mount another.
@@ -114,19 +114,30 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         readonly_paths: absolute_all("linux.readonlyPaths", &from_the_root(&linux.readonly_paths))?,
         sysctl: sysctl(linux, &namespaces)?,
         net_devices: net_devices(linux, &namespaces)?,
+        class: class::class(linux.intel_rdt.as_ref(), &options.id)?,
         hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
         keyring: options.new_keyring.then(|| format!("_ses.{}", options.id)),
-        hooks: spec.hooks.clone().unwrap_or_default(),
+        hooks,
         namespaces,
         process,
     })
 }
 
-/// What would be ignored silently is refused instead.
-fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    if linux.intel_rdt.is_some() {
-        return wrong("linux.intelRdt", "is not supported yet");
+/// config.md, "POSIX-platform Hooks".
+fn check_hooks(hooks: &Hooks) -> Result<(), PlanError> {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, list) in kinds {
+        if let Some(index) = list.iter().position(|hook| hook.timeout.is_some_and(|seconds| seconds <= 0)) {
+            return wrong(format!("hooks.{kind}[{index}].timeout"), "must be greater than zero");
+        }
     }
     Ok(())
 }
@@ -417,6 +428,12 @@ fn lower_device(device: &LinuxDevice) -> Result<DevicePlan, PlanError> {
     };
     if !device.path.starts_with('/') {
         return wrong("linux.devices", format!("path {:?} is not absolute", device.path));
+    }
+    if device.uid == Some(u32::MAX) || device.gid == Some(u32::MAX) {
+        return wrong(
+            "linux.devices",
+            format!("{:?} cannot belong to {}, which is nobody's number", device.path, u32::MAX),
+        );
     }
     let number = |value: Option<i64>| match value {
         None if kind == DeviceKind::Pipe => Ok(0),

@@ -202,9 +202,11 @@ pub(crate) fn make_all(
             Mounted::FileSystem { name: kind, source, options, copy_up, label, .. } => {
                 let (target, inherited) =
                     target(root, mount, kind).map_err(|error| not_ordinary(mount, kind, error))?;
-                let tree = match prepared.tree(index) {
-                    Some(tree) => tree.try_clone_to_owned().map_err(duplicated).during(step)?,
-                    None => file_system(mount, kind, source, options, inherited).during(step)?,
+                let own = machines_own(plan, mount, kind, options)?;
+                let (tree, late) = match (prepared.tree(index), own) {
+                    (Some(tree), _) => (tree.try_clone_to_owned().map_err(duplicated).during(step)?, None),
+                    (None, Some(own)) => (own.tree, own.late),
+                    (None, None) => (file_system(mount, kind, source, options, inherited).during(step)?, None),
                 };
                 if let Some(label) = label {
                     set_label(tree.as_fd(), label).during(step)?;
@@ -213,6 +215,7 @@ pub(crate) fn make_all(
                     copy_up::copy(target.as_fd(), tree.as_fd()).during(step)?;
                 }
                 mount::attach(tree.as_fd(), target.as_fd()).during(step)?;
+                late.map_or(Ok(()), |error| cgroups::change_late(tree.as_fd(), mount, error)).during(step)?;
                 propagate(tree.as_fd(), mount, isolated).during(step)?;
                 if is_sealed_late(mount, kind) {
                     made.sealed_late.push(
@@ -244,16 +247,37 @@ pub(crate) fn make_all(
                         copied.as_fd()
                     }
                 };
-                if prepared.tree(index).is_some() {
-                    leave_peers(tree, mount).during(step)?;
+                let prepared = prepared.tree(index).is_some();
+                let left = !prepared || leave_peers(tree, mount).during(step)?;
+                bind(root, mount, (tree, confined(plan) && prepared), isolated)?;
+                if !left {
+                    change_propagation(tree, kernel::mount::Propagation::Private, true).during(step)?;
                 }
-                let foreign = confined(plan) && prepared.tree(index).is_some();
-                bind(root, mount, (tree, foreign), isolated)?;
             }
             Mounted::Cgroup => cgroups::mount(plan, mount, root).during(step)?,
         }
     }
     Ok(made)
+}
+
+/// What is mounted in place of a new file system whose options would be the whole machine's.
+fn machines_own(
+    plan: &Plan,
+    mount: &MountPlan,
+    kind: &str,
+    options: &[(String, Option<String>)],
+) -> Result<Option<cgroups::Copied>> {
+    if kind != "cgroup2" {
+        return Ok(None);
+    }
+    let tree = cgroups::instead_of_cgroup2(plan, mount).during(|| name(mount))?;
+    match options.first().filter(|_| tree.is_some()) {
+        Some((option, _)) => Err(Error::Refused(format!(
+            "{}: without a cgroup namespace of the container's own, the option {option} would be the whole machine's",
+            name(mount)
+        ))),
+        None => Ok(tree),
+    }
 }
 
 /// A detached copy of what a bind mount of a running container is to show.
@@ -517,11 +541,16 @@ fn propagate(tree: BorrowedFd<'_>, mount: &MountPlan, isolated: bool) -> kernel:
 }
 
 /// What the maker prepared is a copy from its own mount namespace, and still a peer of what it was copied from: what is mounted
-/// below it would appear on the host.
-fn leave_peers(tree: BorrowedFd<'_>, mount: &MountPlan) -> kernel::Result<()> {
-    match mount.propagation {
-        Some(wanted) if matches!(wanted.how, PropagationKind::Shared | PropagationKind::Slave) => Ok(()),
-        _ => change_propagation(tree, kernel::mount::Propagation::Private, true),
+/// below it would appear on the host. False where the kernel (before 5.12) can do so only with a mount that is attached, before
+/// anything is mounted below.
+fn leave_peers(tree: BorrowedFd<'_>, mount: &MountPlan) -> kernel::Result<bool> {
+    if mount.propagation.is_some_and(|wanted| matches!(wanted.how, PropagationKind::Shared | PropagationKind::Slave)) {
+        return Ok(true);
+    }
+    let private = Some(kernel::mount::Propagation::Private);
+    match mount::change(tree, &Change { propagation: private, recursive: true, ..Change::default() }) {
+        Err(error) if error.errno() == Errno::NOSYS => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

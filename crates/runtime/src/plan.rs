@@ -45,6 +45,9 @@ pub struct Plan {
     /// runtime does it, when the namespaces exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub net_devices: Vec<(String, String)>,
+    /// Cache and memory bandwidth, which whoever calls the runtime sees to as well.
+    #[serde(default, rename = "intelRdt", skip_serializing_if = "Option::is_none")]
+    pub class: Option<ClassPlan>,
     /// For a new UTS namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
@@ -100,6 +103,24 @@ pub struct CgroupPlan {
     /// Without any of its own: the v1 directories that it is in as its maker is, to be shown alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub around: Vec<(String, PathBuf)>,
+}
+
+/// The class of service (resctrl) that the container is put into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassPlan {
+    /// Its name; the empty one is the default class.
+    pub class: String,
+    /// The name was given, so the class stays when the container goes.
+    pub named: bool,
+    /// Lines that a class which is there must agree with: caches, then bandwidth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreed: Vec<String>,
+    /// Lines that are written after these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    /// A monitoring group of the container's own, with its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub monitoring: bool,
 }
 
 /// The root file system.

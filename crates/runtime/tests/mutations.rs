@@ -3,6 +3,8 @@
 //!
 //! Seeded, so that a failure can be repeated: `DHOW_MUTATIONS=1000000` for a long run, `DHOW_SEED` for another one.
 
+#![recursion_limit = "256"]
+
 use std::path::PathBuf;
 
 use oci::runtime::{Process, Spec};
@@ -65,6 +67,8 @@ fn start() -> Value {
             "timeOffsets": {"monotonic": {"secs": 5, "nanosecs": 1}},
             "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"], "rootfsPropagation": "slave",
             "mountLabel": "m", "personality": {"domain": "LINUX32", "flags": []},
+            "intelRdt": {"closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L2:0=f"],
+                "enableMonitoring": true},
             "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1", "flags": ["MPOL_F_STATIC_NODES"]},
             "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "listenerPath": "/run/x.sock",
                 "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "flags": ["SECCOMP_FILTER_FLAG_LOG"],

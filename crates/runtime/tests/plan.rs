@@ -99,6 +99,20 @@ fn wrong_specifications_are_refused_with_a_sentence() {
         }),
         refused(|spec| linux(spec, |linux| linux.masked_paths.push("proc".into()))),
         refused(|spec| linux(spec, |linux| linux.rootfs_propagation = Some("both".into()))),
+        refused(|spec| {
+            let hook = oci::runtime::Hook { path: "/bin/true".into(), timeout: Some(0), ..Default::default() };
+            spec.hooks = Some(oci::runtime::Hooks { poststop: vec![hook], ..Default::default() });
+        }),
+        refused(|spec| {
+            let rdt = oci::runtime::LinuxIntelRdt { clos_id: Some("../x".into()), ..Default::default() };
+            spec.linux.as_mut().unwrap().intel_rdt = Some(rdt);
+        }),
+        refused(|spec| {
+            let mut device =
+                oci::runtime::LinuxDevice { path: "/dev/x".into(), kind: "p".into(), ..Default::default() };
+            device.uid = Some(u32::MAX);
+            spec.linux.as_mut().unwrap().devices.push(device);
+        }),
     ];
     insta::assert_snapshot!(lines.join("\n"));
 }

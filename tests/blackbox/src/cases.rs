@@ -54,6 +54,7 @@ mod network_growth;
 mod networks;
 mod nfs;
 mod oci;
+mod oci_calls;
 mod oci_foreign_mounts;
 mod oci_groups;
 mod oci_habits;
@@ -140,6 +141,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         firewalld::CASES,
         firewalls::CASES,
         oci::CASES,
+        oci_calls::CASES,
         oci_foreign_mounts::CASES,
         oci_groups::CASES,
         oci_habits::CASES,

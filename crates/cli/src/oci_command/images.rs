@@ -177,6 +177,7 @@ pub fn restore(call: &Call, matches: &clap::ArgMatches) -> Ended {
         sockets: Sockets { console: restore.console_socket, pidfd: None },
         pid_file: restore.pid_file,
         systemd_cgroup: call.globals.systemd(),
+        without_cgroup: call.globals.without_cgroup(),
         rootless: call.globals.rootless(),
         progress: call.progress(),
         ..CreateOptions::default()

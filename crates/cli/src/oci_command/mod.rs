@@ -15,11 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
+use kernel::entry::SEALED;
 use kernel::exe;
 use oci_runtime::{Error, Result, Store};
-
-/// Set for the second run of this program, from a file that nobody can write to.
-const SEALED: &str = "_DHOW_OCI_SEALED";
 
 /// Flags before the verb.
 #[derive(Args, Clone, Debug)]
@@ -40,8 +38,11 @@ struct Globals {
     #[arg(long)]
     systemd_cgroup: bool,
     /// The same in crun's words: cgroupfs, systemd or disabled
-    #[arg(long, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd"])]
+    #[arg(long, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd", "disabled"])]
     cgroup_manager: Option<String>,
+    /// What is logged, in crun's words: error, warning or debug
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warning", "debug"])]
+    log_level: Option<String>,
     /// Do without what an ordinary user has no right to: true, false or auto
     #[arg(long, value_name = "CHOICE", default_value = "auto", value_parser = ["auto", "true", "false"])]
     rootless: String,
@@ -62,6 +63,10 @@ impl Globals {
         self.systemd_cgroup || self.cgroup_manager.as_deref() == Some("systemd")
     }
 
+    fn without_cgroup(&self) -> bool {
+        !self.systemd_cgroup && self.cgroup_manager.as_deref() == Some("disabled")
+    }
+
     fn rootless(&self) -> bool {
         match self.rootless.as_str() {
             "true" => true,
@@ -80,7 +85,11 @@ impl Call {
     /// Logs warnings, and the steps of a verb when they are wanted.
     fn progress(&self) -> oci_runtime::Progress {
         let globals = self.globals.clone();
-        oci_runtime::Progress::new(self.globals.debug, move |level, text| log::note(&globals, level, text))
+        let steps = globals.debug || globals.log_level.as_deref() == Some("debug");
+        if !steps && globals.log_level.as_deref() == Some("error") {
+            return oci_runtime::Progress::default();
+        }
+        oci_runtime::Progress::new(steps, move |level, text| log::note(&globals, level, text))
     }
 }
 

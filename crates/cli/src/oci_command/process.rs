@@ -42,7 +42,7 @@ struct Bundle {
     #[arg(long, short, value_name = "DIRECTORY", default_value = ".")]
     bundle: PathBuf,
     /// Another file than config.json in the bundle
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short = 'f', value_name = "FILE")]
     config: Option<PathBuf>,
     /// Enter the root by chroot(2) and not by pivot_root(2), as on an initial ramdisk
     #[arg(long)]
@@ -67,6 +67,7 @@ impl Bundle {
             no_new_keyring: self.no_new_keyring,
             inherited: self.common.inherited(),
             systemd_cgroup: call.globals.systemd(),
+            without_cgroup: call.globals.without_cgroup(),
             rootless: call.globals.rootless(),
             progress: call.progress(),
         })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches};
 use oci::runtime::{LinuxBlockIO, LinuxCPU, LinuxMemory, LinuxPids, LinuxResources};
-use oci_runtime::{Error, Result};
+use oci_runtime::{Error, Result, Schemas};
 
 use super::{Call, Ended};
 
@@ -62,6 +62,12 @@ struct Update {
     /// Number of tasks; -1 is unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// Line for the L3 caches of its class of service (Intel RDT), such as L3:0=f
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Line for the memory bandwidth of its class of service, such as MB:0=50
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     /// Name of the container
     id: String,
 }
@@ -97,7 +103,8 @@ pub fn update(call: &Call, matches: &clap::ArgMatches) -> Ended {
         Some(path) => document(path)?,
         None => update.flags(),
     };
-    oci_runtime::update(&call.globals.store(), &update.id, &resources, &call.progress())?;
+    let schemas = Schemas { l3_cache: update.l3_cache_schema, memory_bandwidth: update.mem_bw_schema };
+    oci_runtime::update(&call.globals.store(), &update.id, (&resources, &schemas), &call.progress())?;
     Ok(0)
 }
 

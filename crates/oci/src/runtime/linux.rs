@@ -152,7 +152,7 @@ pub struct LinuxIntelRdt {
     /// Name of the class of service; the container's id when missing.
     #[serde(rename = "closID", skip_serializing_if = "Option::is_none")]
     pub clos_id: Option<String>,
-    /// Lines for the `schemata` file, written before the two fields below.
+    /// Lines for the `schemata` file, written after those of the two fields below.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub schemata: Vec<String>,
     /// L3 cache masks.

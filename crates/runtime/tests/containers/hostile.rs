@@ -110,6 +110,7 @@ pub fn an_exec_cannot_be_looked_into() {
         cgroup: plan.cgroup.clone(),
         keyring: None,
         no_other_cgroup: false,
+        own_namespaces: Vec::new(),
         in_foreign_mounts: false,
     };
     for _ in 0..30 {

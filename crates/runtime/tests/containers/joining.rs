@@ -17,6 +17,7 @@ pub fn exec_joins_everything() {
             cgroup: plan.cgroup.clone(),
             keyring: None,
             no_other_cgroup: false,
+            own_namespaces: Vec::new(),
             in_foreign_mounts: false,
         };
         let (stdio, output) = pipes();
@@ -47,6 +48,7 @@ pub fn an_exec_with_a_terminal() {
         cgroup: plan.cgroup.clone(),
         keyring: None,
         no_other_cgroup: false,
+        own_namespaces: Vec::new(),
         in_foreign_mounts: false,
     };
     let started = runtime::exec(&exec, support::borrow(&container.pidfd), container.pid, Stdio::Terminal).unwrap();

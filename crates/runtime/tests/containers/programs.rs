@@ -136,6 +136,17 @@ pub fn hooks_are_called_in_order() {
     with_hooks.hooks.as_mut().unwrap().create_runtime[0].args[2] = "echo broken >&2; exit 3".into();
     let error = run(&bundle.plan(&with_hooks)).err().unwrap();
     assert_eq!(error.to_string(), "error running createRuntime hook #0: \"/bin/sh\" ended with status 3: broken");
+    let hook = &mut with_hooks.hooks.as_mut().unwrap().create_runtime[0];
+    (hook.args[2], hook.timeout) = (format!("echo $$ > {}; exec sleep 100", log.display()), Some(1));
+    let began = std::time::Instant::now();
+    let error = run(&bundle.plan(&with_hooks)).err().unwrap();
+    assert_eq!(error.to_string(), "error running createRuntime hook #0: \"/bin/sh\" took longer than 1 s");
+    assert!(began.elapsed().as_secs() < 50, "the hook was waited for");
+    let hook = std::fs::read_to_string(&log).unwrap();
+    assert!(!std::path::Path::new("/proc").join(hook.trim()).exists(), "the hook goes on");
+    let hook = &mut with_hooks.hooks.as_mut().unwrap().create_runtime[0];
+    (hook.args[2], hook.timeout) = ("true".into(), Some(i64::MAX));
+    assert_eq!(run(&bundle.plan(&with_hooks)).unwrap_or_else(|error| panic!("{}", chain(&error))).status, 0);
 }
 
 pub fn errors_name_the_step_and_the_call() {

@@ -24,7 +24,7 @@ cases![hardening:
     cve_2016_8867_users_have_no_capabilities [Root], cve_2024_40635_large_user_ids, cve_2025_4437_endless_passwd,
     cve_2018_20699_large_sets [Root], cve_2026_57231_variables_without_value, cve_2025_23266_hooks_have_a_clean_environment,
     cve_2026_55686_working_directory_is_a_link, cve_2020_15257_no_socket_without_a_path,
-    cve_2024_25621_state_is_private, the_first_process_has_what_the_plan_says,
+    cve_2024_25621_state_is_private, cve_2023_25173_groups_are_kept [Root], cve_2019_11245_the_user_stays, the_first_process_has_what_the_plan_says,
 ];
 
 /// A directory of the host, and what is in it.
@@ -92,6 +92,12 @@ fn cve_2019_5736_the_program_cannot_be_written(sandbox: &Sandbox) -> Result<()> 
     if host::is_root() {
         ensure!(exe.as_ref().is_ok_and(|exe| exe != &program), "the waiting process runs the host's file: {exe:?}");
         ensure!(fs::File::options().write(true).open(format!("/proc/{pid}/exe")).is_err(), "it can be opened to write");
+        // Not only because it runs at this moment (ETXTBSY), which will end.
+        let mount = rustix::fs::statvfs(format!("/proc/{pid}/exe"))?;
+        ensure!(
+            mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+            "it is seen through a mount to write through"
+        );
     } else {
         ensure!(exe.is_err(), "a process that waits can be looked into: {exe:?}");
     }
@@ -223,10 +229,27 @@ fn cve_2021_43784_many_mappings(sandbox: &Sandbox) -> Result<()> {
     let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().context("namespaces")?;
     namespaces.retain(|namespace| namespace["type"] != "user");
     namespaces.push(json!({"type": "user"}));
+    let good = bundle.config.clone();
     bundle.config["linux"]["uidMappings"] = json!(many);
     bundle.config["linux"]["gidMappings"] = json!(many);
     bundle.write()?;
-    bundle.oci(&["run", "one"])?.fails(1, &["340"])
+    bundle.oci(&["run", "one"])?.fails(1, &["340"])?;
+    // What a number of 16 bits does not hold.
+    let long = format!("/{}", "x".repeat(70_000));
+    let of_long = |pointer: &str, value: Value, words: &str| -> Result<()> {
+        let mut other = good.clone();
+        let namespaces = other["linux"]["namespaces"].as_array_mut().context("namespaces")?;
+        if host::is_root() {
+            namespaces.retain(|namespace| namespace["type"] != "user");
+        }
+        *other.pointer_mut(pointer).with_context(|| pointer.to_owned())? = value;
+        fs::write(bundle.path("config.json"), other.to_string())?;
+        bundle.oci(&["run", "one"])?.fails(1, &[words])
+    };
+    let mount = json!({"type": "bind", "source": long, "destination": "/x", "options": ["rbind"]});
+    of_long("/mounts/0", mount, "ENAMETOOLONG")?;
+    of_long("/hostname", json!(long), "EINVAL")?;
+    of_long("/process/cwd", json!(long), "ENAMETOOLONG")
 }
 
 /// And CVE-2022-0532.
@@ -266,7 +289,7 @@ fn cve_2022_24769_no_inheritable_capabilities(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// And CVE-2018-10856, CVE-2026-30892.
+/// And CVE-2018-10856, CVE-2021-20188, CVE-2026-30892.
 fn cve_2016_8867_users_have_no_capabilities(sandbox: &Sandbox) -> Result<()> {
     let bundle = Bundle::new(sandbox, "exec sleep 1000")?;
     bundle.detached(&["run", "-d", "one"])?;
@@ -290,7 +313,7 @@ fn cve_2024_40635_large_user_ids(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// And CVE-2024-9676, CVE-2016-3697: a passwd file that has no end, is a pipe, or names a number.
+/// And CVE-2024-9676, CVE-2016-3697, CVE-2026-46680, CVE-2026-47262: a passwd file that has no end, is a pipe, or names a number.
 fn cve_2025_4437_endless_passwd(sandbox: &Sandbox) -> Result<()> {
     for kind in ["endless", "pipe", "names"] {
         let bundle = Bundle::again(sandbox, "echo $HOME")?;
@@ -370,6 +393,46 @@ fn cve_2020_15257_no_socket_without_a_path(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Modes of what is made, under a mask that forbids nothing.
+/// And CVE-2022-2989 with its kin: a group that a file denies something to is not lost, whatever the process chooses to be.
+fn cve_2023_25173_groups_are_kept(sandbox: &Sandbox) -> Result<()> {
+    let script = "grep Groups /proc/self/status; cat /closed 2>&1; exec sleep 1000";
+    let mut bundle = Bundle::new(sandbox, script)?;
+    symlink("busybox", bundle.path("rootfs/bin/grep"))?;
+    let closed = bundle.path("rootfs/closed");
+    fs::write(&closed, "open\n")?;
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o604))?;
+    std::os::unix::fs::chown(&closed, Some(0), Some(5000))?;
+    bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 50, "additionalGids": [50, 5000]});
+    bundle.write()?;
+    bundle.detached(&["run", "-d", "one"])?;
+    bundle.wait_for_output("Groups:\t50 5000")?;
+    bundle.wait_for_output("can't open '/closed': Permission denied")?;
+    let exec = bundle.oci(&["exec", "one", "cat", "/closed"])?;
+    ensure!(exec.code == 1 && exec.stdout.is_empty(), "{}", exec.stdout);
+    // The engine: the first group is one of the others as well, so that a change of it does not lose it.
+    sandbox.load("busybox")?;
+    let options = ["--network", "none", "--user", "1000:50", "--group-add", "77"];
+    same!(sandbox.busybox(&options, "grep Groups /proc/self/status")?, "Groups:\t50 77 ");
+    sandbox.detached(&[&options[..], &["--name", "box"]].concat(), "exec sleep 1000")?;
+    same!(sandbox.ok(["exec", "box", "grep", "Groups", "/proc/self/status"])?, "Groups:\t50 77 ");
+    same!(sandbox.ok(["exec", "-u", "7:8", "box", "grep", "Groups", "/proc/self/status"])?, "Groups:\t8 77 ");
+    Ok(())
+}
+
+fn cve_2019_11245_the_user_stays(sandbox: &Sandbox) -> Result<()> {
+    sandbox.load("busybox")?;
+    sandbox.ok(["create", "--name", "base", "--network", "none", "busybox", "true"])?;
+    sandbox.ok(["commit", "--change", "USER 1000:50", "base", "of-somebody"])?;
+    let run = ["run", "-d", "--name", "box", "--network", "none", "of-somebody", "sh", "-c", "id -u; exec sleep 1000"];
+    sandbox.ok(run)?;
+    for expected in ["1000\n", "1000\n1000\n", "1000\n1000\n1000\n"] {
+        sandbox.wait_for_log("box", expected)?;
+        same!(sandbox.ok(["exec", "box", "id", "-u"])?, "1000");
+        sandbox.ok(["restart", "-t", "0", "box"])?;
+    }
+    Ok(())
+}
+
 fn cve_2024_25621_state_is_private(sandbox: &Sandbox) -> Result<()> {
     let bundle = Bundle::new(sandbox, "exec sleep 1000")?;
     let command = bundle.command(&["create", "one"]);

@@ -21,7 +21,7 @@ cases![oci:
     exec_has_runcs_failures, missing_programs_are_told_at_create, failures_are_logged_as_json, hooks_get_the_state,
     a_terminal_goes_to_the_console_socket, pidfd_and_preserved_descriptors, kill_all_reaches_orphans [Root],
     pause_and_resume [Root], update_and_events [Root], processes_are_listed [Root],
-    a_killed_create_leaves_what_delete_removes, two_starts_start_once, called_as_runc, documents,
+    a_killed_create_leaves_what_delete_removes, two_starts_start_once, called_as_runc, called_as_crun, documents,
     bad_bundles_make_nothing, the_root_is_entered_without_pivot [Root],
 ];
 
@@ -553,17 +553,39 @@ fn called_as_runc(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// What podman says to crun.
+fn called_as_crun(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "cat /proc/self/cgroup")?;
+    bundle.config["linux"]["resources"] = json!({"pids": {"limit": 50}});
+    fs::rename(bundle.path("config.json"), bundle.path("other.json"))?;
+    fs::write(bundle.path("other.json"), bundle.config.to_string())?;
+    let log = sandbox.path("files/log").display().to_string();
+    let globals = ["--log", &log, "--cgroup-manager=disabled"];
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().context("namespaces")?;
+    namespaces.retain(|each| each["type"] != "cgroup");
+    fs::write(bundle.path("other.json"), bundle.config.to_string())?;
+    let inside = bundle.oci(&[&globals[..], &["run", "-f", "other.json", "one"]].concat())?.success()?;
+    same!(inside, fs::read_to_string("/proc/self/cgroup")?.trim_end(), "the caller's groups");
+    contains!(fs::read_to_string(&log)?, "linux.resources is not enforced");
+    fs::remove_file(&log)?;
+    bundle.oci(&[&globals[..], &["--log-level=error", "run", "-f", "other.json", "one"]].concat())?.success()?;
+    ensure!(!std::path::Path::new(&log).exists(), "{}", fs::read_to_string(&log)?);
+    Ok(())
+}
+
 fn documents(sandbox: &Sandbox) -> Result<()> {
     let bundle = Bundle::new(sandbox, "true")?;
     bundle.oci(&["spec"])?.fails(1, &["exists"])?;
     let features: Value = serde_json::from_str(&bundle.oci(&["features"])?.success()?)?;
     same!(features["ociVersionMin"], "1.0.0");
+    same!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
     for (list, word) in [
         (&features["linux"]["namespaces"], "time"),
         (&features["linux"]["capabilities"], "CAP_CHECKPOINT_RESTORE"),
         (&features["linux"]["seccomp"]["actions"], "SCMP_ACT_NOTIFY"),
         (&features["mountOptions"], "rro"),
         (&features["hooks"], "startContainer"),
+        (&features["potentiallyUnsafeConfigAnnotations"], "org.systemd.property."),
     ] {
         ensure!(list.as_array().is_some_and(|list| list.iter().any(|each| each == word)), "no {word}: {list}");
     }
@@ -596,12 +618,18 @@ fn bad_bundles_make_nothing(sandbox: &Sandbox) -> Result<()> {
     bundle.oci(&["run", "one"])?.fails(1, &["config.json"])?;
     fs::write(bundle.path("config.json"), " ".repeat(17 << 20))?;
     bundle.oci(&["run", "one"])?.fails(1, &["longer than"])?;
+    fs::copy(bundle.path("config.json"), bundle.path("process.json"))?;
     fs::remove_file(bundle.path("config.json"))?;
     bundle.oci(&["run", "one"])?.fails(1, &["config.json not found"])?;
     for id in ["", "..", "a/b", "a b"] {
         bundle.oci(&["run", id])?.fails(1, &["id"])?;
     }
     same!(bundle.oci(&["list", "-q"])?.success()?, "");
+    bundle.config = good;
+    bundle.script("exec sleep 1000")?;
+    bundle.detached(&["run", "-d", "one"])?;
+    let process = bundle.path("process.json").display().to_string();
+    bundle.oci(&["exec", "--process", &process, "one"])?.fails(255, &["process.json is longer than"])?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::sandbox::Sandbox;
 
 cases![oci_groups:
     names_in_another_case_are_the_same [Root], names_in_another_case_hide_and_mask, without_a_namespace_of_them_the_path_leads_there,
-    the_machines_options_stay [Root], an_exec_goes_where_it_is_told [Root], an_exec_follows_the_first_process [Root],
+    the_machines_options_stay [Root], a_limit_that_is_none_is_warned_of [Root], a_class_of_service_needs_resctrl, an_exec_goes_where_it_is_told [Root], an_exec_follows_the_first_process [Root],
     without_a_path_it_is_where_its_caller_is [Root], limits_that_a_group_has_hold [Root],
     an_ordinary_users_is_in_its_own_tree [Systemd],
 ];
@@ -96,11 +96,7 @@ fn without_a_namespace_of_them_the_path_leads_there(sandbox: &Sandbox) -> Result
     std::os::unix::fs::symlink("busybox", bundle.path("rootfs/bin/mkdir"))?;
     without(&mut bundle, "cgroup")?;
     bundle.write()?;
-    let expected = match (host::pure_cgroup_v2(), host::is_root()) {
-        (true, _) => "leads",
-        (false, true) => "leads memory",
-        (false, false) => "",
-    };
+    let expected = if host::pure_cgroup_v2() { "leads" } else { "leads memory" };
     same!(bundle.oci(&["run", "one"])?.success()?, expected);
     if host::is_root() {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
@@ -129,6 +125,72 @@ fn the_machines_options_stay(sandbox: &Sandbox) -> Result<()> {
         let line = inside.lines().find(|line| line.contains(" /sys/fs/cgroup cgroup2 ")).context(inside.clone())?;
         contains!(line, "ro,");
     }
+    // By its own name as well, where it is what is mounted there already.
+    let mounts = bundle.config["mounts"].as_array_mut().context("mounts")?;
+    mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+    mounts.push(json!({"type": "cgroup2", "source": "x", "destination": "/tree", "options": ["ro", "nosuid"]}));
+    bundle.write()?;
+    let inside = bundle.oci(&["run", "two"])?.success()?;
+    same!(options()?, before);
+    let line = inside.lines().find(|line| line.contains(" /tree cgroup2 ")).context(inside.clone())?;
+    contains!(line, "ro,nosuid");
+    if !before.is_empty() {
+        bundle.config["mounts"].as_array_mut().context("mounts")?.pop();
+        let named = json!({"type": "cgroup2", "source": "x", "destination": "/tree", "options": ["nsdelegate"]});
+        bundle.config["mounts"].as_array_mut().context("mounts")?.push(named);
+        bundle.write()?;
+        bundle.oci(&["run", "three"])?.fails(1, &["the option nsdelegate would be the whole machine's"])?;
+        same!(options()?, before);
+    }
+    Ok(())
+}
+
+/// Kernel memory has had no limit since Linux 5.4. runc ignores one, too, and says so.
+fn a_limit_that_is_none_is_warned_of(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "exec sleep 1000")?;
+    bundle.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20, "kernel": 32 << 20}});
+    bundle.write()?;
+    let log = sandbox.path("files/log.json").display().to_string();
+    let warned = |verb: &[&str]| -> Result<()> {
+        drop(fs::remove_file(&log));
+        bundle.detached(&[&["--log", &log, "--log-format", "json"], verb].concat())?;
+        let text = fs::read_to_string(&log)?;
+        let line: Value = serde_json::from_str(text.lines().next().context("no warning")?)?;
+        same!(line["level"], "warning");
+        contains!(line["msg"].as_str().unwrap_or_default(), "memory.kernel is not enforced");
+        Ok(())
+    };
+    warned(&["create", "one"])?;
+    warned(&["update", "--kernel-memory", "16m", "one"])?;
+    bundle.oci(&["delete", "--force", "one"])?.success()?;
+    Ok(())
+}
+
+/// No machine of ours has Intel RDT; cgroup::resctrl has the tests of what happens on one that does.
+fn a_class_of_service_needs_resctrl(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "true")?;
+    let features: Value = serde_json::from_str(&bundle.oci(&["features"])?.success()?)?;
+    same!(features["linux"]["intelRdt"], json!({"enabled": true, "schemata": true, "monitoring": true}));
+    bundle.config["linux"]["intelRdt"] =
+        json!({"closID": "gold", "memBwSchema": "MB:0=20", "l3CacheSchema": "L3:0=f", "enableMonitoring": true});
+    bundle.write()?;
+    let plan: Value = serde_json::from_str(&bundle.oci(&["plan", &bundle.place()])?.success()?)?;
+    let expected = json!({"class": "gold", "named": true, "agreed": ["L3:0=f", "MB:0=20"], "monitoring": true});
+    same!(plan["intelRdt"], expected);
+    if fs::read_to_string("/proc/mounts")?.lines().any(|line| line.split(' ').nth(2) == Some("resctrl")) {
+        return skip("this machine has resctrl");
+    }
+    bundle.oci(&["run", "one"])?.fails(1, &["linux.intelRdt: needs the file system resctrl, which "])?;
+    same!(bundle.oci(&["list", "-q"])?.success()?, "");
+    bundle.config["linux"]["intelRdt"] = json!({"closID": "../gold"});
+    bundle.write()?;
+    bundle.oci(&["run", "one"])?.fails(1, &["closID", "no name of a class"])?;
+    bundle.config["linux"].as_object_mut().context("linux")?.remove("intelRdt");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.write()?;
+    bundle.detached(&["create", "one"])?;
+    bundle.oci(&["update", "--l3-cache-schema", "L3:0=f", "one"])?.fails(1, &["non-existent Intel RDT"])?;
+    bundle.oci(&["delete", "--force", "one"])?.success()?;
     Ok(())
 }
 
