@@ -265,20 +265,22 @@ pub(crate) fn one_process(mut resources: LinuxResources) -> LinuxResources {
     resources
 }
 
-/// Whether anything but devices was asked for.
+/// Whether anything but devices was asked for. Docker 20.10 names all that it does not change, with a 0 each.
 pub(crate) fn limits(resources: &LinuxResources) -> bool {
-    let LinuxResources { devices: _, memory, cpu, pids, block_io, hugepage_limits, network, rdma, unified } = resources;
-    is_there(memory)
-        || is_there(cpu)
-        || is_there(pids)
-        || is_there(block_io)
-        || is_there(network)
-        || !(hugepage_limits.is_empty() && rdma.is_empty() && unified.is_empty())
+    let rest = LinuxResources { devices: Vec::new(), ..resources.clone() };
+    serde_json::to_value(rest).is_ok_and(|rest| !is_nothing(&rest))
 }
 
-/// Not if it has nothing in it.
-fn is_there<T: Default + PartialEq>(part: &Option<T>) -> bool {
-    part.as_ref().is_some_and(|part| *part != T::default())
+fn is_nothing(value: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Bool, Null, Number, Object, String};
+    match value {
+        Null => true,
+        Bool(value) => !value,
+        Number(value) => value.as_i64() == Some(0),
+        String(value) => value.is_empty(),
+        Array(list) => list.iter().all(is_nothing),
+        Object(fields) => fields.values().all(is_nothing),
+    }
 }
 
 fn is_forbidden(error: &cgroup::Error) -> bool {

@@ -54,6 +54,7 @@ mod network_growth;
 mod networks;
 mod nfs;
 mod oci;
+mod oci_callers;
 mod oci_calls;
 mod oci_foreign_mounts;
 mod oci_groups;
@@ -146,6 +147,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         oci_groups::CASES,
         oci_habits::CASES,
         oci_suites::CASES,
+        oci_callers::CASES,
         oci_systemd::CASES,
         oci_ungrouped::CASES,
         hardening::CASES,

@@ -81,7 +81,7 @@ fn a_change_of_no_limit(sandbox: &Sandbox) -> Result<()> {
     bundle.config["linux"]["resources"] = json!({"memory": {}, "cpu": {}, "pids": null});
     bundle.write()?;
     bundle.detached(&["run", "-d", "one"])?;
-    for nothing in ["{}", r#"{"memory": {}, "cpu": {}, "unified": null}"#] {
+    for nothing in ["{}", r#"{"memory": {"limit": 0}, "cpu": {"cpus": ""}, "unified": null}"#] {
         let file = sandbox.file("changes.json", nothing)?;
         bundle.oci(&["update", "--resources", &file, "one"])?.success()?;
     }
