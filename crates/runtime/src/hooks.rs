@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use oci::runtime::{ContainerState, Hook, State};
@@ -54,10 +54,7 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot be executed: {error}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read it.
-        drop(stdin.write_all(state));
-    }
+    let mut stdin = Unread { pipe: child.stdin.take(), rest: state };
     let deadline = hook
         .timeout
         .and_then(|seconds| u64::try_from(seconds).ok())
@@ -66,6 +63,7 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     // Without a time-out the pipe is read to its end; with one, a program that fills it runs into the time-out.
     let status = match deadline {
         None => {
+            stdin.write_all();
             let output = child.wait_with_output().map_err(|error| error.to_string())?;
             return match output.status.success() {
                 true => Ok(()),
@@ -73,6 +71,7 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
             };
         }
         Some(deadline) => loop {
+            stdin.offer();
             match child.try_wait() {
                 Ok(Some(status)) => break status,
                 Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
@@ -90,6 +89,30 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     }
     let output = child.wait_with_output().map(|output| output.stderr).unwrap_or_default();
     Err(words(status, &output))
+}
+
+/// What a hook has not read of the state. It need not; and if there is more than a pipe holds, it is not waited for beyond its time.
+struct Unread<'a> {
+    pipe: Option<ChildStdin>,
+    rest: &'a [u8],
+}
+
+impl Unread<'_> {
+    fn write_all(&mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            pipe.write_all(self.rest).unwrap_or_default();
+        }
+    }
+
+    fn offer(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        let ready = rustix::io::ioctl_fionbio(&*pipe, true).is_ok();
+        match pipe.write(self.rest) {
+            Ok(count) if ready && count < self.rest.len() => self.rest = &self.rest[count..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => self.pipe = None,
+        }
+    }
 }
 
 /// SIGSYS, with which a system call filter kills.

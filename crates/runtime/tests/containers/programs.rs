@@ -138,6 +138,8 @@ pub fn hooks_are_called_in_order() {
     assert_eq!(error.to_string(), "error running createRuntime hook #0: \"/bin/sh\" ended with status 3: broken");
     let hook = &mut with_hooks.hooks.as_mut().unwrap().create_runtime[0];
     (hook.args[2], hook.timeout) = (format!("echo $$ > {}; exec sleep 100", log.display()), Some(1));
+    // It reads nothing of a state that no pipe holds.
+    with_hooks.annotations.insert("long".into(), "x".repeat(300_000));
     let began = std::time::Instant::now();
     let error = run(&bundle.plan(&with_hooks)).err().unwrap();
     assert_eq!(error.to_string(), "error running createRuntime hook #0: \"/bin/sh\" took longer than 1 s");
@@ -145,8 +147,10 @@ pub fn hooks_are_called_in_order() {
     let hook = std::fs::read_to_string(&log).unwrap();
     assert!(!std::path::Path::new("/proc").join(hook.trim()).exists(), "the hook goes on");
     let hook = &mut with_hooks.hooks.as_mut().unwrap().create_runtime[0];
-    (hook.args[2], hook.timeout) = ("true".into(), Some(i64::MAX));
+    (hook.args[2], hook.timeout) = (format!("wc -c > {}", log.display()), Some(i64::MAX));
     assert_eq!(run(&bundle.plan(&with_hooks)).unwrap_or_else(|error| panic!("{}", chain(&error))).status, 0);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.lines().next().unwrap().trim().parse::<usize>().unwrap() > 300_000, "{text}");
 }
 
 pub fn errors_name_the_step_and_the_call() {
