@@ -100,6 +100,19 @@ const MORE: &[&[Case]] = &[
     leaks::CASES,
 ];
 
+/// Those of the OCI runtime's command line.
+const OCI: &[&[Case]] = &[
+    oci::CASES,
+    oci_callers::CASES,
+    oci_calls::CASES,
+    oci_foreign_mounts::CASES,
+    oci_groups::CASES,
+    oci_habits::CASES,
+    oci_suites::CASES,
+    oci_systemd::CASES,
+    oci_ungrouped::CASES,
+];
+
 /// All tests.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
@@ -141,15 +154,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         cni::CASES,
         firewalld::CASES,
         firewalls::CASES,
-        oci::CASES,
-        oci_calls::CASES,
-        oci_foreign_mounts::CASES,
-        oci_groups::CASES,
-        oci_habits::CASES,
-        oci_suites::CASES,
-        oci_callers::CASES,
-        oci_systemd::CASES,
-        oci_ungrouped::CASES,
         hardening::CASES,
         hostile::CASES,
         old_kernels::CASES,
@@ -169,6 +173,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         crowd::CASES,
     ]
     .into_iter()
+    .chain(OCI.iter().copied())
     .chain(docker())
     .chain(MORE.iter().copied())
     .flatten()
