@@ -180,6 +180,8 @@ fn docker_runs(daemon: &Daemon<'_>) -> Result<()> {
         "/home\nuid=1000 gid=5 groups=5\ntouch: /x: Read-only"
     );
     same!(run(&["--privileged"], &["sh", "-c", "exec 3<>/dev/ptmx; ls /dev/pts"])?.success()?, "0\nptmx");
+    let name = run(&["--domainname", "example.org"], &["cat", "/proc/sys/kernel/domainname"])?;
+    same!(name.success()?, "example.org");
     same!(run(&["--sysctl", "kernel.msgmax=1000"], &["cat", "/proc/sys/kernel/msgmax"])?.success()?, "1000");
     same!(run(&["--network", "host", "--ipc", "shareable"], &["true"])?.code, 0);
     Ok(())

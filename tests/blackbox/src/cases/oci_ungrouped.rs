@@ -12,7 +12,7 @@ use crate::sandbox::Sandbox;
 
 cases![
     oci_ungrouped: processes_are_found [User], a_change_of_no_limit [User], the_callers_groups_are_shown [User],
-    a_multiplexer_of_terminals_is_its_own [User]
+    a_multiplexer_of_terminals_is_its_own [User], names_are_set_as_parameters
 ];
 
 /// Without a group of its own.
@@ -124,5 +124,14 @@ fn a_multiplexer_of_terminals_is_its_own(sandbox: &Sandbox) -> Result<()> {
     bundle.config["linux"]["devices"] = json!([device("/dev/ptmx", 2, 5), device("/dev/zero", 5, 1)]);
     bundle.write()?;
     same!(bundle.oci(&["run", "one"])?.success()?, "0\nptmx\n3");
+    Ok(())
+}
+
+/// As Docker asks for `--domainname`. Root of a user namespace may not write to these files.
+fn names_are_set_as_parameters(sandbox: &Sandbox) -> Result<()> {
+    let mut bundle = Bundle::new(sandbox, "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname")?;
+    bundle.config["linux"]["sysctl"] = json!({"kernel.hostname": "one", "kernel.domainname": "example.org"});
+    bundle.write()?;
+    same!(bundle.oci(&["run", "one"])?.success()?, "one\nexample.org");
     Ok(())
 }
