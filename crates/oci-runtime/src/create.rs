@@ -227,8 +227,8 @@ pub(crate) fn warn_of_capabilities(sets: &LinuxCapabilities, progress: &Progress
 pub(crate) fn make_groups(container: &mut Container, plan: &mut Plan, options: &CreateOptions) -> Result<Option<Made>> {
     let manner = Manner { systemd: options.systemd_cgroup, none: options.without_cgroup, rootless: options.rootless };
     let made = groups::make(&container.record.spec, &container.record.id, manner, &options.progress)?;
+    plan.cgroup = made.as_ref().map_or_else(groups::around, |made| groups::directories(&made.group));
     if let Some(Made { group, scope, .. }) = &made {
-        plan.cgroup = groups::directories(group);
         container.record.cgroup = Some(group.describe().clone());
         container.record.cgroup_paths = groups::paths(group);
         container.record.scope.clone_from(scope);

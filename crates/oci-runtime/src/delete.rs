@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::class;
 use crate::error::{Error, Result};
 use crate::groups;
+use crate::kin::Kin;
 use crate::record::Status;
 use crate::store::{Container, Store};
 
@@ -44,10 +45,11 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
 
 /// Ends the container's processes and waits for the first to be gone, which is when its mounts are.
 fn end(container: &Container) -> Result<()> {
-    if !container.has_own(LinuxNamespaceType::Pid)
-        && let Some(mut group) = groups::open(&container.record)?
-    {
-        group.kill()?;
+    if !container.has_own(LinuxNamespaceType::Pid) {
+        match groups::open(&container.record)? {
+            Some(mut group) => group.kill()?,
+            None => Kin::of(container)?.iter().for_each(Kin::kill),
+        }
     }
     let Some(process) = container.open_process()? else { return Ok(()) };
     rustix::process::pidfd_send_signal(&process, Signal::KILL).ok();

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cgroup::systemd::{self, Bus, Scope, Value};
-use cgroup::{Cgroup, Hierarchy, Version};
+use cgroup::{Cgroup, Hierarchy, Mount, Version};
 use kernel::clone::Clone as Cloning;
 use oci::runtime::{LinuxDeviceCgroup, LinuxNamespaceType, LinuxPids, LinuxResources, Spec};
 use runtime::{BoxError, CgroupPlan};
@@ -265,10 +265,22 @@ pub(crate) fn one_process(mut resources: LinuxResources) -> LinuxResources {
     resources
 }
 
-/// Whether anything but devices was asked for.
-fn limits(resources: &LinuxResources) -> bool {
+/// Whether anything but devices was asked for. Docker 20.10 names all that it does not change, with a 0 each.
+pub(crate) fn limits(resources: &LinuxResources) -> bool {
     let rest = LinuxResources { devices: Vec::new(), ..resources.clone() };
-    rest != LinuxResources::default()
+    serde_json::to_value(rest).is_ok_and(|rest| !is_nothing(&rest))
+}
+
+fn is_nothing(value: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Bool, Null, Number, Object, String};
+    match value {
+        Null => true,
+        Bool(value) => !value,
+        Number(value) => value.as_i64() == Some(0),
+        String(value) => value.is_empty(),
+        Array(list) => list.iter().all(is_nothing),
+        Object(fields) => fields.values().all(is_nothing),
+    }
 }
 
 fn is_forbidden(error: &cgroup::Error) -> bool {
@@ -282,13 +294,25 @@ pub(crate) fn directories(group: &Cgroup) -> CgroupPlan {
     for (mount, path) in group.directories() {
         match mount.version {
             Version::V2 => plan.unified = Some(path),
-            Version::V1 => {
-                let name = mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned());
-                plan.legacy.push((name.unwrap_or_default(), path));
-            }
+            Version::V1 => plan.legacy.push((name_of(mount), path)),
         }
     }
     plan
+}
+
+/// The directories of a container without groups: it is where its maker is, which it can see if it is told to.
+pub(crate) fn around() -> CgroupPlan {
+    // What cannot be found is not shown.
+    let Ok(hierarchy) = Hierarchy::detect().and_then(|hierarchy| hierarchy.around_caller()) else {
+        return CgroupPlan::default();
+    };
+    let legacy = hierarchy.mounts().iter().filter(|mount| mount.version == Version::V1);
+    let around = legacy.map(|mount| (name_of(mount), mount.mount_point.join(&mount.above))).collect();
+    CgroupPlan { around, ..CgroupPlan::default() }
+}
+
+fn name_of(mount: &Mount) -> String {
+    mount.mount_point.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The directories by controller, as runc notes them.
@@ -325,7 +349,11 @@ pub(crate) fn open_to_enter(record: &Record) -> Result<Option<Cgroup>> {
 
 /// As [`open`], for a verb that needs them.
 pub(crate) fn need(record: &Record) -> Result<Cgroup> {
-    open(record)?.ok_or_else(|| Error::refused("the container has no cgroup"))
+    open(record)?.ok_or_else(none)
+}
+
+pub(crate) fn none() -> Error {
+    Error::refused("the container has no cgroup")
 }
 
 /// Who puts a process into an ordinary user's scope, if the kernel does not let us.

@@ -6,6 +6,7 @@ use oci::runtime::LinuxNamespaceType;
 
 use crate::error::{Error, Result};
 use crate::groups;
+use crate::kin::{KILL, Kin};
 use crate::record::Status;
 use crate::store::{Container, Store};
 
@@ -27,21 +28,8 @@ pub fn signal(text: &str) -> Result<Signal> {
 /// [`Error::State`] for a container that does not run; with `all` that is no error.
 pub fn kill(store: &Store, id: &str, signal: Signal, all: bool) -> Result<()> {
     let container = store.find(id)?;
-    const KILL: Signal = 9;
     if all || (signal == KILL && !container.has_own(LinuxNamespaceType::Pid)) {
-        let Some(mut group) = groups::open(&container.record)? else {
-            return if all { Ok(()) } else { Err(not_running()) };
-        };
-        if signal == KILL {
-            return Ok(group.kill()?);
-        }
-        for pid in group.processes()? {
-            if let Ok(process) = kernel::clone::open_pidfd(pid) {
-                // It may end at any moment.
-                drop(kernel::signals::send(process.as_fd(), signal));
-            }
-        }
-        return Ok(());
+        return to_all(&container, signal, all);
     }
     let Some(process) = container.open_process()? else { return Err(not_running()) };
     match kernel::signals::send(process.as_fd(), signal) {
@@ -59,6 +47,28 @@ pub fn kill(store: &Store, id: &str, signal: Signal, all: bool) -> Result<()> {
         Err(_) if kernel::signals::send(process.as_fd(), 0).is_err() => Ok(()),
         other => other,
     }
+}
+
+fn to_all(container: &Container, signal: Signal, all: bool) -> Result<()> {
+    let Some(mut group) = groups::open(&container.record)? else {
+        match Kin::of(container)? {
+            Some(kin) if signal == KILL => kin.kill(),
+            Some(kin) => kin.send(signal),
+            None if all => {}
+            None => return Err(not_running()),
+        }
+        return Ok(());
+    };
+    if signal == KILL {
+        return Ok(group.kill()?);
+    }
+    for pid in group.processes()? {
+        if let Ok(process) = kernel::clone::open_pidfd(pid) {
+            // It may end at any moment.
+            drop(kernel::signals::send(process.as_fd(), signal));
+        }
+    }
+    Ok(())
 }
 
 /// A frozen process of v1 does not die before it is thawed.

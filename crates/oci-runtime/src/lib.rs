@@ -18,6 +18,7 @@ mod features;
 mod foreground;
 mod groups;
 mod kill;
+mod kin;
 mod list;
 mod process;
 mod progress;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::groups;
+use crate::kin::Kin;
 use crate::record::Status;
 use crate::store::{Container, Store};
 
@@ -76,15 +77,14 @@ pub fn list(store: &Store) -> Result<(Vec<Listed>, Vec<String>)> {
     Ok((found, problems))
 }
 
-/// The processes of a container.
+/// The processes of a container; of one without a cgroup, those that can be found (`kin`).
 ///
 /// # Errors
-/// A container without a cgroup, whose processes nobody counts.
+/// No such container.
 pub fn processes(store: &Store, id: &str) -> Result<Vec<Pid>> {
     let container = store.find(id)?;
     match groups::open(&container.record)? {
         Some(group) => Ok(group.processes()?),
-        None if container.status()? == Status::Stopped => Ok(Vec::new()),
-        None => Err(Error::refused("the container has no cgroup by which its processes could be found")),
+        None => Ok(Kin::of(&container)?.map(|kin| kin.processes()).unwrap_or_default()),
     }
 }

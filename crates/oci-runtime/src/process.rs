@@ -1,6 +1,7 @@
 //! Processes by number and time of birth, so that a number that was used again is not taken for the container.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -21,6 +22,21 @@ pub(crate) fn look(pid: Pid) -> Option<(char, u64)> {
 /// Whether the process with this number that was born then still runs.
 pub(crate) fn is_alive(pid: Pid, started: u64) -> bool {
     matches!(look(pid), Some((state, born)) if born == started && !matches!(state, 'Z' | 'X'))
+}
+
+/// Which namespace of a kind (`pid`, `mnt`) a process is in; `None` when it is gone, or nobody may know.
+pub(crate) fn namespace(pid: Pid, kind: &str) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{}/ns/{kind}", pid.as_raw_nonzero())).ok()
+}
+
+/// All processes that are in it, as far as their namespaces may be known.
+pub(crate) fn in_namespace(kind: &str, namespace: &Path) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let mut found: Vec<Pid> =
+        pids.filter(|pid| self::namespace(*pid, kind).is_some_and(|own| own == namespace)).collect();
+    found.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
+    found
 }
 
 /// A descriptor of the process, if it is still the one that was born then.

@@ -72,7 +72,12 @@ pub fn update(
         memory.limit = memory.limit.or(known.limit);
     }
     *present = merged;
-    let mut group = groups::need(&container.record)?;
+    let mut group = match groups::open(&container.record)? {
+        // As Docker calls it for whatever is changed, also what no group has a say in.
+        None if !groups::limits(&changes) => return Ok(()),
+        None => return Err(groups::none()),
+        Some(group) => group,
+    };
     group.check_usage(&changes)?;
     if let Some(scope) = &container.record.scope {
         let known = container.record.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());

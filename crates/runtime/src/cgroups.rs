@@ -13,11 +13,13 @@ use rustix::io::Errno;
 use crate::mounts::copy;
 use crate::plan::{CgroupPlan, MountPlan, Plan};
 
-/// What a mount of the type `cgroup` shows: in v1 the container's own group of each hierarchy; in v2 what its cgroup namespace
+/// What a mount of the type `cgroup` shows: in v1 the container's own group of each hierarchy, or of one that has none those
+/// that it is in; in v2 what its cgroup namespace
 /// has, so that the paths in `/proc/PID/cgroup` lead somewhere: its own group, or without such a namespace the whole tree.
 pub(crate) fn mount(plan: &Plan, mount: &MountPlan, root: BorrowedFd<'_>) -> kernel::Result<()> {
     let attributes = Attributes::from_bits_retain(mount.attributes.set);
-    let CgroupPlan { unified, legacy } = &plan.cgroup;
+    let CgroupPlan { unified, legacy, around } = &plan.cgroup;
+    let legacy = if legacy.is_empty() { around } else { legacy };
     let target = beneath::make_directories(root, &mount.destination, Mode::from_raw_mode(0o755))?;
     if legacy.is_empty() {
         let Some(Copied { tree, late }) = unified_tree(plan, attributes, unified.as_deref())? else { return Ok(()) };

@@ -37,7 +37,10 @@ impl Directory<'_> {
 
 pub(crate) fn make_all(plan: &Plan, root: BorrowedFd<'_>) -> Result<()> {
     let mut directory = Directory { root, last: None };
-    for device in &plan.devices {
+    // The host's multiplexer, which engines name among all of its devices, is none where it is bound: it looks for its terminals beside
+    // itself. What is linked is linked.
+    let is_linked = |device: &&DevicePlan| plan.links.iter().any(|(path, _)| *path == device.path);
+    for device in plan.devices.iter().filter(|device| !is_linked(device)) {
         make(&mut directory, device).during(|| format!("make the device {}", device.path))?;
     }
     for (path, target) in &plan.links {

@@ -101,6 +101,9 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
     if (spec.hostname.is_some() || spec.domainname.is_some()) && !uts {
         return wrong("hostname", "needs a UTS namespace of the container's own, or the host would be renamed");
     }
+    let mut sysctl = sysctl(linux, &namespaces)?;
+    let hostname = name_of_host(&mut sysctl, "kernel/hostname").or_else(|| spec.hostname.clone());
+    let domainname = name_of_host(&mut sysctl, "kernel/domainname").or_else(|| spec.domainname.clone());
     Ok(Plan {
         id: options.id.clone(),
         bundle: options.bundle.clone(),
@@ -112,11 +115,11 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Plan, PlanError> {
         links: if own_dev { links() } else { Vec::new() },
         masked_paths: absolute_all("linux.maskedPaths", &linux.masked_paths)?,
         readonly_paths: absolute_all("linux.readonlyPaths", &from_the_root(&linux.readonly_paths))?,
-        sysctl: sysctl(linux, &namespaces)?,
+        sysctl,
         net_devices: net_devices(linux, &namespaces)?,
         class: class::class(linux.intel_rdt.as_ref(), &options.id)?,
-        hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
-        domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
+        hostname: hostname.filter(|name| !name.is_empty()),
+        domainname: domainname.filter(|name| !name.is_empty()),
         keyring: options.new_keyring.then(|| format!("_ses.{}", options.id)),
         hooks,
         namespaces,
@@ -512,6 +515,14 @@ fn sysctl(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, Stri
         result.push((path, value.clone()));
     }
     Ok(result)
+}
+
+/// A name that is asked for as a kernel parameter, as Docker does with `--domainname`: root of a user namespace may not write that file, but
+/// has the call (Linux: the file is root's of the machine). What the call would understand otherwise stays.
+fn name_of_host(sysctl: &mut Vec<(String, String)>, parameter: &str) -> Option<String> {
+    let plain = |value: &String| (1..=64).contains(&value.len()) && !value.contains(['\n', '\0']);
+    let at = sysctl.iter().position(|(name, value)| name == parameter && plain(value))?;
+    Some(sysctl.remove(at).1)
 }
 
 /// `net.ipv4.conf.eth0/1.forwarding` and `net/ipv4/conf/eth0.1/forwarding` are the same (sysctl.d(5)): whichever

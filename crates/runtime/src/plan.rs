@@ -100,6 +100,9 @@ pub struct CgroupPlan {
     /// such as `cpu,cpuacct`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legacy: Vec<(String, PathBuf)>,
+    /// Without any of its own: the v1 directories that it is in as its maker is, to be shown alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub around: Vec<(String, PathBuf)>,
 }
 
 /// The class of service (resctrl) that the container is put into.

@@ -54,12 +54,14 @@ mod network_growth;
 mod networks;
 mod nfs;
 mod oci;
+mod oci_callers;
 mod oci_calls;
 mod oci_foreign_mounts;
 mod oci_groups;
 mod oci_habits;
 mod oci_suites;
 mod oci_systemd;
+mod oci_ungrouped;
 mod old_kernels;
 mod ports;
 mod quotas;
@@ -96,6 +98,19 @@ const MORE: &[&[Case]] = &[
     crash::CASES,
     crate::same::CASES,
     leaks::CASES,
+];
+
+/// Those of the OCI runtime's command line.
+const OCI: &[&[Case]] = &[
+    oci::CASES,
+    oci_callers::CASES,
+    oci_calls::CASES,
+    oci_foreign_mounts::CASES,
+    oci_groups::CASES,
+    oci_habits::CASES,
+    oci_suites::CASES,
+    oci_systemd::CASES,
+    oci_ungrouped::CASES,
 ];
 
 /// All tests.
@@ -139,13 +154,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         cni::CASES,
         firewalld::CASES,
         firewalls::CASES,
-        oci::CASES,
-        oci_calls::CASES,
-        oci_foreign_mounts::CASES,
-        oci_groups::CASES,
-        oci_habits::CASES,
-        oci_suites::CASES,
-        oci_systemd::CASES,
         hardening::CASES,
         hostile::CASES,
         old_kernels::CASES,
@@ -165,6 +173,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         crowd::CASES,
     ]
     .into_iter()
+    .chain(OCI.iter().copied())
     .chain(docker())
     .chain(MORE.iter().copied())
     .flatten()

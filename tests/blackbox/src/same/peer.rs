@@ -13,7 +13,7 @@ use crate::host;
 
 /// `/sys` must belong to the network namespace, or dockerd waits for a bridge that it cannot see; and runc takes a v2 hierarchy that
 /// stands beside those of v1 for the only one.
-const ENTER: &str = "
+pub const ENTER: &str = "
     ip link set lo up
     mkdir -p /run/same-cgroup
     mount -t tmpfs tmpfs /run/same-cgroup
