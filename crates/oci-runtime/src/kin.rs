@@ -41,11 +41,19 @@ impl Kin {
     /// To each of them.
     pub(crate) fn send(&self, signal: Signal) {
         for pid in self.processes() {
-            if let Ok(process) = kernel::clone::open_pidfd(pid) {
+            // Its number may be somebody else's by now: what has the namespace after the descriptor was had is the container's.
+            if let Ok(process) = kernel::clone::open_pidfd(pid)
+                && self.has(pid)
+            {
                 // It may end at any moment.
                 drop(kernel::signals::send(process.as_fd(), signal));
             }
         }
+    }
+
+    fn has(&self, pid: Pid) -> bool {
+        let namespace = self.namespace.as_ref();
+        namespace.is_none_or(|(kind, namespace)| process::namespace(pid, kind).as_ref() == Some(namespace))
     }
 
     /// Ends them, and those that they start meanwhile.

@@ -74,7 +74,7 @@ pub fn update(
     *present = merged;
     let mut group = match groups::open(&container.record)? {
         // As Docker calls it for whatever is changed, also what no group has a say in.
-        None if !groups::limits(&changes) => return Ok(()),
+        None if !groups::limits(&changes) => return container.save(),
         None => return Err(groups::none()),
         Some(group) => group,
     };
