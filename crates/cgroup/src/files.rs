@@ -3,6 +3,7 @@
 //! Every file is reached through the descriptor of its directory; the path is kept for messages only.
 
 use crate::error::{FailedCall, Result};
+use kernel::small_file;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -135,12 +136,8 @@ impl Directory {
     pub(crate) fn read_small(&self, file: &str, longest: usize) -> Result<String, FailedCall> {
         let fd = self.open_file(file, OFlags::RDONLY | OFlags::NONBLOCK)?;
         let fail = |errno| FailedCall::new(format!("read(<{}>)", self.path.join(file).display()), errno);
-        let mut text = read_until(&fd, longest.saturating_add(1)).map_err(fail)?;
-        if text.len() > longest {
-            return Err(fail(Errno::FBIG));
-        }
-        text.shrink_to_fit();
-        Ok(text)
+        let text = small_file::read_from(&fd, longest.saturating_add(1)).map_err(fail)?;
+        if text.len() > longest { Err(fail(Errno::FBIG)) } else { Ok(text) }
     }
 
     /// The names of the directories in this one.
@@ -175,22 +172,7 @@ impl AsFd for Directory {
 
 /// Reads until the end.
 pub(crate) fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
-    read_until(fd, usize::MAX)
-}
-
-/// Reads until the end, or until there are `enough` bytes or some more.
-fn read_until(fd: &OwnedFd, enough: usize) -> Result<String, Errno> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0u8; 4096];
-    loop {
-        match rustix::io::read(fd, &mut buffer) {
-            _ if bytes.len() >= enough => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
+    small_file::read_from(fd, usize::MAX)
 }
 
 /// The whole text of a file in /proc.

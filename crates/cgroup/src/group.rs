@@ -338,7 +338,7 @@ impl Cgroup {
     }
 
     /// Removes the groups of a description where nothing is in them, neither a process nor a group: the usual end, for which none has to
-    /// be opened. `false` if something is; then all trees may still have theirs but those after it.
+    /// be opened. `false` at the first with something in it; those before it are gone then.
     ///
     /// # Errors
     /// [`Error::Path`] for a description that was tampered with, or a failed call.

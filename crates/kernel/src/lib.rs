@@ -1,6 +1,7 @@
 //! One thin safe function for each operation of the kernel that the rest of dhow needs and rustix does not have.
 //!
-//! The only crate with `unsafe`. It decides nothing, keeps no state and knows neither containers nor images.
+//! The only crate with `unsafe`. It decides nothing, keeps no state and knows neither containers nor images;
+//! but for [`entry`], which has its turn before anybody could tell it the verbs that it is for.
 
 pub mod beneath;
 pub mod bpf;

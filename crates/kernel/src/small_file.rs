@@ -1,5 +1,6 @@
 //! Reading what the kernel writes: files of procfs and the like, whose size nobody can ask for.
 
+use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -10,16 +11,25 @@ use rustix::io::Errno;
 /// That of open(2) or read(2).
 pub fn read(path: &str) -> Result<String, Errno> {
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_from(&file, usize::MAX)
+}
+
+/// The text from where the file stands to its end, or until there are `enough` bytes or some more.
+///
+/// # Errors
+/// That of read(2).
+pub fn read_from(file: impl AsFd, enough: usize) -> Result<String, Errno> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
-    loop {
+    while text.len() < enough {
         match rustix::io::read(&file, &mut buffer) {
-            Ok(0) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ok(0) => break,
             Ok(count) => text.extend_from_slice(&buffer[..count]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

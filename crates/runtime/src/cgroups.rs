@@ -14,8 +14,7 @@ use crate::mounts::copy;
 use crate::plan::{CgroupPlan, MountPlan, Plan};
 
 /// What a mount of the type `cgroup` shows: in v1 the container's own group of each hierarchy, or of one that has none those
-/// that it is in; in v2 what its cgroup namespace
-/// has, so that the paths in `/proc/PID/cgroup` lead somewhere: its own group, or without such a namespace the whole tree.
+/// that it is in; in v2 what its cgroup namespace has, so that the paths in `/proc/PID/cgroup` lead somewhere: its own group, or without such a namespace the whole tree.
 pub(crate) fn mount(plan: &Plan, mount: &MountPlan, root: BorrowedFd<'_>) -> kernel::Result<()> {
     let attributes = Attributes::from_bits_retain(mount.attributes.set);
     let CgroupPlan { unified, legacy, around } = &plan.cgroup;

@@ -189,7 +189,7 @@ fn shown(text: &str) -> u8 {
 }
 
 /// Executes this program once more from a file that cannot be written: a process of it ends up in a container, which could
-/// write to what it was executed from (CVE-2019-5736).
+/// write to what it was executed from (CVE-2019-5736). Where `kernel::entry` has done that already, for the same verbs, there is nothing left to do.
 fn seal() -> Result<()> {
     if std::env::var_os(SEALED).is_some() {
         // It was executed by a descriptor's number, which would be its name in ps(1). A name is no reason to fail.
